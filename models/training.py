@@ -1,0 +1,140 @@
+"""What every training loop here shares: checkpoints as safetensors bytes, early stopping, a snapshot to resume from.
+
+Nothing here knows where a checkpoint is stored: `to_bytes` and `from_bytes` turn named arrays into one block of bytes and back,
+and the caller commits them. The one file this module writes is a `Snapshot`, a scratch file that lets a killed training go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as _load_tensors
+from safetensors.numpy import save as _save_tensors
+
+_HEADER_LENGTH_BYTES = 8
+
+
+class CheckpointError(ValueError):
+    """The bytes given are no checkpoint of this project, or not one that fits what is being trained."""
+
+
+def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Serialise named arrays and string metadata as safetensors; equal inputs give equal bytes.
+
+    The metadata travels as one canonical JSON string, since the safetensors library writes a `__metadata__` of several keys in an
+    order that changes from process to process, and a checkpoint's checksum must not.
+
+    Raises CheckpointError for an array that safetensors cannot hold (strings, objects) or a metadata value that is no string.
+    """
+    checked = {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}
+    for name, array in checked.items():
+        if array.dtype.kind not in "biuf":
+            raise CheckpointError(f"checkpoint array {name!r} has dtype {array.dtype}; expected numbers or booleans")
+    for key, value in (metadata or {}).items():
+        if not isinstance(value, str):
+            raise CheckpointError(f"checkpoint metadata {key!r} is a {type(value).__name__}; expected a string")
+    # ascontiguousarray turns 0-d arrays into 1-d ones: restore the caller's shapes
+    shaped = {name: array.reshape(np.shape(arrays[name])) for name, array in checked.items()}
+    return _save_tensors(shaped, metadata={"nocturne": _canonical_json(dict(metadata or {}))})
+
+
+def from_bytes(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Inverse of `to_bytes`: (arrays by name, metadata). The arrays are the caller's own (writable).
+
+    Raises CheckpointError when the bytes are truncated or are no safetensors (no pickle is ever read).
+    """
+    try:
+        arrays = _load_tensors(content)
+        header_length = int.from_bytes(content[:_HEADER_LENGTH_BYTES], "little")
+        header = json.loads(content[_HEADER_LENGTH_BYTES : _HEADER_LENGTH_BYTES + header_length])
+        metadata = json.loads((header.get("__metadata__") or {}).get("nocturne", "{}"))
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"{len(content)} bytes that are no readable safetensors checkpoint ({error}); expected what to_bytes wrote: "
+            "delete the file or publish that date again"
+        ) from error
+    return {name: np.array(array) for name, array in arrays.items()}, metadata
+
+
+def _canonical_json(value: dict[str, str]) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+
+
+def fingerprint(*parts: object) -> str:
+    """sha256 over arrays (dtype, shape and bytes) and the `repr` of anything else: names one training run for `Snapshot`."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).data)
+        else:
+            digest.update(repr(part).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+@dataclasses.dataclass
+class EarlyStopping:
+    """Remembers the best figure of a held-out measure and says when to stop. Higher is better.
+
+    patience: evaluations without an improvement above `min_delta` after which `update` answers True; 0 never stops early.
+    """
+
+    patience: int
+    min_delta: float = 0.0
+    best_value: float = -np.inf
+    best_epoch: int = -1
+    since_best: int = 0
+
+    def update(self, epoch: int, value: float) -> bool:
+        """Take the figure of one epoch; True when training should stop. A NaN counts as no improvement."""
+        if value > self.best_value + self.min_delta:
+            self.best_value, self.best_epoch, self.since_best = float(value), epoch, 0
+        else:
+            self.since_best += 1
+        return 0 < self.patience <= self.since_best
+
+    @property
+    def improved(self) -> bool:
+        """Whether the latest `update` was the best so far."""
+        return self.best_epoch >= 0 and self.since_best == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A scratch file from which a killed training goes on: whole or absent, and only for the very same training.
+
+    path: where; its folder must exist. fingerprint: of data, hyperparameters and seed; a file with another one is ignored,
+    since going on from another training's state would be silent nonsense.
+    """
+
+    path: Path
+    fingerprint: str
+
+    def save(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+        """Replace the file in one step: a kill at any moment leaves the former snapshot or the new one."""
+        content = to_bytes(arrays, {**metadata, "fingerprint": self.fingerprint})
+        temporary = self.path.with_name(f"{self.path.name}.tmp-{os.getpid()}")
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+
+    def load(self) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
+        """(arrays, metadata) of a snapshot of this very training, else None. An unreadable file raises CheckpointError."""
+        if not self.path.exists():
+            return None
+        arrays, metadata = from_bytes(self.path.read_bytes())
+        return (arrays, metadata) if metadata.get("fingerprint") == self.fingerprint else None
+
+    def remove(self) -> None:
+        """Delete the file, once the training's result is committed."""
+        self.path.unlink(missing_ok=True)
