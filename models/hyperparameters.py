@@ -1,0 +1,76 @@
+"""What can be set about each model: frozen dataclasses that check themselves, from the standard library alone.
+
+The job configuration embeds these classes, so that a wrong value fails at start; nothing here may import numpy or torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+class HyperparameterError(ValueError):
+    """A value out of range. The message names the field, the value found and what would do."""
+
+
+def check_range(
+    name: str, value: float, minimum: float, maximum: float = float("inf"), *, open_minimum: bool = False
+) -> None:
+    """Raise unless minimum <= value <= maximum (minimum < value with `open_minimum`); NaN never passes."""
+    above = value > minimum if open_minimum else value >= minimum
+    if not (above and value <= maximum):
+        bound = f"{'above' if open_minimum else 'at least'} {minimum:g}"
+        limit = "" if maximum == float("inf") else f" and at most {maximum:g}"
+        raise HyperparameterError(f"{name} is {value!r}; expected a number {bound}{limit}")
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Raise unless value is one of the choices."""
+    if value not in choices:
+        raise HyperparameterError(f"{name} is {value!r}; expected one of {', '.join(sorted(choices))}")
+
+
+@dataclass(frozen=True)
+class TransEHyperparameters:
+    """Everything that can be set about TransE; the defaults suit a nightly graph of 10^5 to 10^7 edges."""
+
+    dimension: int = 64  # length of every vector
+    norm: str = "l2"  # of Eq. 2: l1 as in the paper, or l2
+    loss: str = "self_adversarial"  # margin: Eq. 1; self_adversarial: Sun et al. 2019, Eq. 5
+    margin: float = 1.0  # gamma, in units of the distance of Eq. 2
+    adversarial_temperature: float = 2.0  # alpha: sharpness of the weights of hard negatives; used by self_adversarial
+    negatives: int = 64  # broken triples per true triple
+    negatives_shared_by: int = 32  # true triples (of one relation) that share one draw of broken entities; 1: a draw each
+    type_constrained: bool = True  # break a triple with entities of the right type only
+    filtered: bool = True  # a broken triple that is true counts nothing
+    unit_norm: bool = True  # keep every entity on the unit sphere (L2), as in Bordes et al. 2013
+    optimizer: str = "adagrad"  # adagrad: one accumulator per row; sgd: none
+    learning_rate: float = 0.1  # step of the optimiser
+    warm_accumulator_share: float = 0.5  # share of the predecessor's accumulators a warm start keeps: 1 all, 0 none
+    epochs: int = 40  # passes over the training edges, at most
+    batch_size: int = 1024  # torch engine: edges per update; the numba engine updates at once (Hogwild)
+    engine: str = "numba"  # numba: the compiled CPU kernels; torch: the readable reference, any device
+    device: str = "cpu"  # torch engine: cpu, cuda, cuda:0, ...
+    threads: int = 0  # numba engine: threads, 0 for all cores of the machine; deterministic runs use one
+    validation_share: float = 0.02  # of the edges, held out of training to stop early; 0 trains on all
+    evaluate_edges: int = 1000  # held-out edges, at most
+    evaluate_every: int = 5  # epochs between two looks at the held-out edges
+    patience: int = 3  # looks without a better filtered MRR before stopping; 0 never stops early
+
+    def __post_init__(self) -> None:
+        check_choice("norm", self.norm, ("l1", "l2"))
+        check_choice("loss", self.loss, ("margin", "self_adversarial"))
+        check_choice("optimizer", self.optimizer, ("adagrad", "sgd"))
+        check_choice("engine", self.engine, ("numba", "torch"))
+        for name in ("dimension", "negatives", "negatives_shared_by", "epochs", "batch_size", "evaluate_every"):
+            check_range(name, getattr(self, name), 1)
+        for name in ("margin", "learning_rate"):
+            check_range(name, getattr(self, name), 0, open_minimum=True)
+        for name in ("adversarial_temperature", "threads", "patience", "evaluate_edges"):
+            check_range(name, getattr(self, name), 0)
+        check_range("warm_accumulator_share", self.warm_accumulator_share, 0, 1)
+        check_range("validation_share", self.validation_share, 0, 0.5)
+        if self.engine == "numba" and self.device != "cpu":
+            raise HyperparameterError(
+                f"device is {self.device!r} with engine 'numba', which runs on the CPU; expected 'cpu', or engine 'torch'"
+            )
