@@ -1,0 +1,172 @@
+"""The writing half of a publish: files go into the partition's folder under unique names and count for nothing until the manifest names them."""
+
+import datetime
+import hashlib
+from typing import Iterable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.content import ContentHasher
+from feature_store.disk import Disk
+from feature_store.errors import DataDamaged, StoreError, explain_os_errors
+from feature_store.layout import part_name
+from feature_store.manifest import FileEntry
+
+ROW_GROUP_ROWS = 131_072
+FILE_BYTES = 512 << 20
+_SPARK_LEFTOVERS = ("_temporary", "_SUCCESS", "_committed_", "_started_", "_spark_metadata")
+
+
+class Commit:
+    """Collects the new version's files. `path` is the folder to write into; put JSON-able extras into `fields`.
+
+    `created_timestamp` is the one reading of the clock: use it for the column of that name. `provenance` names columns that the content hash
+    leaves out, for files written by an engine that keeps no Arrow metadata.
+    """
+
+    def __init__(self, disk: Disk, path: str, known: frozenset[str]) -> None:
+        self.path = path
+        self.fields: dict = {}
+        self.provenance: list[str] = []
+        self.created_timestamp = datetime.datetime.now(datetime.timezone.utc)
+        self.sorted_by: list[str] = []
+        self._disk = disk
+        self._known = known
+        self._files: list[FileEntry] = []
+        self._rows: ContentHasher | None = None
+        self._schema: pa.Schema | None = None
+        self._blobs: list[str] = []
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        return tuple(self._files)
+
+    @property
+    def row_count(self) -> int:
+        return sum(file.row_count for file in self._files)
+
+    def content_hash(self) -> str:
+        """The content hash of everything written so far."""
+        if self._rows is None and len(self._blobs) == 1:
+            return self._blobs[0]
+        rows = [self._rows.hexdigest()] if self._rows is not None else []
+        if rows and not self._blobs:
+            return rows[0]
+        return hashlib.sha256(" ".join(rows + self._blobs).encode()).hexdigest()
+
+    def write_table(self, table: pa.Table, *, sorted_by: Iterable[str] = ()) -> None:
+        """Streams the rows into zstd Parquet, a new file beyond about 512 MB.
+
+        `sorted_by` names the columns by which the rows are sorted already: they alone get statistics, and a page index over them.
+        Several calls write one table in order; their columns must be the same.
+        """
+        sorted_by = list(sorted_by)
+        self._check_schema(table.schema, "write_table")
+        self._hash_rows(table)
+        self.sorted_by = sorted_by
+        start = 0
+        while start < max(1, table.num_rows):
+            start = self._write_file(table, start, sorted_by)
+
+    def write_bytes(self, suffix: str, content: bytes, *, hint: str = "") -> str:
+        """Writes one file that is no table, e.g. ".safetensors"; returns its name, `part-<number>-<hint->` + unique + suffix."""
+        name = part_name(len(self._files), suffix, hint)
+        with explain_os_errors("writing a file", f"{self.path}/{name}"):
+            sink = self._disk.create(f"{self.path}/{name}")
+            sink.write(content)
+            sink.close()
+        self._files.append(FileEntry(name, len(content), sink.sha256(), 0))
+        self._blobs.append(sink.sha256())
+        return name
+
+    def adopt(self, paths: Iterable[str]) -> None:
+        """Takes Parquet files that an engine wrote into `path` itself, in the given order: checked, hashed, made durable."""
+        for path in paths:
+            folder, _, name = str(path).replace("file://", "").rpartition("/")
+            if folder not in ("", self.path):
+                raise StoreError(f"Asked to adopt {path}; expected a file directly in {self.path}. Let the engine write there.")
+            self._adopt_file(name)
+
+    def adopt_new(self) -> None:
+        """Adopts every Parquet file in the folder that no manifest names, in file-name order, and removes what Spark leaves beside them."""
+        taken = self._known.union(file.name for file in self._files)
+        with explain_os_errors("looking for new files", self.path):
+            entries = self._disk.list(self.path)
+            for entry in entries:
+                if entry.name.endswith(".crc") or entry.name.startswith(_SPARK_LEFTOVERS):
+                    (self._disk.delete_folder if entry.is_folder else self._disk.delete)(f"{self.path}/{entry.name}")
+        for entry in entries:
+            is_data = entry.name.endswith(".parquet") and not entry.name.startswith((".", "_"))
+            if is_data and not entry.is_folder and entry.name not in taken:
+                self._adopt_file(entry.name)
+
+    def _adopt_file(self, name: str) -> None:
+        path = f"{self.path}/{name}"
+        with explain_os_errors("adopting a file", path):
+            self._disk.sync(path)
+            digest, size = _sha256_of(self._disk, path)
+            try:
+                with self._disk.arrow.open_input_file(path) as source:
+                    file = pq.ParquetFile(source)
+                    self._check_schema(file.schema_arrow, f"adopting {path}")
+                    for batch in file.iter_batches(ROW_GROUP_ROWS):
+                        self._hash_rows(batch)
+                    rows = file.metadata.num_rows
+            except pa.ArrowInvalid as error:
+                raise DataDamaged(f"{path} is no readable Parquet file ({error}). Nothing was published. Write it again.") from error
+        self._files.append(FileEntry(name, size, digest, rows))
+
+    def _check_schema(self, schema: pa.Schema, doing: str) -> None:
+        if self._schema is None:
+            self._schema = schema
+        elif not schema.equals(self._schema):
+            raise StoreError(f"Found other columns while {doing}: {schema.to_string(show_schema_metadata=False)!r}; the partition so far has {self._schema.to_string(show_schema_metadata=False)!r}. One partition, one schema.")
+
+    def _hash_rows(self, rows: pa.Table | pa.RecordBatch) -> None:
+        if self._rows is None:
+            self._rows = ContentHasher(self.provenance)
+        self._rows.update(rows)
+
+    def _write_file(self, table: pa.Table, start: int, sorted_by: list[str]) -> int:
+        """Writes one file from row `start`; returns the row after its last."""
+        name = part_name(len(self._files), ".parquet")
+        with explain_os_errors("writing rows", f"{self.path}/{name}"):
+            sink = self._disk.create(f"{self.path}/{name}")
+            try:
+                end = _write_rows(table, start, sink, sorted_by)
+            finally:
+                sink.close()
+        self._files.append(FileEntry(name, sink.tell(), sink.sha256(), end - start))
+        return end
+
+
+def _write_rows(table: pa.Table, start: int, sink: object, sorted_by: list[str]) -> int:
+    schema = table.schema
+    sorting = pq.SortingColumn.from_ordering(schema, [(name, "ascending") for name in sorted_by]) if sorted_by else None
+    writer = pq.ParquetWriter(
+        pa.PythonFile(sink, mode="w"),
+        schema,
+        compression="zstd",
+        use_dictionary=[f.name for f in schema if pa.types.is_string(f.type) and f.name not in sorted_by],
+        write_statistics=sorted_by or False,
+        write_page_index=bool(sorted_by),
+        write_page_checksum=True,
+        sorting_columns=sorting,
+    )
+    with writer:
+        end = start
+        while end < table.num_rows and sink.tell() < FILE_BYTES:
+            rows = table.slice(end, ROW_GROUP_ROWS)
+            writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+            end += rows.num_rows
+    return end
+
+
+def _sha256_of(disk: Disk, path: str) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with disk.arrow.open_input_stream(path, compression=None) as stream:
+        while chunk := stream.read(8 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size

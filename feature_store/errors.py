@@ -1,0 +1,78 @@
+"""What can go wrong in the store. Every message says what was found, where, what was expected, and what to do."""
+
+import errno
+from contextlib import contextmanager
+from typing import Iterator
+
+
+class StoreError(Exception):
+    """Any refusal of the store; catch this one to catch them all."""
+
+
+class PartitionMissing(StoreError):
+    """The partition asked for was never committed (or was pruned)."""
+
+
+class TooOld(StoreError):
+    """The newest partition at the asked time is older than `max_age_days` allows."""
+
+
+class SpaceMismatch(StoreError):
+    """Vectors of different spaces would be mixed; their distances mean nothing."""
+
+
+class LockHeld(StoreError):
+    """Another writer holds the partition, and did not finish within the time to wait."""
+
+
+class ManifestBroken(StoreError):
+    """A `_manifest.json` exists and is not what the store writes."""
+
+
+class SchemaTooNew(StoreError):
+    """The partition's schema has a newer major version than this code reads."""
+
+
+class DataDamaged(StoreError):
+    """A file that a manifest names is gone, truncated, changed or no Parquet."""
+
+
+class BadName(StoreError):
+    """A view, model, column or partition value that must not become a path."""
+
+
+class NothingToRollBackTo(StoreError):
+    """No replaced version of the partition is kept."""
+
+
+class CannotWrite(StoreError):
+    """The disk refused: read-only, no permission, or an input/output error."""
+
+
+class DiskFull(CannotWrite):
+    """No space left."""
+
+
+@contextmanager
+def explain_os_errors(doing: str, path: str) -> Iterator[None]:
+    """Turns an OSError into a StoreError that a person can act on. `doing` completes "while ..."."""
+    try:
+        yield
+    except OSError as error:
+        raise _explained(error, doing, path) from error
+
+
+def _explained(error: OSError, doing: str, path: str) -> StoreError:
+    found = error.strerror or str(error)
+    unchanged = "What was published before is unchanged."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(
+            f"No space left while {doing} at {path}. {unchanged} "
+            "Free space (`python -m feature_store prune --dry-run` lists what may go) and run it again."
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return CannotWrite(
+            f"{found} while {doing} at {path}: the data root cannot be written. {unchanged} "
+            "Mount it writable, give this user the right to write there, or name another data root, and run it again."
+        )
+    return CannotWrite(f"{found} (errno {error.errno}) while {doing} at {path}. {unchanged} Check the disk and run it again.")

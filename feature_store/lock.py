@@ -1,0 +1,72 @@
+"""One writer per partition: flock on a file that also says who holds it. The kernel frees it when its holder is killed."""
+
+import datetime
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+from contextlib import contextmanager
+from typing import Iterator
+
+from feature_store.errors import LockHeld
+
+_POLL_SECONDS = 0.05
+
+
+@contextmanager
+def locked(path: str, wait_seconds: float) -> Iterator[None]:
+    """Holds the lock file `path`; LockHeld names the holder when `wait_seconds` have passed."""
+    descriptor = _acquire(path, wait_seconds)
+    try:
+        _write_holder(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(path: str, wait_seconds: float) -> int:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+        else:
+            if _is_still_at(path, descriptor):
+                return descriptor
+            os.close(descriptor)  # prune deleted the folder in between: the lock is on a name that is gone
+            continue
+        if time.monotonic() >= deadline:
+            raise LockHeld(
+                f"{path} is held by {holder(path)}; waited {wait_seconds:g} s for it to finish. "
+                "One writer per partition: let it finish or stop it (a killed writer frees the lock by itself), then run this again."
+            )
+        time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+
+
+def _is_still_at(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _write_holder(descriptor: int) -> None:
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    command = " ".join([os.path.basename(sys.executable), *sys.argv])[:500]
+    holding = {"pid": os.getpid(), "host": socket.gethostname(), "since": now, "command": command}
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(holding).encode(), 0)
+
+
+def holder(path: str) -> str:
+    """Who wrote its name into the lock file last, in words."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+        return f"process {found['pid']} on {found['host']} since {found['since']} ({found['command']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "a process that has not written its name yet"

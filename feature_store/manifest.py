@@ -1,0 +1,113 @@
+"""`_manifest.json`: the commit of a partition. What it names is the partition; every other file is not there.
+
+Versions: `schema_version` is (major, minor) of the table's columns. A new minor version added nullable columns: older readers go on.
+A new major version changed what columns mean: readers refuse it and say what to install.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from feature_store.errors import ManifestBroken, SchemaTooNew
+from feature_store.layout import is_plain_name
+
+FORMAT = 1
+READS_MAJOR = 1
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One immutable data file: its name in the partition's folder, bytes, checksum, rows (0 where it is no Parquet)."""
+
+    name: str
+    size: int
+    sha256: str
+    row_count: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What one committed version of a partition holds.
+
+    `content_hash` covers the rows (content.py), `hash` the manifest's own bytes. `fields` are the publisher's extras:
+    space_id, rotation, window, config_hash, inputs, predecessor, quality, ...
+    """
+
+    table: str
+    partition: dict[str, str]
+    row_count: int
+    files: tuple[FileEntry, ...]
+    schema_version: tuple[int, int]
+    content_hash: str
+    created_timestamp: str
+    provenance: tuple[str, ...] = ()
+    sorted_by: tuple[str, ...] = ()
+    fields: dict = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the manifest's bytes as written."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all data files."""
+        return sum(file.size for file in self.files)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: equal manifests are equal bytes. ValueError or TypeError when `fields` holds what JSON cannot."""
+        tree = {
+            "format": FORMAT,
+            "table": self.table,
+            "partition": self.partition,
+            "row_count": self.row_count,
+            "files": [vars(file) for file in self.files],
+            "schema_version": list(self.schema_version),
+            "content_hash": self.content_hash,
+            "created_timestamp": self.created_timestamp,
+            "provenance": list(self.provenance),
+            "sorted_by": list(self.sorted_by),
+            "fields": self.fields,
+        }
+        return (json.dumps(tree, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, path: str) -> "Manifest":
+        """Reads what `to_bytes` wrote; `path` is for the messages. ManifestBroken, SchemaTooNew."""
+        try:
+            tree = json.loads(content)
+            manifest = cls(
+                table=tree["table"],
+                partition=dict(tree["partition"]),
+                row_count=int(tree["row_count"]),
+                files=tuple(FileEntry(f["name"], int(f["size"]), f["sha256"], int(f["row_count"])) for f in tree["files"]),
+                schema_version=(int(tree["schema_version"][0]), int(tree["schema_version"][1])),
+                content_hash=tree["content_hash"],
+                created_timestamp=tree["created_timestamp"],
+                provenance=tuple(tree.get("provenance", ())),
+                sorted_by=tuple(tree.get("sorted_by", ())),
+                fields=dict(tree["fields"]),
+            )
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ManifestBroken(
+                f"{path} is no manifest of this store ({type(error).__name__}: {error}). "
+                "Expected the JSON that a publish writes. Roll the partition back or publish it again."
+            ) from error
+        _check_versions(int(tree["format"]), manifest, path)
+        _check_names(manifest, path)
+        return manifest
+
+
+def _check_versions(format_version: int, manifest: Manifest, path: str) -> None:
+    major = max(format_version, manifest.schema_version[0])
+    if format_version > FORMAT or manifest.schema_version[0] > READS_MAJOR:
+        raise SchemaTooNew(
+            f"{path} has manifest format {format_version} and schema version {'.'.join(map(str, manifest.schema_version))}; "
+            f"this code reads format {FORMAT} and schema {READS_MAJOR}.x. Install a newer reader: pip install --upgrade 'nocturne>={major}'."
+        )
+
+
+def _check_names(manifest: Manifest, path: str) -> None:
+    for file in manifest.files:
+        if not is_plain_name(file.name):
+            raise ManifestBroken(f"{path} names the file {file.name!r}; expected a plain name in its own folder. Publish the partition again.")

@@ -1,0 +1,50 @@
+"""Replaced versions of a partition: `_retired/0001-<hash>/`, files under their names + `.retired`, the old manifest written last.
+
+A version is kept *before* the new manifest is put, as hard links (copies elsewhere), and the old files are deleted after it. So at every moment each
+version is whole in one of the two places.
+"""
+
+from feature_store.disk import Disk
+from feature_store.layout import MANIFEST, RETIRED, RETIRED_SUFFIX
+from feature_store.manifest import Manifest
+
+
+def versions(disk: Disk, folder: str) -> list[tuple[str, Manifest]]:
+    """Kept versions of the partition in `folder`, oldest first: (their folder, manifest)."""
+    found = []
+    for entry in disk.list(f"{folder}/{RETIRED}"):
+        path = f"{folder}/{RETIRED}/{entry.name}"
+        try:
+            found.append((path, Manifest.from_bytes(disk.read_bytes(f"{path}/{MANIFEST}"), f"{path}/{MANIFEST}")))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # a crash came before the manifest: not a version; `clean` removes it
+    return found
+
+
+def keep(disk: Disk, folder: str, manifest: Manifest) -> None:
+    """Keeps the version whose files still lie in `folder`."""
+    numbers = [int(entry.name.partition("-")[0]) for entry in disk.list(f"{folder}/{RETIRED}") if entry.name.partition("-")[0].isdigit()]
+    target = f"{folder}/{RETIRED}/{max(numbers, default=0) + 1:06d}-{manifest.hash[:12]}"
+    disk.make_folder(target)
+    for file in manifest.files:
+        disk.copy(f"{folder}/{file.name}", f"{target}/{file.name}{RETIRED_SUFFIX}")
+    disk.sync_folder(target)
+    disk.put_atomic(f"{target}/{MANIFEST}", manifest.to_bytes())
+
+
+def bring_back(disk: Disk, folder: str, version: str, manifest: Manifest) -> None:
+    """Puts the files of a kept version back beside the current ones; the caller then puts its manifest."""
+    for file in manifest.files:
+        disk.copy(f"{version}/{file.name}{RETIRED_SUFFIX}", f"{folder}/{file.name}")
+    disk.sync_folder(folder)
+
+
+def clean(disk: Disk, folder: str, current: Manifest | None, keep_versions: int | None) -> None:
+    """Removes unfinished versions, copies of the current one, and all but the newest `keep_versions` (None: all stay)."""
+    kept = [path for path, manifest in versions(disk, folder) if current is None or manifest.hash != current.hash]
+    if keep_versions is not None:
+        kept = kept[len(kept) - min(keep_versions, len(kept)) :]
+    for entry in disk.list(f"{folder}/{RETIRED}"):
+        path = f"{folder}/{RETIRED}/{entry.name}"
+        if path not in kept:
+            (disk.delete_folder if entry.is_folder else disk.delete)(path)

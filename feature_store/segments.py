@@ -1,0 +1,52 @@
+"""An append-only ledger of numbered Parquet segments; of two runs that want the same number exactly one gets it."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from feature_store.disk import Disk, open_disk
+from feature_store.errors import DataDamaged, StoreError, explain_os_errors
+
+_PREFIX, _SUFFIX = "segment-", ".parquet"
+
+
+class Segments:
+    """`<uri>/segment-00000001.parquet`, ...: never changed, never deleted, each put whole and only if its name was free."""
+
+    def __init__(self, uri: str, filesystem: fs.FileSystem | Disk | None = None) -> None:
+        self.disk, self.uri = open_disk(str(uri), filesystem)
+
+    def files(self) -> list[str]:
+        """Full paths in the order of their numbers. DataDamaged when a number is missing."""
+        names = [entry.name for entry in self.disk.list(self.uri) if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)]
+        expected = [_name(number) for number in range(1, len(names) + 1)]
+        if names != expected:
+            missing = sorted(set(expected) - set(names))
+            raise DataDamaged(f"{self.uri} lacks {missing[:3]} before {names[-1]}. Ledgers are never cut: restore the file from a backup.")
+        return [f"{self.uri}/{name}" for name in names]
+
+    def read(self) -> pa.Table | None:
+        """All rows of all segments in order; None when there is no segment."""
+        tables = [pq.read_table(path, filesystem=self.disk.arrow, partitioning=None) for path in self.files()]
+        return pa.concat_tables(tables) if tables else None
+
+    def next_number(self) -> int:
+        return len(self.files()) + 1
+
+    def append(self, number: int, table: pa.Table) -> bool:
+        """Commits segment `number`. False when another run has taken it: read again, and try the next."""
+        there = self.next_number()
+        if number > there:
+            raise StoreError(f"Asked to append segment {number} to {self.uri}, which has {there - 1}. Expected {there}: use next_number().")
+        if number < there:
+            return False
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        with explain_os_errors(f"appending segment {number}", self.uri):
+            self.disk.make_folder(self.uri)
+            self.disk.remove_strays(self.uri)
+            return self.disk.put_if_absent(f"{self.uri}/{_name(number)}", sink.getvalue())
+
+
+def _name(number: int) -> str:
+    return f"{_PREFIX}{number:08d}{_SUFFIX}"
