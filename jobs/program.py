@@ -1,0 +1,231 @@
+"""The one shape of a job: `run(date, <inputs>: Input, <outputs>: Output, config: Config)`, made a program by `main(run)`.
+
+The command line is read off `run`'s signature: `--date`, `--config`, one `--<name> URI` per table (by default where the
+configuration's data root has it), and one option per further parameter (str, int, float, bool, date or Path, `| None` allowed).
+Exit status: 0 committed; 99 skipped, with the reason in the log and in run_metrics; 1 failed, with one message;
+2 wrong command line or configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import inspect
+import json
+import logging
+import os
+import resource
+import sys
+import time
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from feature_store import Segments, Table
+from feature_store.errors import StoreError
+from jobs import config as configuration
+from jobs.tables import TABLES, Contract
+
+log = logging.getLogger("nocturne")
+SKIPPED = 99
+
+
+class JobError(Exception):
+    """The job cannot go on: what was found, where, what was expected, what to do."""
+
+
+class Skip(Exception):
+    """There is nothing to do tonight, for the reason given; the flow goes on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """A table that a job reads: its contract, and the folder above the table's own path."""
+
+    name: str
+    uri: str  # folder of the table; for a contract with braces, the part before them
+
+    @property
+    def contract(self) -> Contract:
+        return TABLES[self.name]
+
+    def location(self, name: str | None = None) -> str:
+        """Folder of the table; `name` fills the braces of its contract's path."""
+        return self.contract.location(self.uri, name)
+
+    def table(self, name: str | None = None) -> Table:
+        return Table(self.location(name), key=self.contract.key)
+
+    def segments(self, name: str | None = None) -> Segments:
+        return Segments(self.location(name))
+
+    def lineage(self, value: str, name: str | None = None) -> dict[str, str]:
+        """What a manifest records of this input: table, partition and content hash."""
+        manifest = self.table(name).existing_manifest(value)
+        return {"table": self.contract.location(self.contract.folder, name), self.contract.key: value, "content_hash": manifest.content_hash}
+
+
+class Output(Input):
+    """A table that a job writes."""
+
+
+class Metrics:
+    """Figures of the running job; committed to `run_metrics/stage=<stage>` when it ends, also when it fails."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, float | None, str | None]] = []
+
+    def put(self, metric: str, value: float | None = None, detail: Any = None) -> None:
+        """One figure; `detail` is anything JSON can hold (a table as a list of dicts, a curve as lists)."""
+        number = None if value is None else float(value)
+        self.rows.append((metric, number, None if detail is None else json.dumps(detail, ensure_ascii=False, sort_keys=True)))
+
+    def commit(self, root: str, stage: str, date: datetime.date) -> None:
+        contract = TABLES["run_metrics"]
+        columns = [list(c) for c in zip(*self.rows, strict=True)]
+        rows = pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, contract.arrow_schema(), strict=True)], schema=contract.arrow_schema())
+        with Table(contract.location(f"{root}/{contract.folder}", stage)).replace(date.isoformat()) as commit:
+            commit.write_table(rows)
+
+
+metrics = Metrics()
+
+
+def main(run: Callable[..., None], argv: list[str] | None = None) -> None:
+    """Run the job as a program and exit."""
+    sys.exit(execute(run, argv))
+
+
+def execute(run: Callable[..., None], argv: list[str] | None = None) -> int:
+    """Run the job with this command line and return its exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    stage = stage_of(run)
+    arguments = parser(run).parse_args(argv)
+    try:
+        settings = configuration.load_settings(arguments.config)
+        call = _bind(run, arguments, settings)
+    except (configuration.ConfigError, ValueError) as error:
+        log.error("%s: %s", stage, error)
+        return 2
+    return _execute(run, call, stage, arguments.date, settings.data_root)
+
+
+def stage_of(run: Callable[..., None]) -> str:
+    """A job's name: its module's last word."""
+    name = run.__module__.rsplit(".", 1)[-1]
+    return Path(sys.argv[0]).stem if name == "__main__" else name
+
+
+def parser(run: Callable[..., None]) -> argparse.ArgumentParser:
+    """The command line of a job, read off its signature."""
+    module = sys.modules[run.__module__]
+    result = argparse.ArgumentParser(prog=f"python -m jobs…{stage_of(run)}", description=(module.__doc__ or "").split("\n")[0])
+    for name, (kind, default, required) in _parameters(run).items():
+        option = "--" + name.replace("_", "-")
+        if name == "config":
+            result.add_argument(option, required=True, type=Path, metavar="FILE", help="the night's YAML")
+        elif kind in (Input, Output):
+            result.add_argument(option, metavar="URI", help=f"{kind.__name__.lower()} table (default: below the data root)")
+        else:
+            result.add_argument(option, type=_value_of(kind), required=required, default=default, metavar=kind.__name__.upper())
+    return result
+
+
+def _parameters(run: Callable[..., None]) -> dict[str, tuple[type, Any, bool]]:
+    """Name → (type, default, required) of each parameter of a job."""
+    hints = typing.get_type_hints(run)
+    found = {}
+    for parameter in inspect.signature(run).parameters.values():
+        kind, optional = hints[parameter.name], False
+        if typing.get_origin(kind) in (types.UnionType, typing.Union):
+            kind, optional = next(a for a in typing.get_args(kind) if a is not type(None)), True
+        given = parameter.default is not inspect.Parameter.empty
+        found[parameter.name] = (kind, parameter.default if given else None, not given and not optional)
+    return found
+
+
+def _value_of(kind: type) -> Callable[[str], Any]:
+    """A parser of option values; the word `none` stands for no value, since a scheduler's template always passes something."""
+
+    def parse(text: str) -> Any:
+        if text.lower() in ("none", ""):
+            return None
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return datetime.date.fromisoformat(text) if kind is datetime.date else kind(text)
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
+def _bind(run: Callable[..., None], arguments: argparse.Namespace, settings: configuration.Settings) -> dict[str, Any]:
+    call: dict[str, Any] = {}
+    for name, (kind, _, _) in _parameters(run).items():
+        given = getattr(arguments, name)
+        if name == "config":
+            call[name] = configuration.select(settings, kind)
+        elif kind in (Input, Output):
+            call[name] = kind(name, (given or f"{settings.data_root}/{TABLES[name].folder}").removeprefix("file://"))
+        else:
+            call[name] = given
+    return call
+
+
+def _execute(run: Callable[..., None], call: dict[str, Any], stage: str, date: datetime.date, root: str) -> int:
+    metrics.rows.clear()
+    started = time.perf_counter()
+    log.info("%s %s: start", stage, date)
+    status, message = 0, ""
+    try:
+        run(**call)
+    except Skip as reason:
+        status, message = SKIPPED, str(reason)
+        log.warning("%s %s: skipped: %s", stage, date, reason)
+    except (JobError, StoreError, OSError) as error:
+        status, message = 1, str(error)
+        log.error("%s %s: %s: %s", stage, date, type(error).__name__, error)
+        log.debug("where", exc_info=True)
+    seconds, peak = time.perf_counter() - started, peak_memory_mib()
+    metrics.put("status", status, message or None)
+    metrics.put("seconds", seconds)
+    metrics.put("peak_memory_mib", peak)
+    try:
+        metrics.commit(root, stage + _variant(call), date)
+    except (StoreError, OSError) as error:
+        log.error("%s %s: the stage's figures could not be written: %s", stage, date, error)
+        status = status or 1
+    figures = ", ".join(f"{m} {v:,.0f}" for m, v, _ in metrics.rows if m.startswith("rows_") and v is not None)
+    log.info("%s %s: %s%s%.1f s, %.0f MiB", stage, date, "failed, " if status == 1 else "", f"{figures}, " if figures else "", seconds, peak)
+    return status
+
+
+def _variant(call: dict[str, Any]) -> str:
+    """Jobs that run once per model have one stage per model."""
+    model = call.get("model")
+    return f"_{model}" if isinstance(model, str) else ""
+
+
+def peak_memory_mib() -> float:
+    """Peak resident memory of this process and, at the least, of its largest child (Spark's JVM), in MiB."""
+    kib = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return kib / 1024
+
+
+def code_version() -> str:
+    """What code ran: set by images and CI, else the installed version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return os.environ.get("NOCTURNE_CODE_VERSION") or version("nocturne")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def midnight(date: datetime.date) -> datetime.datetime:
+    """00:00 UTC of a date."""
+    return datetime.datetime.combine(date, datetime.time(), datetime.UTC)

@@ -1,0 +1,81 @@
+"""The Spark session of a job: started once, with settings that hold on a laptop and on a cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from feature_store import Commit
+    from jobs.config import Spark
+    from jobs.tables import Contract
+
+LOCAL = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+ALWAYS = {
+    "spark.ui.enabled": "false",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.parquet.compression.codec": "zstd",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.ansi.enabled": "true",
+    "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
+}
+
+
+@contextmanager
+def session(spark: Spark, name: str) -> Iterator[SparkSession]:
+    """The running session, or a new one that stops with the block."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    from pyspark.sql import SparkSession
+
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        yield active
+        return
+    started = _builder(spark, name).getOrCreate()
+    started.sparkContext.setLogLevel("ERROR")
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+def _builder(spark: Spark, name: str):
+    from pyspark.sql import SparkSession
+
+    local = spark.master.startswith("local")
+    if local:
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    builder = SparkSession.builder.appName(f"nocturne-{name}").master(spark.master)
+    conf = ALWAYS | (LOCAL if local else {}) | {
+        "spark.driver.memory": spark.driver_memory,
+        "spark.sql.shuffle.partitions": str(spark.shuffle_partitions),
+    } | spark.conf
+    for key, value in conf.items():
+        builder = builder.config(key, value)
+    return builder
+
+
+def read(spark: SparkSession, files: Iterable[str], contract: Contract) -> DataFrame:
+    """Committed Parquet files as a DataFrame with the contract's columns; no files give no rows."""
+    files = list(files)
+    if not files:
+        return spark.createDataFrame([], contract.spark_schema())
+    return spark.read.schema(contract.spark_schema()).parquet(*files).select(*contract.columns)
+
+
+def write(frame: DataFrame, commit: Commit, contract: Contract) -> None:
+    """Write the frame into an open commit, with the contract's columns, sorted over all files by the contract's order.
+
+    Spark appends its own part files to the partition's folder; the commit adopts them in the order of their names,
+    which is the order of Spark's partitions, so that the rows of the committed files follow each other sorted.
+    """
+    frame = frame.selectExpr(*contract.spark_select())
+    order = list(dict.fromkeys([*contract.sorted_by, *contract.columns]))  # ties broken by all columns: one order only
+    frame.sort(*order).write.mode("append").parquet(commit.path)
+    commit.adopt_new()

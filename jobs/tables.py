@@ -1,0 +1,218 @@
+"""Every table's columns, once: used by Spark, Arrow, the data checks and the documentation alike.
+
+A contract is a list of fields in this file's few types; `arrow_schema()` and `spark_schema()` translate it. The path of a
+table below the data root may hold one name in braces, e.g. `checkpoints/{model}`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import StructType
+
+NAME = re.compile(r"[a-z0-9_]+")
+
+ARROW = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "int32": pa.int32(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+SPARK = {
+    "string": "string",
+    "int64": "bigint",
+    "int32": "int",
+    "float32": "float",
+    "float64": "double",
+    "bool": "boolean",
+    "timestamp": "timestamp",
+    "vector": "array<float>",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column: name, type (a key of `ARROW`, or `vector` for a fixed-size list of float32), what it means."""
+
+    name: str
+    type: str
+    doc: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One table: where it lies below the data root, what cuts it into partitions, its columns."""
+
+    path: str
+    key: str  # dt, day; "segments" for the ledgers
+    fields: tuple[Field, ...]
+    doc: str
+    sorted_by: tuple[str, ...] = ()
+    provenance: tuple[str, ...] = ()  # columns that the content hash leaves out
+
+    @property
+    def columns(self) -> list[str]:
+        return [f.name for f in self.fields]
+
+    @property
+    def folder(self) -> str:
+        """The table's folder below the data root; for a path with braces, the folder of all its names."""
+        return self.path.rpartition("/")[0] if "{" in self.path else self.path
+
+    def location(self, folder: str, name: str | None = None) -> str:
+        """The folder that holds the partitions; `name` fills the braces of the path, `folder` is where `self.folder` lies."""
+        if "{" not in self.path:
+            return folder
+        if name is None or not NAME.fullmatch(name):
+            raise ValueError(f"Found the name {name!r} for table {self.path}; expected letters a-z, digits and underscores.")
+        return f"{folder}/{re.sub(r'{.*}', name, self.path.rpartition('/')[2])}"
+
+    def arrow_schema(self, dimension: int | None = None) -> pa.Schema:
+        """The columns for Arrow; `dimension` is the length of the vectors, where there are any."""
+        fields = [pa.field(f.name, _arrow_type(f, dimension), f.nullable) for f in self.fields]
+        metadata = {b"nocturne.provenance": ",".join(self.provenance).encode()} if self.provenance else None
+        return pa.schema(fields, metadata=metadata)
+
+    def spark_schema(self) -> "StructType":
+        from pyspark.sql.types import StructField, StructType
+
+        return StructType([StructField(f.name, _spark_type(f), f.nullable) for f in self.fields])
+
+    def spark_select(self) -> list[str]:
+        """Expressions for `df.selectExpr`: each column of the contract, cast to its type, in order."""
+        return [f"cast(`{f.name}` as {SPARK[f.type]}) as `{f.name}`" for f in self.fields]
+
+
+def _arrow_type(field: Field, dimension: int | None) -> pa.DataType:
+    if field.type != "vector":
+        return ARROW[field.type]
+    if not dimension:
+        raise ValueError(f"Column {field.name!r} holds vectors: name their dimension.")
+    return pa.list_(pa.field("element", pa.float32(), nullable=False), dimension)
+
+
+def _spark_type(field: Field):
+    from pyspark.sql.types import ArrayType, FloatType
+    from pyspark.sql.types import _parse_datatype_string as parse
+
+    return ArrayType(FloatType(), False) if field.type == "vector" else parse(SPARK[field.type])
+
+
+_EVENT = (
+    Field("user_id", "string", "who"),
+    Field("item_id", "string", "what"),
+    Field("behavior", "string", "view, cart, purchase, rate, …"),
+    Field("event_time", "timestamp", "when, UTC"),
+    Field("quantity", "float32", "how many, 1 where unknown"),
+    Field("value", "float32", "price or rating", nullable=True),
+    Field("event_id", "string", "the source's own id of the event", nullable=True),
+    Field("ingested_at", "timestamp", "when the source took it in, UTC", nullable=True),
+)
+
+TABLES: dict[str, Contract] = {
+    "clean_events": Contract(
+        "clean_events", "day", _EVENT, "Usable events of one UTC day, shared by all nights.",
+        sorted_by=("user_id", "event_time", "item_id", "behavior")),
+    "rejected_events": Contract(
+        "rejected_events", "dt",
+        (
+            Field("source_file", "string", "file it was read from"),
+            Field("row_number", "int64", "row in that file, from 1, header not counted", nullable=True),
+            Field("reason", "string", "why it cannot be used"),
+            Field("user_id", "string", "who, where the id is usable", nullable=True),
+            Field("row", "string", "the row as JSON, only where the user id is usable", nullable=True),
+        ),
+        "Rows that a night read and could not use.", sorted_by=("reason", "user_id", "row"), provenance=("source_file", "row_number")),
+    "entity_ids": Contract(
+        "entity_ids/{type}", "segments",
+        (Field("id", "int64", "dense id, never changed or reused"), Field("raw", "string", "the raw id or value")),
+        "Ledger of one entity type."),
+    "relations": Contract(
+        "relations", "segments",
+        (
+            Field("id", "int64", "dense id"),
+            Field("name", "string", "the relation's name"),
+            Field("head_type", "string", "entity type of heads"),
+            Field("tail_type", "string", "entity type of tails"),
+        ),
+        "Ledger of relations."),
+    "knowledge_graph": Contract(
+        "knowledge_graph", "dt",
+        (
+            Field("head", "int64", "ledger id within the relation's head type"),
+            Field("relation", "int64", "ledger id of the relation"),
+            Field("tail", "int64", "ledger id within the relation's tail type"),
+            Field("count", "int64", "events behind the edge; 1 for attributes"),
+        ),
+        "Typed edges known at D.", sorted_by=("relation", "head", "tail")),
+    "interactions": Contract(
+        "interactions", "dt",
+        (
+            Field("user", "int64", "ledger id"),
+            Field("item", "int64", "ledger id"),
+            Field("behavior", "string", "view, purchase, …"),
+            Field("count", "int64", "events in the window"),
+            Field("value_sum", "float64", "sum of quantity × value (value where there is no quantity), nulls as 0"),
+            Field("last_time", "timestamp", "latest event in the window, UTC"),
+        ),
+        "Who did what with which item in the graph's window.", sorted_by=("user", "item", "behavior")),
+    "checkpoints": Contract("checkpoints/{model}", "dt", (), "safetensors: native parameters, vectors and optimiser state."),
+    "entity_embeddings": Contract(
+        "entity_embeddings/{model}", "dt",
+        (
+            Field("entity_type", "string", "user, item, an attribute, or relation"),
+            Field("id", "int64", "ledger id within the type"),
+            Field("raw", "string", "raw id, value, or the relation's name"),
+            Field("embedding", "vector", "in the published space"),
+        ),
+        "Vectors of every entity and relation, rotated like the users'.", sorted_by=("entity_type", "raw")),
+    "user_embeddings": Contract(
+        "feature_store/user_embeddings/model={model}", "dt",
+        (
+            Field("user_id", "string", "sorted by bytes, unique in a partition"),
+            Field("embedding", "vector", "constant length, finite"),
+            Field("event_timestamp", "timestamp", "00:00 UTC of D: the vector knows nothing from then on"),
+            Field("created_timestamp", "timestamp", "when it was committed"),
+            Field("n_events", "int32", "events behind it in the window"),
+            Field("source", "string", "trained, inductive or carried"),
+            Field("carried_from", "timestamp", "date of the night that computed a carried vector", nullable=True),
+        ),
+        "User vectors for everybody downstream.", sorted_by=("user_id",)),
+    "lookalike_models": Contract("lookalike_models", "dt", (), "XGBoost models (JSON) and their validation figures."),
+    "lookalike_scores": Contract(
+        "lookalike_scores", "dt",
+        (
+            Field("client", "string", "client of the configuration"),
+            Field("feature_set", "string", "features of the model that scored"),
+            Field("user_id", "string", "eligible user"),
+            Field("score", "float32", "calibrated probability to buy from the client in the next label window"),
+        ),
+        "Every eligible user's score per client.", sorted_by=("client", "user_id")),
+    "audiences": Contract(
+        "audiences", "dt",
+        (
+            Field("client", "string", "client or seed list"),
+            Field("rank", "int32", "1 is the likeliest"),
+            Field("user_id", "string", "prospect"),
+            Field("score", "float32", "calibrated probability"),
+        ),
+        "The k likeliest prospects per client.", sorted_by=("client", "rank")),
+    "run_metrics": Contract(
+        "run_metrics/stage={stage}", "dt",
+        (
+            Field("metric", "string", "name of the figure"),
+            Field("value", "float64", "the figure; null where only detail is given", nullable=True),
+            Field("detail", "string", "JSON: tables, curves, texts", nullable=True),
+        ),
+        "Seconds, peak memory, row counts and quality figures of one stage."),
+    "reports": Contract("reports", "dt", (), "The night's page (HTML)."),
+}
