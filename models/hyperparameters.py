@@ -74,3 +74,37 @@ class TransEHyperparameters:
             raise HyperparameterError(
                 f"device is {self.device!r} with engine 'numba', which runs on the CPU; expected 'cpu', or engine 'torch'"
             )
+
+
+@dataclass(frozen=True)
+class KQGCHyperparameters:
+    """Everything that can be set about KQGC; the defaults are those of the paper's section 4.2 unless a comment says otherwise."""
+
+    aggregator: str = "mean"  # mean: Eq. 5; attention1: Eq. 8; attention2: Eq. 9
+    attention_normalisation: str = "softmax"  # softmax, or ratio as Eq. 7 is printed, with negative weights
+    layers: int = 1
+    bias: bool = True  # the b of Eq. 10 and 11
+    norm: str = "l1"  # of Eq. 13: l1 or l2
+    margin: float = 1.0  # gamma of Eq. 12
+    negatives: int = 3  # items drawn against each pair
+    fanout: int = 10  # neighbours drawn for a node, in training only
+    mask_own_edge: bool = False  # hide the edges of a batch's own pairs from its messages
+    learning_rate: float = 0.001  # of Adam
+    batch_size: int = 2048  # pairs per update; the paper has 10,000, of 2.4 million
+    epochs: int = 30  # at most; the paper takes the best of 10,000 on the test set
+    validation_share: float = 0.05  # of the pairs, held out of training to stop early; 0 trains on all
+    evaluate_every: int = 1  # epochs between two looks at the held-out pairs
+    patience: int = 5  # looks without a lower held-out loss before stopping; 0 never stops early
+    device: str = "cpu"  # cpu, cuda, cuda:0, ...; sampling stays on the CPU
+    inference_chunk: int = 65_536  # destination nodes computed at a time: bounds memory, leaves the result as it is
+
+    def __post_init__(self) -> None:
+        check_choice("aggregator", self.aggregator, ("mean", "attention1", "attention2"))
+        check_choice("attention_normalisation", self.attention_normalisation, ("softmax", "ratio"))
+        check_choice("norm", self.norm, ("l1", "l2"))
+        for name in ("layers", "negatives", "fanout", "batch_size", "epochs", "evaluate_every", "inference_chunk"):
+            check_range(name, getattr(self, name), 1)
+        for name in ("margin", "learning_rate"):
+            check_range(name, getattr(self, name), 0, open_minimum=True)
+        check_range("patience", self.patience, 0)
+        check_range("validation_share", self.validation_share, 0, 0.5)

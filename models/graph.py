@@ -1,0 +1,301 @@
+"""Knowledge graphs as messages, neighbour sampling, and the message-passing primitives. The only import of DGL in the project.
+
+A `KnowledgeGraph` holds every edge (h, r, t) as two messages, h → t under code r and t → h under code M + r ("reversed"), sorted by
+destination. A `Messages` is the part of it that one layer needs: all messages into some destination nodes. It shows the same
+messages as two `Adjacency` objects, one whose sources are nodes and one whose sources are relation codes, so that a sum over
+queries h_source + h_relation is the sum of two fused products and no (messages × dimension) array is ever made.
+
+The primitives of `Adjacency` exist twice: as DGL's fused CPU kernels, and as torch operations on index tensors for any device
+(DGL's wheel has no CUDA). `engine` chooses; tests hold their values and gradients equal.
+
+Shape suffixes: see `models/shapes.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from models.shapes import expect_indices
+
+os.environ.setdefault("DGLBACKEND", "pytorch")  # else the import prints and writes a file into the home folder
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import dgl
+
+ENGINES = ("dgl", "torch")
+
+
+def default_engine(device: str | torch.device) -> str:
+    """DGL's kernels where there are some (CPU), torch's operations elsewhere."""
+    return "dgl" if torch.device(device).type == "cpu" else "torch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Adjacency:
+    """Messages into V destinations from S sources, sorted by destination.
+
+    offsets: int64 (V + 1,), destination v receives the messages offsets[v] to offsets[v + 1].
+    sources: int64 (E,) in [0, n_sources).
+    """
+
+    offsets: torch.Tensor
+    sources: torch.Tensor
+    n_sources: int
+    engine: str
+
+    @property
+    def n_destinations(self) -> int:
+        return self.offsets.numel() - 1
+
+    @functools.cached_property
+    def degrees(self) -> torch.Tensor:
+        """int64 (V,): messages into each destination."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    @functools.cached_property
+    def destinations(self) -> torch.Tensor:
+        """int64 (E,): the destination of each message, ascending."""
+        rows = torch.arange(self.n_destinations, device=self.offsets.device)
+        return torch.repeat_interleave(rows, self.degrees, output_size=self.sources.numel())
+
+    @functools.cached_property
+    def _block(self) -> dgl.DGLGraph:
+        no_edge_ids = torch.empty(0, dtype=torch.int64)  # DGL: message e is the e-th of the list
+        columns = ("csc", (self.offsets, self.sources, no_edge_ids))
+        return dgl.create_block(columns, num_src_nodes=self.n_sources, num_dst_nodes=self.n_destinations)
+
+    def dot(self, x_SD: torch.Tensor, y_VD: torch.Tensor) -> torch.Tensor:
+        """(E,): the inner product of each message's source and destination vectors."""
+        if self.engine == "dgl":
+            return dgl.ops.u_dot_v(self._block, x_SD, y_VD).squeeze(-1)
+        return (x_SD[self.sources] * y_VD[self.destinations]).sum(dim=-1)
+
+    def total(self, x_E: torch.Tensor) -> torch.Tensor:
+        """(V,): the sum of a number per message over each destination's messages; 0 without messages."""
+        # in either engine: DGL's copy_e_sum demands explicit edge ids here ("Check notnull: edges"), and this costs as little
+        return x_E.new_zeros(self.n_destinations).index_add(0, self.destinations, x_E)
+
+    def softmax(self, x_E: torch.Tensor) -> torch.Tensor:
+        """(E,): softmax over each destination's messages."""
+        if self.engine == "dgl":
+            return dgl.ops.edge_softmax(self._block, x_E.unsqueeze(-1)).squeeze(-1)
+        lowest = x_E.new_full((self.n_destinations,), -torch.inf)
+        highest_V = lowest.scatter_reduce(0, self.destinations, x_E.detach(), "amax")  # a constant: softmax is invariant to shifts
+        exponentials_E = torch.exp(x_E - highest_V[self.destinations])
+        return exponentials_E / self.total(exponentials_E)[self.destinations]
+
+    def weighted_sum(self, x_SD: torch.Tensor, weights_E: torch.Tensor | None = None) -> torch.Tensor:
+        """(V, D): Σ weight · source vector over each destination's messages (weight 1 when None); 0 without messages."""
+        if self.engine == "dgl":
+            if weights_E is None:
+                return dgl.ops.copy_u_sum(self._block, x_SD)
+            return dgl.ops.u_mul_e_sum(self._block, x_SD, weights_E.unsqueeze(-1))
+        values_ED = x_SD[self.sources] if weights_E is None else x_SD[self.sources] * weights_E.unsqueeze(-1)
+        return x_SD.new_zeros(self.n_destinations, x_SD.shape[1]).index_add(0, self.destinations, values_ED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Messages:
+    """The messages into V destination nodes, seen from their source nodes and from their relation codes."""
+
+    from_nodes: Adjacency
+    from_relations: Adjacency
+
+    @property
+    def n_destinations(self) -> int:
+        return self.from_nodes.n_destinations
+
+    @property
+    def degrees(self) -> torch.Tensor:
+        return self.from_nodes.degrees
+
+    @classmethod
+    def build(
+        cls, offsets: torch.Tensor, sources: torch.Tensor, codes: torch.Tensor, n_sources: int, n_codes: int, engine: str
+    ) -> Messages:
+        """From int64 offsets (V + 1,), sources (E,) in [0, n_sources) and codes (E,) in [0, n_codes)."""
+        if engine not in ENGINES:
+            raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
+        return cls(Adjacency(offsets, sources, n_sources, engine), Adjacency(offsets, codes, n_codes, engine))
+
+    def to(self, device: str | torch.device, engine: str) -> Messages:
+        """The same messages on another device and engine."""
+        nodes, relations = self.from_nodes, self.from_relations
+        offsets = nodes.offsets.to(device)
+        return Messages.build(
+            offsets, nodes.sources.to(device), relations.sources.to(device), nodes.n_sources, relations.n_sources, engine
+        )
+
+
+class KnowledgeGraph:
+    """Edges (head, relation, tail) over one dense index of entities, each passing a message in both directions.
+
+    heads, relations, tails: int64 (edges,). Equal edges given twice pass two messages. The order of the edges decides the order of
+    messages and so the random draws: give them ordered by raw id, never by ledger id (DESIGN section 2).
+    Raises ShapeError for indices out of range.
+    """
+
+    def __init__(
+        self, heads: np.ndarray, relations: np.ndarray, tails: np.ndarray, *, n_entities: int, n_relations: int
+    ) -> None:
+        for name, ends in (("heads", heads), ("tails", tails)):
+            expect_indices(name, ends, n_entities, "entities")
+        expect_indices("relations", relations, n_relations, "relations")
+        if not heads.size == relations.size == tails.size:
+            raise ValueError(f"{heads.size} heads, {relations.size} relations, {tails.size} tails; expected equally many")
+        self.n_entities, self.n_relations, self.n_edges = n_entities, n_relations, heads.size
+        destinations = np.concatenate([tails, heads])
+        order = np.argsort(destinations, kind="stable")
+        self.offsets = _offsets(np.bincount(destinations, minlength=n_entities))
+        self.sources = torch.from_numpy(np.concatenate([heads, tails])[order])
+        self.codes = torch.from_numpy(np.concatenate([relations, relations + n_relations])[order])
+        self.edge_of_message = torch.from_numpy(order % max(heads.size, 1))
+        self._edges = (heads, relations, tails)
+
+    @property
+    def n_codes(self) -> int:
+        return 2 * self.n_relations
+
+    @functools.cached_property
+    def _edges_by_key(self) -> tuple[np.ndarray, np.ndarray]:
+        """(keys ascending, the edge of each): a key is the edge (h, r, t) as one number."""
+        keys = self._key(*self._edges)
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order
+
+    def _key(self, heads: np.ndarray, relation: np.ndarray | int, tails: np.ndarray) -> np.ndarray:
+        return (heads * self.n_relations + relation) * self.n_entities + tails
+
+    def edges_of(self, heads: np.ndarray, relation: int, tails: np.ndarray) -> np.ndarray:
+        """int64: positions of the edges (head, relation, tail) that exist, ordered by key; pairs without an edge give none."""
+        keys, edges = self._edges_by_key
+        wanted = np.unique(self._key(heads, relation, tails))
+        first, last = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
+        return edges[_ranges(first, last)]
+
+    def into(self, first: int, last: int, *, device: str | torch.device = "cpu", engine: str = "dgl") -> Messages:
+        """All messages into the nodes first to last - 1. Sources are indices into the whole graph; nothing is copied on the CPU."""
+        begin, end = int(self.offsets[first]), int(self.offsets[last])
+        offsets = (self.offsets[first : last + 1] - begin).to(device)
+        sources, codes = self.sources[begin:end].to(device), self.codes[begin:end].to(device)
+        return Messages.build(offsets, sources, codes, self.n_entities, self.n_codes, engine)
+
+    def into_nodes(self, nodes: np.ndarray, passing: np.ndarray) -> Messages:
+        """Messages into any `nodes` (int64), from those sources alone where `passing` (bool, one per entity) is true; on the CPU."""
+        begins, ends = self.offsets.numpy()[nodes], self.offsets.numpy()[nodes + 1]
+        positions = _ranges(begins, ends)
+        destinations = np.repeat(np.arange(nodes.size), ends - begins)
+        kept = passing[self.sources.numpy()[positions]]
+        counts = np.bincount(destinations[kept], minlength=nodes.size)
+        chosen = torch.from_numpy(positions[kept])
+        return Messages.build(_offsets(counts), self.sources[chosen], self.codes[chosen], self.n_entities, self.n_codes, "dgl")
+
+    def chunks(self, max_nodes: int, max_messages: int = 1 << 20) -> Iterator[tuple[int, int]]:
+        """Cut the nodes into ranges (first, last) of bounded size; a single node may exceed `max_messages`."""
+        offsets = self.offsets.numpy()
+        first = 0
+        while first < self.n_entities:
+            within = int(np.searchsorted(offsets, offsets[first] + max_messages, "right")) - 1
+            last = min(max(within, first + 1), first + max_nodes, self.n_entities)
+            yield first, last
+            first = last
+
+    def sampler(self, fanout: int, seed: int, *, deterministic: bool = False) -> NeighbourSampler:
+        """A sampler of at most `fanout` messages into each node."""
+        return NeighbourSampler(self, fanout, seed, deterministic)
+
+
+class NeighbourSampler:
+    """Draws at most `fanout` messages into each node, without replacement and uniformly over all relations (DGL, on the CPU).
+
+    With several threads DGL's draws differ from run to run even when seeded, so `deterministic` samples in one thread.
+    """
+
+    def __init__(self, graph: KnowledgeGraph, fanout: int, seed: int, deterministic: bool) -> None:
+        if fanout < 1:
+            raise ValueError(f"fanout is {fanout}; expected at least 1 neighbour")
+        self.graph, self.fanout, self._deterministic = graph, fanout, deterministic
+        self._seeds = np.random.default_rng(seed)
+        columns = ("csc", (graph.offsets, graph.sources, torch.empty(0, dtype=torch.int64)))
+        self._dgl_graph = dgl.graph(columns, num_nodes=graph.n_entities)
+        self._position = torch.empty(graph.n_entities, dtype=torch.int64)
+        self._wanted = torch.zeros(graph.n_entities, dtype=torch.bool)
+        self._hidden = torch.zeros(max(graph.n_edges, 1), dtype=torch.bool)
+
+    def sample(
+        self, nodes: torch.Tensor, n_layers: int, hidden_edges: np.ndarray | None = None
+    ) -> tuple[torch.Tensor, list[Messages]]:
+        """Messages for `n_layers` layers that end at `nodes` (int64, ascending, unique), and the nodes whose vectors they start from.
+
+        The destinations of each layer are the first of its sources, in order. `hidden_edges`: edges that pass no message.
+        """
+        dgl.seed(int(self._seeds.integers(2**31)))
+        hidden = torch.from_numpy(np.asarray([] if hidden_edges is None else hidden_edges, dtype=np.int64))
+        self._hidden[hidden] = True
+        with _one_thread() if self._deterministic else contextlib.nullcontext():
+            layers: list[Messages] = []
+            for _ in range(n_layers):
+                nodes, messages = self._one_layer(nodes)
+                layers.insert(0, messages)
+        self._hidden[hidden] = False
+        return nodes, layers
+
+    def _one_layer(self, nodes: torch.Tensor) -> tuple[torch.Tensor, Messages]:
+        graph = self.graph
+        drawn = dgl.sampling.sample_neighbors(self._dgl_graph, nodes, self.fanout).edata[dgl.EID]
+        drawn, _ = torch.sort(drawn)  # messages are numbered by destination: sorted again, whatever the order of `nodes`
+        drawn = drawn[~self._hidden[graph.edge_of_message[drawn]]]
+        sources = graph.sources[drawn]
+        self._wanted[sources] = True
+        self._wanted[nodes] = False
+        more = torch.nonzero(self._wanted).squeeze(-1)
+        self._wanted[more] = False
+        all_nodes = torch.cat([nodes, more])
+        self._position[all_nodes] = torch.arange(all_nodes.numel())
+        # offsets want the messages in the order of `nodes`, which is ascending in the first layer only
+        destinations = self._position[torch.searchsorted(graph.offsets, drawn, right=True) - 1]
+        order = torch.argsort(destinations, stable=True)
+        offsets = _offsets(np.bincount(destinations.numpy(), minlength=nodes.numel()))
+        local_sources, codes = self._position[sources[order]], graph.codes[drawn[order]]
+        return all_nodes, Messages.build(offsets, local_sources, codes, all_nodes.numel(), graph.n_codes, "dgl")
+
+
+def _offsets(counts: np.ndarray) -> torch.Tensor:
+    """int64 (V + 1,): where each destination's messages begin and end, from how many it has."""
+    return torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def _ranges(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """int64: begins[0] to ends[0] - 1, then begins[1] to ends[1] - 1, and so on."""
+    counts = ends - begins
+    return np.repeat(begins - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+
+
+@contextlib.contextmanager
+def deterministic_kernels(wanted: bool) -> Iterator[None]:
+    """Within, torch takes kernels whose result does not depend on the order of its threads, where `wanted`."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread within: torch and DGL share one setting."""
+    threads = dgl.utils.get_num_threads()
+    dgl.utils.set_num_threads(1)
+    try:
+        yield
+    finally:
+        dgl.utils.set_num_threads(threads)

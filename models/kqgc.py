@@ -1,0 +1,392 @@
+"""KQGC: graph convolution over the knowledge queries of a frozen TransE. Model, training with sampling, exact inference.
+
+Shape suffixes: see `models/shapes.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.graph import KnowledgeGraph, Messages, default_engine, deterministic_kernels
+from models.hyperparameters import KQGCHyperparameters
+from models.shapes import expect, expect_indices
+from models.training import EarlyStopping
+
+LEAKY_SLOPE = 0.2  # Eq. 9 names none; GAT, which it follows, has 0.2
+_VANISHING = 1e-6  # Σ e below this share of Σ |e| counts as nothing (Eq. 7 as printed)
+_OPTIMISER = "optimiser."
+
+
+class KQGC(nn.Module):
+    """Knowledge Query-based Graph Convolution.
+
+    Kikuta et al., "KQGC: Knowledge Graph Embedding with Smoothing Effects of Graph Convolutions for Recommendation", CIKM 2022,
+    section 3.2. A message from u to v under relation r is the query that TransE would ask from u:
+
+        Q(u,r,v) = h_u + h_r                                            Eq. 3, 4    (reversed relation: −h_r)
+        m_v      = mean of Q(u,r,v) over all (u, r) with an edge to v   Eq. 5
+        m_v      = Σ α(u,r,v) Q(u,r,v)                                  Eq. 6
+        α(u,r,v) = softmax of e(u,r,v) over v's messages                Eq. 7 by default
+        α(u,r,v) = e(u,r,v) / Σ e(k,r,v)                                Eq. 7 as printed, "ratio"
+        e(u,r,v) = Q(u,r,v)ᵀ h_v                                        Eq. 8, attention1
+        e(u,r,v) = LeakyReLU(aᵀ [Q(u,r,v) ‖ h_v])                       Eq. 9, attention2
+        h_v'     = W (h_v + m_v) + b                                    Eq. 10
+        r'       = W r + b                                              Eq. 11
+        loss     = mean of [γ + f(U,I) − f(U,I')]₊                      Eq. 12
+        f(U,I)   = ‖h_U + h_purchase − h_I‖, L1 or L2                   Eq. 13
+
+    | symbol | name           | shape                                              |
+    |--------|----------------|----------------------------------------------------|
+    | h_u    | `h_SD`         | (sources, D), input of the layer                   |
+    | h_v    | `h_VD`         | (destinations, D), input of the layer              |
+    | h_r, r | `r_MD`, `r_CD` | (relations, D); (codes, D): r, then −r             |
+    | m      | `m_VD`         | (destinations, D)                                  |
+    | e, α   | `e_E`, `α_E`   | (messages,)                                        |
+    | W      | `weights[l]`   | (D, D)                                             |
+    | b      | `biases[l]`    | (D,); absent without `bias`                        |
+    | a      | `attentions[l]`| (2D,); attention2 only                             |
+
+    Departs from the paper
+    - (7) is a softmax by default: the printed ratio has negative weights where a query points away from v, and a sum near 0 makes
+      them huge. With "ratio", where the sum is nothing against its terms' sizes, the weights are those of the mean.
+    - (6, 7) sum over the neighbours; between two nodes with several relations each relation is one message, as in (5).
+    - The reversed relation is −r of the current layer; applying (11) to −r would give −Wr + b, which no longer undoes Wr + b.
+    - b does not cancel in (13), since h_U + h_purchase − h_I holds it once; `bias=False` leaves it out.
+    - (12) is a mean over pairs and negatives, so that the learning rate does not depend on the batch.
+    - A node without neighbours has m = 0, of which the paper does not speak.
+    """
+
+    def __init__(self, dimension: int, hyper: KQGCHyperparameters, seed: int = 0) -> None:
+        """Xavier initialisation of W and a (section 4.2), b = 0, drawn from `seed` alone."""
+        super().__init__()
+        self.hyper, self.dimension = hyper, dimension
+        random = torch.Generator().manual_seed(seed)
+        attended = hyper.aggregator == "attention2"
+        self.weights = nn.ParameterList(nn.Parameter(torch.empty(dimension, dimension)) for _ in range(hyper.layers))
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(dimension)) for _ in range(hyper.layers * hyper.bias))
+        self.attentions = nn.ParameterList(nn.Parameter(torch.empty(2 * dimension)) for _ in range(hyper.layers * attended))
+        for weight in self.weights:
+            nn.init.xavier_uniform_(weight, generator=random)
+        for attention in self.attentions:
+            nn.init.xavier_uniform_(attention.data.unsqueeze(0), generator=random)
+
+    def forward(self, layers: list[Messages], h_SD: torch.Tensor, r_MD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """All layers: (h of the last layer's destinations, r). Each layer's destinations are the first rows of its sources."""
+        for number, messages in enumerate(layers):
+            h_VD = h_SD[: messages.n_destinations]
+            h_SD, r_MD = self.layer(number, messages, h_SD, h_VD, r_MD)
+        return h_SD, r_MD
+
+    def layer(
+        self, number: int, messages: Messages, h_SD: torch.Tensor, h_VD: torch.Tensor, r_MD: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One layer: (h' of the destinations, r')."""
+        weight, bias = self.weights[number], self.biases[number] if self.hyper.bias else None
+        m_VD = self.message(number, messages, h_SD, h_VD, r_MD)
+        h_VD = nn.functional.linear(h_VD + m_VD, weight, bias)  # Eq. 10
+        return h_VD, nn.functional.linear(r_MD, weight, bias)  # Eq. 11
+
+    def message(
+        self, number: int, messages: Messages, h_SD: torch.Tensor, h_VD: torch.Tensor, r_MD: torch.Tensor
+    ) -> torch.Tensor:
+        """m (destinations, D) of one layer: the weighted sum of queries, without ever forming a query."""
+        r_CD = torch.cat([r_MD, -r_MD])  # the reversed relation, section 3.2
+        if self.hyper.aggregator == "mean":
+            degrees_V = messages.degrees.clamp(min=1).to(h_SD.dtype)
+            sums_VD = messages.from_nodes.weighted_sum(h_SD) + messages.from_relations.weighted_sum(r_CD)
+            return sums_VD / degrees_V.unsqueeze(-1)  # Eq. 5
+        α_E = self.attention(messages, self.affinity(number, messages, h_SD, h_VD, r_CD))
+        return messages.from_nodes.weighted_sum(h_SD, α_E) + messages.from_relations.weighted_sum(r_CD, α_E)  # Eq. 6
+
+    def affinity(
+        self, number: int, messages: Messages, h_SD: torch.Tensor, h_VD: torch.Tensor, r_CD: torch.Tensor
+    ) -> torch.Tensor:
+        """e (messages,): Q · h_v, or LeakyReLU(a · [Q ‖ h_v])."""
+        if self.hyper.aggregator == "attention1":
+            return messages.from_nodes.dot(h_SD, h_VD) + messages.from_relations.dot(r_CD, h_VD)  # Eq. 8
+        of_query, of_destination = self.attentions[number].split(self.dimension)
+        of_query_VD = of_query.expand(h_VD.shape).contiguous()
+        query_E = messages.from_nodes.dot(h_SD, of_query_VD) + messages.from_relations.dot(r_CD, of_query_VD)
+        own_E = (h_VD @ of_destination).index_select(0, messages.from_nodes.destinations)
+        return nn.functional.leaky_relu(query_E + own_E, LEAKY_SLOPE)  # Eq. 9
+
+    def attention(self, messages: Messages, e_E: torch.Tensor) -> torch.Tensor:
+        """α (messages,) from e (Eq. 7)."""
+        into = messages.from_nodes
+        if self.hyper.attention_normalisation == "softmax":
+            return into.softmax(e_E)
+        total_V = into.total(e_E)
+        vanishes_V = total_V.abs() <= _VANISHING * into.total(e_E.abs())
+        safe_V = torch.where(vanishes_V, torch.ones_like(total_V), total_V)
+        ratio_E = e_E / safe_V.index_select(0, into.destinations)  # Eq. 7
+        mean_V = 1 / messages.degrees.clamp(min=1).to(e_E.dtype)
+        vanishes_E = vanishes_V.index_select(0, into.destinations)
+        return torch.where(vanishes_E, mean_V.index_select(0, into.destinations), ratio_E)
+
+    def score(self, h_UD: torch.Tensor, purchase_D: torch.Tensor, h_ID: torch.Tensor) -> torch.Tensor:
+        """f(U, I) over the last axis: a distance, smaller is closer."""
+        order = 1 if self.hyper.norm == "l1" else 2
+        return torch.linalg.vector_norm(h_UD + purchase_D - h_ID, ord=order, dim=-1)  # Eq. 13
+
+    def losses(self, positive_B: torch.Tensor, negative_BK: torch.Tensor) -> torch.Tensor:
+        """(B, K): the terms of Eq. 12, from scores of pairs and of their negatives."""
+        return torch.relu(self.hyper.margin + positive_B.unsqueeze(-1) - negative_BK)  # Eq. 12
+
+
+@dataclasses.dataclass(frozen=True)
+class KQGCResult:
+    """What training gives. `parameters` is all that inference needs; `checkpoint()` adds the optimiser's state for a warm start.
+
+    history: one entry per epoch with "epoch", "loss" and, where evaluated, "validation_loss" and "validation_accuracy" (share of
+    negatives farther than their positive). best_epoch: the epoch whose parameters these are; -1 when nothing was trained.
+    """
+
+    parameters: dict[str, np.ndarray]
+    optimiser: dict[str, np.ndarray]
+    history: list[dict[str, float]]
+    best_epoch: int
+
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """Everything that `initial` of the next night takes, by name."""
+        return {**self.parameters, **{_OPTIMISER + name: values for name, values in self.optimiser.items()}}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """Pairs ready for the loss: messages, the vectors they start from, and where in the output each pair's vectors are."""
+
+    layers: list[Messages]
+    sources: torch.Tensor
+    users_B: torch.Tensor
+    items_B: torch.Tensor
+    negatives_BK: torch.Tensor
+
+
+class _Trainer:
+    """Pairs to batches, batches to losses, and one epoch after another; holds what stays the same through a training."""
+
+    def __init__(
+        self,
+        graph: KnowledgeGraph,
+        vectors: tuple[np.ndarray, np.ndarray],
+        purchase_relation: int,
+        item_candidates: np.ndarray,
+        model: KQGC,
+        seed: int,
+        deterministic: bool,
+    ) -> None:
+        self.graph, self.model, self.device = graph, model, model.hyper.device
+        self.entities, self.relations = (torch.from_numpy(values).to(self.device) for values in vectors)
+        self.purchase_relation, self.item_candidates = purchase_relation, item_candidates
+        self.random = np.random.default_rng([seed, 1])
+        self.sampler = graph.sampler(model.hyper.fanout, seed, deterministic=deterministic)
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=model.hyper.learning_rate)
+
+    def batch(self, users: np.ndarray, items: np.ndarray) -> _Batch:
+        """Draw negatives and neighbours for some pairs."""
+        hyper = self.model.hyper
+        drawn = self.random.integers(self.item_candidates.size, size=users.size * hyper.negatives)
+        ends = np.concatenate([users, items, self.item_candidates[drawn]])
+        nodes, places = np.unique(ends, return_inverse=True)
+        own = self.graph.edges_of(users, self.purchase_relation, items) if hyper.mask_own_edge else None
+        sources, layers = self.sampler.sample(torch.from_numpy(nodes), hyper.layers, own)
+        engine = default_engine(self.device)
+        layers = [messages.to(self.device, engine) for messages in layers]
+        users_B, items_B, negatives_BK = torch.from_numpy(places).to(self.device).split([users.size, users.size, drawn.size])
+        return _Batch(layers, sources.to(self.device), users_B, items_B, negatives_BK)
+
+    def losses(self, batch: _Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(terms of Eq. 12 (B, K), share of negatives farther than their positive)."""
+        model = self.model
+        h_ND, r_MD = model(batch.layers, self.entities.index_select(0, batch.sources), self.relations)
+        users_BD, purchase_D = h_ND.index_select(0, batch.users_B), r_MD[self.purchase_relation]
+        positive_B = model.score(users_BD, purchase_D, h_ND.index_select(0, batch.items_B))
+        negatives_BKD = h_ND.index_select(0, batch.negatives_BK).view(-1, model.hyper.negatives, model.dimension)
+        negative_BK = model.score(users_BD.unsqueeze(1), purchase_D, negatives_BKD)
+        farther = (negative_BK > positive_B.unsqueeze(-1)).to(h_ND.dtype).mean()
+        return model.losses(positive_B, negative_BK), farther
+
+    def epoch(self, users: np.ndarray, items: np.ndarray) -> float:
+        """Train on all pairs once, in a new order; the mean loss."""
+        order = self.random.permutation(users.size)
+        summed = torch.zeros((), device=self.device)  # stays on the device: no wait for it after every batch
+        for first in range(0, order.size, self.model.hyper.batch_size):
+            chosen = order[first : first + self.model.hyper.batch_size]
+            loss = self.losses(self.batch(users[chosen], items[chosen]))[0].mean()
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            summed += loss.detach() * chosen.size
+        return float(summed) / order.size
+
+    @torch.no_grad()
+    def evaluate(self, batch: _Batch) -> dict[str, float]:
+        """The figures of held-out pairs. Always the same draw, so that epochs can be compared."""
+        terms, farther = self.losses(batch)
+        return {"validation_loss": float(terms.mean()), "validation_accuracy": float(farther)}
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """(parameters, the optimiser's state), by name, as copies."""
+        named = list(self.model.named_parameters())
+        parameters = {name: values.detach().cpu().numpy().copy() for name, values in named}
+        moments = ((name, key, moment) for name, values in named for key, moment in self.optimiser.state.get(values, {}).items())
+        return parameters, {f"{name}.{key}": moment.cpu().numpy().copy() for name, key, moment in moments}
+
+    def load(self, initial: dict[str, np.ndarray]) -> None:
+        """Start from a checkpoint: the parameters, and the optimiser's state as far as it is there."""
+        load_parameters(self.model, initial)
+        for name, values in self.model.named_parameters():
+            prefix = f"{_OPTIMISER}{name}."
+            moments = {key.removeprefix(prefix): torch.from_numpy(initial[key]) for key in initial if key.startswith(prefix)}
+            if moments:
+                self.optimiser.state[values] = {
+                    key: moment if key == "step" else moment.to(self.device) for key, moment in moments.items()
+                }
+
+
+def train_kqgc(
+    graph: KnowledgeGraph,
+    entities: np.ndarray,
+    relations: np.ndarray,
+    pairs: tuple[np.ndarray, np.ndarray],
+    purchase_relation: int,
+    item_candidates: np.ndarray,
+    hyper: KQGCHyperparameters,
+    *,
+    seed: int,
+    deterministic: bool = False,
+    initial: dict[str, np.ndarray] | None = None,
+    progress: Callable[[dict[str, float]], None] | None = None,
+) -> KQGCResult:
+    """Learn W, b and a from positive pairs, with TransE's vectors frozen.
+
+    entities, relations: float32 (n, d) and (m, d), TransE's, in the graph's dense indices. pairs: int64 users and items of the
+    purchase relation. item_candidates: int64, what negatives are drawn from, uniformly. initial: a former `checkpoint()`, from which
+    all parameters start warm. progress: called with each entry of the history.
+    deterministic: equal arguments give equal bits (one thread while sampling; on a GPU torch's deterministic kernels).
+    Without pairs nothing is learned and the initial parameters come back. Raises ShapeError for arrays that do not fit each other,
+    ValueError for an `initial` of another shape of model.
+    """
+    users, items = pairs
+    _check_vectors(graph, entities, relations)
+    for name, nodes in (("users", users), ("items", items), ("item_candidates", item_candidates)):
+        expect_indices(name, nodes, graph.n_entities, "entities")
+    expect("items", items, users.shape, "int64")
+    model = KQGC(entities.shape[1], hyper, seed).to(hyper.device)
+    trainer = _Trainer(graph, (entities, relations), purchase_relation, item_candidates, model, seed, deterministic)
+    if initial is not None:
+        trainer.load(initial)
+    if not users.size or not item_candidates.size:
+        return KQGCResult(*trainer.state(), [], -1)
+    with deterministic_kernels(deterministic):
+        return _run_epochs(trainer, users, items, progress)
+
+
+def _run_epochs(
+    trainer: _Trainer, users: np.ndarray, items: np.ndarray, progress: Callable[[dict[str, float]], None] | None
+) -> KQGCResult:
+    hyper = trainer.model.hyper
+    order = trainer.random.permutation(users.size)
+    held_out, trained = np.split(order, [int(hyper.validation_share * users.size)])
+    validation = trainer.batch(users[held_out], items[held_out]) if held_out.size else None
+    stopping = EarlyStopping(hyper.patience)
+    history: list[dict[str, float]] = []
+    best, best_epoch = trainer.state(), -1
+    for epoch in range(hyper.epochs):
+        entry = {"epoch": float(epoch), "loss": trainer.epoch(users[trained], items[trained])}
+        looks = (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs
+        stop, improved = False, validation is None
+        if validation is not None and looks:
+            entry |= trainer.evaluate(validation)
+            stop = stopping.update(epoch, -entry["validation_loss"])
+            improved = stopping.improved
+        if improved:
+            best, best_epoch = trainer.state(), epoch
+        history.append(entry)
+        if progress is not None:
+            progress(entry)
+        if stop:
+            break
+    return KQGCResult(*best, history, best_epoch)
+
+
+def load_parameters(model: KQGC, parameters: dict[str, np.ndarray]) -> None:
+    """Copy named arrays into the model; other names are left alone. Raises ValueError for a missing one or another shape."""
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            found = parameters.get(name)
+            if found is None or found.shape != tuple(values.shape):
+                shape = "missing" if found is None else f"of shape {found.shape}"
+                raise ValueError(
+                    f"KQGC parameter {name!r} is {shape} in the checkpoint; expected shape {tuple(values.shape)}: the checkpoint comes "
+                    "from another aggregator, number of layers, bias or dimension, so train without it"
+                )
+            values.copy_(torch.from_numpy(found))
+
+
+@torch.no_grad()
+def infer_kqgc(
+    graph: KnowledgeGraph,
+    entities: np.ndarray,
+    relations: np.ndarray,
+    parameters: dict[str, np.ndarray],
+    hyper: KQGCHyperparameters,
+    *,
+    known: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of all entities and relations from full neighbourhoods: float32 (n, d) and (m, d).
+
+    Layer by layer in chunks of destination nodes, so that memory is that of two tables of vectors. known: bool (n,), False where
+    TransE has no vector (that row of `entities` is not read): such a node starts from `inductive_entities`.
+    """
+    _check_vectors(graph, entities, relations)
+    if known is not None:
+        entities, _ = inductive_entities(graph, entities, relations, known)
+    model = KQGC(entities.shape[1], hyper).to(hyper.device)
+    load_parameters(model, parameters)
+    engine = default_engine(hyper.device)
+    h_ND, r_MD = (torch.from_numpy(values).to(hyper.device) for values in (entities, relations))
+    for number in range(hyper.layers):
+        out_ND, r_next_MD = torch.empty_like(h_ND), r_MD
+        for first, last in graph.chunks(hyper.inference_chunk):
+            messages = graph.into(first, last, device=hyper.device, engine=engine)
+            out_ND[first:last], r_next_MD = model.layer(number, messages, h_ND, h_ND[first:last], r_MD)
+        h_ND, r_MD = out_ND, r_next_MD
+    return h_ND.cpu().numpy(), r_MD.cpu().numpy()
+
+
+def inductive_entities(
+    graph: KnowledgeGraph, entities: np.ndarray, relations: np.ndarray, known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """h⁰ for nodes that TransE was not trained on: the unit-normed mean of the queries that known neighbours ask towards them.
+
+    For a new user who bought i that is i − r: where TransE would have put the user. Nodes with unknown neighbours only are filled from
+    those, once these have a vector. Returns (entities with the rows of unknown nodes filled, bool (n,): has a vector); a node that no
+    known one reaches gets zeros.
+    """
+    expect("known", known, (graph.n_entities,), "bool")
+    h_ND = torch.from_numpy(np.where(known[:, None], entities, np.float32(0)))
+    r_CD = torch.from_numpy(np.concatenate([relations, -relations]))
+    resolved = known.copy()
+    waiting = np.flatnonzero(~resolved)
+    while waiting.size:
+        messages = graph.into_nodes(waiting, resolved)
+        sums_VD = messages.from_nodes.weighted_sum(h_ND) + messages.from_relations.weighted_sum(r_CD)
+        lengths_V = torch.linalg.vector_norm(sums_VD, dim=1)  # of the sum: the mean has the same direction
+        reached = (lengths_V > 0).numpy()
+        if not reached.any():
+            break
+        h_ND[torch.from_numpy(waiting[reached])] = nn.functional.normalize(sums_VD[torch.from_numpy(reached)])
+        resolved[waiting[reached]] = True
+        waiting = waiting[~reached]
+    return h_ND.numpy(), resolved
+
+
+def _check_vectors(graph: KnowledgeGraph, entities: np.ndarray, relations: np.ndarray) -> None:
+    expect("entities", entities, (graph.n_entities, None), "float32")
+    expect("relations", relations, (graph.n_relations, entities.shape[1]), "float32")
