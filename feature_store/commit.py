@@ -7,15 +7,16 @@ from typing import Iterable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.content import ContentHasher
+from feature_store.content import ContentHasher, combined_hash
 from feature_store.disk import Disk
 from feature_store.errors import DataDamaged, StoreError, explain_os_errors
 from feature_store.layout import part_name
 from feature_store.manifest import FileEntry
+from feature_store.order import OrderCheck
 
 ROW_GROUP_ROWS = 131_072
 FILE_BYTES = 512 << 20
-_SPARK_LEFTOVERS = ("_temporary", "_SUCCESS", "_committed_", "_started_", "_spark_metadata")
+_SPARK_LEFTOVERS = ("_temporary", "_committed_", "_started_", "_spark_metadata")
 
 
 class Commit:
@@ -48,12 +49,7 @@ class Commit:
 
     def content_hash(self) -> str:
         """The content hash of everything written so far."""
-        if self._rows is None and len(self._blobs) == 1:
-            return self._blobs[0]
-        rows = [self._rows.hexdigest()] if self._rows is not None else []
-        if rows and not self._blobs:
-            return rows[0]
-        return hashlib.sha256(" ".join(rows + self._blobs).encode()).hexdigest()
+        return combined_hash(self._rows.hexdigest() if self._rows is not None else None, self._blobs)
 
     def write_table(self, table: pa.Table, *, sorted_by: Iterable[str] = ()) -> None:
         """Streams the rows into zstd Parquet, a new file beyond about 512 MB.
@@ -62,7 +58,8 @@ class Commit:
         Several calls write one table in order; their columns must be the same.
         """
         sorted_by = list(sorted_by)
-        self._check_schema(table.schema, "write_table")
+        self._check_schema(table.schema, f"writing to {self.path}")
+        check_sorted(table, sorted_by, self.path)
         self._hash_rows(table)
         self.sorted_by = sorted_by
         start = 0
@@ -121,7 +118,8 @@ class Commit:
         if self._schema is None:
             self._schema = schema
         elif not schema.equals(self._schema):
-            raise StoreError(f"Found other columns while {doing}: {schema.to_string(show_schema_metadata=False)!r}; the partition so far has {self._schema.to_string(show_schema_metadata=False)!r}. One partition, one schema.")
+            found, expected = (one.to_string(show_schema_metadata=False, show_field_metadata=False).replace("\n", ", ") for one in (schema, self._schema))
+            raise StoreError(f"Found the columns {found} while {doing}; the partition so far has {expected}. One partition, one schema: write them alike.")
 
     def _hash_rows(self, rows: pa.Table | pa.RecordBatch) -> None:
         if self._rows is None:
@@ -139,6 +137,14 @@ class Commit:
                 sink.close()
         self._files.append(FileEntry(name, sink.tell(), sink.sha256(), end - start))
         return end
+
+
+def check_sorted(table: pa.Table, columns: list[str], path: str) -> None:
+    """Engines trust the sorting columns that a file declares: a wrong claim would make them lose rows."""
+    check = OrderCheck(columns)
+    check.update(table)
+    if check.unsorted_at is not None:
+        raise StoreError(f"Row {check.unsorted_at} of the table for {path} is smaller than the one before it by {columns}. Sort the rows first (strings by their bytes).")
 
 
 def _write_rows(table: pa.Table, start: int, sink: object, sorted_by: list[str]) -> int:

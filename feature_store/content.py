@@ -34,6 +34,12 @@ def content_hash(batches: Iterable[pa.RecordBatch | pa.Table], provenance: Itera
     return hasher.hexdigest()
 
 
+def combined_hash(rows: str | None, blobs: list[str]) -> str:
+    """The partition's content hash from its rows' and its other files' hashes; a single one stands for itself."""
+    parts = ([rows] if rows is not None else []) + blobs
+    return parts[0] if len(parts) == 1 else hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
 class ContentHasher:
     """Streaming form of `content_hash`; batches may be record batches or tables of one schema."""
 

@@ -53,26 +53,28 @@ class DiskFull(CannotWrite):
     """No space left."""
 
 
+_UNCHANGED = "What was published before is unchanged."
+
+
 @contextmanager
-def explain_os_errors(doing: str, path: str) -> Iterator[None]:
-    """Turns an OSError into a StoreError that a person can act on. `doing` completes "while ..."."""
+def explain_os_errors(doing: str, path: str, state: str = _UNCHANGED) -> Iterator[None]:
+    """Turns an OSError into a StoreError that a person can act on: what was being done, where, and the state that readers have now."""
     try:
         yield
     except OSError as error:
-        raise _explained(error, doing, path) from error
+        raise _explained(error, doing, path, state) from error
 
 
-def _explained(error: OSError, doing: str, path: str) -> StoreError:
+def _explained(error: OSError, doing: str, path: str, state: str) -> StoreError:
     found = error.strerror or str(error)
-    unchanged = "What was published before is unchanged."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(
-            f"No space left while {doing} at {path}. {unchanged} "
+            f"No space left while {doing} at {path}. {state} "
             "Free space (`python -m feature_store prune --dry-run` lists what may go) and run it again."
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return CannotWrite(
-            f"{found} while {doing} at {path}: the data root cannot be written. {unchanged} "
+            f"{found} while {doing} at {path}: the data root cannot be written. {state} "
             "Mount it writable, give this user the right to write there, or name another data root, and run it again."
         )
-    return CannotWrite(f"{found} (errno {error.errno}) while {doing} at {path}. {unchanged} Check the disk and run it again.")
+    return CannotWrite(f"{found} (errno {error.errno}) while {doing} at {path}. {state} Check the disk and run it again.")

@@ -75,3 +75,8 @@ def part_name(number: int, suffix: str, hint: str = "") -> str:
 def is_plain_name(name: str) -> bool:
     """True for a file name that a manifest may hold: no folder, not hidden, not one of ours."""
     return bool(name) and not name.startswith((".", "_")) and "/" not in name and "\\" not in name and "\0" not in name
+
+
+def rerun_command(first: str, last: str) -> str:
+    """What runs the nights from `first` to `last` again."""
+    return f"airflow tasks clear nightly_user_embeddings -s {first} -e {last} -y"

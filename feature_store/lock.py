@@ -3,6 +3,7 @@
 import datetime
 import fcntl
 import json
+import logging
 import os
 import socket
 import sys
@@ -12,6 +13,7 @@ from typing import Iterator
 
 from feature_store.errors import LockHeld
 
+_log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.05
 
 
@@ -28,6 +30,7 @@ def locked(path: str, wait_seconds: float) -> Iterator[None]:
 
 def _acquire(path: str, wait_seconds: float) -> int:
     deadline = time.monotonic() + wait_seconds
+    told = False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -44,6 +47,9 @@ def _acquire(path: str, wait_seconds: float) -> int:
                 f"{path} is held by {holder(path)}; waited {wait_seconds:g} s for it to finish. "
                 "One writer per partition: let it finish or stop it (a killed writer frees the lock by itself), then run this again."
             )
+        if not told:
+            told = True
+            _log.warning("waiting up to %g s for %s, held by %s", wait_seconds, path, holder(path))
         time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
 

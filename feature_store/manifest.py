@@ -43,10 +43,11 @@ class Manifest:
     provenance: tuple[str, ...] = ()
     sorted_by: tuple[str, ...] = ()
     fields: dict = field(default_factory=dict)
+    written: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the manifest's bytes as written."""
+        """SHA-256 of the manifest's bytes as they lie on the disk."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     @property
@@ -55,7 +56,9 @@ class Manifest:
         return sum(file.size for file in self.files)
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: equal manifests are equal bytes. ValueError or TypeError when `fields` holds what JSON cannot."""
+        """As it was read, or canonical JSON with its own checksum. ValueError or TypeError when `fields` holds what JSON cannot."""
+        if self.written:
+            return self.written
         tree = {
             "format": FORMAT,
             "table": self.table,
@@ -69,6 +72,7 @@ class Manifest:
             "sorted_by": list(self.sorted_by),
             "fields": self.fields,
         }
+        tree["checksum"] = _checksum(tree)
         return (json.dumps(tree, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
     @classmethod
@@ -87,15 +91,25 @@ class Manifest:
                 provenance=tuple(tree.get("provenance", ())),
                 sorted_by=tuple(tree.get("sorted_by", ())),
                 fields=dict(tree["fields"]),
+                written=bytes(content),
             )
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+            format_version, checksum = int(tree["format"]), tree["checksum"]
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise ManifestBroken(
                 f"{path} is no manifest of this store ({type(error).__name__}: {error}). "
                 "Expected the JSON that a publish writes. Roll the partition back or publish it again."
             ) from error
-        _check_versions(int(tree["format"]), manifest, path)
+        _check_versions(format_version, manifest, path)
+        if checksum != _checksum(tree):
+            raise ManifestBroken(f"{path} was changed after it was written: its checksum does not fit. Roll the partition back or publish it again.")
         _check_names(manifest, path)
         return manifest
+
+
+def _checksum(tree: dict) -> str:
+    """Over everything but itself: a changed byte anywhere in a manifest is found when it is read."""
+    rest = {key: value for key, value in tree.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _check_versions(format_version: int, manifest: Manifest, path: str) -> None:

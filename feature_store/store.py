@@ -1,15 +1,18 @@
 """The feature store: views of features, by model and date."""
 
 import datetime
+from typing import Sequence
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
 from feature_store.disk import Disk, open_disk
-from feature_store.errors import PartitionMissing, StoreError, TooOld
+from feature_store.errors import DataDamaged, PartitionMissing, StoreError, TooOld
 from feature_store.layout import check_model, check_value
+from feature_store.manifest import Manifest
 from feature_store.table import Table
-from feature_store.view import Features
+from feature_store.view import Features, check_one_space, count_after
 
 AsOf = str | datetime.date | datetime.datetime
 
@@ -40,21 +43,47 @@ class FeatureStore:
         view: str,
         *,
         model: str,
-        dt: str | None = None,
+        dt: str | Sequence[str] | None = None,
         as_of: AsOf | None = None,
         max_age_days: float | None = None,
-        user_ids: list[str] | None = None,
+        user_ids: Sequence[str] | None = None,
         columns: list[str] | None = None,
     ) -> Features:
-        """One partition: `dt` exactly, or the newest that knew nothing from `as_of` on.
+        """`dt` exactly (several dates: one after the other, in one space), or the newest partition that knew nothing from `as_of` on.
 
-        `max_age_days` refuses vectors that were older than that at `as_of` (or at `dt`: no age). `user_ids` reads the pages that may hold them;
-        unknown ids are absent from the answer. PartitionMissing, TooOld.
+        `max_age_days` refuses a partition that was older than that at `as_of`. `user_ids` reads only row groups that may hold them; unknown ids
+        are absent from the answer. PartitionMissing, TooOld, SpaceMismatch.
         """
-        value = self.resolve(view, model=model, dt=dt, as_of=as_of, max_age_days=max_age_days)
-        wanted = None if user_ids is None else pc.field("user_id").isin(list(user_ids))
-        table, manifest = self.table(view, model).read_version(value, columns, wanted)
-        return Features(table, manifest)
+        if dt is None or isinstance(dt, str) or isinstance(dt, datetime.date):
+            value = self.resolve(view, model=model, dt=dt, as_of=as_of, max_age_days=max_age_days)
+            limit = as_utc(value if as_of is None else as_of)
+            table, manifest = self._read_one(view, model, value, limit, user_ids, columns)
+            return Features(table, (manifest,))
+        if as_of is not None or not dt:
+            raise StoreError(f"Found dt={dt!r} and as_of={as_of!r}; expected at least one date in dt, or as_of alone.")
+        values = [check_value("dt", value) for value in dt]
+        parts = [self._read_one(view, model, value, as_utc(value), user_ids, columns) for value in values]
+        check_one_space([manifest for _, manifest in parts])
+        return Features(pa.concat_tables([table for table, _ in parts], promote_options="default"), tuple(manifest for _, manifest in parts))
+
+    def _read_one(
+        self, view: str, model: str, value: str, limit: datetime.datetime, user_ids: Sequence[str] | None, columns: list[str] | None
+    ) -> tuple[pa.Table, Manifest]:
+        """One partition's rows; refuses vectors from after `limit`, whatever their partition claims."""
+        source = self.table(view, model)
+        wanted = None if user_ids is None else pc.field("user_id").isin(pa.array(user_ids, pa.string()))
+        with_time = None if columns is None else list(dict.fromkeys([*columns, *(["event_timestamp"] if self._has_time(source, value) else [])]))
+        table, manifest = source.read_version(value, with_time, wanted)
+        late = count_after(table.column("event_timestamp"), limit) if "event_timestamp" in table.column_names else 0
+        if late:
+            raise DataDamaged(
+                f"{late} vectors in {source.path(value)} have an event_timestamp after {limit.isoformat()}, although the partition is dt={value}. "
+                "Handing them out would leak the future. Publish the partition again, or roll it back."
+            )
+        return (table if columns is None else table.select(columns)), manifest
+
+    def _has_time(self, source: Table, value: str) -> bool:
+        return "event_timestamp" in source.schema(value).names
 
     def resolve(self, view: str, *, model: str, dt: str | None = None, as_of: AsOf | None = None, max_age_days: float | None = None) -> str:
         """The partition value that a read would take."""

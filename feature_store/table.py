@@ -1,7 +1,7 @@
 """A folder of partitions, each committed by one atomic put of its manifest."""
 
-from contextlib import contextmanager
-from typing import Iterator
+from contextlib import AbstractContextManager
+from typing import Callable, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,12 +11,14 @@ from pyarrow import fs
 from feature_store import retired
 from feature_store.commit import Commit
 from feature_store.disk import Disk, open_disk
-from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explain_os_errors
-from feature_store.layout import LOCK, MANIFEST, RETIRED, SUCCESS, check_key, check_value
-from feature_store.lock import locked
+from feature_store.errors import DataDamaged, PartitionMissing, StoreError
+from feature_store.layout import MANIFEST, check_key, check_value
 from feature_store.manifest import Manifest
+from feature_store.publish import orphans, replacing, roll_back
+from feature_store.verify import verify_partition
 
 _READ_ATTEMPTS = 100
+_Result = TypeVar("_Result")
 
 
 class Table:
@@ -38,7 +40,7 @@ class Table:
         """Committed partition values, ascending."""
         prefix = f"{self.key}="
         found = [entry.name.removeprefix(prefix) for entry in self.disk.list(self.uri) if entry.is_folder and entry.name.startswith(prefix)]
-        return sorted(value for value in found if self._is_committed(value))
+        return sorted(value for value in found if self.disk.exists(f"{self.uri}/{prefix}{value}/{MANIFEST}"))
 
     def manifest(self, value: str) -> Manifest | None:
         """The committed version's manifest, or None. ManifestBroken, SchemaTooNew."""
@@ -67,92 +69,72 @@ class Table:
 
     def read_version(self, value: str, columns: list[str] | None = None, filter: pc.Expression | None = None) -> tuple[pa.Table, Manifest]:
         """`read`, with the manifest of the very version that was read."""
+        return self._reading(value, lambda manifest: self._read_files(value, manifest, columns, filter))
+
+    def schema(self, value: str) -> pa.Schema:
+        """The columns of a committed table."""
+        return self._reading(value, lambda manifest: pq.read_schema(f"{self.path(value)}/{manifest.files[0].name}", filesystem=self.disk.arrow))[0]
+
+    def _reading(self, value: str, read: Callable[[Manifest], _Result]) -> tuple[_Result, Manifest]:
         for _ in range(_READ_ATTEMPTS):
             manifest = self.existing_manifest(value)
             try:
-                return self._read_files(value, manifest, columns, filter), manifest
+                return read(manifest), manifest
             except FileNotFoundError as error:
                 if self.existing_manifest(value).hash == manifest.hash:
                     raise DataDamaged(
                         f"A file that {self.path(value)}/{MANIFEST} names is gone ({error}). Nothing but this store may delete there. "
                         "Roll the partition back or publish it again."
                     ) from error
+            except pa.ArrowInvalid as error:
+                raise DataDamaged(f"{self.path(value)} cannot be read ({error}). `verify` names the file; roll the partition back or publish it again.") from error
         raise StoreError(f"{self.path(value)} was published anew {_READ_ATTEMPTS} times while it was read. Read it when its writer has finished.")
 
-    @contextmanager
     def replace(
         self, value: str, *, schema_version: tuple[int, int] = (1, 0), keep_versions: int = 1, wait_seconds: float = 60.0, only_if_changed: bool = False
-    ) -> Iterator[Commit]:
+    ) -> AbstractContextManager[Commit]:
         """Publishes the partition anew: yields a Commit; leaving the block commits by one atomic put of the manifest.
 
         An exception inside the block leaves what readers had. Replaced versions are kept, the last `keep_versions` of them.
         Equal content is committed all the same (its lineage may differ), unless `only_if_changed`.
         LockHeld after `wait_seconds`; DiskFull, CannotWrite.
         """
-        folder = self.path(value)
-        with explain_os_errors("making the folder", folder):
-            self.disk.make_folder(folder)
-        with self._locked(folder, wait_seconds):
-            old = self.manifest(value)
-            with explain_os_errors("cleaning up", folder):
-                self._clean(folder, old)
-            commit = Commit(self.disk, folder, frozenset(file.name for file in old.files) if old else frozenset())
-            try:
-                yield commit
-                new = self._manifest_of(commit, value, schema_version)
-                if not (only_if_changed and old and old.content_hash == new.content_hash):
-                    self.put_manifest(folder, old, new, keep_versions)
-            finally:
-                # After a failure too: whatever the manifest says now is the partition, the rest goes.
-                with explain_os_errors("cleaning up", folder):
-                    self._clean(folder, self.manifest(value), keep_versions)
+        return replacing(self, value, schema_version, keep_versions, wait_seconds, only_if_changed)
 
-    def put_manifest(self, folder: str, old: Manifest | None, new: Manifest, keep_versions: int) -> None:
-        """The commit itself; the caller holds the lock and has written the files."""
-        with explain_os_errors("committing", folder):
-            self.disk.sync_folder(folder)
-            if old is not None and keep_versions > 0:
-                retired.keep(self.disk, folder, old)
-            self.disk.put_atomic(f"{folder}/{MANIFEST}", new.to_bytes())
-            self.disk.put_atomic(f"{folder}/{SUCCESS}", b"")
+    def rollback(self, value: str, *, wait_seconds: float = 60.0) -> Manifest:
+        """Puts the newest replaced version back, with its own manifest; the current one takes its place among the replaced, so that a
+        second call undoes the first. NothingToRollBackTo, LockHeld."""
+        return roll_back(self, value, wait_seconds)
 
-    def _locked(self, folder: str, wait_seconds: float):
-        with explain_os_errors("taking the lock", folder):
-            return locked(f"{folder}/{LOCK}", wait_seconds)
+    def versions(self, value: str) -> list[Manifest]:
+        """Manifests of the replaced versions that are kept, oldest first."""
+        return [manifest for _, manifest in retired.versions(self.disk, self.path(value))]
 
-    def _is_committed(self, value: str) -> bool:
-        return any(entry.name == MANIFEST for entry in self.disk.list(f"{self.uri}/{self.key}={value}"))
+    def orphans(self, value: str) -> list[str]:
+        """Names of files of crashed publishes (or of one that runs now). Readers ignore them, a plain glob does not."""
+        return [entry.name for entry in orphans(self, self.path(value), self.manifest(value))]
+
+    def verify(self, value: str) -> list[str]:
+        """Problems with the committed version, each naming its file; [] when it is whole."""
+        return verify_partition(self, value)
 
     def _read_files(self, value: str, manifest: Manifest, columns: list[str] | None, filter: pc.Expression | None) -> pa.Table:
-        folder = self.path(value)
-        paths = [f"{folder}/{file.name}" for file in manifest.files]
+        paths = [f"{self.path(value)}/{file.name}" for file in manifest.files]
         if not paths or not all(path.endswith(".parquet") for path in paths):
-            raise StoreError(f"{folder} holds no table but {[file.name for file in manifest.files]}. Open the paths that files({value!r}) gives.")
+            raise StoreError(f"{self.path(value)} holds no table but {[file.name for file in manifest.files]}. Open the paths that files({value!r}) gives.")
+        if filter is None:
+            tables = [self._read_file(path, columns) for path in paths]
+            return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
         return pq.read_table(paths, columns=columns, filters=filter, filesystem=self.disk.arrow, partitioning=None)
 
-    def _manifest_of(self, commit: Commit, value: str, schema_version: tuple[int, int]) -> Manifest:
-        if not commit.files:
-            raise StoreError(f"Nothing was written for {self.key}={value} of {self.uri}; the partition stays as it was. Write an empty table to publish that there are no rows.")
-        return Manifest(
-            table=self.name,
-            partition={self.key: value},
-            row_count=commit.row_count,
-            files=commit.files,
-            schema_version=tuple(schema_version),
-            content_hash=commit.content_hash(),
-            created_timestamp=commit.created_timestamp.isoformat(timespec="microseconds"),
-            provenance=tuple(commit.provenance),
-            sorted_by=tuple(commit.sorted_by),
-            fields=commit.fields,
-        )
-
-    def _clean(self, folder: str, manifest: Manifest | None, keep_versions: int | None = None) -> None:
-        """Removes what the manifest does not name: files of crashed publishes, replaced files, temporaries. Under the lock only."""
-        kept = {LOCK, MANIFEST, RETIRED, *((SUCCESS,) if manifest else ()), *(file.name for file in manifest.files if manifest)} if manifest else {LOCK, RETIRED}
-        for entry in self.disk.list(folder):
-            if entry.name not in kept:
-                (self.disk.delete_folder if entry.is_folder else self.disk.delete)(f"{folder}/{entry.name}")
-        retired.clean(self.disk, folder, manifest, keep_versions)
+    def _read_file(self, path: str, columns: list[str] | None) -> pa.Table:
+        """One chunk per column, so that a matrix is a view of it."""
+        with self.disk.arrow.open_input_file(path) as source:
+            file = pq.ParquetFile(source, pre_buffer=True)
+            unknown = set(columns or ()) - set(file.schema_arrow.names)
+            if unknown:
+                raise StoreError(f"Found no column {sorted(unknown)} in {path}; it has {file.schema_arrow.names}.")
+            return file.read(columns)
 
 
 def _name_of(uri: str) -> str:

@@ -1,0 +1,156 @@
+"""Replacing and rolling back a partition: everything that happens under its lock.
+
+    lock → remove orphans → files under unique names → old version kept in `_retired/` (hard links)
+         → put_atomic(_manifest.json)   ← the commit; before it readers have the old version, after it the new one
+         → _SUCCESS → delete the old files → drop retired versions beyond keep_versions
+"""
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Iterator
+
+from feature_store import retired
+from feature_store.commit import Commit
+from feature_store.disk import Entry
+from feature_store.errors import ManifestBroken, NothingToRollBackTo, StoreError, explain_os_errors
+from feature_store.layout import LOCK, MANIFEST, RETIRED, SUCCESS
+from feature_store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from feature_store.table import Table
+
+_OURS = frozenset((LOCK, MANIFEST, RETIRED))
+_OLD_OR_NEW = "Readers have the old version or the new one, whole (`python -m feature_store describe` says which)."
+_COMMITTED = "The new version is committed and whole; leftovers of the old one may still be there, and the next publish removes them."
+
+
+@contextmanager
+def replacing(
+    table: "Table", value: str, schema_version: tuple[int, int], keep_versions: int, wait_seconds: float, only_if_changed: bool
+) -> Iterator[Commit]:
+    """See Table.replace."""
+    folder = table.path(value)
+    with writing(table, folder, wait_seconds):
+        old, known = _start(table, value, folder)
+        commit = Commit(table.disk, folder, known)
+        try:
+            yield commit
+            new = _manifest_of(table, commit, value, schema_version)
+            if not (only_if_changed and old and old.content_hash == new.content_hash):
+                _put(table, folder, old, new, keep_versions)
+        except BaseException as error:
+            _clean_after_failure(table, value, folder, known, error)
+            raise
+        with explain_os_errors("cleaning up after the commit", folder, _COMMITTED):
+            _clean(table, folder, table.manifest(value), keep_versions)
+
+
+def roll_back(table: "Table", value: str, wait_seconds: float) -> Manifest:
+    """See Table.rollback."""
+    folder = table.path(value)
+    with writing(table, folder, wait_seconds):
+        current, known = _start(table, value, folder)
+        versions = retired.versions(table.disk, folder)
+        if not versions:
+            raise NothingToRollBackTo(f"No replaced version of {folder} is kept in {RETIRED}/; expected one from an earlier publish. Run the job for that date again.")
+        path, former = versions[-1]
+        try:
+            with explain_os_errors("bringing files back", folder):
+                retired.bring_back(table.disk, folder, path, former)
+            _put(table, folder, current, former, keep_versions=1)
+        except BaseException as error:
+            _clean_after_failure(table, value, folder, known, error)
+            raise
+        with explain_os_errors("cleaning up after the rollback", folder, _COMMITTED):
+            _clean(table, folder, former, None)
+    return former
+
+
+@contextmanager
+def writing(table: "Table", folder: str, wait_seconds: float) -> Iterator[None]:
+    """The partition's folder, made and locked."""
+    with explain_os_errors("making the folder", folder):
+        table.disk.make_folder(folder)
+    lock = table.disk.lock(f"{folder}/{LOCK}", wait_seconds)
+    with explain_os_errors("taking the lock", folder):
+        lock.__enter__()
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def orphans(table: "Table", folder: str, manifest: Manifest | None) -> list[Entry]:
+    """Names in the folder that the manifest does not name: of crashed publishes, or of one that runs."""
+    kept = _OURS | {file.name for file in manifest.files} | {SUCCESS} if manifest else _OURS - {MANIFEST}
+    return [entry for entry in table.disk.list(folder) if entry.name not in kept]
+
+
+def _start(table: "Table", value: str, folder: str) -> tuple[Manifest | None, frozenset[str]]:
+    """The committed version, and the names that are there and not this publish's. Removes orphans.
+
+    A broken manifest tells no orphan from a file that someone could still save: then nothing is removed before the new version stands.
+    """
+    try:
+        old = table.manifest(value)
+    except ManifestBroken:
+        return None, frozenset(entry.name for entry in table.disk.list(folder))
+    with explain_os_errors("cleaning up", folder):
+        _clean(table, folder, old, None)
+    return old, frozenset(file.name for file in old.files) if old else frozenset()
+
+
+def _put(table: "Table", folder: str, old: Manifest | None, new: Manifest, keep_versions: int) -> None:
+    with explain_os_errors("keeping the old version", folder):
+        table.disk.sync_folder(folder)
+        if old is not None and keep_versions > 0:
+            retired.keep(table.disk, folder, old)
+    with explain_os_errors("committing", folder, _OLD_OR_NEW):
+        table.disk.put_atomic(f"{folder}/{MANIFEST}", new.to_bytes())
+        table.disk.put_atomic(f"{folder}/{SUCCESS}", b"")
+
+
+def _clean(table: "Table", folder: str, manifest: Manifest | None, keep_versions: int | None) -> None:
+    for entry in orphans(table, folder, manifest):
+        (table.disk.delete_folder if entry.is_folder else table.disk.delete)(f"{folder}/{entry.name}")
+    retired.clean(table.disk, folder, manifest, keep_versions)
+
+
+def _clean_after_failure(table: "Table", value: str, folder: str, known: frozenset[str], error: BaseException) -> None:
+    """Whatever the manifest says now is the partition; the rest goes. A second failure must not hide the first."""
+    try:
+        manifest = table.manifest(value)
+        _clean(table, folder, manifest, None)
+    except ManifestBroken:
+        _delete_unknown(table, folder, known)
+    except (OSError, StoreError) as second:
+        error.add_note(f"Cleaning up {folder} failed too ({second}); readers ignore the leftovers, and the next publish removes them.")
+
+
+def _delete_unknown(table: "Table", folder: str, known: frozenset[str]) -> None:
+    for entry in table.disk.list(folder):
+        if entry.name not in known and not entry.is_folder:
+            table.disk.delete(f"{folder}/{entry.name}")
+
+
+def _manifest_of(table: "Table", commit: Commit, value: str, schema_version: tuple[int, int]) -> Manifest:
+    if not commit.files:
+        raise StoreError(
+            f"Nothing was written for {table.key}={value} of {table.uri}; the partition stays as it was. "
+            "Write the rows before leaving the block; a table without rows publishes that there are none."
+        )
+    manifest = Manifest(
+        table=table.name,
+        partition={table.key: value},
+        row_count=commit.row_count,
+        files=commit.files,
+        schema_version=(int(schema_version[0]), int(schema_version[1])),
+        content_hash=commit.content_hash(),
+        created_timestamp=commit.created_timestamp.isoformat(timespec="microseconds"),
+        provenance=tuple(commit.provenance),
+        sorted_by=tuple(commit.sorted_by),
+        fields=commit.fields,
+    )
+    try:
+        return Manifest.from_bytes(manifest.to_bytes(), f"{commit.path}/{MANIFEST}")
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"The fields for the manifest of {commit.path} are no JSON ({error}). Use plain str, int, finite float, list and dict.") from error

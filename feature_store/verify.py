@@ -1,0 +1,87 @@
+"""Is a committed partition what its manifest says? Reads every byte once, holds one row group at a time."""
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.content import ContentHasher, combined_hash
+from feature_store.errors import StoreError
+from feature_store.layout import MANIFEST
+from feature_store.manifest import FileEntry, Manifest
+from feature_store.order import OrderCheck
+from feature_store.view import USER_EMBEDDINGS, EmbeddingCheck
+
+if TYPE_CHECKING:
+    from feature_store.table import Table
+
+_BATCH_ROWS = 65_536
+
+
+def verify_partition(table: "Table", value: str) -> list[str]:
+    """Problems found, each naming its file; [] when there are none."""
+    path = f"{table.path(value)}/{MANIFEST}"
+    try:
+        manifest = table.manifest(value)
+    except StoreError as error:
+        return [str(error)]
+    if manifest is None:
+        return [f"{path} does not exist: the partition was never committed. Run the job that writes it."]
+    problems = []
+    if manifest.partition != {table.key: value}:
+        problems.append(f"{path} belongs to {manifest.partition}, and lies in {table.key}={value}. Publish it again.")
+    damaged = [problem for file in manifest.files for problem in _verify_bytes(table, f"{table.path(value)}/{file.name}", file)]
+    return problems + (damaged or _verify_rows(table, value, manifest))
+
+
+def _verify_bytes(table: "Table", path: str, file: FileEntry) -> list[str]:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with table.disk.arrow.open_input_stream(path, compression=None) as stream:
+            while chunk := stream.read(8 << 20):
+                digest.update(chunk)
+                size += len(chunk)
+    except OSError as error:
+        return [f"{path} cannot be read ({error}). Roll the partition back or publish it again."]
+    if size != file.size:
+        return [f"{path} has {size} bytes; the manifest says {file.size}. Roll the partition back or publish it again."]
+    if digest.hexdigest() != file.sha256:
+        return [f"{path} was changed after it was published: its checksum does not fit. Roll the partition back or publish it again."]
+    return []
+
+
+def _verify_rows(table: "Table", value: str, manifest: Manifest) -> list[str]:
+    """Row counts, content hash, order and keys: what a faulty writer gets wrong although every byte is as it was written."""
+    rows = ContentHasher(manifest.provenance)
+    order = OrderCheck(manifest.sorted_by)
+    embeddings = EmbeddingCheck(value) if USER_EMBEDDINGS in table.uri.split("/") else None
+    problems, blobs, tables = [], [], 0
+    for file in manifest.files:
+        path = f"{table.path(value)}/{file.name}"
+        if not file.name.endswith(".parquet"):
+            blobs.append(file.sha256)
+            continue
+        tables += 1
+        before = rows.row_count
+        try:
+            _feed(table, path, [check for check in (rows, order, embeddings) if check])
+        except (OSError, pa.ArrowInvalid, StoreError) as error:
+            return problems + [f"{path} cannot be read as a table ({error}). Publish it again."]
+        if rows.row_count - before != file.row_count:
+            problems.append(f"{path} has {rows.row_count - before} rows; the manifest says {file.row_count}. Publish it again.")
+    found = combined_hash(rows.hexdigest() if tables else None, blobs)
+    if found != manifest.content_hash:
+        problems.append(f"{table.path(value)} has the content hash {found}; its manifest says {manifest.content_hash}. Publish it again.")
+    if sum(file.row_count for file in manifest.files) != manifest.row_count:
+        problems.append(f"{table.path(value)}/{MANIFEST} counts {manifest.row_count} rows in all, and others by file. Publish it again.")
+    if order.unsorted_at is not None:
+        problems.append(f"{table.path(value)} is not sorted by {list(manifest.sorted_by)} at row {order.unsorted_at}. Publish it again.")
+    return problems + [f"{table.path(value)}: {problem}" for problem in (embeddings.problems() if embeddings else [])]
+
+
+def _feed(table: "Table", path: str, checks: list) -> None:
+    with table.disk.arrow.open_input_file(path) as source:
+        for batch in pq.ParquetFile(source, page_checksum_verification=True).iter_batches(_BATCH_ROWS):
+            for check in checks:
+                check.update(batch)
