@@ -1,0 +1,53 @@
+"""Where training starts: random vectors keyed by who they are for, or the predecessor's, and a sensible place for newcomers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.kernels.draws import key_of, keyed_numbers
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """The predecessor's vectors, joined to tonight's dense index.
+
+    entities (n, d), relations (m, d) float32; entity_known (n,), relation_known (m,) bool: where False the row is ignored.
+    entity_accumulators (n,), relation_accumulators (m,): the optimiser's state, or None.
+    """
+
+    entities: np.ndarray
+    relations: np.ndarray
+    entity_known: np.ndarray
+    relation_known: np.ndarray
+    entity_accumulators: np.ndarray | None = None
+    relation_accumulators: np.ndarray | None = None
+
+
+def keyed_vectors(keys: np.ndarray, dimension: int, seed: int, bound: float) -> np.ndarray:
+    """float32 (len(keys), dimension), uniform in [-bound, bound): a function of each key and the seed, of no index and no size."""
+    out = np.empty((len(keys), dimension), np.float64)
+    keyed_numbers(np.asarray(keys, np.uint64) ^ key_of(seed), dimension, out)
+    return ((2 * out - 1) * bound).astype(np.float32)
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Each row divided by its L2 norm; a zero row stays zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
+
+
+def neighbours_queries_mean(
+    entities: np.ndarray, relations: np.ndarray, known: np.ndarray, heads: np.ndarray, rels: np.ndarray, tails: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each entity without `known`, the mean of where its known neighbours say it is: e_h + e_r as a tail, e_t - e_r as a head.
+
+    Returns (means float32 (n, d), zero without such a neighbour; found (n,) bool).
+    """
+    sums, counts = np.zeros(entities.shape, np.float64), np.zeros(len(entities), np.int64)
+    for target, anchor, sign in ((tails, heads, 1.0), (heads, tails, -1.0)):
+        use = known[anchor] & ~known[target]
+        np.add.at(sums, target[use], entities[anchor[use]] + sign * relations[rels[use]])
+        counts += np.bincount(target[use], minlength=len(entities))
+    return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32), counts > 0

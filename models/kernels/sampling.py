@@ -1,0 +1,59 @@
+"""Compiled helpers around the draws of broken triples."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.kernels.compiling import kernel
+from models.kernels.draws import coin, keyed, mix
+from models.kernels.translation import draw_broken, is_known, triple_key
+
+
+@kernel
+def group_by_relation(relations, order, n_relations, largest):
+    """(order sorted stably by relation, starts of chunks of at most `largest` edges of one relation, closed by the total)."""
+    counts = np.zeros(n_relations + 1, np.int64)
+    for edge in order:
+        counts[relations[edge] + 1] += 1
+    n_chunks = 0
+    for r in range(n_relations):
+        n_chunks += (counts[r + 1] + largest - 1) // largest
+        counts[r + 1] += counts[r]
+    starts, c = np.empty(n_chunks + 1, np.int64), 0
+    for r in range(n_relations):
+        for start in range(counts[r], counts[r + 1], largest):
+            starts[c] = start
+            c += 1
+    starts[n_chunks] = order.shape[0]
+    grouped = np.empty_like(order)
+    for edge in order:
+        grouped[counts[relations[edge]]] = edge
+        counts[relations[edge]] += 1
+    return grouped, starts
+
+
+@kernel
+def draw_into(
+    heads, relations, tails, positions, numbers, key, pool_members, pool_offsets, pools, known,
+    n_entities, n_relations, broken_tail, entities, counts,
+):  # fmt: skip
+    """Fill broken_tail (B,), entities (B, K) and counts (B, K) with the draws that `translation` makes for these edges."""
+    for b in range(positions.shape[0]):
+        drawn = keyed(key, numbers[b])
+        h, r, t = np.int64(heads[positions[b]]), np.int64(relations[positions[b]]), np.int64(tails[positions[b]])
+        side = coin(drawn)
+        broken_tail[b] = side == 1
+        for j in range(entities.shape[1]):
+            entity = draw_broken(drawn, j, pools[side, r], pool_members, pool_offsets)
+            other = triple_key(h, r, entity, n_entities, n_relations) if side else triple_key(
+                entity, r, t, n_entities, n_relations
+            )  # fmt: skip
+            entities[b, j] = entity
+            counts[b, j] = not is_known(known, other)
+
+
+@kernel
+def key_edges(heads, relations, tails, key, out):
+    """out_i = a hash of the three keys of edge i."""
+    for i in range(out.shape[0]):
+        out[i] = mix(mix(mix(key ^ heads[i]) ^ relations[i]) ^ tails[i])

@@ -1,0 +1,150 @@
+"""Broken triples: who may stand in, which draws are true triples, and which edges share a draw.
+
+Every draw is a pure function of (seed, epoch, position in the epoch's plan), so both engines of TransE see the same broken triples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.kernels.draws import key_of, permute
+from models.kernels.sampling import draw_into, group_by_relation, key_edges
+from models.kernels.translation import fill_known
+
+_PAIR_CHUNK = 64  # edges visited one after the other when every edge has draws of its own: few cache misses, random all the same
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The entities that may replace a head or a tail.
+
+    members: int32, entities pool by pool. offsets: int64 (pools + 1,). of: int64 (2, n_relations), the pool of each relation's
+    heads (row 0) and tails (row 1).
+    """
+
+    members: np.ndarray
+    offsets: np.ndarray
+    of: np.ndarray
+
+    @classmethod
+    def any_entity(cls, n_entities: int, n_relations: int) -> Pools:
+        """One pool of all entities, as in the paper."""
+        return cls(
+            np.arange(n_entities, dtype=np.int32), np.array([0, n_entities], np.int64), np.zeros((2, n_relations), np.int64)
+        )
+
+    @classmethod
+    def by_type(cls, entity_type: np.ndarray, head_type: np.ndarray, tail_type: np.ndarray) -> Pools:
+        """One pool per entity type: type-constrained corruption (Krompass et al. 2015)."""
+        n_types = int(max(entity_type.max(), head_type.max(), tail_type.max())) + 1
+        counts = np.bincount(entity_type, minlength=n_types)
+        for side, types in (("head", head_type), ("tail", tail_type)):
+            empty = np.flatnonzero(counts[types] == 0)
+            if len(empty):
+                raise ValueError(f"relation {empty[0]} has {side} type {types[empty[0]]}, of which there is no entity")
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        members = np.argsort(entity_type, kind="stable").astype(np.int32)
+        return cls(members, offsets, np.stack([head_type, tail_type]).astype(np.int64))
+
+
+def known_triples(
+    heads: np.ndarray, relations: np.ndarray, tails: np.ndarray, n_entities: int, n_relations: int
+) -> np.ndarray:
+    """A hash table (uint64) of the true triples for filtered corruption: 16 to 32 bytes per triple."""
+    if n_entities**2 * n_relations >= 2**63:
+        raise ValueError(f"{n_entities} entities and {n_relations} relations do not fit into 63 bits; train unfiltered")
+    table = np.zeros(1 << max(4, int(2 * max(len(heads), 1) - 1).bit_length()), np.uint64)
+    fill_known(heads, relations, tails, n_entities, n_relations, table)
+    return table
+
+
+def no_known_triples() -> np.ndarray:
+    """The table that filters nothing."""
+    return np.zeros(0, np.uint64)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One epoch: the edges in chunks, and the order in which the chunks are visited.
+
+    heads, relations, tails: int32 (edges,). starts: int64 (chunks + 1,). order: int64 (chunks,). key: of this epoch's draws.
+    shared: the edges of a chunk are of one relation and share their draws.
+    """
+
+    heads: np.ndarray
+    relations: np.ndarray
+    tails: np.ndarray
+    starts: np.ndarray
+    order: np.ndarray
+    key: np.uint64
+    shared: bool
+
+
+class Planner:
+    """Makes each epoch's plan out of the edges in the caller's order and a seed; nothing else enters."""
+
+    def __init__(
+        self, heads: np.ndarray, relations: np.ndarray, tails: np.ndarray, n_relations: int, seed: int, shared_by: int
+    ) -> None:
+        self._seed, self._shared_by, self._n_relations = seed, shared_by, n_relations
+        order = np.arange(len(heads))
+        permute(key_of(seed), order)
+        self._edges = tuple(np.ascontiguousarray(column[order], dtype=np.int32) for column in (heads, relations, tails))
+
+    def plan(self, epoch: int) -> Plan:
+        """The plan of one epoch (0-based)."""
+        key = key_of(self._seed, epoch, 1)
+        if self._shared_by == 1:
+            n_edges = len(self._edges[0])
+            starts = np.minimum(np.arange(0, n_edges + _PAIR_CHUNK, _PAIR_CHUNK), n_edges)
+            starts = starts[: -(-n_edges // _PAIR_CHUNK) + 1]
+            edges = self._edges
+        else:
+            edges, starts = self._grouped(key_of(self._seed, epoch, 3))
+        order = np.arange(len(starts) - 1)
+        permute(key_of(self._seed, epoch, 2), order)
+        return Plan(*edges, starts, order, key, self._shared_by > 1)
+
+    def _grouped(self, key: np.uint64) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """The edges in a new random order within each relation, cut into chunks of `shared_by` at most."""
+        order = np.arange(len(self._edges[0]))
+        permute(key, order)
+        order, starts = group_by_relation(self._edges[1], order, self._n_relations, self._shared_by)
+        return tuple(column[order] for column in self._edges), starts
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The broken triples of a batch of B edges, K each.
+
+    positions: (B,) into the plan's edges. broken_tail: (B,) bool, else the head is broken. entities: (B, K). counts: (B, K) bool,
+    False where the broken triple is true.
+    """
+
+    positions: np.ndarray
+    broken_tail: np.ndarray
+    entities: np.ndarray
+    counts: np.ndarray
+
+
+def draw_broken_triples(plan: Plan, chunks: np.ndarray, negatives: int, pools: Pools, known: np.ndarray) -> Broken:
+    """What the compiled kernels draw for these chunks of the plan, as arrays."""
+    positions = np.concatenate([np.arange(plan.starts[c], plan.starts[c + 1]) for c in chunks])
+    numbers = np.repeat(chunks, np.diff(plan.starts)[chunks]) if plan.shared else positions
+    n_entities, n_relations = len(pools.members), pools.of.shape[1]
+    broken_tail = np.empty(len(positions), np.bool_)
+    entities, counts = np.empty((len(positions), negatives), np.int64), np.empty((len(positions), negatives), np.bool_)
+    draw_into(
+        plan.heads, plan.relations, plan.tails, positions, numbers, plan.key, pools.members, pools.offsets, pools.of,
+        known, n_entities, n_relations, broken_tail, entities, counts,
+    )  # fmt: skip
+    return Broken(positions, broken_tail, entities, counts)
+
+
+def keyed_edges(heads: np.ndarray, relations: np.ndarray, tails: np.ndarray, key: np.uint64) -> np.ndarray:
+    """uint64 (E,): a random number per edge that depends on the keys (uint64) of its ends and relation, and on no index."""
+    out = np.empty(len(heads), np.uint64)
+    key_edges(heads, relations, tails, key, out)
+    return out

@@ -1,0 +1,373 @@
+"""TransE (Bordes et al. 2013) as the KQGC paper uses it (section 3.1): the vectors of all entities and relations of a graph."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from models.hyperparameters import TransEHyperparameters
+from models.initialisation import WarmStart, keyed_vectors, neighbours_queries_mean, unit_rows
+from models.kernels.draws import key_of
+from models.kernels.translation import train_margin_pairs, train_shared
+from models.negatives import Plan, Planner, Pools, keyed_edges, known_triples, no_known_triples
+from models.ranking import available_cores, filtered_ranks, mean_reciprocal_rank
+from models.training import EarlyStopping, Snapshot, fingerprint
+
+_LANES = 16  # float32 numbers in a 512-bit register: rows are padded to a multiple, so that no loop has a remainder
+_PIECE_EDGES = 16_384  # edges a thread takes at a time
+
+
+@dataclass(frozen=True)
+class Triples:
+    """A graph in dense indices: one index space over the entities of all types, one over the relations.
+
+    heads, relations, tails: int64 (E,). entity_type: int (n,). relation_head_type, relation_tail_type: int (m,).
+    entity_keys, relation_keys: uint64 (n,), (m,), a hash of (type, raw id), from which random numbers are drawn.
+    The order of the edges and of the index should come from the raw ids: it decides batches and draws.
+    """
+
+    heads: np.ndarray
+    relations: np.ndarray
+    tails: np.ndarray
+    entity_type: np.ndarray
+    relation_head_type: np.ndarray
+    relation_tail_type: np.ndarray
+    entity_keys: np.ndarray
+    relation_keys: np.ndarray
+
+    def __post_init__(self) -> None:
+        n_edges, n_entities, n_relations = len(self.heads), len(self.entity_type), len(self.relation_head_type)
+        if not (len(self.relations) == len(self.tails) == n_edges and n_edges > 0):
+            raise ValueError(f"{n_edges} heads, {len(self.relations)} relations, {len(self.tails)} tails; expected equal, at least 1")
+        for name, column, size in (
+            ("heads", self.heads, n_entities), ("tails", self.tails, n_entities), ("relations", self.relations, n_relations),
+        ):  # fmt: skip
+            if column.min() < 0 or column.max() >= size:
+                raise ValueError(f"{name} reach from {column.min()} to {column.max()}; expected dense indices 0 to {size - 1}")
+        if len(self.entity_keys) != n_entities or len(self.relation_keys) != n_relations:
+            raise ValueError("entity_keys and relation_keys need one key per entity and relation")
+
+    @property
+    def n_entities(self) -> int:
+        return len(self.entity_type)
+
+    @property
+    def n_relations(self) -> int:
+        return len(self.relation_head_type)
+
+    @property
+    def edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(heads, relations, tails)."""
+        return self.heads, self.relations, self.tails
+
+
+@dataclass(frozen=True)
+class TransEState:
+    """All of a model's parameters and its optimiser's state, float32.
+
+    entities (n, d), relations (m, d), entity_accumulators (n,), relation_accumulators (m,).
+    """
+
+    entities: np.ndarray
+    relations: np.ndarray
+    entity_accumulators: np.ndarray
+    relation_accumulators: np.ndarray
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Named arrays, as `training.to_bytes` takes them."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> TransEState:
+        """Inverse of `to_arrays`; other names are ignored, a missing one is a KeyError that names it."""
+        return cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class TransEResult:
+    """What a training gives: the state of the best epoch, and one record per epoch.
+
+    history: epoch, loss (mean per edge), seconds, edges; validation_mrr where it was measured. best_epoch: 0-based.
+    """
+
+    state: TransEState
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = -1
+
+
+class NumbaEngine:
+    """Trains padded copies of the tables with the compiled kernels, on threads that share them without locks."""
+
+    def __init__(
+        self, tables: dict[str, np.ndarray], hyper: TransEHyperparameters, pools: Pools, known: np.ndarray, threads: int
+    ) -> None:
+        self._hyper, self._pools, self._known, self._threads = hyper, pools, known, threads
+        self._entities, self._relations = padded(tables["entities"]), padded(tables["relations"])
+        self._accumulators = {name: array.copy() for name, array in tables.items() if name.endswith("accumulators")}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copies of the tables and accumulators."""
+        d = self._hyper.dimension
+        tables = {"entities": self._entities[:, :d].copy(), "relations": self._relations[:, :d].copy()}
+        return tables | {name: array.copy() for name, array in self._accumulators.items()}
+
+    def train_epoch(self, plan: Plan) -> tuple[float, int]:
+        """(sum of the losses, edges seen). Deterministic on one thread."""
+        n_chunks = len(plan.order)
+        pieces = 1 if self._threads == 1 else max(4 * self._threads, len(plan.heads) // _PIECE_EDGES)
+        cuts = np.linspace(0, n_chunks, min(pieces, n_chunks) + 1).astype(np.int64)
+        if self._threads == 1:
+            return self._train(plan, 0, n_chunks), len(plan.heads)
+        with ThreadPoolExecutor(self._threads) as pool:
+            losses = list(pool.map(lambda i: self._train(plan, cuts[i], cuts[i + 1]), range(len(cuts) - 1)))
+        return sum(losses), len(plan.heads)
+
+    def _train(self, plan: Plan, first: int, last: int) -> float:
+        hyper, pools, adagrad = self._hyper, self._pools, self._hyper.optimizer == "adagrad"
+        tables = (
+            self._entities, self._accumulators["entity_accumulators"],
+            self._relations, self._accumulators["relation_accumulators"],
+        )  # fmt: skip
+        edges = (plan.heads, plan.relations, plan.tails, plan.starts, plan.order, first, last, plan.key, hyper.negatives)
+        candidates = (pools.members, pools.offsets, pools.of, self._known, hyper.norm == "l1")
+        margin, rate = np.float32(hyper.margin), np.float32(hyper.learning_rate)
+        if hyper.loss == "margin" and not plan.shared:
+            loss, _ = train_margin_pairs(
+                *tables, *edges, *candidates, margin, hyper.dimension, rate, adagrad, hyper.unit_norm
+            )
+        else:
+            loss, _ = train_shared(
+                *tables, *edges, *candidates, hyper.loss == "self_adversarial", margin,
+                np.float32(hyper.adversarial_temperature), hyper.dimension, rate, adagrad, hyper.unit_norm,
+            )  # fmt: skip
+        return loss
+
+
+def padded(table: np.ndarray) -> np.ndarray:
+    """A copy with rows padded with zeros to a multiple of 16 numbers and aligned to cache lines."""
+    rows, dimension = table.shape
+    width = -(-dimension // _LANES) * _LANES
+    memory = np.zeros(rows * width + _LANES, np.float32)
+    first = (-memory.ctypes.data // memory.itemsize) % _LANES
+    out = memory[first : first + rows * width].reshape(rows, width)
+    out[:, :dimension] = table
+    return out
+
+
+def initialise(triples: Triples, hyper: TransEHyperparameters, seed: int, initial: WarmStart | None = None) -> TransEState:
+    """The state before the first epoch.
+
+    Cold: uniform numbers keyed by (seed, key of the entity or relation), unit-normed as in Bordes et al. 2013 (algorithm 1), or with
+    `unit_norm` off in the range of Sun et al. 2019. Warm: the predecessor's vectors; a new entity takes the mean of its known
+    neighbours' queries, or random numbers if it has none.
+    """
+    d = hyper.dimension
+    bound = 6 / d**0.5 if hyper.unit_norm else (hyper.margin + 2) / d
+    entities = keyed_vectors(triples.entity_keys, d, seed, bound)
+    relations = keyed_vectors(triples.relation_keys, d, seed + 1, bound)
+    if hyper.unit_norm:
+        entities, relations = unit_rows(entities), unit_rows(relations)
+    accumulators = [np.zeros(triples.n_entities, np.float32), np.zeros(triples.n_relations, np.float32)]
+    if initial is not None:
+        _check_warm_start(initial, triples, d)
+        relations[initial.relation_known] = initial.relations[initial.relation_known]
+        entities[initial.entity_known] = initial.entities[initial.entity_known]
+        # a relation of unknown vector says nothing about where its ends are
+        told = initial.relation_known[triples.relations]
+        means, found = neighbours_queries_mean(
+            entities, relations, initial.entity_known, *(column[told] for column in triples.edges)
+        )
+        entities[found] = unit_rows(means[found]) if hyper.unit_norm else means[found]
+        share = np.float32(hyper.warm_accumulator_share)
+        for own, former, known in (
+            (accumulators[0], initial.entity_accumulators, initial.entity_known),
+            (accumulators[1], initial.relation_accumulators, initial.relation_known),
+        ):
+            if former is not None:
+                own[known] = share * former[known]
+    return TransEState(entities, relations, *accumulators)
+
+
+def _check_warm_start(initial: WarmStart, triples: Triples, dimension: int) -> None:
+    expected = {"entities": (triples.n_entities, dimension), "relations": (triples.n_relations, dimension)}
+    for name, shape in expected.items():
+        if getattr(initial, name).shape != shape:
+            raise ValueError(
+                f"warm start {name} have shape {getattr(initial, name).shape}; expected {shape}. "
+                "Another dimension needs another model name, or a cold start"
+            )
+
+
+def held_out_edges(triples: Triples, hyper: TransEHyperparameters, seed: int) -> np.ndarray:
+    """bool (E,): edges kept out of training to stop early. Keyed by the edge's ends, and never an entity's or a relation's last edge."""
+    wanted = min(int(hyper.validation_share * len(triples.heads)), hyper.evaluate_edges)
+    held_out = np.zeros(len(triples.heads), bool)
+    if wanted == 0:
+        return held_out
+    keys = keyed_edges(
+        triples.entity_keys[triples.heads], triples.relation_keys[triples.relations], triples.entity_keys[triples.tails],
+        key_of(seed),
+    )  # fmt: skip
+    degree = np.bincount(triples.heads, minlength=triples.n_entities) + np.bincount(triples.tails, minlength=triples.n_entities)
+    uses = np.bincount(triples.relations, minlength=triples.n_relations)
+    for edge in np.argsort(keys, kind="stable")[: 4 * wanted]:
+        h, r, t = triples.heads[edge], triples.relations[edge], triples.tails[edge]
+        if min(degree[h], degree[t], uses[r]) > 1 and wanted > 0:
+            held_out[edge] = True
+            degree[h], degree[t], uses[r], wanted = degree[h] - 1, degree[t] - 1, uses[r] - 1, wanted - 1
+    return held_out
+
+
+class TransE:
+    """Translating embeddings, trained by gradient descent on a ranking loss.
+
+    Bordes, Usunier, Garcia-Duran, Weston, Yakhnenko: Translating Embeddings for Modeling Multi-relational Data (NIPS 2013), in the form
+    of KQGC, section 3.1:
+
+        L = sum_{(h,r,t) in E} sum_{(h',r,t') in E^-1} [gamma + f(h, r, t) - f(h', r, t')]_+        (1)
+        f(h, r, t) = || e_h + e_r - e_t ||_{1,2}                                                    (2)
+
+    | symbol      | name                          | shape                          |
+    |-------------|-------------------------------|--------------------------------|
+    | e_h, e_t    | `state.entities`              | (n, d)                         |
+    | e_r         | `state.relations`             | (m, d)                         |
+    | gamma       | `hyper.margin`                | scalar, distance               |
+    | E           | `triples.edges`               | three of (E,)                  |
+    | E^-1        | `negatives.Broken`            | (B, K) entities for B edges    |
+    | f           | `distance`                    | (B,)                           |
+
+    Departs from the paper:
+    - Loss: self-adversarial by option (Sun et al. 2019, Eq. 5), which learns from many broken triples what (1) learns from few.
+    - Broken triples are of the right type and not true ones (both by option); their number K is free; several edges of a relation
+      may share a draw. Each edge (or chunk) breaks its head or its tail, by a fair coin.
+    - Row-wise Adagrad (one accumulator per vector) instead of plain gradient descent.
+    - The compiled engine updates after each edge or chunk, without locks, not after a batch: same gradients, other rounding.
+    - Entities are put back on the unit sphere when they are updated, not all of them before each batch.
+    """
+
+    def __init__(
+        self, triples: Triples, hyper: TransEHyperparameters, *, seed: int, deterministic: bool = False, state: TransEState
+    ) -> None:
+        self.hyper = hyper
+        self._held_out = held_out_edges(triples, hyper, seed)
+        self._pools = (
+            Pools.by_type(triples.entity_type, triples.relation_head_type, triples.relation_tail_type)
+            if hyper.type_constrained
+            else Pools.any_entity(triples.n_entities, triples.n_relations)
+        )
+        self._edges = triples.edges
+        training = tuple(column[~self._held_out] for column in triples.edges)
+        sizes = triples.n_entities, triples.n_relations
+        known = known_triples(*training, *sizes) if hyper.filtered else no_known_triples()
+        self._planner = Planner(*training, triples.n_relations, seed, hyper.negatives_shared_by)
+        self._threads = 1 if deterministic else hyper.threads or available_cores()
+        self._engine = self._make_engine(state.to_arrays(), known, deterministic)
+
+    def _make_engine(self, tables: dict[str, np.ndarray], known: np.ndarray, deterministic: bool):  # noqa: ANN202
+        if self.hyper.engine == "numba":
+            return NumbaEngine(tables, self.hyper, self._pools, known, self._threads)
+        from models.transe_torch import TorchEngine  # torch takes seconds to import, and only this engine needs it
+
+        return TorchEngine(tables, self.hyper, self._pools, known)
+
+    @property
+    def state(self) -> TransEState:
+        """A copy of the state as it stands."""
+        return TransEState.from_arrays(self._engine.arrays())
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """One pass over the training edges: its record for the history."""
+        started = time.perf_counter()
+        loss, edges = self._engine.train_epoch(self._planner.plan(epoch))
+        return {"epoch": epoch, "loss": loss / max(edges, 1), "edges": edges, "seconds": time.perf_counter() - started}
+
+    def validation_mrr(self) -> float:
+        """Filtered MRR of the held-out edges, both directions; NaN where none is held out."""
+        if not self._held_out.any():
+            return float("nan")
+        state = self.state
+        edges = tuple(column[self._held_out] for column in self._edges)
+        ranks = filtered_ranks(
+            state.entities, state.relations, edges, self._edges, self.hyper.norm, pools=self._pools, threads=self._threads
+        )
+        return mean_reciprocal_rank(ranks)
+
+
+def distance(heads: np.ndarray, relations: np.ndarray, tails: np.ndarray, norm: str) -> np.ndarray:
+    """Eq. 2 for rows of vectors (B, d): (B,)."""
+    return np.linalg.norm(heads + relations - tails, ord=1 if norm == "l1" else 2, axis=1)
+
+
+def train_transe(
+    triples: Triples,
+    hyper: TransEHyperparameters,
+    *,
+    seed: int,
+    deterministic: bool = False,
+    initial: WarmStart | None = None,
+    resume: Path | None = None,
+    progress: Callable[[dict[str, float]], None] | None = None,
+) -> TransEResult:
+    """Train until the held-out MRR stops rising or the epochs are over; the state of the best epoch is returned.
+
+    deterministic: one thread; equal arguments give equal bits. resume: a scratch file, written after every look at the held-out edges,
+    from which the same call goes on after a kill; the caller removes it. progress: called with each epoch's record.
+    """
+    model_seed = seed
+    snapshot = _snapshot(resume, triples, hyper, seed, deterministic, initial)
+    saved = snapshot.load() if snapshot else None
+    if saved is None:
+        state, history, stopping = initialise(triples, hyper, seed, initial), [], EarlyStopping(hyper.patience)
+        best = state
+    else:
+        arrays, metadata = saved
+        state = TransEState.from_arrays(_with_prefix(arrays, "state."))
+        best = TransEState.from_arrays(_with_prefix(arrays, "best."))
+        history, stopping = json.loads(metadata["history"]), EarlyStopping(**json.loads(metadata["stopping"]))
+    model = TransE(triples, hyper, seed=model_seed, deterministic=deterministic, state=state)
+    stopped = saved is not None and saved[1]["stopped"] == "yes"
+    for epoch in range(len(history), 0 if stopped else hyper.epochs):
+        record = model.train_epoch(epoch)
+        if (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs:
+            record["validation_mrr"] = model.validation_mrr()
+            stopped = stopping.update(epoch, record["validation_mrr"]) and hyper.patience > 0
+            if stopping.improved or np.isnan(record["validation_mrr"]):
+                best = model.state
+        history.append(record)
+        if progress:
+            progress(record)
+        if snapshot and "validation_mrr" in record:
+            _save(snapshot, model.state, best, history, stopping, stopped)
+        if stopped:
+            break
+    best_epoch = stopping.best_epoch if stopping.best_epoch >= 0 else len(history) - 1
+    return TransEResult(best, history, best_epoch)
+
+
+def _snapshot(
+    resume: Path | None, triples: Triples, hyper: TransEHyperparameters, seed: int, deterministic: bool, initial: WarmStart | None
+) -> Snapshot | None:
+    if resume is None:
+        return None
+    arrays = [getattr(triples, name) for name in triples.__dataclass_fields__]
+    former = [] if initial is None else [getattr(initial, name) for name in initial.__dataclass_fields__]
+    return Snapshot(Path(resume), fingerprint(*arrays, *former, asdict(hyper), seed, deterministic))
+
+
+def _with_prefix(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _save(
+    snapshot: Snapshot, state: TransEState, best: TransEState, history: list[dict[str, float]], stopping: EarlyStopping, stopped: bool
+) -> None:
+    arrays = {f"state.{name}": array for name, array in state.to_arrays().items()}
+    arrays |= {f"best.{name}": array for name, array in best.to_arrays().items()}
+    metadata = {"history": json.dumps(history), "stopping": json.dumps(asdict(stopping)), "stopped": "yes" if stopped else "no"}
+    snapshot.save(arrays, metadata)

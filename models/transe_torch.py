@@ -1,0 +1,109 @@
+"""TransE's readable engine: autograd on gathered rows, sparse updates, any device. Imported only where it is asked for.
+
+Legend: B edges of a batch, K broken triples each, d dimension. One update per batch of `batch_size` edges.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.hyperparameters import TransEHyperparameters
+from models.losses import margin_loss, self_adversarial_loss
+from models.negatives import Broken, Plan, Pools, draw_broken_triples
+
+
+_ACCUMULATORS = {"entities": "entity_accumulators", "relations": "relation_accumulators"}
+
+
+def distances(queries_BKd: Tensor, candidates_BKd: Tensor, norm: str) -> Tensor:
+    """Eq. 2 for every pair of rows, with the gradient 0 at distance 0."""
+    difference = queries_BKd - candidates_BKd
+    if norm == "l1":
+        return difference.abs().sum(dim=-1)
+    return torch.linalg.vector_norm(difference, dim=-1)
+
+
+def triple_losses(
+    anchors_Bd: Tensor, relations_Bd: Tensor, targets_Bd: Tensor, broken_BKd: Tensor,
+    broken_tail_B: Tensor, counts_BK: Tensor, hyper: TransEHyperparameters,
+) -> Tensor:  # fmt: skip
+    """The loss of each true triple (B,) from gathered rows; the anchor is the end that stays."""
+    sign = torch.where(broken_tail_B, 1.0, -1.0)[:, None].to(anchors_Bd.dtype)
+    queries = anchors_Bd + sign * relations_Bd  # Eq. 3, reversed where the head is broken
+    true = distances(queries, targets_Bd, hyper.norm)
+    broken = distances(queries[:, None, :], broken_BKd, hyper.norm)
+    if hyper.loss == "margin":
+        return margin_loss(true, broken, counts_BK, hyper.margin)
+    return self_adversarial_loss(true, broken, counts_BK, hyper.margin, hyper.adversarial_temperature)
+
+
+class TorchEngine:
+    """Trains the tables it is given on `hyper.device`; `arrays` brings them back."""
+
+    def __init__(
+        self, tables: dict[str, np.ndarray], hyper: TransEHyperparameters, pools: Pools, known: np.ndarray
+    ) -> None:
+        self._hyper, self._pools, self._known = hyper, pools, known
+        self._tables = {name: torch.tensor(array, device=hyper.device) for name, array in tables.items()}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copies of the tables and accumulators."""
+        return {name: table.cpu().numpy().copy() for name, table in self._tables.items()}
+
+    def train_epoch(self, plan: Plan) -> tuple[float, int]:
+        """(sum of the losses, edges seen)."""
+        total = 0.0
+        sizes = np.diff(plan.starts)[plan.order]
+        batch_of_chunk = (np.cumsum(sizes) - sizes) // self._hyper.batch_size
+        for chunks in np.split(plan.order, np.flatnonzero(np.diff(batch_of_chunk)) + 1):
+            broken = draw_broken_triples(plan, chunks, self._hyper.negatives, self._pools, self._known)
+            total += self._train_batch(plan, broken)
+        return total, len(plan.heads)
+
+    def _train_batch(self, plan: Plan, drawn: Broken) -> float:
+        loss, gradients = self.loss_and_gradients(plan, drawn)
+        for table, (rows, gradient) in gradients.items():
+            self._update(table, rows, gradient)
+        return float(loss.sum())
+
+    def loss_and_gradients(self, plan: Plan, drawn: Broken) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        """Losses (B,) and, for both tables, (distinct rows touched, their summed gradients)."""
+        heads, rels, tails = (
+            self._index(column[drawn.positions]) for column in (plan.heads, plan.relations, plan.tails)
+        )
+        broken_tail, broken = torch.from_numpy(drawn.broken_tail).to(heads.device), self._index(drawn.entities)
+        anchors, targets = torch.where(broken_tail, heads, tails), torch.where(broken_tail, tails, heads)
+        entity_rows, entity_places = torch.unique(
+            torch.cat([anchors, targets, broken.reshape(-1)]), return_inverse=True
+        )
+        relation_rows, relation_places = torch.unique(rels, return_inverse=True)
+        entities = self._tables["entities"][entity_rows].requires_grad_()
+        relations = self._tables["relations"][relation_rows].requires_grad_()
+        n, d = len(heads), entities.shape[1]
+        losses = triple_losses(
+            entities[entity_places[:n]], relations[relation_places], entities[entity_places[n : 2 * n]],
+            entities[entity_places[2 * n :]].reshape(n, -1, d), broken_tail,
+            torch.from_numpy(drawn.counts).to(heads.device), self._hyper,
+        )  # fmt: skip
+        entity_gradients, relation_gradients = torch.autograd.grad(losses.sum(), (entities, relations))
+        return losses.detach(), {
+            "entities": (entity_rows, entity_gradients),
+            "relations": (relation_rows, relation_gradients),
+        }
+
+    def _update(self, table: str, rows: Tensor, gradients: Tensor) -> None:
+        """Row-wise Adagrad or plain SGD on these rows, then the unit sphere for entities."""
+        step = torch.full((len(rows), 1), self._hyper.learning_rate, device=gradients.device)
+        if self._hyper.optimizer == "adagrad":
+            accumulators = self._tables[_ACCUMULATORS[table]]
+            accumulators[rows] += gradients.square().mean(dim=1)
+            step = step / accumulators[rows].sqrt().clamp(min=1e-30)[:, None]
+        values = self._tables[table][rows] - step * gradients
+        if table == "entities" and self._hyper.unit_norm:
+            values = torch.nn.functional.normalize(values, dim=1)
+        self._tables[table][rows] = values
+
+    def _index(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values.astype(np.int64)).to(self._hyper.device)
