@@ -1,0 +1,227 @@
+"""Messages, sampling, and the primitives in both engines against loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from models.graph import Adjacency, KnowledgeGraph, Messages
+from models.shapes import ShapeError
+from tests.models.reference import incoming
+
+
+def random_graph(seed: int = 0, n_entities: int = 12, n_relations: int = 3, n_edges: int = 40) -> KnowledgeGraph:
+    rng = np.random.default_rng(seed)
+    heads, tails = rng.integers(n_entities - 2, size=(2, n_edges))  # the last two have no edge
+    return KnowledgeGraph(heads, rng.integers(n_relations, size=n_edges), tails, n_entities=n_entities, n_relations=n_relations)
+
+
+def edges_of(graph: KnowledgeGraph) -> list[tuple[int, int, int]]:
+    """The graph's edges read back from its messages, one list entry for both directions."""
+    into = graph.into(0, graph.n_entities)
+    edges = []
+    for destination, source, code in zip(
+        into.from_nodes.destinations.tolist(), into.from_nodes.sources.tolist(), into.from_relations.sources.tolist(), strict=True
+    ):
+        if code < graph.n_relations:
+            edges.append((source, code, destination))
+    return edges
+
+
+def messages_into(messages: Messages, names: np.ndarray, n_relations: int) -> dict[int, list[tuple[int, int, int]]]:
+    """{destination: sorted (source, relation, sign)}, with sources named by `names`."""
+    found: dict[int, list[tuple[int, int, int]]] = {v: [] for v in range(messages.n_destinations)}
+    nodes, relations = messages.from_nodes, messages.from_relations
+    for v, source, code in zip(nodes.destinations.tolist(), nodes.sources.tolist(), relations.sources.tolist(), strict=True):
+        found[v].append((int(names[source]), code % n_relations, 1 if code < n_relations else -1))
+    return {v: sorted(entries) for v, entries in found.items()}
+
+
+def test_every_edge_passes_one_message_each_way() -> None:
+    rng = np.random.default_rng(1)
+    heads, tails, relations = rng.integers(9, size=30), rng.integers(9, size=30), rng.integers(2, size=30)
+    graph = KnowledgeGraph(heads, relations, tails, n_entities=10, n_relations=2)
+    edges = list(zip(heads.tolist(), relations.tolist(), tails.tolist(), strict=True))
+    found = messages_into(graph.into(0, 10), np.arange(10), 2)
+    assert found == {v: sorted(incoming(edges, v)) for v in range(10)}
+    assert found[9] == []
+
+
+def test_chunks_cover_every_node_once_and_bound_nodes_and_messages() -> None:
+    graph = random_graph(n_edges=200)
+    for max_nodes, max_messages in ((1, 1000), (5, 1000), (100, 60), (100, 1)):
+        chunks = list(graph.chunks(max_nodes, max_messages))
+        assert [first for first, _ in chunks] == [0, *(last for _, last in chunks[:-1])] and chunks[-1][1] == graph.n_entities
+        for first, last in chunks:
+            assert last - first <= max_nodes
+            assert last - first == 1 or graph.into(first, last).from_nodes.sources.numel() <= max_messages
+    whole = graph.into(0, graph.n_entities).from_nodes.sources
+    parts = [graph.into(first, last).from_nodes.sources for first, last in graph.chunks(5)]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_into_nodes_leaves_out_sources_that_do_not_pass() -> None:
+    graph = random_graph()
+    passing = np.random.default_rng(2).random(graph.n_entities) < 0.5
+    nodes = np.array([7, 0, 11, 3])
+    found = messages_into(graph.into_nodes(nodes, passing), np.arange(graph.n_entities), 3)
+    edges = edges_of(graph)
+    for row, node in enumerate(nodes):
+        assert found[row] == sorted(message for message in incoming(edges, node) if passing[message[0]])
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_sampling_draws_distinct_messages_of_the_graph_up_to_the_fanout(deterministic: bool) -> None:
+    graph = random_graph(n_edges=80)
+    edges = edges_of(graph)
+    sampler = graph.sampler(3, seed=5, deterministic=deterministic)
+    nodes = torch.tensor([0, 2, 5, 11])
+    sources, layers = sampler.sample(nodes, n_layers=2)
+    assert layers[1].from_nodes.n_sources == layers[0].n_destinations and sources.numel() == layers[0].from_nodes.n_sources
+    assert torch.equal(sources[: nodes.numel()], nodes)
+    for messages in layers:
+        for row, found in messages_into(messages, sources.numpy(), 3).items():
+            every = sorted(incoming(edges, int(sources[row])))
+            assert len(found) == min(3, len(every))
+            for message in found:
+                assert found.count(message) <= every.count(message)
+
+
+def test_sampling_above_the_degree_takes_the_whole_neighbourhood() -> None:
+    graph = random_graph()
+    sources, (messages,) = graph.sampler(1000, seed=0).sample(torch.arange(graph.n_entities), n_layers=1)
+    assert torch.equal(sources, torch.arange(graph.n_entities))
+    everything = messages_into(graph.into(0, graph.n_entities), np.arange(graph.n_entities), 3)
+    assert messages_into(messages, sources.numpy(), 3) == everything
+
+
+def test_sampling_is_uniform_over_messages() -> None:
+    n = 10  # node 0 has ten neighbours under two relations; two are drawn
+    graph = KnowledgeGraph(
+        np.zeros(n, dtype=np.int64), np.arange(n) % 2, np.arange(1, n + 1), n_entities=n + 1, n_relations=2
+    )
+    sampler, drawn = graph.sampler(2, seed=3, deterministic=True), np.zeros(n + 1)
+    for _ in range(2000):
+        sources, (messages,) = sampler.sample(torch.tensor([0]), 1)
+        drawn[sources[messages.from_nodes.sources].numpy()] += 1
+    assert drawn[0] == 0 and drawn.sum() == 4000
+    np.testing.assert_allclose(drawn[1:], 400, atol=5 * np.sqrt(400 * 0.8))  # five standard deviations
+
+
+def test_hidden_edges_pass_no_message_in_either_direction_and_only_in_their_batch() -> None:
+    graph = random_graph(n_edges=60)
+    edges = edges_of(graph)
+    head, relation, tail = edges[0]
+    hidden = graph.edges_of(np.array([head]), relation, np.array([tail]))
+    assert hidden.size == edges.count(edges[0])
+    sampler, everyone = graph.sampler(1000, seed=0), torch.arange(graph.n_entities)
+    left = [edge for edge in edges if edge != edges[0]]
+    _, (messages,) = sampler.sample(everyone, 1, hidden)
+    assert messages_into(messages, everyone.numpy(), 3) == {v: sorted(incoming(left, v)) for v in range(graph.n_entities)}
+    _, (messages,) = sampler.sample(everyone, 1)
+    assert messages.from_nodes.sources.numel() == 2 * graph.n_edges
+
+
+def test_edges_of_finds_repeated_edges_and_skips_absent_ones() -> None:
+    heads, tails = np.array([0, 0, 1, 0]), np.array([2, 2, 2, 2])
+    graph = KnowledgeGraph(heads, np.array([0, 0, 0, 1]), tails, n_entities=4, n_relations=2)
+    assert sorted(graph.edges_of(np.array([0, 3]), 0, np.array([2, 2]))) == [0, 1]
+    assert graph.edges_of(np.array([3]), 1, np.array([0])).size == 0
+
+
+def test_same_seed_draws_the_same_and_the_number_of_later_entities_does_not_matter() -> None:
+    rng = np.random.default_rng(4)
+    heads, tails, relations = rng.integers(30, size=300), rng.integers(30, size=300), np.zeros(300, dtype=np.int64)
+
+    def draws(n_entities: int, seed: int) -> list[torch.Tensor]:
+        graph = KnowledgeGraph(heads, relations, tails, n_entities=n_entities, n_relations=1)
+        sampler = graph.sampler(4, seed, deterministic=True)
+        return [sampler.sample(torch.arange(20), 1)[1][0].from_nodes.sources for _ in range(3)]
+
+    for first, again in zip(draws(30, 1), draws(50, 1), strict=True):
+        assert torch.equal(first, again)
+    assert not all(torch.equal(first, other) for first, other in zip(draws(30, 1), draws(30, 2), strict=True))
+
+
+Primitive = Callable[[Adjacency, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+PRIMITIVES: dict[str, Primitive] = {
+    "dot": lambda adjacency, x_SD, y_VD, w_E: adjacency.dot(x_SD, y_VD),
+    "softmax": lambda adjacency, x_SD, y_VD, w_E: adjacency.softmax(w_E),
+    "total": lambda adjacency, x_SD, y_VD, w_E: adjacency.total(w_E),
+    "sum": lambda adjacency, x_SD, y_VD, w_E: adjacency.weighted_sum(x_SD),
+    "weighted_sum": lambda adjacency, x_SD, y_VD, w_E: adjacency.weighted_sum(x_SD, w_E),
+    "attention": lambda adjacency, x_SD, y_VD, w_E: adjacency.weighted_sum(x_SD, adjacency.softmax(w_E * adjacency.dot(x_SD, y_VD))),
+}
+
+
+def slow(name: str, adjacency: Adjacency, x_SD: np.ndarray, y_VD: np.ndarray, w_E: np.ndarray) -> np.ndarray:
+    """A primitive by loops over destinations."""
+    offsets, sources = adjacency.offsets.tolist(), adjacency.sources.tolist()
+    per_message: list[float] = []
+    per_destination: list[np.ndarray] = []
+    for v in range(len(offsets) - 1):
+        into = range(offsets[v], offsets[v + 1])
+        dots = [float(x_SD[sources[e]] @ y_VD[v]) for e in into]
+        scores = [w_E[e] * dots[i] for i, e in enumerate(into)] if name == "attention" else [w_E[e] for e in into]
+        exponentials = [np.exp(score) for score in scores]
+        softmax = [value / sum(exponentials) for value in exponentials]
+        per_message += dots if name == "dot" else softmax
+        weights = {"sum": [1.0] * len(into), "attention": softmax}.get(name, [w_E[e] for e in into])
+        zero = np.zeros(()) if name == "total" else np.zeros(x_SD.shape[1])
+        terms = [w if name == "total" else w * x_SD[sources[e]] for w, e in zip(weights, into, strict=True)]
+        per_destination.append(sum(terms, zero))
+    return np.array(per_message if name in ("dot", "softmax") else per_destination)
+
+
+@pytest.mark.parametrize("side", ["from_nodes", "from_relations"])
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_primitives_agree_with_loops_and_their_gradients_with_each_other(name: str, side: str) -> None:
+    graph = random_graph(n_edges=50)
+    rng = torch.Generator().manual_seed(0)
+    results = {}
+    for engine in ("dgl", "torch"):
+        adjacency: Adjacency = getattr(graph.into(0, graph.n_entities, engine=engine), side)
+        shapes = ((adjacency.n_sources, 5), (graph.n_entities, 5), (adjacency.sources.numel(),))
+        inputs = [torch.randn(shape, generator=rng.manual_seed(i), dtype=torch.float64, requires_grad=True) for i, shape in enumerate(shapes)]
+        output = PRIMITIVES[name](adjacency, *inputs)
+        weights = torch.randn(output.shape, generator=rng.manual_seed(9), dtype=torch.float64)
+        (output * weights).sum().backward()
+        results[engine] = (output.detach(), [values.grad for values in inputs])
+        expected = slow(name, adjacency, *(values.detach().numpy() for values in inputs))
+        np.testing.assert_allclose(output.detach().numpy(), expected, atol=1e-12)
+    for ours, theirs in zip(results["dgl"][1], results["torch"][1], strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_torch_gradients_agree_with_finite_differences() -> None:
+    graph = random_graph(n_entities=6, n_edges=10)
+    adjacency = graph.into(0, 6, engine="torch").from_nodes
+    shapes = ((6, 3), (6, 3), (adjacency.sources.numel(),))
+    inputs = tuple(torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+    assert torch.autograd.gradcheck(lambda x, y, w: PRIMITIVES["attention"](adjacency, x, y, w), inputs)
+
+
+def test_a_graph_without_edges_passes_nothing_in_either_engine() -> None:
+    none = np.empty(0, dtype=np.int64)
+    graph = KnowledgeGraph(none, none, none, n_entities=3, n_relations=1)
+    for engine in ("dgl", "torch"):
+        adjacency = graph.into(0, 3, engine=engine).from_nodes
+        assert torch.equal(adjacency.weighted_sum(torch.ones(3, 2)), torch.zeros(3, 2))
+        assert adjacency.softmax(torch.empty(0)).numel() == 0
+    sources, (messages,) = graph.sampler(2, seed=0).sample(torch.arange(3), 1)
+    assert torch.equal(sources, torch.arange(3)) and messages.degrees.tolist() == [0, 0, 0]
+
+
+def test_indices_out_of_range_are_refused_with_what_was_found() -> None:
+    good, bad = np.array([0, 1]), np.array([0, 5])
+    with pytest.raises(ShapeError, match="tails has values from 0 to 5; expected dense indices of entities, from 0 to 2"):
+        KnowledgeGraph(good, np.zeros(2, dtype=np.int64), bad, n_entities=3, n_relations=1)
+    with pytest.raises(ShapeError, match="relations"):
+        KnowledgeGraph(good, good, good, n_entities=3, n_relations=1)
+    with pytest.raises(ShapeError, match="int32"):
+        KnowledgeGraph(good.astype(np.int32), good, good, n_entities=3, n_relations=2)
