@@ -1,0 +1,33 @@
+"""Fixtures of the whole suite: one Spark session, the shared data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """One session for all tests: starting one takes longer than most of them. Jobs run in this process find it running."""
+    from jobs.config import Spark
+    from jobs.spark import session
+
+    settings = Spark(driver_memory="1g", shuffle_partitions=2, conf={"spark.sql.sources.parallelPartitionDiscovery.threshold": "64"})
+    with session(settings, "tests") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the real data sets beside the repository; tests that need one are skipped without it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no data sets at {SHARED_DATA.name} beside the repository")
+    return SHARED_DATA
