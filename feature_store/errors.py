@@ -62,10 +62,11 @@ def explain_os_errors(doing: str, path: str, state: str = _UNCHANGED) -> Iterato
     try:
         yield
     except OSError as error:
-        raise _explained(error, doing, path, state) from error
+        raise explained(error, doing, path, state) from error
 
 
-def _explained(error: OSError, doing: str, path: str, state: str) -> StoreError:
+def explained(error: OSError, doing: str, path: str, state: str) -> StoreError:
+    """The StoreError that says what the operating system refused, and what to do about it."""
     found = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(
@@ -74,7 +75,7 @@ def _explained(error: OSError, doing: str, path: str, state: str) -> StoreError:
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return CannotWrite(
-            f"{found} while {doing} at {path}: the data root cannot be written. {state} "
-            "Mount it writable, give this user the right to write there, or name another data root, and run it again."
+            f"{found} while {doing} at {path}. {state} "
+            "Mount the data root writable, give this user the right to read and write there, or name another one, and run it again."
         )
     return CannotWrite(f"{found} (errno {error.errno}) while {doing} at {path}. {state} Check the disk and run it again.")

@@ -96,7 +96,7 @@ class LocalDisk:
         return os.path.exists(path)
 
     def read_bytes(self, path: str) -> bytes:
-        with open(path, "rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb") as file:
             return file.read()
 
     def create(self, path: str) -> LocalSink:

@@ -30,6 +30,14 @@ class Segments:
         tables = [pq.read_table(path, filesystem=self.disk.arrow, partitioning=None) for path in self.files()]
         return pa.concat_tables(tables) if tables else None
 
+    def verify(self) -> list[str]:
+        """Problems found, each naming its file: a missing number, or bytes that do not fit Parquet's page checksums."""
+        try:
+            paths = self.files()
+        except DataDamaged as error:
+            return [str(error)]
+        return [problem for path in paths for problem in _verify_segment(self.disk, path)]
+
     def next_number(self) -> int:
         return len(self.files()) + 1
 
@@ -46,6 +54,16 @@ class Segments:
             self.disk.make_folder(self.uri)
             self.disk.remove_strays(self.uri)
             return self.disk.put_if_absent(f"{self.uri}/{_name(number)}", sink.getvalue())
+
+
+def _verify_segment(disk: Disk, path: str) -> list[str]:
+    try:
+        with disk.arrow.open_input_file(path) as source:
+            for _ in pq.ParquetFile(source, page_checksum_verification=True).iter_batches():
+                continue
+    except (OSError, pa.ArrowInvalid) as error:
+        return [f"{path} cannot be read ({error}). Ledgers are never rewritten: restore the file from a backup."]
+    return []
 
 
 def _name(number: int) -> str:

@@ -11,7 +11,7 @@ from pyarrow import fs
 from feature_store import retired
 from feature_store.commit import Commit
 from feature_store.disk import Disk, open_disk
-from feature_store.errors import DataDamaged, PartitionMissing, StoreError
+from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explained
 from feature_store.layout import MANIFEST, check_key, check_value
 from feature_store.manifest import Manifest
 from feature_store.publish import orphans, replacing, roll_back
@@ -46,9 +46,12 @@ class Table:
         """The committed version's manifest, or None. ManifestBroken, SchemaTooNew."""
         path = f"{self.path(value)}/{MANIFEST}"
         try:
-            return Manifest.from_bytes(self.disk.read_bytes(path), path)
+            content = self.disk.read_bytes(path)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise explained(error, "reading the manifest", path, "Nothing was changed.") from error
+        return Manifest.from_bytes(content, path)
 
     def existing_manifest(self, value: str) -> Manifest:
         """The manifest, or PartitionMissing saying what there is."""

@@ -1,0 +1,250 @@
+"""python -m feature_store: list, describe, read, verify, rollback and prune what lies under a data root.
+
+Exit status: 0 fine; 1 `verify` found problems; 2 refused, with one message that says what to do.
+"""
+
+import argparse
+import json
+import os
+import sys
+from typing import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from feature_store import lineage, prune, show
+from feature_store.errors import PartitionMissing, StoreError, explain_os_errors
+from feature_store.store import FeatureStore
+from feature_store.table import Table
+from feature_store.tree import DataRoot
+from feature_store.view import USER_EMBEDDINGS
+
+
+def list_tables(options: argparse.Namespace) -> int:
+    """Every table under the root, its first and last partition, and the last one's rows and bytes."""
+    root = DataRoot(options.root)
+    rows = []
+    for name, table in sorted(root.tables.items()):
+        values = table.values()
+        last = table.manifest(values[-1]) if values else None
+        rows.append([name, table.key, len(values), *((values[0], values[-1]) if values else ("", "")), last.row_count if last else 0, show.size(last.size if last else 0)])
+    for name, ledger in sorted(root.ledgers.items()):
+        count = len(ledger.files())
+        rows.append([name, "segment", count, "1" if count else "", str(count or ""), _ledger_rows(ledger.files()), ""])
+    if not rows:
+        raise PartitionMissing(f"Nothing is committed under {root.path}. Name the data root with --root, or run a night first.")
+    print(show.table(["table", "key", "partitions", "first", "last", "rows in last", "size of last"], rows))
+    return 0
+
+
+def describe(options: argparse.Namespace) -> int:
+    """One partition: columns, files, manifest fields, replaced versions."""
+    root, table = _table(options)
+    value = options.value or _last(table)
+    manifest = table.existing_manifest(value)
+    print(f"{options.table} {table.key}={value}\n  in {table.path(value)}")
+    facts = {
+        "rows": f"{manifest.row_count:,}", "size": show.size(manifest.size), "committed": manifest.created_timestamp, "content hash": manifest.content_hash,
+        "manifest hash": manifest.hash, "schema version": ".".join(map(str, manifest.schema_version)), "sorted by": ", ".join(manifest.sorted_by),
+    }
+    print("\n".join(f"  {name}: {fact}" for name, fact in facts.items() if fact))
+    if all(file.name.endswith(".parquet") for file in manifest.files):
+        print("\n" + show.table(["column", "type"], [[field.name, str(field.type)] for field in table.schema(value)]))
+    print("\n" + show.table(["file", "rows", "size"], [[file.name, file.row_count, show.size(file.size)] for file in manifest.files]))
+    if manifest.fields:
+        print("\nfields\n" + show.table(["name", "value"], [[name, _short(field)] for name, field in sorted(manifest.fields.items())]))
+    for number, former in enumerate(reversed(table.versions(value)), 1):
+        print(f"\nreplaced version {number}: {former.row_count:,} rows, committed {former.created_timestamp}" + (" (what `rollback` restores)" if number == 1 else ""))
+    for finding in lineage.findings(root, options.table):
+        if finding.value == value:
+            print(f"\n{finding}")
+    return 0
+
+
+def read(options: argparse.Namespace) -> int:
+    """Rows of a feature view, to a file (.parquet, .csv) or the first ones to the terminal."""
+    store = FeatureStore(f"{DataRoot(options.root).path}/feature_store")
+    dt, as_of = options.dt, options.as_of
+    if dt is None and as_of is None:
+        dt = _last(store.table(options.view, options.model))
+    features = store.read(
+        options.view, model=options.model, dt=dt, as_of=as_of, max_age_days=options.max_age_days, user_ids=options.user_id, columns=options.columns and options.columns.split(",")
+    )
+    source = f"{options.view} model={options.model} dt={features.manifest.partition['dt']}"
+    if options.output:
+        with explain_os_errors("writing the rows read", options.output, "The store is unchanged."):
+            _write(features.table, options.output)
+        print(f"{features.table.num_rows:,} rows of {source} written to {options.output}")
+        return 0
+    head = features.table.slice(0, options.head)
+    print(show.table(head.column_names, zip(*[column.to_pylist() for column in head.columns])))
+    print(f"{head.num_rows:,} of {features.table.num_rows:,} rows of {source}")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Checksums, counts, order and lineage of everything, one table, or one partition."""
+    root = DataRoot(options.root)
+    names = [options.table] if options.table else sorted(root.tables)
+    problems, notes, count = [], [], 0
+    for name in names:
+        table = _named(root, name) if name not in root.ledgers else None
+        for value in ([options.value] if options.value else table.values()) if table else []:
+            count += 1
+            problems += table.verify(value)
+            notes += _orphans(table, value)
+    for name, ledger in root.ledgers.items():
+        problems += ledger.verify() if not options.table or options.table == name else []
+    for finding in lineage.findings(root, options.table):
+        if not options.value or finding.value == options.value:
+            (problems if finding.rerun else notes).append(str(finding))
+    print("\n".join([f"PROBLEM {problem}" for problem in problems] + [f"note    {note}" for note in notes]) or "no problem found")
+    print(f"{count} partitions of {len(names)} tables verified: {len(problems)} problems, {len(notes)} notes")
+    return 1 if problems else 0
+
+
+def rollback(options: argparse.Namespace) -> int:
+    """Puts the newest replaced version of a partition back; a second call undoes the first."""
+    _, table = _table(options)
+    restored = table.rollback(options.value, wait_seconds=options.wait_seconds)
+    print(f"{options.table} {table.key}={options.value} is again the version committed {restored.created_timestamp} ({restored.row_count:,} rows)")
+    return 0
+
+
+def prune_tables(options: argparse.Namespace) -> int:
+    """Deletes partitions beyond their retention."""
+    root = DataRoot(options.root)
+    candidates = prune.plan(root, _retention(options), options.keep.split(",") if options.keep else [], options.as_of)
+    for candidate in candidates:
+        verb = f"kept: {candidate.kept_because}" if candidate.kept_because else "would go" if options.dry_run else "deleted"
+        if not candidate.kept_because and not options.dry_run:
+            prune.delete(root, candidate)
+        print(f"{candidate.table} {candidate.value} ({show.size(candidate.size)}): {verb}")
+    gone = [candidate for candidate in candidates if not candidate.kept_because]
+    print(f"{len(gone)} partitions, {show.size(sum(candidate.size for candidate in gone))}, {'would be' if options.dry_run else 'were'} deleted")
+    return 0
+
+
+def _retention(options: argparse.Namespace) -> dict[str, int]:
+    if (options.retention is None) == (options.table is None):
+        raise StoreError("Expected either --table with --days, or --retention with JSON like '{\"clean_events\": 90}'.")
+    if options.table:
+        return {options.table: options.days}
+    try:
+        mapping = json.loads(options.retention)
+    except ValueError as error:
+        raise StoreError(f"--retention is no JSON ({error}); expected an object table → days, like '{{\"clean_events\": 90}}'.") from error
+    if not isinstance(mapping, dict):
+        raise StoreError(f"--retention is {mapping!r}; expected an object table → days.")
+    return mapping
+
+
+def _table(options: argparse.Namespace) -> tuple[DataRoot, Table]:
+    root = DataRoot(options.root)
+    return root, _named(root, options.table)
+
+
+def _named(root: DataRoot, name: str) -> Table:
+    if name not in root.tables:
+        raise PartitionMissing(f"Found no table {name!r} under {root.path}; there are: {', '.join(sorted(root.tables)) or 'none'}.")
+    return root.tables[name]
+
+
+def _last(table: Table) -> str:
+    values = table.values()
+    if not values:
+        raise PartitionMissing(f"Nothing is committed in {table.uri}. Run the job that writes it.")
+    return values[-1]
+
+
+def _orphans(table: Table, value: str) -> list[str]:
+    try:
+        found = table.orphans(value)
+    except StoreError:
+        return []  # a broken manifest, which `verify` has named as a problem
+    what = "from a publish that crashed, or from one that runs now; readers ignore them, a plain glob does not; the next publish removes them"
+    return [f"{table.path(value)} holds {len(found)} files that its manifest does not name ({', '.join(found[:3])}): {what}"] if found else []
+
+
+def _ledger_rows(files: list[str]) -> int:
+    return pq.read_metadata(files[-1]).num_rows if files else 0
+
+
+def _short(field: object) -> str:
+    text = json.dumps(field, sort_keys=True)
+    return text if len(text) <= 100 else f"{text[:90]} ... ({len(text):,} characters)"
+
+
+def _write(table: pa.Table, path: str) -> None:
+    if path.endswith(".parquet"):
+        pq.write_table(table, path, compression="zstd")
+    elif path.endswith(".csv"):
+        pa.csv.write_csv(_flat(table), path)
+    else:
+        raise StoreError(f"Found the output {path!r}; expected a name that ends in .parquet or .csv.")
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Vectors as text, numbers separated by spaces: CSV has no lists. Ids stay as they are; mind a leading `=` in a spreadsheet."""
+    for position, field in enumerate(table.schema):
+        if pa.types.is_fixed_size_list(field.type) or pa.types.is_list(field.type):
+            texts = pa.chunked_array([[None if one is None else " ".join(map(repr, one)) for one in table.column(position).to_pylist()]], pa.string())
+            table = table.set_column(position, field.name, texts)
+    return table
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    main_parser = argparse.ArgumentParser(prog="python -m feature_store", description=(__doc__ or "").split("\n\n")[0])
+    commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=(run.__doc__ or "").strip(), description=run.__doc__)
+        sub.add_argument("--root", default=os.environ.get("NOCTURNE_DATA_ROOT", "data"), help="data root (default: $NOCTURNE_DATA_ROOT, else ./data)")
+        sub.set_defaults(run=run)
+        return sub
+
+    command("list", list_tables)
+    sub = command("describe", describe)
+    sub.add_argument("table", help="as `list` shows it, e.g. feature_store/user_embeddings/model=transe")
+    sub.add_argument("value", nargs="?", help="partition, e.g. 2026-01-05 (default: the last)")
+    sub = command("read", read)
+    sub.add_argument("--view", default=USER_EMBEDDINGS)
+    sub.add_argument("--model", required=True)
+    sub.add_argument("--dt", help="this very date (default: the last)")
+    sub.add_argument("--as-of", help="the newest known at this date or time (UTC)")
+    sub.add_argument("--max-age-days", type=float, help="refuse older ones (with --as-of)")
+    sub.add_argument("--user-id", action="append", help="only this user (repeat for more)")
+    sub.add_argument("--columns", help="comma-separated")
+    sub.add_argument("--output", help="FILE.parquet or FILE.csv")
+    sub.add_argument("--head", type=int, default=10, help="rows to print without --output (default 10)")
+    sub = command("verify", verify)
+    sub.add_argument("table", nargs="?")
+    sub.add_argument("value", nargs="?")
+    sub = command("rollback", rollback)
+    sub.add_argument("table")
+    sub.add_argument("value")
+    sub.add_argument("--wait-seconds", type=float, default=60.0)
+    sub = command("prune", prune_tables)
+    sub.add_argument("--retention", help="JSON object: table → days kept")
+    sub.add_argument("--table", help="one table (or a folder of tables) ...")
+    sub.add_argument("--days", type=int, help="... and its days")
+    sub.add_argument("--keep", help="comma-separated dates that a label window still needs")
+    sub.add_argument("--as-of", help="count days back from this date (default: each table's newest)")
+    sub.add_argument("--dry-run", action="store_true")
+    return main_parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parser().parse_args(argv)
+    try:
+        return options.run(options)
+    except StoreError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""What each date was built on, held against what is published now.
+
+A manifest's `fields["predecessor"]` and each of `fields["inputs"]` say {"table", "dt", "content_hash"}; an input of many days is a dict day → content
+hash, under the table's name. Table names are paths below the data root.
+"""
+
+from dataclasses import dataclass
+from typing import Iterator
+
+from feature_store.errors import StoreError
+from feature_store.layout import rerun_command
+from feature_store.manifest import Manifest
+from feature_store.table import Table
+from feature_store.tree import DataRoot
+
+
+@dataclass(frozen=True)
+class BuiltOn:
+    """One edge: `table` at `value` had `content_hash` when it was read."""
+
+    table: str
+    value: str
+    content_hash: str
+    is_predecessor: bool
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`rerun` is the date that must be run again, or None where it is for information only."""
+
+    table: str
+    value: str
+    text: str
+    rerun: str | None
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.value}: {self.text}" + (f". Run it again: {rerun_command(self.rerun, self.rerun)}" if self.rerun else "")
+
+
+def built_on(manifest: Manifest) -> list[BuiltOn]:
+    """All edges that a manifest records."""
+    predecessor, inputs = manifest.fields.get("predecessor"), manifest.fields.get("inputs") or {}
+    edges = [_edge(predecessor, True)] if predecessor else []
+    named = inputs.items() if isinstance(inputs, dict) else ((None, one) for one in inputs)
+    for name, one in named:
+        if isinstance(one, dict) and "table" in one:
+            edges.append(_edge(one, False))
+        elif isinstance(one, dict):
+            edges += [BuiltOn(name, day, digest, False) for day, digest in sorted(one.items()) if isinstance(digest, str)]
+        elif isinstance(one, list):
+            edges += [_edge(each, False) for each in one if isinstance(each, dict) and "table" in each]
+    return [edge for edge in edges if edge]
+
+
+def _edge(entry: dict, is_predecessor: bool) -> BuiltOn | None:
+    value = next((entry[key] for key in ("dt", "day", "value") if entry.get(key)), None)
+    return BuiltOn(entry["table"], value, entry["content_hash"], is_predecessor) if value and entry.get("content_hash") else None
+
+
+def findings(root: DataRoot, only: str | None = None) -> Iterator[Finding]:
+    """Every date that was built on something that is published otherwise now. `only` names one table."""
+    current = _Current(root)
+    for name, table in root.tables.items():
+        if only not in (None, name):
+            continue
+        for value in table.values():
+            manifest = current.manifest(name, value)
+            if manifest is not None:
+                yield from _check(current, name, table, value, manifest)
+
+
+def _check(current: "_Current", name: str, table: Table, value: str, manifest: Manifest) -> Iterator[Finding]:
+    edges = built_on(manifest)
+    rerun = value if table.key == "dt" else None
+    gone: dict[str, list[str]] = {}
+    changed: dict[str, list[str]] = {}
+    for edge in edges:
+        found = current.manifest(edge.table, edge.value)
+        source = f"its {'predecessor' if edge.is_predecessor else 'input'} {edge.table}"
+        if found is None:
+            gone.setdefault(source, []).append(edge.value)
+        elif found.content_hash != edge.content_hash:
+            changed.setdefault(source, []).append(edge.value)
+        nearer = [other for other in current.values(edge.table) if edge.value < other < value] if edge.is_predecessor else []
+        if nearer:
+            yield Finding(name, value, f"{source} is {edge.value}; {nearer[-1]} is nearer and was filled in since (for information)", None)
+    for source, values in changed.items():
+        yield Finding(name, value, f"built on a former version of {source} {_listed(values)}, published anew since with other content", rerun)
+    for source, values in gone.items():
+        yield Finding(name, value, f"{source} {_listed(values)} is no longer there (pruned?)", None)
+    yield from _days_since(current, name, value, edges, rerun)
+
+
+def _listed(values: list[str]) -> str:
+    return ", ".join(values) if len(values) <= 4 else f"{', '.join(values[:3])}, ... {values[-1]} ({len(values)} in all)"
+
+
+def _days_since(current: "_Current", name: str, value: str, edges: list[BuiltOn], rerun: str | None) -> Iterator[Finding]:
+    """Days within the span that was read that were committed only after it was read."""
+    by_table: dict[str, set[str]] = {}
+    for edge in edges:
+        if not edge.is_predecessor:
+            by_table.setdefault(edge.table, set()).add(edge.value)
+    for other, days in by_table.items():
+        new = [day for day in current.values(other) if min(days) < day < max(days) and day not in days] if len(days) > 1 else []
+        if new:
+            yield Finding(name, value, f"built without {other} {_listed(new)}, committed since", rerun)
+
+
+class _Current:
+    """Manifests as they are now, each read once. A broken one is verify's to report, here it is absent."""
+
+    def __init__(self, root: DataRoot) -> None:
+        self._root = root
+        self._manifests: dict[tuple[str, str], Manifest | None] = {}
+        self._values: dict[str, list[str]] = {}
+
+    def values(self, name: str) -> list[str]:
+        if name not in self._values:
+            self._values[name] = self._root.tables[name].values() if name in self._root.tables else []
+        return self._values[name]
+
+    def manifest(self, name: str, value: str) -> Manifest | None:
+        if (name, value) not in self._manifests:
+            table = self._root.tables.get(name)
+            try:
+                self._manifests[name, value] = table.manifest(value) if table else None
+            except StoreError:
+                self._manifests[name, value] = None
+        return self._manifests[name, value]

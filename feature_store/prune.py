@@ -1,0 +1,95 @@
+"""Deletes partitions that have outlived their table's retention, and nothing that something kept still needs."""
+
+import datetime
+from dataclasses import dataclass
+from typing import Iterable, Mapping
+
+from feature_store.errors import StoreError, explain_os_errors
+from feature_store.layout import DATE_KEYS, LOCK, MANIFEST, check_date
+from feature_store.lineage import built_on
+from feature_store.publish import writing
+from feature_store.table import Table
+from feature_store.tree import DataRoot
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A partition beyond its retention. `kept_because` is None where it goes."""
+
+    table: str
+    value: str
+    size: int
+    kept_because: str | None
+
+
+def plan(root: DataRoot, retention_days: Mapping[str, int], keep: Iterable[str] = (), as_of: str | None = None) -> list[Candidate]:
+    """Partitions older than their table's `retention_days` before `as_of` (each table's newest date by default; never the clock).
+
+    A retention's name is a table's path below the root or a folder above tables ("feature_store/user_embeddings"). `keep` names dates that a label
+    window still needs. Kept as well: each table's newest partition, and every predecessor that a remaining partition was built on.
+    """
+    keep_dates = {check_date("--keep", date) for date in keep}
+    old = {name: _old_values(root.tables[name], days, as_of) for name, days in _by_table(root, retention_days).items()}
+    needed = _needed(root, {(name, value) for name, values in old.items() for value in values if value not in keep_dates})
+    found = []
+    for name, values in old.items():
+        for value in values:
+            reason = "a label window needs it" if value in keep_dates else needed.get((name, value))
+            manifest = root.tables[name].manifest(value)
+            found.append(Candidate(name, value, manifest.size if manifest else 0, reason))
+    return found
+
+
+def delete(root: DataRoot, candidate: Candidate, wait_seconds: float = 60.0) -> None:
+    """The manifest first: from then on the partition is not there, whatever crashes. LockHeld, CannotWrite."""
+    table = root.tables[candidate.table]
+    folder = table.path(candidate.value)
+    with writing(table, folder, wait_seconds):
+        with explain_os_errors("pruning", folder, "The partition is either whole or gone for readers; prune again."):
+            table.disk.delete(f"{folder}/{MANIFEST}")
+            table.disk.sync_folder(folder)
+            for entry in table.disk.list(folder):
+                if entry.name != LOCK:
+                    (table.disk.delete_folder if entry.is_folder else table.disk.delete)(f"{folder}/{entry.name}")
+            table.disk.delete_folder(folder)  # with the lock: whoever waits for it sees that its name is gone
+
+
+def _by_table(root: DataRoot, retention_days: Mapping[str, int]) -> dict[str, int]:
+    """The longest matching name wins."""
+    unknown = [name for name in retention_days if not any(_covers(name, table) for table in root.tables)]
+    for name, days in retention_days.items():
+        if isinstance(days, bool) or not isinstance(days, int) or days < 1:
+            raise StoreError(f"Found the retention {days!r} for {name}; expected a whole number of days, at least 1.")
+    if unknown:
+        raise StoreError(f"Found a retention for {unknown}, which is no table under {root.path}. There are: {', '.join(sorted(root.tables)) or 'none'}.")
+    chosen = {}
+    for table in root.tables:
+        names = [name for name in retention_days if _covers(name, table)]
+        if names and root.tables[table].key in DATE_KEYS:
+            chosen[table] = retention_days[max(names, key=len)]
+    return chosen
+
+
+def _covers(name: str, table: str) -> bool:
+    return table == name or table.startswith(f"{name}/")
+
+
+def _old_values(table: Table, days: int, as_of: str | None) -> list[str]:
+    values = table.values()
+    if not values:
+        return []
+    newest = datetime.date.fromisoformat(check_date("--as-of", as_of) if as_of else values[-1])
+    limit = (newest - datetime.timedelta(days=days)).isoformat()
+    return [value for value in values[:-1] if value < limit]
+
+
+def _needed(root: DataRoot, going: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Predecessors of what stays; what they keep keeps nothing further, since their own predecessors were read long ago."""
+    needed = {}
+    for name, table in root.tables.items():
+        for value in table.values():
+            manifest = None if (name, value) in going else table.manifest(value)
+            for edge in built_on(manifest) if manifest else ():
+                if edge.is_predecessor and (edge.table, edge.value) in going:
+                    needed[edge.table, edge.value] = f"the predecessor of {name} {value}"
+    return needed
