@@ -242,7 +242,7 @@ class _Trainer:
         load_parameters(self.model, initial)
         for name, values in self.model.named_parameters():
             prefix = f"{_OPTIMISER}{name}."
-            moments = {key.removeprefix(prefix): torch.from_numpy(initial[key]) for key in initial if key.startswith(prefix)}
+            moments = {key.removeprefix(prefix): torch.from_numpy(initial[key].copy()) for key in initial if key.startswith(prefix)}
             if moments:
                 self.optimiser.state[values] = {
                     key: moment if key == "step" else moment.to(self.device) for key, moment in moments.items()
