@@ -100,6 +100,7 @@ class Training:
     min_train_events: int = 1  # users with fewer events in the window are inferred, not trained
     max_gap_days: int = 30  # how old a predecessor may be
     on_gap: Literal["warm", "fail"] = "warm"  # a missing night between predecessor and D: go on from it, or stop
+    nights_apart_days: int = 1  # how far apart scheduled nights are: a predecessor further back means that one is missing
     space: str = "default"  # changing it starts a new space
 
 

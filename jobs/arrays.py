@@ -1,0 +1,229 @@
+"""Parquet ↔ numpy: a night's graph in dense indices, and checkpoints joined to it.
+
+The dense index of a night runs over the entity types by name and, within a type, over the raw ids by their bytes; edges are
+ordered by (relation name, head, tail) in that index. Nothing here depends on ledger ids or on the size of a ledger, so that a
+backfill trains the same whatever later nights have added to the ledgers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store import Commit, Segments, Table
+from jobs.program import Input, JobError
+from models.training import from_bytes, to_bytes
+
+if TYPE_CHECKING:
+    from models.transe import Triples
+
+NONE, TRAINED, INDUCTIVE = 0, 1, 2  # how an entity of a checkpoint came by its vector
+SOURCES = {TRAINED: "trained", INDUCTIVE: "inductive"}
+
+
+@dataclass(frozen=True)
+class Night:
+    """The graph of one date: n entities, m relations, E edges.
+
+    entity_type (n,) index into `types`; entity_id (n,) ledger ids; raw: n strings; relation_id (m,) ledger ids; relation_names m.
+    heads, relations, tails (E,) dense; counts (E,) events behind the edge.
+    """
+
+    types: list[str]
+    entity_type: np.ndarray
+    entity_id: np.ndarray
+    raw: pa.ChunkedArray
+    relation_id: np.ndarray
+    relation_names: list[str]
+    relation_head_type: np.ndarray
+    relation_tail_type: np.ndarray
+    heads: np.ndarray
+    relations: np.ndarray
+    tails: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def n_entities(self) -> int:
+        return len(self.entity_type)
+
+    def of_type(self, name: str) -> np.ndarray:
+        """Dense indices (ascending) of one entity type; empty when the night has none."""
+        return np.flatnonzero(self.entity_type == self.types.index(name)) if name in self.types else np.zeros(0, np.int64)
+
+    def relation(self, name: str) -> int | None:
+        """Dense index of a relation, None when it has no edge this night."""
+        return self.relation_names.index(name) if name in self.relation_names else None
+
+    def triples(self, edges: np.ndarray | slice = slice(None)) -> Triples:
+        """What TransE trains on: the chosen edges, with every entity of the night in the index."""
+        from models.transe import Triples  # compiled code: half a second that jobs without training save
+
+        return Triples(
+            self.heads[edges], self.relations[edges], self.tails[edges], self.entity_type, self.relation_head_type,
+            self.relation_tail_type, self.entity_keys(), self.relation_keys())  # fmt: skip
+
+    def entity_keys(self) -> np.ndarray:
+        """uint64 (n,): a hash of (entity type, raw id)."""
+        raw = self.raw.to_numpy(zero_copy_only=False)
+        keys = np.empty(self.n_entities, np.uint64)
+        for number, name in enumerate(self.types):
+            rows = self.entity_type == number
+            keys[rows] = pd.util.hash_array(raw[rows], hash_key=_hash_key(name), categorize=False)
+        return keys
+
+    def relation_keys(self) -> np.ndarray:
+        """uint64 (m,): a hash of the relation's name."""
+        return pd.util.hash_array(np.array(self.relation_names, dtype=object), hash_key=_hash_key("relation"), categorize=False)
+
+    def user_events(self, behaviours: list[str]) -> np.ndarray:
+        """int64 (n,): events behind each user's edges of the given behaviours; 0 for entities that are no users."""
+        chosen = np.isin(self.relations, [r for r, name in enumerate(self.relation_names) if name in behaviours])
+        return np.bincount(self.heads[chosen], weights=self.counts[chosen], minlength=self.n_entities).astype(np.int64)
+
+
+def _hash_key(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def read_night(date: str, knowledge_graph: Input, entity_ids: Input, relations: Input) -> Night:
+    """The graph of `date` in dense indices. JobError when it has no edge."""
+    edges = knowledge_graph.table().read(date)
+    if not edges.num_rows:
+        raise JobError(f"The knowledge graph of {date} has no edge: nothing to train on. Look at the report of validate_events for {date}.")
+    heads, relation, tails, counts = (edges.column(name).to_numpy() for name in ("head", "relation", "tail", "count"))
+    ledger = relations.segments().read().sort_by("name")
+    present = np.isin(ledger.column("id").to_numpy(), relation)
+    ledger = ledger.filter(pa.array(present))
+    relation_id = ledger.column("id").to_numpy()
+    head_types, tail_types = ledger.column("head_type").to_pylist(), ledger.column("tail_type").to_pylist()
+    types = sorted({*head_types, *tail_types})
+    dense_relation = _positions(relation_id, relation)
+    head_type, tail_type = (np.array([types.index(t) for t in names], np.int64) for names in (head_types, tail_types))
+    sides = ((head_type[dense_relation], heads), (tail_type[dense_relation], tails))
+    ids, raw, sizes = [], [], []
+    for number, name in enumerate(types):
+        mine = np.unique(np.concatenate([column[kind == number] for kind, column in sides]))
+        texts = raw_of(entity_ids.segments(name), mine, name)
+        order = pc.sort_indices(texts).to_numpy()
+        ids.append(mine[order])
+        raw.append(texts.take(pa.array(order)))
+        sizes.append(len(mine))
+    entity_type, entity_id = np.repeat(np.arange(len(types)), sizes), np.concatenate(ids)
+    dense = [_dense(kind, column, ids, sizes) for kind, column in sides]
+    order = np.lexsort((dense[1], dense[0], dense_relation))
+    return Night(
+        types, entity_type, entity_id, pa.chunked_array([c for r in raw for c in r.chunks], pa.large_string()), relation_id,
+        ledger.column("name").to_pylist(), head_type, tail_type, dense[0][order], dense_relation[order], dense[1][order], counts[order])  # fmt: skip
+
+
+def _dense(kind: np.ndarray, ledger_ids: np.ndarray, ids: list[np.ndarray], sizes: list[int]) -> np.ndarray:
+    out = np.empty(len(ledger_ids), np.int64)
+    start = 0
+    for number, (mine, size) in enumerate(zip(ids, sizes, strict=True)):
+        rows = kind == number
+        out[rows] = start + _positions(mine, ledger_ids[rows])
+        start += size
+    return out
+
+
+def _positions(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where each wanted value stands in `values` (unique, any order); all wanted values must be there."""
+    order = np.argsort(values, kind="stable")
+    return order[np.searchsorted(values, wanted, sorter=order)]
+
+
+def raw_of(ledger: Segments, ids: np.ndarray, name: str) -> pa.ChunkedArray:
+    """The raw ids of ledger ids, as large strings, in the order of `ids`."""
+    table = ledger.read()
+    known = np.zeros(0, np.int64) if table is None else table.column("id").to_numpy()
+    if len(ids) and (table is None or not len(known) or ids.max() > known.max()):
+        raise JobError(f"Ledger entity_ids/{name} does not know id {ids.max()}, which the graph uses. Run assign_ids for this date again.")
+    if not len(ids):
+        return pa.chunked_array([], pa.large_string())
+    return table.column("raw").cast(pa.large_string()).take(pa.array(_positions(known, ids)))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model of one date: native vectors of the date's entities and relations, and everything a warm start needs.
+
+    entities (n, d), relations (m, d) float32; source uint8 (n,): NONE, TRAINED or INDUCTIVE; entity_type, entity_id, relation_id as in
+    `Night`; extra: further arrays by name (accumulators, parameters, optimiser); facts: what the metadata says.
+    """
+
+    types: list[str]
+    entity_type: np.ndarray
+    entity_id: np.ndarray
+    relation_id: np.ndarray
+    entities: np.ndarray
+    relations: np.ndarray
+    source: np.ndarray
+    extra: dict[str, np.ndarray]
+    facts: dict[str, str]
+
+    @classmethod
+    def of_night(
+        cls, night: Night, entities: np.ndarray, relations: np.ndarray, source: np.ndarray,
+        extra: dict[str, np.ndarray], facts: dict[str, str],
+    ) -> Checkpoint:  # fmt: skip
+        return cls(night.types, night.entity_type, night.entity_id, night.relation_id, entities, relations, source, extra, facts)
+
+    def rows_of(self, night: Night) -> tuple[np.ndarray, np.ndarray]:
+        """For each entity of the night: its row here (0 where unknown), and whether it is known here with a vector."""
+        rows, known = np.zeros(night.n_entities, np.int64), np.zeros(night.n_entities, bool)
+        for number, name in enumerate(night.types):
+            if name not in self.types:
+                continue
+            mine = np.flatnonzero((self.entity_type == self.types.index(name)) & (self.source != NONE))
+            theirs = np.flatnonzero(night.entity_type == number)
+            if not len(mine):
+                continue
+            rows[theirs], known[theirs] = _match(self.entity_id[mine], night.entity_id[theirs], mine)
+        return rows, known
+
+    def trained_in(self, night: Night) -> np.ndarray:
+        """bool (n,): the entities of the night whose vector here was trained."""
+        rows, known = self.rows_of(night)
+        return known & (self.source[rows] == TRAINED)
+
+    def relation_rows_of(self, night: Night) -> tuple[np.ndarray, np.ndarray]:
+        """For each relation of the night: its row here (0 where unknown), and whether it is known here."""
+        return _match(self.relation_id, night.relation_id, np.arange(len(self.relation_id)))
+
+    def write(self, commit: Commit) -> None:
+        """One safetensors file."""
+        arrays = {"entities": self.entities, "relations": self.relations, "source": self.source.astype(np.uint8),
+                  "entity_type": self.entity_type.astype(np.int32), "entity_id": self.entity_id, "relation_id": self.relation_id}
+        arrays |= {f"extra.{name}": array for name, array in self.extra.items()}
+        commit.write_bytes(".safetensors", to_bytes(arrays, {**self.facts, "types": json.dumps(self.types)}))
+
+
+def _match(here: np.ndarray, there: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(here, kind="stable")
+    at = np.minimum(np.searchsorted(here, there, sorter=order), len(here) - 1)
+    known = here[order[at]] == there if len(here) else np.zeros(len(there), bool)
+    return np.where(known, rows[order[at]], 0) if len(here) else np.zeros(len(there), np.int64), known
+
+
+def read_checkpoint(table: Table, date: str) -> Checkpoint:
+    """The checkpoint of one date. PartitionMissing when there is none."""
+    (path,) = table.files(date)
+    with open(path, "rb") as file:
+        arrays, facts = from_bytes(file.read())
+    extra = {name.removeprefix("extra."): array for name, array in arrays.items() if name.startswith("extra.")}
+    return Checkpoint(
+        json.loads(facts.pop("types")), arrays["entity_type"], arrays["entity_id"], arrays["relation_id"], arrays["entities"],
+        arrays["relations"], arrays["source"], extra, facts)  # fmt: skip
+
+
+def vectors(matrix: np.ndarray) -> pa.FixedSizeListArray:
+    """float32 (n, d) as Arrow's fixed-size list, without nulls and without a copy."""
+    flat = pa.array(np.ascontiguousarray(matrix, np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, type=pa.list_(pa.field("element", pa.float32(), nullable=False), matrix.shape[1]))

@@ -1,0 +1,159 @@
+"""Bring a model's vectors of D into the space that readers know, check them, and publish them.
+
+Reads: checkpoints/<model>, interactions, entity_ids, relations of D; the predecessor's published vectors.
+Writes: entity_embeddings/<model> and feature_store/user_embeddings/model=<model> of D, in this order.
+Guarantees: one orthogonal R for everything published (DESIGN section 6.2); what fails a check is not published, and readers
+keep what they had.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.arrays import NONE, SOURCES, Checkpoint, raw_of, read_checkpoint, vectors
+from jobs.config import Lookalike, Publishing, Training, config_hash
+from jobs.embeddings.checks import check_vectors
+from jobs.embeddings.family import family
+from jobs.embeddings.space import Former, Space, choose_space, drift_between
+from jobs.program import Input, Output, code_version, main, metrics, midnight
+from jobs.tables import TABLES
+from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int
+    transe: TransEHyperparameters
+    kqgc: KQGCHyperparameters
+    training: Training
+    publishing: Publishing
+    lookalike: Lookalike
+
+
+@dataclass(frozen=True)
+class Users:
+    """Tonight's users in the order of their ids' bytes: user_id strings, native vectors (n, d), source and events of each."""
+
+    user_id: pa.ChunkedArray
+    native: np.ndarray
+    source: np.ndarray
+    n_events: np.ndarray
+
+
+def users_of(checkpoint: Checkpoint, interactions: pa.Table, ids: Input) -> Users:
+    """Every user of the checkpoint who has a vector."""
+    rows = np.flatnonzero((checkpoint.entity_type == checkpoint.types.index("user")) & (checkpoint.source != NONE))
+    per_user = interactions.group_by("user").aggregate([("count", "sum")])
+    events = dict_lookup(per_user.column("user").to_numpy(), per_user.column("count_sum").to_numpy(), checkpoint.entity_id[rows])
+    user_id = raw_of(ids.segments("user"), checkpoint.entity_id[rows], "user")
+    return Users(user_id, checkpoint.entities[rows], checkpoint.source[rows], events)
+
+
+def dict_lookup(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """values[keys == w] for each wanted key, 0 where there is none."""
+    if not len(keys):
+        return np.zeros(len(wanted), np.int64)
+    order = np.argsort(keys)
+    at = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)
+    return np.where(keys[order[at]] == wanted, values[order[at]], 0).astype(np.int64)
+
+
+def carried(former: Former | None, users: Users, space: Space, date: datetime.date, carry_days: int) -> pa.Table | None:
+    """The predecessor's users who are not among tonight's, while the space holds and for `carry_days` after their last own vector."""
+    if former is None or space.opened:
+        return None
+    computed = pc.coalesce(former.table.column("carried_from"), former.table.column("event_timestamp"))
+    young = pc.greater_equal(computed, pa.scalar(midnight(date - datetime.timedelta(days=carry_days)), computed.type))
+    absent = pc.invert(pc.is_in(former.table.column("user_id"), value_set=users.user_id.cast(pa.string()).combine_chunks()))
+    kept = pc.and_(young, absent)
+    return former.table.append_column("computed", computed).filter(kept)
+
+
+def user_table(users: Users, space: Space, rest: pa.Table | None, date: datetime.date, created: datetime.datetime) -> pa.Table:
+    """The rows of the feature view, sorted by user id."""
+    rotated = space.rotate(users.native)
+    n, n_carried = len(rotated), rest.num_rows if rest else 0
+    matrix = rotated if not n_carried else np.concatenate([rotated, matrix_of(rest)])
+    moment = pa.timestamp("us", tz="UTC")
+    columns = {
+        "user_id": pa.chunked_array([*users.user_id.cast(pa.string()).chunks, *(rest.column("user_id").chunks if rest else [])], pa.string()),
+        "embedding": vectors(matrix),
+        "event_timestamp": pa.repeat(pa.scalar(midnight(date), moment), n + n_carried),
+        "created_timestamp": pa.repeat(pa.scalar(created, moment), n + n_carried),
+        "n_events": pa.array(np.concatenate([np.minimum(users.n_events, np.iinfo(np.int32).max), np.zeros(n_carried)]).astype(np.int32)),
+        "source": pa.array([SOURCES[s] for s in users.source] + ["carried"] * n_carried),
+        "carried_from": pa.chunked_array([pa.nulls(n, moment), *(rest.column("computed").cast(moment).chunks if rest else [])], moment),
+    }
+    schema = TABLES["user_embeddings"].arrow_schema(matrix.shape[1])
+    table = pa.Table.from_arrays(list(columns.values()), names=list(columns)).cast(schema)
+    return table if not n_carried else table.take(pc.sort_indices(table.column("user_id")))
+
+
+def matrix_of(table: pa.Table) -> np.ndarray:
+    """float32 (n, d) of the embedding column."""
+    column = table.column("embedding").combine_chunks()
+    return np.asarray(column.flatten(), np.float32).reshape(len(column), -1)
+
+
+def entity_table(checkpoint: Checkpoint, space: Space, ids: Input, relations: Input) -> pa.Table:
+    """Every entity and relation with its rotated vector, sorted by type and raw id."""
+    ledger = relations.segments().read()
+    names = ledger.column("name").take(pa.array(checkpoint.relation_id)).cast(pa.large_string())
+    parts = [("relation", checkpoint.relation_id, names, checkpoint.relations)]
+    for number, name in enumerate(checkpoint.types):
+        rows = np.flatnonzero((checkpoint.entity_type == number) & (checkpoint.source != NONE))
+        parts.append((name, checkpoint.entity_id[rows], raw_of(ids.segments(name), checkpoint.entity_id[rows], name), checkpoint.entities[rows]))
+    schema = TABLES["entity_embeddings"].arrow_schema(checkpoint.entities.shape[1])
+    tables = [
+        pa.Table.from_arrays([pa.repeat(kind, len(ledger_ids)), pa.array(ledger_ids), raw, vectors(space.rotate(native))], names=schema.names).cast(schema)
+        for kind, ledger_ids, raw, native in sorted(parts, key=lambda part: part[0])]
+    return pa.concat_tables(tables)
+
+
+def run(
+    date: datetime.date, model: str, checkpoints: Input, interactions: Input, entity_ids: Input, relations: Input,
+    user_embeddings: Output, entity_embeddings: Output, config: Config, predecessor: datetime.date | None = None,
+) -> None:  # fmt: skip
+    """Align, check, publish."""
+    dt, table = date.isoformat(), user_embeddings.table(model)
+    checkpoint, seen = read_checkpoint(checkpoints.table(model), dt), interactions.table().read(dt, columns=["user", "count"])
+    users = users_of(checkpoint, seen, entity_ids)
+    former = Former.read(table, predecessor) if predecessor else None
+    trained_tonight = checkpoint.facts["trained_at"] == dt
+    lineage = checkpoints.lineage(dt, model)
+    space = choose_space(users.user_id, users.native, users.source, former, trained_tonight, lineage["content_hash"], family(model, config), config)
+    fields = {
+        "family": family(model, config), "norm": family(model, config)["norm"], **space.fields(), "config_hash": config_hash(config),
+        "code_version": code_version(), "trained_at": checkpoint.facts["trained_at"], "inputs": {model: lineage, "interactions": interactions.lineage(dt)},
+        "predecessor": user_embeddings.lineage(predecessor.isoformat(), model) if predecessor else None}
+    rest = carried(former, users, space, date, config.publishing.carry_days)
+    with entity_embeddings.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as entities, \
+            table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:  # fmt: skip
+        published = user_table(users, space, rest, date, commit.created_timestamp)
+        quality = check_vectors(published, int(pc.count_distinct(seen.column("user")).as_py()), checkpoint.entities.shape[1], config.publishing)
+        quality |= drift_between(published, table, date, space, former, config.lookalike.label_window_days)
+        entities.write_table(entity_table(checkpoint, space, entity_ids, relations), sorted_by=["entity_type", "raw"])
+        entities.fields |= fields
+        commit.write_table(published, sorted_by=["user_id"])
+        commit.fields |= fields | {"quality": quality}
+    report(published, quality, space)
+
+
+def report(published: pa.Table, quality: dict[str, Any], space: Space) -> None:
+    """The night's figures of this stage."""
+    metrics.put("rows_out", published.num_rows)
+    for row in pc.value_counts(published.column("source")).to_pylist():
+        metrics.put(f"users_{row['values']}", row["counts"])
+    metrics.put("alignment", detail=space.report())
+    metrics.put("drift", detail=quality.get("drift"))
+    metrics.put("checks", detail=quality["checks"])
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,111 @@
+"""Smooth TransE's vectors with KQGC over the night's graph (KQGC paper, section 3.2).
+
+Reads: knowledge_graph, entity_ids, relations, checkpoints/transe of D; the predecessor's checkpoint of the same model.
+Writes: checkpoints/<model> of D. Guarantees: TransE stays frozen; training samples neighbours, the vectors handed out come from
+full neighbourhoods; on a night without training the predecessor's parameters infer everybody.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from dataclasses import dataclass
+
+import numpy as np
+
+from jobs.arrays import NONE, TRAINED, Checkpoint, Night, read_checkpoint, read_night
+from jobs.config import Graph, Publishing, Training, config_hash
+from jobs.embeddings.family import family
+from jobs.embeddings.schedule import last_trained, trains_tonight
+from jobs.program import Input, JobError, Output, code_version, main, metrics
+from jobs.progress import Progress
+from models.graph import KnowledgeGraph
+from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
+from models.kqgc import infer_kqgc, train_kqgc
+
+PARAMETERS = "kqgc."  # prefix of the model's own arrays in the checkpoint
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int
+    deterministic: bool
+    graph: Graph
+    transe: TransEHyperparameters
+    kqgc: KQGCHyperparameters
+    training: Training
+    publishing: Publishing
+
+
+def parameters_of(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """The model's parameters and its optimiser's state, by name."""
+    return {name.removeprefix(PARAMETERS): array for name, array in checkpoint.extra.items() if name.startswith(PARAMETERS)}
+
+
+def training_pairs(night: Night, purchase: int, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(users, items) of the purchase relation, both with a trained vector."""
+    edges = (night.relations == purchase) & (source[night.heads] == TRAINED) & (source[night.tails] == TRAINED)
+    return night.heads[edges], night.tails[edges]
+
+
+def train(
+    night: Night, graph: KnowledgeGraph, transe: Checkpoint, initial: dict[str, np.ndarray] | None, hyper: KQGCHyperparameters, config: Config
+) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
+    """(parameters and optimiser's state, history)."""
+    purchase = night.relation(config.graph.purchase)
+    if purchase is None:
+        raise JobError(f"The graph has no edge of relation {config.graph.purchase!r}, on which KQGC trains; relations there: {night.relation_names}.")
+    items = night.of_type("item")
+    candidates = items[transe.source[items] == TRAINED]
+    pairs = training_pairs(night, purchase, transe.source)
+    metrics.put("rows_in", len(pairs[0]))
+    with Progress("KQGC", hyper.epochs) as progress:
+        try:
+            result = train_kqgc(
+                graph, transe.entities, transe.relations, pairs, purchase, candidates, hyper, seed=config.seed,
+                deterministic=config.deterministic, initial=initial, progress=progress)  # fmt: skip
+        except ValueError as error:
+            raise JobError(f"{error}. Set another training.space to begin anew.") from error
+    metrics.put("best_epoch", result.best_epoch)
+    return result.checkpoint(), result.history
+
+
+def run(
+    date: datetime.date, model: str, knowledge_graph: Input, entity_ids: Input, relations: Input, checkpoints: Output, config: Config,
+    predecessor: datetime.date | None = None,
+) -> None:  # fmt: skip
+    """Train (or take the predecessor's parameters), infer everybody, commit."""
+    dt = date.isoformat()
+    hyper = dataclasses.replace(config.kqgc, aggregator=model.removeprefix("kqgc_"))
+    night, transe = read_night(dt, knowledge_graph, entity_ids, relations), read_checkpoint(checkpoints.table("transe"), dt)
+    graph = KnowledgeGraph(night.heads, night.relations, night.tails, n_entities=night.n_entities, n_relations=len(night.relation_names))
+    former = read_checkpoint(checkpoints.table(model), predecessor.isoformat()) if predecessor else None
+    parameters, history, trained_at = former and parameters_of(former), [], former and last_trained(former)
+    if trains_tonight(date, former, config.training):
+        parameters, history = train(night, graph, transe, parameters, hyper, config)
+        trained_at = date
+    known = transe.source == TRAINED
+    entities, relation_vectors = infer_kqgc(graph, transe.entities, transe.relations, parameters, hyper, known=None if known.all() else known)
+    extra = {PARAMETERS + name: array for name, array in parameters.items()}
+    checkpoint = Checkpoint.of_night(night, entities, relation_vectors, transe.source, extra, {"trained_at": trained_at.isoformat()})
+    report(checkpoint, history, former)
+    with checkpoints.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        checkpoint.write(commit)
+        commit.fields |= {
+            "family": family(model, config), "trained_at": trained_at.isoformat(), "config_hash": config_hash(config), "code_version": code_version(),
+            "inputs": {"knowledge_graph": knowledge_graph.lineage(dt), "transe": checkpoints.lineage(dt, "transe")},
+            "predecessor": checkpoints.lineage(predecessor.isoformat(), model) if predecessor else None}
+
+
+def report(checkpoint: Checkpoint, history: list[dict[str, float]], former: Checkpoint | None) -> None:
+    """The night's figures of this stage."""
+    metrics.put("rows_out", int((checkpoint.source != NONE).sum()))
+    metrics.put("warm", float(former is not None), "warm start" if former else "cold start")
+    metrics.put("history", detail=history)
+    accuracies = [h["validation_accuracy"] for h in history if "validation_accuracy" in h]
+    if accuracies:
+        metrics.put("validation_accuracy", max(accuracies))
+
+
+if __name__ == "__main__":
+    main(run)
