@@ -11,8 +11,12 @@ A tensor's name ends in one letter per axis, so that `h_ND` is a matrix with one
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 class ShapeError(ValueError):
