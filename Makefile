@@ -1,0 +1,58 @@
+# Everything a person types. Needs Python 3.11 and Java 17, nothing else.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+STAMP   = $(VENV)/.installed
+PEERS   = .venv-pykeen
+CONFIG ?= jobs/configs/demo.yaml
+DATES  ?=
+
+.PHONY: help install demo nightly test lint bench-transe bench-store bench-scale paper-transe paper-kqgc clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(STAMP)  ## what is missing, into .venv
+
+demo: $(STAMP)  ## the demo log, three nights a week apart through Airflow, and what came out
+	$(BIN)/python -m jobs.run_nights --config jobs/configs/demo.yaml --folder demo --generate
+
+nightly: $(STAMP)  ## the nightly DAG for CONFIG=FILE and DATES=D1,D2,… (default: the configuration's own dates)
+	$(BIN)/python -m jobs.run_nights --config "$(CONFIG)" --dates "$(DATES)"
+
+test: $(STAMP)  ## all tests
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)  ## style
+	$(BIN)/python -m ruff check .
+
+bench-transe: $(STAMP) $(PEERS)/.installed  ## triples/s against PyKEEN
+	$(BIN)/python -m tests.benchmarks.bench_transe
+
+bench-store: $(STAMP)  ## the feature store against other readers
+	$(BIN)/python -m tests.benchmarks.bench_store
+
+bench-scale: $(STAMP)  ## a generated log of the paper's size, from events to published embeddings
+	$(BIN)/python -m tests.benchmarks.bench_scale
+
+paper-transe: $(STAMP)  ## TransE on FB15k-237
+	$(BIN)/python -m tests.papers.paper_transe
+
+paper-kqgc: $(STAMP)  ## table 3 of the KQGC paper, on two shops
+	$(BIN)/python -m tests.papers.paper_kqgc
+
+clean:  ## what the demo and the nights left here (installed packages stay)
+	rm -rf demo nightly build spark-warehouse metastore_db derby.log
+
+# The stamp makes the second call instant; a changed list of packages installs again.
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON): install Python 3.11 (Debian: apt install python3.11-venv), or name one with PYTHON=…" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	touch $@
+
+# The peers of the benchmarks need other versions than ours: a room of their own.
+$(PEERS)/.installed: tests/benchmarks/constraints-pykeen.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/benchmarks/constraints-pykeen.txt pykeen
+	touch $@

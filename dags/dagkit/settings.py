@@ -1,0 +1,96 @@
+"""What shapes the DAGs: a few keys of the YAML file that `NOCTURNE_CONFIG` names, read whenever a DAG file is parsed.
+
+Only the models, the schedule and the waiting for the input are read here; the jobs check the whole file themselves, and the
+first job of the night stops at any wrong key. Defaults and relative paths are those of `jobs/config.py` (a test compares them).
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEMO = Path(__file__).resolve().parents[2] / "jobs" / "configs" / "demo.yaml"
+MODELS = ("transe", "kqgc_mean", "kqgc_attention1", "kqgc_attention2")
+
+
+class SettingsError(ValueError):
+    """The configuration cannot shape a DAG; shown in the UI as an import error."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The DAGs' part of the configuration."""
+
+    config: str  # absolute path of the YAML file, handed to every job
+    python: str  # the interpreter that runs the jobs
+    data_root: str  # absolute path or URI
+    models: tuple[str, ...]  # models that are published
+    schedule: str | None
+    start_date: datetime.datetime
+    retries: int
+    retry_delay: datetime.timedelta
+    task_timeout: datetime.timedelta
+    ready_marker: str | None  # a path with {ds} in it
+    ready_timeout: datetime.timedelta
+    clients: tuple[str, ...]  # the choice that the on-demand DAG offers; the nightly DAG does not read them
+    top_k: int
+
+
+def load() -> Settings:
+    """The settings of the file that `NOCTURNE_CONFIG` names, the demo's where it names none."""
+    path = Path(os.environ.get("NOCTURNE_CONFIG") or DEMO).resolve()
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"No configuration at {path}. Let NOCTURNE_CONFIG name a YAML file, e.g. one of jobs/configs/.") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not YAML: {error}") from error
+    if not isinstance(document, dict) or "data_root" not in document:
+        raise SettingsError(f"{path} has no data_root: it is not a configuration of this pipeline. See jobs/configs/demo.yaml.")
+    return _settings(document, path)
+
+
+def _settings(document: dict[str, Any], path: Path) -> Settings:
+    dag, publishing, lookalike = _section(document, "dag"), _section(document, "publishing"), _section(document, "lookalike")
+    events, source = _section(document, "events"), _section(document, "source")
+    start = datetime.date.fromisoformat(str(dag.get("start_date", "2026-01-01")))
+    marker = source.get("ready_marker")
+    return Settings(
+        config=str(path),
+        python=os.environ.get("NOCTURNE_PYTHON") or sys.executable,
+        data_root=_anchored(str(document["data_root"]), path.parent),
+        models=_models(publishing.get("models", ["transe", "kqgc_mean"]), path),
+        schedule=dag.get("schedule", "@daily"),
+        start_date=datetime.datetime.combine(start, datetime.time(), datetime.UTC),
+        retries=dag.get("retries", 2),
+        retry_delay=datetime.timedelta(seconds=dag.get("retry_delay_seconds", 60)),
+        task_timeout=datetime.timedelta(minutes=dag.get("task_timeout_minutes", 240)),
+        ready_marker=_anchored(marker, path.parent) if marker else None,
+        ready_timeout=datetime.timedelta(minutes=events.get("ready_timeout_minutes", 360)),
+        clients=tuple(lookalike.get("clients") or {}),
+        top_k=lookalike.get("top_k", 1000),
+    )
+
+
+def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
+    section = document.get(name) or {}
+    if not isinstance(section, dict):
+        raise SettingsError(f"{name} is {section!r}; expected a mapping of keys to values.")
+    return section
+
+
+def _models(names: Any, path: Path) -> tuple[str, ...]:
+    if not isinstance(names, list) or not names or any(n not in MODELS for n in names):
+        raise SettingsError(f"publishing.models in {path} is {names!r}; expected a list of one or more of {', '.join(MODELS)}.")
+    return tuple(dict.fromkeys(names))
+
+
+def _anchored(path: str, folder: Path) -> str:
+    """Relative paths are relative to the configuration file."""
+    return path if "://" in path else str(folder / path)

@@ -1,0 +1,153 @@
+"""Operators with house defaults: a job as a task, and the wait for the night's input.
+
+A job is started as a list of arguments, never through a shell. The standard provider's `SubprocessHook` keeps the last line of
+both streams only; the error message of a job stands some lines above it, and a result that goes to XCom must not be
+mistaken for a log line, so the process is read here.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Asset, BaseOperator, BaseSensorOperator, Param
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from dagkit import datasets
+from dagkit.settings import Settings
+
+SKIPPED, WRONG_CALL = 99, 2  # exit statuses of jobs/program.py
+NIGHT = "{{ night(params, dag_run) }}"
+OWN_VARIABLES = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "_AIRFLOW_")  # Airflow's own settings and secrets stay with Airflow
+GRACE_SECONDS = 20
+
+
+def night(params: Any, dag_run: Any) -> str:
+    """The date D of a run: its `date` parameter, else its logical date. A macro, so that templates can call it."""
+    if params.get("date"):
+        return datetime.date.fromisoformat(params["date"]).isoformat()
+    if dag_run.logical_date is None:
+        raise AirflowFailException(
+            f"Run {dag_run.run_id} has no logical date and no `date` parameter, so it is not said which night it is. "
+            'Trigger it again with a logical date, or with --conf \'{"date": "2026-01-31"}\'.')
+    return dag_run.logical_date.astimezone(datetime.UTC).date().isoformat()
+
+
+def date_parameter() -> Param:
+    """The parameter `date`, for manual runs."""
+    return Param(None, type=["null", "string"], format="date", title="Date", description="dt=D, if not the run's logical date")
+
+
+def house_defaults(settings: Settings) -> dict[str, Any]:
+    """`default_args` of every DAG: retries with exponential back-off, and a time limit."""
+    return {
+        "retries": settings.retries,
+        "retry_delay": settings.retry_delay,
+        "retry_exponential_backoff": True,
+        "max_retry_delay": datetime.timedelta(hours=1),
+        "execution_timeout": settings.task_timeout,
+    }
+
+
+class JobOperator(BaseOperator):
+    """One program, as a list of arguments. Exit 0: done; 99: skipped; 2: wrong call, not tried again; else failed."""
+
+    template_fields: Sequence[str] = ("command",)
+    ui_color = "#e8eef7"
+
+    def __init__(self, *, command: list[str], inputs: Sequence[str] = (), outputs: Sequence[str] = (), dt: str = NIGHT, returns_json: bool = False, **arguments: Any) -> None:
+        """`inputs` and `outputs` name the tables; `returns_json`: the last line that is a JSON object becomes the task's XCom."""
+        super().__init__(**arguments)
+        self.command, self.inputs, self.outputs, self.returns_json = command, tuple(inputs), tuple(outputs), returns_json
+        self.dt = dt
+        self.process: subprocess.Popen[str] | None = None
+
+    def execute(self, context: Any) -> dict[str, Any] | None:
+        result, last = None, collections.deque(maxlen=6)
+        for line in self._lines():
+            self.log.info("%s", line)
+            last.append(line)
+            if line.startswith("{"):
+                result = line
+        self._judge(self.process.returncode, last)
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = {"dt": night(context["params"], context["dag_run"])}
+        return self._result(result) if self.returns_json else None
+
+    def _lines(self) -> Iterator[str]:
+        """Start the program and give its output (both streams) line by line; it has ended when the lines have."""
+        self.log.info("Command: %s", self.command)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(OWN_VARIABLES)}
+        self.process = subprocess.Popen(
+            self.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+            text=True, encoding="utf-8", errors="backslashreplace", start_new_session=True)
+        try:
+            for line in self.process.stdout:
+                yield line.rstrip()
+            self.process.wait()
+        finally:
+            self.on_kill()  # a time limit or a failure here leaves nothing running
+
+    def _judge(self, status: int, last: Sequence[str]) -> None:
+        said = "\n".join(last)
+        if status == SKIPPED:
+            raise AirflowSkipException(said)
+        if status == WRONG_CALL:
+            raise AirflowFailException(f"Wrong command line or configuration; trying again would not help:\n{said}")
+        if status:
+            raise AirflowException(f"{self.task_id} ended with exit status {status}:\n{said}")
+
+    def _result(self, line: str | None) -> dict[str, Any]:
+        if line is None:
+            raise AirflowException(f"{self.task_id} printed no line with a JSON object; expected one as its result. Run its command by hand.")
+        return json.loads(line)
+
+    def on_kill(self) -> None:
+        """Stop the program with all its children (Spark's JVM): ask, then insist."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def job(settings: Settings, module: str, *, inputs: Sequence[str] = (), outputs: Sequence[str] = (), options: dict[str, str] | None = None,
+        task_id: str | None = None, outlets: Sequence[Asset] = (), returns_json: bool = False, **arguments: Any) -> JobOperator:
+    """The task that runs `python -m jobs.<module>` for the run's date; `options` are its further, templated options."""
+    tables = {t.replace("_", "-"): datasets.uri(settings, t) for t in dict.fromkeys([*inputs, *outputs])}
+    options = {"date": NIGHT, "config": settings.config} | tables | (options or {})
+    command = [settings.python, "-m", f"jobs.{module}", *(f"--{name}={value}" for name, value in options.items())]
+    return JobOperator(
+        task_id=task_id or module.rsplit(".", 1)[-1], command=command, inputs=inputs, outputs=outputs, outlets=list(outlets),
+        returns_json=returns_json, **arguments)
+
+
+class MarkerSensor(BaseSensorOperator):
+    """Waits until a file or folder exists; gives its worker slot back between looks."""
+
+    template_fields: Sequence[str] = ("path",)
+
+    def __init__(self, *, path: str, **arguments: Any) -> None:
+        super().__init__(mode="reschedule", **arguments)
+        self.path = path
+
+    def poke(self, context: Any) -> bool:
+        self.log.info("Looking for %s", self.path)
+        return Path(self.path).exists()
+
+
+def wait_for_source(settings: Settings) -> MarkerSensor:
+    """The wait for the marker that the configuration names; fails after its limit, without another try."""
+    return MarkerSensor(
+        task_id="wait_for_source", path=settings.ready_marker.replace("{ds}", NIGHT), poke_interval=60,
+        timeout=settings.ready_timeout.total_seconds(), execution_timeout=None, doc_md=wait_for_source.__doc__)
