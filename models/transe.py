@@ -287,10 +287,13 @@ class TransE:
         loss, edges = self._engine.train_epoch(self._planner.plan(epoch))
         return {"epoch": epoch, "loss": loss / max(edges, 1), "edges": edges, "seconds": time.perf_counter() - started}
 
+    @property
+    def has_held_out_edges(self) -> bool:
+        """Whether there is anything to stop early by."""
+        return bool(self._held_out.any())
+
     def validation_mrr(self) -> float:
         """Filtered MRR of the held-out edges, both directions; NaN where none is held out."""
-        if not self._held_out.any():
-            return float("nan")
         state = self.state
         edges = tuple(column[self._held_out] for column in self._edges)
         ranks = filtered_ranks(
@@ -319,35 +322,68 @@ def train_transe(
     deterministic: one thread; equal arguments give equal bits. resume: a scratch file, written after every look at the held-out edges,
     from which the same call goes on after a kill; the caller removes it. progress: called with each epoch's record.
     """
-    model_seed = seed
     snapshot = _snapshot(resume, triples, hyper, seed, deterministic, initial)
-    saved = snapshot.load() if snapshot else None
-    if saved is None:
-        state, history, stopping = initialise(triples, hyper, seed, initial), [], EarlyStopping(hyper.patience)
-        best = state
-    else:
-        arrays, metadata = saved
-        state = TransEState.from_arrays(_with_prefix(arrays, "state."))
-        best = TransEState.from_arrays(_with_prefix(arrays, "best."))
-        history, stopping = json.loads(metadata["history"]), EarlyStopping(**json.loads(metadata["stopping"]))
-    model = TransE(triples, hyper, seed=model_seed, deterministic=deterministic, state=state)
-    stopped = saved is not None and saved[1]["stopped"] == "yes"
-    for epoch in range(len(history), 0 if stopped else hyper.epochs):
+    run = _Run.taken_up(snapshot, hyper) or _Run.begun(initialise(triples, hyper, seed, initial), hyper)
+    model = TransE(triples, hyper, seed=seed, deterministic=deterministic, state=run.state)
+    for epoch in range(len(run.history), hyper.epochs):
+        if run.stopped:
+            break
         record = model.train_epoch(epoch)
-        if (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs:
+        looks = (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs
+        if looks and model.has_held_out_edges:
             record["validation_mrr"] = model.validation_mrr()
-            stopped = stopping.update(epoch, record["validation_mrr"]) and hyper.patience > 0
-            if stopping.improved or np.isnan(record["validation_mrr"]):
-                best = model.state
-        history.append(record)
+            run.stopped = run.stopping.update(epoch, record["validation_mrr"])
+        run.history.append(record)
+        if looks:
+            run.state = model.state
+            if run.stopping.improved or not model.has_held_out_edges:
+                run.best, run.best_epoch = run.state, epoch
         if progress:
             progress(record)
-        if snapshot and "validation_mrr" in record:
-            _save(snapshot, model.state, best, history, stopping, stopped)
-        if stopped:
-            break
-    best_epoch = stopping.best_epoch if stopping.best_epoch >= 0 else len(history) - 1
-    return TransEResult(best, history, best_epoch)
+        if looks and snapshot:
+            run.save(snapshot)
+    return TransEResult(run.best, run.history, run.best_epoch)
+
+
+@dataclass
+class _Run:
+    """Where a training stands: all that a killed one needs to go on."""
+
+    state: TransEState
+    best: TransEState
+    best_epoch: int
+    history: list[dict[str, float]]
+    stopping: EarlyStopping
+    stopped: bool = False
+
+    @classmethod
+    def begun(cls, state: TransEState, hyper: TransEHyperparameters) -> _Run:
+        return cls(state, state, -1, [], EarlyStopping(hyper.patience))
+
+    @classmethod
+    def taken_up(cls, snapshot: Snapshot | None, hyper: TransEHyperparameters) -> _Run | None:
+        """The run that a snapshot holds, if there is one of this very training."""
+        saved = snapshot.load() if snapshot else None
+        if saved is None:
+            return None
+        arrays, metadata = saved
+        parts = [
+            TransEState.from_arrays({n.removeprefix(p): a for n, a in arrays.items() if n.startswith(p)})
+            for p in ("state.", "best.")
+        ]
+        numbers = json.loads(metadata["run"])
+        return cls(
+            *parts, numbers["best_epoch"], numbers["history"], EarlyStopping(**numbers["stopping"]), numbers["stopped"]
+        )
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Replace the snapshot by this run."""
+        arrays = {f"state.{name}": array for name, array in self.state.to_arrays().items()}
+        arrays |= {f"best.{name}": array for name, array in self.best.to_arrays().items()}
+        numbers = {
+            "best_epoch": self.best_epoch, "history": self.history, "stopping": asdict(self.stopping), "stopped": self.stopped,
+        }  # fmt: skip
+        snapshot.save(arrays, {"run": json.dumps(numbers)})
 
 
 def _snapshot(
@@ -358,16 +394,3 @@ def _snapshot(
     arrays = [getattr(triples, name) for name in triples.__dataclass_fields__]
     former = [] if initial is None else [getattr(initial, name) for name in initial.__dataclass_fields__]
     return Snapshot(Path(resume), fingerprint(*arrays, *former, asdict(hyper), seed, deterministic))
-
-
-def _with_prefix(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _save(
-    snapshot: Snapshot, state: TransEState, best: TransEState, history: list[dict[str, float]], stopping: EarlyStopping, stopped: bool
-) -> None:
-    arrays = {f"state.{name}": array for name, array in state.to_arrays().items()}
-    arrays |= {f"best.{name}": array for name, array in best.to_arrays().items()}
-    metadata = {"history": json.dumps(history), "stopping": json.dumps(asdict(stopping)), "stopped": "yes" if stopped else "no"}
-    snapshot.save(arrays, metadata)
