@@ -1,0 +1,111 @@
+"""Great Expectations finds planted faults, on pandas, Arrow and Spark alike, and tells no value of a row."""
+
+from __future__ import annotations
+
+import datetime
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from jobs.quality import suites
+from jobs.quality.check import QualityError, check, require
+from jobs.tables import TABLES
+
+DAY = datetime.datetime(2026, 1, 3, 12, tzinfo=datetime.UTC)
+UNTIL = datetime.date(2026, 1, 4)
+SECRET = "someone@example.org"
+
+
+def events(**changes: object) -> pa.Table:
+    """Four good events, or with one column changed."""
+    columns = {
+        "user_id": [SECRET, "b", "c", "d"], "item_id": ["1", "2", "3", "4"], "behavior": ["view"] * 4, "event_time": [DAY] * 4,
+        "quantity": [1.0] * 4, "value": [None, 2.0, 3.0, 4.0], "event_id": [None] * 4, "ingested_at": [None] * 4,
+    }
+    fields = [pa.field(f.name, f.type) for f in TABLES["clean_events"].arrow_schema()]
+    return pa.table(columns | changes, schema=pa.schema(fields))
+
+
+def edges(tails: list[int]) -> pa.Table:
+    n = len(tails)
+    return pa.table({"head": list(range(n)), "relation": [0] * n, "tail": tails, "count": [1] * n})
+
+
+def vectors(matrix: np.ndarray, source: str = "trained") -> pa.Table:
+    n, dimension = matrix.shape
+    values = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel(), pa.float32()), dimension)
+    times = pa.array([DAY] * n, pa.timestamp("us", tz="UTC"))
+    return pa.table({
+        "user_id": [f"u{i}" for i in range(n)], "embedding": values, "event_timestamp": times, "created_timestamp": times,
+        "n_events": pa.array([1] * n, pa.int32()), "source": [source] * n, "carried_from": pa.nulls(n, pa.timestamp("us", tz="UTC")),
+    })
+
+
+def failed(results: list[dict]) -> set[tuple[str, str | None]]:
+    return {(r["expectation"], r["column"]) for r in results if not r["success"]}
+
+
+EVENTS = suites.clean_events(["view", "cart"], datetime.date(2026, 1, 1), UNTIL)
+FAULTS = [
+    ({}, set()),
+    ({"behavior": ["view", "sneeze", "cart", "view"]}, {("expect_column_values_to_be_in_set", "behavior")}),
+    ({"event_time": [DAY, DAY, DAY, datetime.datetime(2026, 1, 4, tzinfo=datetime.UTC)]}, {("expect_column_values_to_be_between", "event_time")}),
+    ({"value": [1.0, 2.0, float("inf"), 4.0]}, {("expect_column_values_to_be_between", "value")}),
+    ({"user_id": [SECRET, None, "c", "d"]}, {("expect_column_values_to_not_be_null", "user_id")}),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), FAULTS)
+def test_each_fault_of_events_is_found_on_arrow(changes: dict, expected: set) -> None:
+    assert failed(check(events(**changes), EVENTS)) == expected
+
+
+def test_spark_finds_what_pandas_finds(spark) -> None:
+    broken = events(behavior=["view", "sneeze", "cart", "view"], value=[1.0, 2.0, float("inf"), 4.0], user_id=[SECRET, None, "c", "d"])
+    on_pandas, on_spark = check(broken.to_pandas(), EVENTS), check(spark.createDataFrame(broken), EVENTS)
+    key = lambda r: (r["expectation"], r["column"] or "", r["unexpected"] or 0)  # noqa: E731
+    assert sorted(map(key, on_spark)) == sorted(map(key, on_pandas))
+    assert len(failed(on_spark)) == 3
+
+
+def test_counts_and_no_values() -> None:
+    results = check(events(user_id=[SECRET, None, "c", "d"], behavior=["view", SECRET, "cart", "view"]), EVENTS)
+    behaviour = next(r for r in results if r["expectation"].endswith("in_set"))
+    assert (behaviour["rows"], behaviour["unexpected"], behaviour["unexpected_share"]) == (4, 1, 0.25)
+    with pytest.raises(QualityError, match=r"failed 2 of .*behavior \(1 of 4 rows\)") as error:
+        require(results)
+    assert SECRET not in json.dumps(results) + str(error.value)
+
+
+def test_an_edge_twice_is_found() -> None:
+    assert failed(check(edges([5, 6]), suites.knowledge_graph())) == set()
+    doubled = pa.concat_tables([edges([5, 6]), edges([5])])
+    assert failed(check(doubled, suites.knowledge_graph())) == {("expect_compound_columns_to_be_unique", "relation, head, tail")}
+    assert ("expect_column_values_to_be_between", "tail") in failed(check(edges([5, -1]), suites.knowledge_graph()))
+
+
+def test_no_rows_fail() -> None:
+    assert ("expect_table_row_count_to_be_between", None) in failed(check(edges([]).cast(pa.schema([(n, pa.int64()) for n in ("head", "relation", "tail", "count")])), suites.knowledge_graph()))
+
+
+@pytest.mark.parametrize("engine", ["arrow", "pandas", "spark"])
+def test_broken_vectors_are_found(engine: str, request: pytest.FixtureRequest) -> None:
+    matrix = np.eye(4, dtype=np.float32)
+    suite = suites.user_embeddings(4, min_norm=0.5, max_norm=2.0)
+    shapes = {"arrow": lambda t: t, "pandas": lambda t: t.to_pandas(), "spark": lambda t: request.getfixturevalue("spark").createDataFrame(t.to_pandas())}
+    as_frame = shapes[engine]
+    assert failed(check(as_frame(vectors(matrix)), suite)) == set()
+    matrix[1, 1] = np.nan
+    matrix[2] = 0
+    found = failed(check(as_frame(vectors(matrix)), suite))
+    assert found == {("expect_column_values_to_be_in_set", "embedding_finite"), ("expect_column_values_to_not_be_null", "embedding_norm"), ("expect_column_values_to_be_between", "embedding_norm")}
+    assert failed(check(as_frame(vectors(np.eye(5, dtype=np.float32)[:4])), suite)) == {("expect_column_values_to_be_between", "embedding_length")}
+
+
+def test_pandas_frames_need_their_columns() -> None:
+    frame = pd.DataFrame({"head": [1], "relation": [0], "count": [1]})
+    with pytest.raises(QualityError, match="could not be evaluated"):
+        check(frame, suites.knowledge_graph())
