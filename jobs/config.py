@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from jobs.tables import TABLES
 from models.hyperparameters import HyperparameterError, KQGCHyperparameters, TransEHyperparameters
 
 T = TypeVar("T")
@@ -300,7 +301,20 @@ def _check(settings: Settings) -> None:
                 "training.max_gap_days": settings.training.max_gap_days, "lookalike.top_k": settings.lookalike.top_k}
     for path, value in positive.items():
         _expect(value >= 1, value, path, "at least 1")
+    _check_retention(settings)
     _expect(0 <= events.max_rejected_share <= 1, events.max_rejected_share, "events.max_rejected_share", "a share from 0 to 1")
+
+
+def _check_retention(settings: Settings) -> None:
+    """No night may find that what it has to read is gone."""
+    lookalike = settings.lookalike
+    for name, days in settings.retention.items():
+        known = name in TABLES and TABLES[name].key != "segments"
+        _expect(known, name, f"retention.{name}", f"a table with dates: {', '.join(n for n, t in TABLES.items() if t.key != 'segments')}")
+        least = lookalike.label_window_days + 1
+        if name == "clean_events":
+            least += max(settings.graph.window_days, lookalike.active_days)
+        _expect(days >= least, days, f"retention.{name}", f"at least {least} days, which later nights still read")
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:

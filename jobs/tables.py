@@ -216,3 +216,19 @@ TABLES: dict[str, Contract] = {
         "Seconds, peak memory, row counts and quality figures of one stage."),
     "reports": Contract("reports", "dt", (), "The night's page (HTML)."),
 }
+
+
+def markdown() -> str:
+    """All contracts as a page; `docs/tables.md` is this text (`python -m jobs.tables > docs/tables.md`)."""
+    lines = ["# Tables", "", "Written by `python -m jobs.tables`; the source is `jobs/tables.py`. Paths are below the data root.", ""]
+    for name, contract in TABLES.items():
+        suffix = "segments" if contract.key == "segments" else f"{contract.key}=…"
+        lines += [f"## {name}", "", f"`{contract.path}/{suffix}` — {contract.doc}", ""]
+        if contract.fields:
+            lines += ["| column | type | meaning |", "|---|---|---|"]
+            lines += [f"| `{f.name}` | {f.type}{' or null' if f.nullable else ''} | {f.doc} |" for f in contract.fields] + [""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

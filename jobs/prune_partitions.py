@@ -1,0 +1,50 @@
+"""Delete partitions that have outlived `retention`, and nothing that something kept still needs.
+
+Reads: manifests of every table. Writes: nothing; deletes whole partitions below the data root.
+Guarantees: never a predecessor of a kept partition, never D − L, which the next label window starts from, never a table's
+newest partition. `--dry-run=true` only says what would go.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+from feature_store.prune import delete, plan
+from feature_store.tree import DataRoot
+from jobs.config import Lookalike
+from jobs.program import Skip, log, main, metrics
+from jobs.tables import TABLES
+
+
+@dataclass(frozen=True)
+class Config:
+    data_root: str
+    lookalike: Lookalike
+    retention: dict[str, int]
+
+
+def needed_dates(date: datetime.date, label_window_days: int) -> list[str]:
+    """Every date from D − L on: each is the D − L of a night to come."""
+    return [(date - datetime.timedelta(days=n)).isoformat() for n in range(label_window_days + 1)]
+
+
+def run(date: datetime.date, config: Config, dry_run: bool = False) -> None:
+    """Plan and delete, oldest first."""
+    if not config.retention:
+        raise Skip("the configuration has no `retention`: everything is kept")
+    root = DataRoot(config.data_root)
+    folders = {TABLES[name].folder: days for name, days in config.retention.items()}
+    present = {folder: days for folder, days in folders.items() if any(t == folder or t.startswith(f"{folder}/") for t in root.tables)}
+    candidates = plan(root, present, keep=needed_dates(date, config.lookalike.label_window_days), as_of=date.isoformat())
+    going = [c for c in candidates if c.kept_because is None]
+    for candidate in going:
+        log.info("%s %s %s (%.1f MiB)", "would delete" if dry_run else "deleting", candidate.table, candidate.value, candidate.size / 2**20)
+        if not dry_run:
+            delete(root, candidate)
+    metrics.put("rows_out", 0 if dry_run else len(going))
+    metrics.put("partitions", detail=[{"table": c.table, "value": c.value, "bytes": c.size, "kept_because": c.kept_because} for c in candidates])
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,52 @@
+"""The configuration says what is wrong, where, and what would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.config import ConfigError, load_settings
+from tests.jobs.embeddings.planted import write_config
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"sead": 3}, r"Unknown key 'sead'.*'seed'"),
+        ({"seed": "three"}, r"seed is 'three' \(str\); expected a whole number"),
+        ({"seed": True}, r"seed is True \(bool\); expected a whole number"),
+        ({"graph": {"behaviors": {"purchase": {"windw_days": 3}}}}, r"graph\.behaviors\.purchase\.windw_days.*'window_days'"),
+        ({"graph": {"behaviors": {"buy": {}}}}, r"graph\.behaviors\.buy is 'buy'.*events\.behaviors"),
+        ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"user": {}}}}, r"graph\.item_attributes\.user.*entity_type"),
+        ({"transe": {"norm": "l3"}}, r"transe\.norm is 'l3'; expected one of l1, l2"),
+        ({"transe": {"learning_rate": -1}}, r"transe\.learning_rate is -1"),
+        ({"publishing": {"models": ["transe", "bert"]}}, r"publishing\.models\[1\] is 'bert'.*kqgc_mean"),
+        ({"training": {"on_gap": "ignore"}}, r"training\.on_gap is 'ignore'.*'warm', 'fail'"),
+        ({"lookalike": {"clients": {"../x": {}}}}, r"lookalike\.clients\.\.\./x"),
+        ({"events": {"behaviors": ["purchase"], "max_rejected_share": 2}}, r"events\.max_rejected_share is 2"),
+        ({"source": {}}, r"Missing key 'source\.events'"),
+        ({"dag": {"start_date": "soon"}}, r"dag\.start_date is 'soon'.*a date"),
+    ],
+)
+def test_a_wrong_value_is_named_by_its_path(tmp_path: Path, sections: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_settings(write_config(tmp_path, **sections))
+
+
+def test_no_file_and_no_yaml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No configuration at"):
+        load_settings(tmp_path / "none.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load_settings(tmp_path / "broken.yaml")
+
+
+def test_relative_paths_are_seen_from_the_files_folder(tmp_path: Path) -> None:
+    settings = load_settings(write_config(tmp_path))
+    assert settings.data_root == str(tmp_path / "data") and settings.source.events.path == str(tmp_path / "events.parquet")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_configuration_is_valid_and_names_dates(path: Path) -> None:
+    assert load_settings(path).dag.dates

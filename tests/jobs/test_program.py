@@ -1,0 +1,89 @@
+"""The one shape of a job: command line, exit status, figures."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from feature_store import Table
+from jobs.program import SKIPPED, Input, JobError, Output, Skip, execute, metrics, midnight, parser
+from tests.jobs.embeddings.planted import write_config
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int
+
+
+SEEN: dict[str, object] = {}
+
+
+def run(date: datetime.date, clean_events: Input, checkpoints: Output, k: int, config: Config, predecessor: datetime.date | None = None, end: str = "well") -> None:
+    """A job that notes what it got and ends as told."""
+    SEEN.update(locals())
+    metrics.put("rows_out", 5, {"<b>": "ü"})
+    if end == "skip":
+        raise Skip("nothing to do")
+    if end == "fail":
+        raise JobError("found x")
+    if end == "bug":
+        raise KeyError("a bug is no message")
+
+
+def call(folder: Path, *options: str) -> int:
+    return execute(run, ["--date", "2026-02-01", "--config", str(write_config(folder)), "--k", "3", *options])
+
+
+def figures(folder: Path) -> dict[str, tuple[float | None, str | None]]:
+    table = Table(str(folder / "data/run_metrics/stage=test_program")).read("2026-02-01")
+    return {row["metric"]: (row["value"], row["detail"]) for row in table.to_pylist()}
+
+
+def test_tables_default_to_the_data_root_and_can_be_named(tmp_path: Path) -> None:
+    assert call(tmp_path) == 0
+    assert SEEN["clean_events"] == Input("clean_events", str(tmp_path / "data" / "clean_events"))
+    assert SEEN["checkpoints"].location("transe") == str(tmp_path / "data/checkpoints/transe")
+    assert (SEEN["k"], SEEN["predecessor"], SEEN["config"]) == (3, None, Config(seed=3))
+    assert call(tmp_path, "--clean-events", "file:///elsewhere/events", "--predecessor", "2026-01-31") == 0
+    assert SEEN["clean_events"].uri == "/elsewhere/events" and SEEN["predecessor"] == datetime.date(2026, 1, 31)
+    assert call(tmp_path, "--predecessor", "none") == 0 and SEEN["predecessor"] is None
+
+
+@pytest.mark.parametrize(("end", "status", "said"), [("well", 0, None), ("skip", SKIPPED, "nothing to do"), ("fail", 1, "found x")])
+def test_exit_status_and_figures_say_how_it_ended(tmp_path: Path, end: str, status: int, said: str | None) -> None:
+    assert call(tmp_path, "--end", end) == status
+    found = figures(tmp_path)
+    assert found["status"] == (float(status), said and json.dumps(said))
+    assert json.loads(found["rows_out"][1]) == {"<b>": "ü"}
+    assert found["seconds"][0] >= 0 and found["peak_memory_mib"][0] > 10
+
+
+def test_a_bug_is_not_dressed_up_as_a_message(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        call(tmp_path, "--end", "bug")
+
+
+def test_a_wrong_configuration_ends_with_status_2_before_anything_is_written(tmp_path: Path) -> None:
+    config = write_config(tmp_path, sed=1)
+    assert execute(run, ["--date", "2026-02-01", "--config", str(config), "--k", "3"]) == 2
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_wrong_command_line_names_the_option() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parser(run).parse_args(["--date", "yesterday", "--config", "x", "--k", "1"])
+    assert stopped.value.code == 2
+
+
+def test_a_data_root_that_cannot_be_written_fails_with_a_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    assert call(tmp_path) == 1
+    assert "could not be written" in caplog.text
+
+
+def test_a_date_begins_at_midnight_utc() -> None:
+    assert midnight(datetime.date(2026, 3, 29)).isoformat() == "2026-03-29T00:00:00+00:00"

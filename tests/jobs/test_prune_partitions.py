@@ -1,0 +1,57 @@
+"""Retention: what goes, what a later night still needs, and what the configuration refuses."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from feature_store import Table
+from jobs import prune_partitions
+from jobs.config import ConfigError, load_settings
+from jobs.program import SKIPPED, execute
+from tests.jobs.embeddings.planted import write_config
+
+DATES = [f"2026-01-{day:02d}" for day in range(1, 29)]
+
+
+def commit_dates(root: Path, name: str, predecessor: dict[str, str] | None = None) -> Table:
+    table = Table(str(root / "data" / name))
+    for date in DATES:
+        with table.replace(date) as commit:
+            commit.write_bytes(".txt", date.encode())
+            if predecessor and date in predecessor:
+                content_hash = table.existing_manifest(predecessor[date]).content_hash
+                commit.fields["predecessor"] = {"table": name, "dt": predecessor[date], "content_hash": content_hash}
+    return table
+
+
+def prune(config: Path, *options: str) -> int:
+    return execute(prune_partitions.run, ["--date", DATES[-1], "--config", str(config), *options])
+
+
+def test_old_partitions_go_and_needed_ones_stay(tmp_path: Path) -> None:
+    reports = commit_dates(tmp_path, "reports")
+    checkpoints = commit_dates(tmp_path, "checkpoints/transe", {DATES[-1]: DATES[2]})
+    config = write_config(tmp_path, retention={"reports": 10, "checkpoints": 10}, lookalike={"label_window_days": 7})
+    assert prune(config, "--dry-run", "true") == 0 and reports.values() == DATES
+    assert prune(config) == 0
+    assert reports.values() == DATES[-11:]
+    assert checkpoints.values() == [DATES[2], *DATES[-11:]]  # the predecessor of a kept night
+
+
+def test_label_windows_keep_their_start_however_short_the_retention(tmp_path: Path) -> None:
+    start = datetime.date.fromisoformat(DATES[-1]) - datetime.timedelta(days=7)
+    assert start.isoformat() in prune_partitions.needed_dates(datetime.date.fromisoformat(DATES[-1]), 7)
+
+
+def test_without_retention_everything_is_kept(tmp_path: Path) -> None:
+    reports = commit_dates(tmp_path, "reports")
+    assert prune(write_config(tmp_path)) == SKIPPED and reports.values() == DATES
+
+
+@pytest.mark.parametrize(("retention", "named"), [({"reprots": 30}, "retention.reprots"), ({"reports": 2}, "retention.reports"), ({"clean_events": 20}, "retention.clean_events")])
+def test_a_retention_that_would_harm_is_refused(tmp_path: Path, retention: dict[str, int], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        load_settings(write_config(tmp_path, retention=retention))
