@@ -101,10 +101,12 @@ def _arrow_type(field: Field, dimension: int | None) -> pa.DataType:
 
 
 def _spark_type(field: Field):
-    from pyspark.sql.types import ArrayType, FloatType
-    from pyspark.sql.types import _parse_datatype_string as parse
+    from pyspark.sql import types
 
-    return ArrayType(FloatType(), False) if field.type == "vector" else parse(SPARK[field.type])
+    plain = {
+        "string": types.StringType, "int64": types.LongType, "int32": types.IntegerType, "float32": types.FloatType,
+        "float64": types.DoubleType, "bool": types.BooleanType, "timestamp": types.TimestampType}
+    return types.ArrayType(types.FloatType(), False) if field.type == "vector" else plain[field.type]()
 
 
 _EVENT = (
