@@ -21,7 +21,9 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from jobs.tables import TABLES
-from models.hyperparameters import HyperparameterError, KQGCHyperparameters, TransEHyperparameters
+from jobs.audiences.feature_names import FeatureSet
+from jobs.audiences.predicates import PredicateError, parse
+from models.hyperparameters import HyperparameterError, KQGCHyperparameters, TransEHyperparameters, TreeHyperparameters
 
 T = TypeVar("T")
 NAME = re.compile(r"[a-z0-9_]+")
@@ -132,10 +134,8 @@ class Lookalike:
     top_k: int = 1000
     feature_sets: list[str] | None = None  # none: both baselines, and strong + affinities of each published model
     score_with: str | None = None  # the feature set that scores; none: the best mean validation PR-AUC
-    rounds: int = 300  # boosting rounds, at most
-    learning_rate: float = 0.1
-    max_depth: int = 4
-    early_stopping_rounds: int = 20
+    history_attribute: str | None = None  # item attribute of the purchase history by category; none: the coarsest that most items have
+    trees: TreeHyperparameters = TreeHyperparameters()
     bootstrap_draws: int = 200  # for intervals
 
 
@@ -294,8 +294,7 @@ def _check(settings: Settings) -> None:
         _expect(bool(NAME.fullmatch(name)), name, f"graph.behaviors.{name}", "a name of [a-z0-9_]+")
     for i, model in enumerate(settings.publishing.models):
         _expect(model in MODELS, model, f"publishing.models[{i}]", f"one of {', '.join(MODELS)}")
-    for name in settings.lookalike.clients:
-        _expect(bool(NAME.fullmatch(name)), name, f"lookalike.clients.{name}", "a name of [a-z0-9_]+")
+    _check_lookalike(settings)
     positive = {"graph.window_days": graph.window_days, "lookalike.label_window_days": settings.lookalike.label_window_days,
                 "lookalike.active_days": settings.lookalike.active_days, "training.train_every_days": settings.training.train_every_days,
                 "training.max_gap_days": settings.training.max_gap_days, "lookalike.top_k": settings.lookalike.top_k}
@@ -315,6 +314,29 @@ def _check_retention(settings: Settings) -> None:
         if name == "clean_events":
             least += max(settings.graph.window_days, lookalike.active_days)
         _expect(days >= least, days, f"retention.{name}", f"at least {least} days, which later nights still read")
+
+
+def _check_lookalike(settings: Settings) -> None:
+    lookalike, item_attributes = settings.lookalike, settings.graph.item_attributes
+    for name, predicate in lookalike.clients.items():
+        path = f"lookalike.clients.{name}"
+        _expect(bool(NAME.fullmatch(name)), name, path, "a name of [a-z0-9_]+")
+        try:
+            parse(predicate, path, item_attributes)
+        except PredicateError as error:
+            raise ConfigError(str(error)) from error
+    named = {f"lookalike.feature_sets[{i}]": name for i, name in enumerate(lookalike.feature_sets or [])}
+    for path, name in (named | ({"lookalike.score_with": lookalike.score_with} if lookalike.score_with else {})).items():
+        try:
+            FeatureSet.parse(name, settings.publishing.models)
+        except ValueError as error:
+            raise ConfigError(f"{path} {error}.") from error
+    attribute = lookalike.history_attribute
+    known = ", ".join(item_attributes) or "none is configured"
+    _expect(attribute is None or attribute in item_attributes, attribute, "lookalike.history_attribute", f"one of graph.item_attributes: {known}")
+    for name in ("negatives_per_positive", "min_positives"):
+        _expect(getattr(lookalike, name) >= 1, getattr(lookalike, name), f"lookalike.{name}", "at least 1")
+    _expect(lookalike.bootstrap_draws >= 0, lookalike.bootstrap_draws, "lookalike.bootstrap_draws", "at least 0")
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:

@@ -207,7 +207,15 @@ TABLES: dict[str, Contract] = {
             Field("user_id", "string", "prospect"),
             Field("score", "float32", "calibrated probability"),
         ),
-        "The k likeliest prospects per client.", sorted_by=("client", "rank")),
+        "The k likeliest prospects per client (and one CSV per client).", sorted_by=("client", "rank")),
+    "requested_audiences": Contract(
+        "requested_audiences/{name}", "dt",
+        (
+            Field("rank", "int32", "1 is the likeliest"),
+            Field("user_id", "string", "prospect"),
+            Field("score", "float32", "calibrated probability to belong to the seeds"),
+        ),
+        "An audience somebody asked for: prospects like the seeds (and as CSV, with a report as JSON and HTML).", sorted_by=("rank",)),
     "run_metrics": Contract(
         "run_metrics/stage={stage}", "dt",
         (

@@ -108,3 +108,24 @@ class KQGCHyperparameters:
             check_range(name, getattr(self, name), 0, open_minimum=True)
         check_range("patience", self.patience, 0)
         check_range("validation_share", self.validation_share, 0, 0.5)
+
+
+@dataclass(frozen=True)
+class TreeHyperparameters:
+    """What can be set about the trees of models/lookalike.py. The defaults suit some hundred to some thousand positives."""
+
+    rounds: int = 300  # boosting rounds, at most
+    learning_rate: float = 0.1
+    max_depth: int = 4
+    early_stopping_rounds: int = 20  # rounds without a lower loss on the held-out tenth
+    subsample: float = 0.8  # share of the rows a tree sees
+    colsample: float = 0.5  # share of the columns a tree sees
+    min_child_weight: float = 5.0  # sum of p(1-p) a leaf needs: keeps leaves of one or two buyers away
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "max_depth", "early_stopping_rounds", "threads"):
+            check_range(name, getattr(self, name), 1)
+        for name in ("learning_rate", "subsample", "colsample"):
+            check_range(name, getattr(self, name), 0, 1, open_minimum=True)
+        check_range("min_child_weight", self.min_child_weight, 0)

@@ -1,0 +1,127 @@
+"""The matrix that a feature set is for a client's eligible users, on one date. What is shared by clients is computed once."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.audiences.feature_names import FeatureSet
+from jobs.audiences.features import Columns, Eligible, Vocabulary, baseline, own_history, past_buyers
+from jobs.audiences.population import uniform
+from jobs.audiences.predicates import Predicate
+from jobs.audiences.snapshot import Ledger, Snapshot
+from jobs.audiences.vectors import Vectors
+from jobs.config import Graph
+from models.affinities import NAMES, Client, Scales, affinities, scales
+
+MOST_ITEMS, MOST_REFERENCES, AT_LARGE = 256, 512, 256  # vectors that distances are taken to; bounds time at any client's size
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that features of one date are made of."""
+
+    snapshot: Snapshot
+    users: Eligible
+    ledger: Ledger  # of users
+    vocabulary: Vocabulary
+    graph: Graph
+    vectors: dict[str, Vectors]
+    seed: int
+    _cache: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
+
+    @functools.cached_property
+    def baseline(self) -> Columns:
+        return baseline(self.snapshot, self.users, self.vocabulary, self.graph)
+
+    def published(self, model: str) -> np.ndarray:
+        """float32 (n, d) of the eligible, NaN rows without a vector."""
+        return self._once(f"published {model}", lambda: self.vectors[model].users_of(self.users.ids))
+
+    def native(self, model: str) -> np.ndarray:
+        """The same with R undone."""
+        return self._once(f"native {model}", lambda: self.vectors[model].native(self.published(model)).astype(np.float32))
+
+    def scales(self, model: str) -> Scales:
+        """Distances of the eligible to items and users at large."""
+        return self._once(f"scales {model}", lambda: self._scales(model))
+
+    def _once(self, name: str, make):
+        if name not in self._cache:
+            self._cache[name] = make()
+        return self._cache[name]
+
+    def _scales(self, model: str) -> Scales:
+        vectors = self.vectors[model]
+        items = self.sample(self.snapshot.items, self.snapshot.item_raw, vectors.item_ids, "items at large", "", AT_LARGE)
+        users = self.sample(self.users.ids, self.users.raw, vectors.user_ids, "users at large", "", AT_LARGE)
+        native = vectors.native
+        return scales(
+            self.native(model), native(vectors.purchase[None])[0], native(vectors.items_of(items)), native(vectors.users_of(users)), vectors.norm)
+
+    def sample(self, ids: np.ndarray, raw: pa.Array, known: np.ndarray, purpose: str, client: str, most: int) -> np.ndarray:
+        """At most so many of the ids that have a vector: those whose keyed hash comes first."""
+        there = np.flatnonzero(np.isin(ids, known))
+        if len(there) > most:
+            order = uniform(self.seed, purpose, client, raw.take(pa.array(there)))
+            there = there[np.sort(np.argsort(order, kind="stable")[:most])]
+        return ids[there]
+
+    def client(self, name: str, predicate: Predicate) -> ClientSource:
+        return ClientSource(self, name, self.snapshot.matching(predicate))
+
+
+@dataclass(frozen=True)
+class ClientSource:
+    """The features of one client's eligible users. items: bool per item of the snapshot."""
+
+    source: Source
+    name: str
+    items: np.ndarray
+
+    @functools.cached_property
+    def past_buyers(self) -> np.ndarray:
+        """Ledger ids of those who bought from the client in the window before the date."""
+        return past_buyers(self.source.snapshot, self.items, self.source.graph.purchase)
+
+    @functools.cached_property
+    def bought_before(self) -> np.ndarray:
+        """bool per eligible user."""
+        return np.isin(self.source.users.ids, self.past_buyers)
+
+    @functools.cached_property
+    def _affinities(self) -> dict[str, Columns]:
+        return {}
+
+    def affinity(self, model: str, references: np.ndarray | None = None) -> Columns:
+        """The model's affinities to this client; reference users are the past buyers unless others (ledger ids) are given."""
+        if model not in self._affinities:
+            self._affinities[model] = self._affinity(model, self.past_buyers if references is None else references)
+        return self._affinities[model]
+
+    def _affinity(self, model: str, references: np.ndarray) -> Columns:
+        source, vectors = self.source, self.source.vectors[model]
+        snapshot = source.snapshot
+        mine = pa.array(np.flatnonzero(self.items))
+        items = source.sample(snapshot.items[self.items], snapshot.item_raw.take(mine), vectors.item_ids, "client items", self.name, MOST_ITEMS)
+        references = source.sample(references, source.ledger.raw_of(references), vectors.user_ids, "references", self.name, MOST_REFERENCES)
+        client = Client(vectors.native(vectors.items_of(items)), vectors.native(vectors.users_of(references)), references)
+        purchase = vectors.native(vectors.purchase[None])[0]
+        values = affinities(source.native(model), source.users.ids, purchase, client, source.scales(model), vectors.norm)
+        return Columns([f"{model}:{name}" for name in NAMES], values)
+
+    def columns(self, chosen: FeatureSet) -> Columns:
+        """All columns of a feature set."""
+        source, parts = self.source, [self.source.baseline]
+        if chosen.strong:
+            parts.append(own_history(source.snapshot, source.users, self.items, source.graph))
+        for model, kind in chosen.extras:
+            if kind in ("raw", "both"):
+                matrix = source.published(model)
+                parts.append(Columns([f"{model}:{i}" for i in range(matrix.shape[1])], matrix))
+            if kind in ("affinity", "both"):
+                parts.append(self.affinity(model))
+        return Columns.side_by_side(parts)

@@ -1,0 +1,99 @@
+"""Which items belong to a client: a predicate over the values that an item has in the knowledge graph.
+
+    {brand: acme}                     items with this value            {category: [tea, coffee]}    with one of these
+    {brand: acme, category: tea}      all conditions hold              {item_id: ["85123A"]}        these very items
+    {any: [{…}, {…}]}  {all: [{…}, {…}]}  {not: {…}}                   one holds, all hold, it does not hold
+
+Values are compared as text with the graph's value entities, byte by byte. Standard library only: the configuration checks predicates here.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ITEM_ID = "item_id"
+Having = Callable[[str, tuple[str, ...]], "np.ndarray"]  # (attribute, values) → bool per item: has one of the values
+
+
+class PredicateError(ValueError):
+    """The predicate cannot be read: where, what was found, what would do."""
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The attribute has one of the values."""
+
+    attribute: str
+    values: tuple[str, ...]
+
+    def matches(self, having: Having) -> np.ndarray:
+        return having(self.attribute, self.values)
+
+
+@dataclass(frozen=True)
+class Every:
+    """All parts hold."""
+
+    parts: tuple[Predicate, ...]
+
+    def matches(self, having: Having) -> np.ndarray:
+        return functools.reduce(operator.and_, (p.matches(having) for p in self.parts))
+
+
+@dataclass(frozen=True)
+class Some:
+    """At least one part holds."""
+
+    parts: tuple[Predicate, ...]
+
+    def matches(self, having: Having) -> np.ndarray:
+        return functools.reduce(operator.or_, (p.matches(having) for p in self.parts))
+
+
+@dataclass(frozen=True)
+class Negation:
+    """The part does not hold."""
+
+    part: Predicate
+
+    def matches(self, having: Having) -> np.ndarray:
+        return ~self.part.matches(having)
+
+
+Predicate = OneOf | Every | Some | Negation
+
+
+def parse(tree: Any, path: str, attributes: Collection[str]) -> Predicate:
+    """The predicate that `tree`, as YAML gave it, describes; `path` is its dotted path for messages. PredicateError."""
+    if not isinstance(tree, dict) or not tree:
+        raise PredicateError(f"{path} is {tree!r}; expected conditions such as {{brand: acme}}, or any, all, not.")
+    parts = tuple(_condition(key, value, f"{path}.{key}", attributes) for key, value in tree.items())
+    return parts[0] if len(parts) == 1 else Every(parts)
+
+
+def _condition(key: str, value: Any, path: str, attributes: Collection[str]) -> Predicate:
+    if key in ("any", "all"):
+        if not isinstance(value, list) or not value:
+            raise PredicateError(f"{path} is {value!r}; expected a list of predicates.")
+        parts = tuple(parse(v, f"{path}[{i}]", attributes) for i, v in enumerate(value))
+        return Some(parts) if key == "any" else Every(parts)
+    if key == "not":
+        return Negation(parse(value, path, attributes))
+    if key != ITEM_ID and key not in attributes:
+        known = ", ".join([*sorted(attributes), ITEM_ID, "any", "all", "not"])
+        raise PredicateError(f"Unknown key {path!r}: no item attribute of the graph is called so. Known here: {known}.")
+    values = value if isinstance(value, list) else [value]
+    if not values or any(isinstance(v, (dict, list)) or v is None for v in values):
+        raise PredicateError(f"{path} is {value!r}; expected a value or a list of values.")
+    return OneOf(key, tuple(_text(v) for v in values))
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,148 @@
+"""What the night's tables of one date say about users and items, as columns of ledger ids.
+
+A snapshot of date d reads the partitions `dt=d` of knowledge_graph and interactions and nothing newer: whatever is computed from it
+is known at 00:00 UTC of d.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store import Segments
+from jobs.audiences.predicates import ITEM_ID, Predicate
+from jobs.config import Graph
+from jobs.program import Input
+
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Dense ids and raw ids of one entity type, both ways."""
+
+    ids: np.ndarray  # int64, ascending
+    raw: pa.Array  # large_string, in the order of ids
+
+    @classmethod
+    def read(cls, segments: Segments) -> Ledger:
+        table = segments.read()
+        if table is None:
+            return cls(np.zeros(0, np.int64), pa.array([], pa.large_string()))
+        ids = table.column("id").to_numpy()
+        order = np.argsort(ids, kind="stable")
+        return cls(ids[order], table.column("raw").cast(pa.large_string()).take(pa.array(order)).combine_chunks())
+
+    def raw_of(self, ids: np.ndarray) -> pa.Array:
+        """Raw ids of known ledger ids."""
+        return self.raw.take(pa.array(np.searchsorted(self.ids, ids)))
+
+    def ids_of(self, raw: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """int64: ledger ids of raw ids, -1 where unknown."""
+        at = pc.index_in(raw.cast(pa.large_string()), value_set=self.raw).fill_null(-1).to_numpy(zero_copy_only=False)
+        return np.where(at >= 0, self.ids[np.maximum(at, 0)], -1) if len(self.ids) else np.full(len(raw), -1, np.int64)
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Edges entity –attribute→ value: heads (E,) ledger ids, codes (E,) into the values (raw texts)."""
+
+    heads: np.ndarray
+    codes: np.ndarray
+    values: pa.Array
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """One row per user, item and behaviour of the window before the date. `last` in seconds since 1970."""
+
+    user: np.ndarray
+    item: np.ndarray
+    behavior: np.ndarray  # int64 codes into `behaviors`
+    behaviors: list[str]
+    count: np.ndarray
+    value: np.ndarray
+    last: np.ndarray
+
+    def of(self, behavior: str) -> np.ndarray:
+        """bool per row."""
+        return self.behavior == (self.behaviors.index(behavior) if behavior in self.behaviors else -1)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The graph's attributes, the interactions, and the items known at `date`."""
+
+    date: datetime.date
+    interactions: Interactions
+    item_attributes: dict[str, Attribute]
+    user_attributes: dict[str, Attribute]
+    items: np.ndarray  # ledger ids, ascending
+    item_raw: pa.Array  # their raw ids
+
+    @property
+    def seconds(self) -> float:
+        """00:00 UTC of the date in seconds since 1970."""
+        return float((self.date - datetime.date(1970, 1, 1)).days * DAY_SECONDS)
+
+    def matching(self, predicate: Predicate) -> np.ndarray:
+        """bool per item: the items of a client."""
+
+        def having(attribute: str, values: tuple[str, ...]) -> np.ndarray:
+            wanted = pa.array(values, pa.large_string())
+            if attribute == ITEM_ID:
+                return pc.is_in(self.item_raw, value_set=wanted).to_numpy(zero_copy_only=False)
+            edges = self.item_attributes[attribute]
+            hit = pc.is_in(edges.values, value_set=wanted).to_numpy(zero_copy_only=False)[edges.codes]
+            return np.isin(self.items, edges.heads[hit])
+
+        return predicate.matches(having)
+
+
+def read_snapshot(date: datetime.date, knowledge_graph: Input, interactions: Input, entity_ids: Input, relations: Input, graph: Graph) -> Snapshot:
+    """The snapshot of `date`. PartitionMissing when the night was not run."""
+    seen = _read_interactions(interactions.table().read(date.isoformat()))
+    ledger = relations.segments().read()
+    rows = [] if ledger is None else ledger.to_pylist()
+    attributes = {
+        head: {r["name"]: r for r in rows if r["head_type"] == head and r["name"] in names}
+        for head, names in (("item", graph.item_attributes), ("user", graph.user_attributes))}
+    wanted = [r["id"] for kind in attributes.values() for r in kind.values()]
+    edges = knowledge_graph.table().read(date.isoformat(), columns=["head", "relation", "tail"], filter=pc.field("relation").isin(wanted))
+    found = {
+        head: {name: _attribute(edges, kind.get(name), entity_ids) for name in names}
+        for (head, kind), names in zip(attributes.items(), (graph.item_attributes, graph.user_attributes), strict=True)}
+    items = np.unique(np.concatenate([seen.item, *(a.heads for a in found["item"].values())]))
+    item_raw = Ledger.read(entity_ids.segments("item")).raw_of(items)
+    return Snapshot(date, seen, found["item"], found["user"], items, item_raw)
+
+
+def _read_interactions(table: pa.Table) -> Interactions:
+    encoded = table.column("behavior").combine_chunks().dictionary_encode()
+    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+    seconds = pc.cast(table.column("last_time").cast(pa.timestamp("s", "UTC"), safe=False), pa.int64()).to_numpy()
+    return Interactions(
+        table.column("user").to_numpy(), table.column("item").to_numpy(), encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist(),
+        table.column("count").to_numpy(), table.column("value_sum").to_numpy(), seconds)  # fmt: skip
+
+
+def _attribute(edges: pa.Table, relation: dict | None, entity_ids: Input) -> Attribute:
+    if relation is None:
+        return Attribute(np.zeros(0, np.int64), np.zeros(0, np.int64), pa.array([], pa.large_string()))
+    mine = edges.filter(pc.equal(edges.column("relation"), relation["id"]))
+    values, codes = np.unique(mine.column("tail").to_numpy(), return_inverse=True)
+    raw = Ledger.read(entity_ids.segments(relation["tail_type"])).raw_of(values)
+    return Attribute(mine.column("head").to_numpy(), codes, raw)
+
+
+def positions(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where each wanted id stands in `known` (unique ids, any order); -1 where it is not."""
+    if not len(known):
+        return np.full(len(wanted), -1, np.int64)
+    order = np.argsort(known, kind="stable")
+    at = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
+    return np.where(known[order[at]] == wanted, order[at], -1)

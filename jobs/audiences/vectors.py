@@ -1,0 +1,90 @@
+"""One model's vectors of one date, joined to ledger ids: users from the feature store, items and relations from entity_embeddings."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store import FeatureStore
+from feature_store.errors import SpaceMismatch
+from feature_store.view import as_matrix
+from jobs.audiences.snapshot import Ledger, positions
+from jobs.program import Input, JobError
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Published vectors of users and items, by ledger id; native = published @ rotation.T.
+
+    users (n, d) float32 with user_ids (n,); items (m, d) with item_ids (m,); purchase (d,).
+    """
+
+    model: str
+    space_id: str
+    norm: str
+    rotation: np.ndarray
+    user_ids: np.ndarray
+    users: np.ndarray
+    item_ids: np.ndarray
+    items: np.ndarray
+    purchase: np.ndarray
+
+    @property
+    def dimension(self) -> int:
+        return self.users.shape[1]
+
+    def users_of(self, ids: np.ndarray) -> np.ndarray:
+        """float32 (len(ids), d), published; NaN rows where a user has no vector."""
+        return _rows(self.user_ids, self.users, ids)
+
+    def items_of(self, ids: np.ndarray) -> np.ndarray:
+        """As `users_of`, for items."""
+        return _rows(self.item_ids, self.items, ids)
+
+    def native(self, published: np.ndarray) -> np.ndarray:
+        """Undoes R: float64, same shape."""
+        return published.astype(np.float64) @ self.rotation.T
+
+
+def _rows(known: np.ndarray, matrix: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    at = positions(known, ids)
+    out = matrix[np.maximum(at, 0)] if len(matrix) else np.zeros((len(ids), matrix.shape[1]), np.float32)
+    out[at < 0] = np.nan
+    return out
+
+
+def space_of(user_embeddings: Input, model: str, date: datetime.date) -> str | None:
+    """The space that a model's users of `date` are in; None where they were not published."""
+    manifest = user_embeddings.table(model).manifest(date.isoformat())
+    return None if manifest is None else str(manifest.fields.get("space_id"))
+
+
+def read_vectors(model: str, date: datetime.date, user_embeddings: Input, entity_embeddings: Input, users: Ledger, purchase: str) -> Vectors:
+    """The vectors of `date`. PartitionMissing; SpaceMismatch when users and items are of different spaces."""
+    dt = date.isoformat()
+    root, _, view = user_embeddings.uri.rstrip("/").rpartition("/")
+    features = FeatureStore(root).read(view, model=model, dt=dt, columns=["user_id", "embedding"])
+    fields = features.manifest.fields
+    entities, manifest = entity_embeddings.table(model).read_version(
+        dt, ["entity_type", "id", "raw", "embedding"], pc.field("entity_type").isin(["item", "relation"]))
+    if manifest.fields.get("space_id") != fields.get("space_id"):
+        raise SpaceMismatch(
+            f"{model} of {dt}: users are in space {fields.get('space_id')!r}, items in {manifest.fields.get('space_id')!r}. "
+            f"Expected one. Run publish_users for {dt} again.")
+    items = entities.filter(pc.equal(entities.column("entity_type"), "item"))
+    relation = entities.filter(pc.and_(pc.equal(entities.column("entity_type"), "relation"), pc.equal(entities.column("raw"), purchase)))
+    if relation.num_rows != 1:
+        raise JobError(f"{entity_embeddings.location(model)}/dt={dt} has {relation.num_rows} vectors for relation {purchase!r}; expected 1. Publish it again.")
+    user_ids = users.ids_of(features.table.column("user_id"))
+    return Vectors(
+        model, str(fields.get("space_id")), fields.get("norm", "l2"), np.array(fields["rotation"], np.float64), user_ids, features.matrix(),
+        items.column("id").to_numpy(), as_matrix(_whole(items, "embedding")), as_matrix(_whole(relation, "embedding"))[0])  # fmt: skip
+
+
+def _whole(table: pa.Table, column: str) -> pa.ChunkedArray:
+    """The column in one chunk, so that its matrix is a view."""
+    return pa.chunked_array([table.column(column).combine_chunks()]) if table.num_rows else table.column(column)

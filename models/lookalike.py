@@ -1,0 +1,97 @@
+"""The classifier of target prospecting (KQGC paper, section 3.3 and 4): boosted trees on the users' features, calibrated.
+
+One model per client and feature set: `fit` trains on sampled positives and negatives with early stopping, `calibrate` maps its
+margins to probabilities on an unsampled population. Shapes: n users, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xgboost
+
+from models.hyperparameters import TreeHyperparameters
+from models.shapes import expect
+
+_NEWTON_STEPS = 50
+_SLOPE_FLOOR = 1e-3  # a calibration must not turn the ranking around
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """probability = 1 / (1 + exp(-(slope · margin + intercept))); Platt 1999."""
+
+    slope: float
+    intercept: float
+
+    def __call__(self, margins: np.ndarray) -> np.ndarray:
+        """float32 (n,) probabilities in the order of the margins."""
+        return (1 / (1 + np.exp(-(self.slope * margins.astype(np.float64) + self.intercept)))).astype(np.float32)
+
+
+def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, hyper: TreeHyperparameters, seed: int) -> xgboost.Booster:
+    """Trees fitted to the rows that are not `held_out`, as many as serve those best.
+
+    features float32 (n, F), NaN where missing; labels, held_out bool (n,). ValueError when one side of the split lacks a class.
+    """
+    expect("features", features, (len(labels), None), "float32")
+    for name, rows in (("training", ~held_out), ("early stopping", held_out)):
+        if not labels[rows].any() or labels[rows].all():
+            raise ValueError(f"{int(labels[rows].sum())} positives of {int(rows.sum())} users for {name}; expected both classes. Give more positives.")
+    parameters = {
+        "objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist", "max_depth": hyper.max_depth, "eta": hyper.learning_rate,
+        "subsample": hyper.subsample, "colsample_bytree": hyper.colsample, "min_child_weight": hyper.min_child_weight,
+        "base_score": float(labels[~held_out].mean()), "nthread": hyper.threads, "seed": seed}  # fmt: skip
+    train = xgboost.QuantileDMatrix(features[~held_out], labels[~held_out], nthread=hyper.threads)
+    watch = xgboost.QuantileDMatrix(features[held_out], labels[held_out], nthread=hyper.threads, ref=train)
+    booster = xgboost.train(
+        parameters, train, hyper.rounds, evals=[(watch, "held_out")], early_stopping_rounds=hyper.early_stopping_rounds, verbose_eval=False)
+    return booster[: booster.best_iteration + 1]
+
+
+def margins_of(booster: xgboost.Booster, features: np.ndarray, threads: int = 2) -> np.ndarray:
+    """float32 (n,): log odds, before calibration."""
+    expect("features", features, (None, booster.num_features()), "float32")
+    if not len(features):
+        return np.zeros(0, np.float32)
+    booster.set_param({"nthread": threads})
+    return booster.inplace_predict(features, predict_type="margin")
+
+
+def calibrate(margins: np.ndarray, labels: np.ndarray) -> Calibration:
+    """Logistic regression of the labels on the margins by Newton's method, on a population as it is (not sampled).
+
+    Platt's targets (n₊+1)/(n₊+2) and 1/(n₋+2) keep it finite when the classes part.
+    """
+    x, positives = margins.astype(np.float64), int(labels.sum())
+    targets = np.where(labels, (positives + 1) / (positives + 2), 1 / (len(labels) - positives + 2))
+    slope, intercept = 1.0, float(np.log(targets.mean() / (1 - targets.mean())) - x.mean()) if len(x) else 0.0
+    for _ in range(_NEWTON_STEPS if len(x) else 0):
+        p = 1 / (1 + np.exp(-(slope * x + intercept)))
+        error, weight = p - targets, p * (1 - p)
+        hessian = np.array([[(weight * x * x).sum(), (weight * x).sum()], [(weight * x).sum(), weight.sum()]]) + 1e-9 * np.eye(2)
+        step = np.linalg.solve(hessian, [(error * x).sum(), error.sum()])
+        step *= min(1.0, 2.0 / (np.abs(step).max() + 1e-12))
+        slope, intercept = slope - step[0], intercept - step[1]
+        if np.abs(step).max() < 1e-9:
+            break
+    if slope < _SLOPE_FLOOR:
+        mean = targets.mean()
+        return Calibration(_SLOPE_FLOOR, float(np.log(mean / (1 - mean)) - _SLOPE_FLOOR * x.mean()))
+    return Calibration(float(slope), float(intercept))
+
+
+def to_bytes(booster: xgboost.Booster) -> bytes:
+    """XGBoost's own binary JSON: no pickle."""
+    return bytes(booster.save_raw("ubj"))
+
+
+def from_bytes(content: bytes) -> xgboost.Booster:
+    """Inverse of `to_bytes`. ValueError when the bytes are no model."""
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(bytearray(content))
+    except xgboost.core.XGBoostError as error:
+        raise ValueError(f"These {len(content)} bytes are no XGBoost model ({str(error).splitlines()[0]}). Train it again.") from error
+    return booster
