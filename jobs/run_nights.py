@@ -1,0 +1,159 @@
+"""Run nights of the DAG one after the other without a scheduler: what `make demo` and `make nightly` do.
+
+Each night is `airflow dags test nightly_user_embeddings D` with an `AIRFLOW_HOME` of its own (SQLite), so it is the production DAG.
+The terminal shows the jobs' own lines; everything Airflow says goes to `<folder>/logs/<D>.log`. The first night that fails ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from jobs.config import ConfigError, Settings, load_settings
+from jobs.summarise_nights import summary
+
+DAG = "nightly_user_embeddings"
+DAGS_FOLDER = Path(__file__).resolve().parents[1] / "dags"
+JOB_LINE = re.compile(r"\d\d:\d\d:\d\d,\d{3} (?P<text>\w+ \d{4}-\d\d-\d\d: .*)")  # jobs/program.py's format
+AIRFLOW_TAIL = re.compile(r"\s*(\x1b\[[\d;]*m|\s\[task\.\w+\]|\sloc=\S+)*\s*$")
+ANSI = re.compile(r"\x1b\[[\d;]*m")
+TROUBLE = re.compile(r"error|exception|failed", re.IGNORECASE)
+
+
+class NightFailed(Exception):
+    """A night did not end well: which, and what was said."""
+
+
+def environment(home: Path, config: Path) -> dict[str, str]:
+    """The environment of an Airflow that keeps everything in `home` and talks to nobody outside."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "AIRFLOW__", "_AIRFLOW_"))}
+    return kept | {
+        "AIRFLOW_HOME": str(home.resolve()),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS_FOLDER),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "NOCTURNE_CONFIG": str(config.resolve()),
+        "NOCTURNE_PYTHON": sys.executable,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "GX_ANALYTICS_ENABLED": "false",
+        "NO_COLOR": "1",
+    }
+
+
+def airflow(*arguments: str) -> list[str]:
+    """The command line of the Airflow that is installed beside this program."""
+    return [sys.executable, "-m", "airflow", *arguments]
+
+
+def prepare(home: Path, config: Path, log: Path) -> None:
+    """Airflow's database, and the DAGs in it."""
+    home.mkdir(parents=True, exist_ok=True)
+    for command in (airflow("db", "migrate"), airflow("dags", "reserialize")):
+        with log.open("ab") as sink:
+            done = subprocess.run(command, env=environment(home, config), stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+        if done.returncode:
+            raise NightFailed(f"`airflow {' '.join(command[3:])}` ended with exit status {done.returncode}:\n{_last_lines(log)}")
+
+
+def run_night(date: datetime.date, home: Path, config: Path, log: Path) -> float:
+    """One night through the DAG; returns its seconds."""
+    started, said = time.perf_counter(), []
+    with log.open("w", encoding="utf-8") as sink, subprocess.Popen(
+            airflow("dags", "test", DAG, date.isoformat()), env=environment(home, config), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="backslashreplace") as process:
+        for line in process.stdout:
+            sink.write(line)
+            text = job_line(line)
+            if text and text not in said[-1:]:
+                said.append(text)
+                print(f"  {text}", flush=True)
+    if process.returncode:
+        raise NightFailed(f"The night of {date} failed. What was said last about it:\n{_last_lines(log)}\nAll of it: {log}")
+    return time.perf_counter() - started
+
+
+def job_line(line: str) -> str | None:
+    """The part of one of Airflow's log lines that a job said about its stage, or None."""
+    found = JOB_LINE.search(ANSI.sub("", line))
+    return AIRFLOW_TAIL.sub("", found["text"]) if found else None
+
+
+def _last_lines(log: Path, count: int = 12) -> str:
+    lines = [ANSI.sub("", line) for line in log.read_text(encoding="utf-8", errors="backslashreplace").splitlines()]
+    troubled = [line[:400] for line in lines if TROUBLE.search(line)]
+    return "\n".join(f"  | {line}" for line in (troubled or lines)[-count:])
+
+
+def run_nights(config: Path, dates: list[datetime.date], folder: Path) -> None:
+    """All nights in order, then the table of what came out."""
+    settings = load_settings(config)
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    home = folder / "airflow"
+    print(f"Preparing Airflow in {home} …", flush=True)
+    prepare(home, config, logs / "airflow.log")
+    for i, date in enumerate(dates, 1):
+        print(f"\nNight {i} of {len(dates)}: {date}  (all of Airflow's log: {logs / f'{date}.log'})", flush=True)
+        seconds = run_night(date, home, config, logs / f"{date}.log")
+        print(f"  night of {date} done in {seconds:.0f} s", flush=True)
+    print("\n" + summary(settings, dates))
+
+
+def nights_of(settings: Settings, given: str) -> list[datetime.date]:
+    """The dates to run: those given, else the configuration's own."""
+    try:
+        dates = [datetime.date.fromisoformat(d.strip()) for d in given.split(",") if d.strip()]
+    except ValueError as error:
+        raise ConfigError(f"DATES is {given!r}: {error}. Expected dates such as 2026-01-05,2026-01-12.") from error
+    if not (dates or settings.dag.dates):
+        raise ConfigError("No dates: name them with DATES=2026-01-05,2026-01-12, or as dag.dates in the configuration.")
+    return dates or settings.dag.dates
+
+
+def check_machine(settings: Settings) -> None:
+    """What an installation cannot bring along, and what it takes for granted."""
+    if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
+        raise NightFailed("Found no Java on the path; Spark needs Java 17 (Debian: apt install openjdk-17-jre-headless), or JAVA_HOME.")
+    events = settings.source.events.path
+    if "://" not in events and not any(c in events for c in "*?[") and not Path(events).exists():
+        raise NightFailed(f"Found no events at {events}, which source.events.path names. Import the data set first: python -m jobs.events.import_dataset --help")
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(prog="python -m jobs.run_nights", description=__doc__.split("\n")[0])
+    options.add_argument("--config", type=Path, required=True, metavar="FILE")
+    options.add_argument("--dates", default="", metavar="D1,D2,…", help="default: dag.dates of the configuration")
+    options.add_argument("--folder", type=Path, metavar="DIR", help="Airflow's home and the logs (default: nightly/<configuration's name>)")
+    options.add_argument("--generate", action="store_true", help="generate the demo log first")
+    given = options.parse_args()
+    try:
+        settings = load_settings(given.config)
+        dates = nights_of(settings, given.dates)
+        if given.generate:
+            generate_demo(settings)
+        check_machine(settings)
+        run_nights(given.config, dates, given.folder or Path("nightly") / given.config.stem)
+    except (ConfigError, NightFailed) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def generate_demo(settings: Settings) -> None:
+    """The demo log, where the configuration looks for it."""
+    print("Generating the demo log …", flush=True)
+    command = [sys.executable, "-m", "jobs.events.generate_demo", "--output", str(Path(settings.source.events.path).parent)]
+    if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
+        raise NightFailed(f"The demo log could not be generated: {' '.join(command)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
