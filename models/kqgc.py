@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.graph import KnowledgeGraph, Messages, default_engine, deterministic_kernels
+from models.graph import KnowledgeGraph, Messages, deterministic_kernels
 from models.hyperparameters import KQGCHyperparameters
 from models.shapes import expect, expect_indices
 from models.training import EarlyStopping
@@ -130,8 +130,10 @@ class KQGC(nn.Module):
 
     def score(self, h_UD: torch.Tensor, purchase_D: torch.Tensor, h_ID: torch.Tensor) -> torch.Tensor:
         """f(U, I) over the last axis: a distance, smaller is closer."""
-        order = 1 if self.hyper.norm == "l1" else 2
-        return torch.linalg.vector_norm(h_UD + purchase_D - h_ID, ord=order, dim=-1)  # Eq. 13
+        difference = h_UD + purchase_D - h_ID
+        if self.hyper.norm == "l2":
+            return torch.linalg.vector_norm(difference, dim=-1)  # Eq. 13
+        return difference.abs().sum(dim=-1)  # Eq. 13; torch's vector_norm takes ten times as long for order 1
 
     def losses(self, positive_B: torch.Tensor, negative_BK: torch.Tensor) -> torch.Tensor:
         """(B, K): the terms of Eq. 12, from scores of pairs and of their negatives."""
@@ -195,8 +197,7 @@ class _Trainer:
         nodes, places = np.unique(ends, return_inverse=True)
         own = self.graph.edges_of(users, self.purchase_relation, items) if hyper.mask_own_edge else None
         sources, layers = self.sampler.sample(torch.from_numpy(nodes), hyper.layers, own)
-        engine = default_engine(self.device)
-        layers = [messages.to(self.device, engine) for messages in layers]
+        layers = [messages.to(self.device) for messages in layers]
         users_B, items_B, negatives_BK = torch.from_numpy(places).to(self.device).split([users.size, users.size, drawn.size])
         return _Batch(layers, sources.to(self.device), users_B, items_B, negatives_BK)
 
@@ -349,12 +350,11 @@ def infer_kqgc(
         entities, _ = inductive_entities(graph, entities, relations, known)
     model = KQGC(entities.shape[1], hyper).to(hyper.device)
     load_parameters(model, parameters)
-    engine = default_engine(hyper.device)
     h_ND, r_MD = (torch.from_numpy(values).to(hyper.device) for values in (entities, relations))
     for number in range(hyper.layers):
         out_ND, r_next_MD = torch.empty_like(h_ND), r_MD
         for first, last in graph.chunks(hyper.inference_chunk):
-            messages = graph.into(first, last, device=hyper.device, engine=engine)
+            messages = graph.into(first, last, device=hyper.device)
             out_ND[first:last], r_next_MD = model.layer(number, messages, h_ND, h_ND[first:last], r_MD)
         h_ND, r_MD = out_ND, r_next_MD
     return h_ND.cpu().numpy(), r_MD.cpu().numpy()
