@@ -1,0 +1,168 @@
+"""Score everybody eligible at D for each client, hand out the best k, and hold the scores of D - L against what happened since.
+
+Reads: lookalike_models of D; clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings,
+entity_embeddings of D; lookalike_scores of D - L. Writes: lookalike_scores and audiences of D (Parquet, and one CSV per client with
+cells that are safe in a spreadsheet, see spreadsheet.py).
+Guarantees: who is scored follows the rule of training; the backtest is the only figure called test. Skips where there is no model of D;
+the backtest is reported all the same.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.audiences.evaluation import curve_figures, number, precision_figures
+from jobs.audiences.feature_names import FeatureSet, models_of
+from jobs.audiences.feature_sets import Source
+from jobs.audiences.features import Vocabulary
+from jobs.audiences.nights import Tables
+from jobs.audiences.population import purchases_between, uniform
+from jobs.audiences.predicates import Predicate
+from jobs.audiences.spreadsheet import to_csv
+from jobs.audiences.train_lookalike import Config, clients_of, label
+from jobs.program import Input, JobError, Output, Skip, code_version, main, metrics
+from jobs.tables import TABLES
+from models.lookalike import Calibration, from_bytes, margins_of
+from models.precision_recall import precision_at
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The chosen models of a date: the index that train_lookalike wrote, and the bytes of each client's model."""
+
+    index: dict[str, Any]
+    chosen: list[dict[str, Any]]
+    content: dict[str, bytes]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(**self.index["vocabulary"])
+
+
+def read_models(lookalike_models: Input, dt: str) -> Trained | None:
+    """None when nothing was trained for the date."""
+    table = lookalike_models.table()
+    if table.manifest(dt) is None:
+        return None
+    content = {}
+    for path in table.files(dt):
+        with open(path, "rb") as file:
+            content[path.rpartition("/")[2]] = file.read()
+    (index,) = (json.loads(blob) for name, blob in content.items() if name.endswith(".json"))
+    chosen = sorted((m for m in index["models"] if m["feature_set"] == index["chosen"]), key=lambda m: m["client"])
+    return Trained(index, chosen, {m["file"]: content[m["file"]] for m in chosen})
+
+
+def score_client(model: dict[str, Any], content: bytes, source: Source, predicate: Predicate, feature_set: FeatureSet, config: Config) -> pa.Table:
+    """Every eligible user's score, sorted by user id; past buyers only where training knew them too."""
+    client = source.client(model["client"], predicate)
+    columns = client.columns(feature_set)
+    if columns.names != model["columns"]:
+        missing = sorted(set(model["columns"]) ^ set(columns.names))[:5]
+        raise JobError(f"The features of {source.snapshot.date} for {model['client']} differ from those of training, e.g. in {missing}. Run train_lookalike again.")
+    rows = np.flatnonzero(~client.bought_before) if config.lookalike.exclude_past_buyers else np.arange(len(source.users))
+    margins = margins_of(from_bytes(content), columns.values[rows], config.lookalike.trees.threads)
+    scores = Calibration(**model["calibration"])(margins)
+    user_id = source.users.raw.take(pa.array(rows)).cast(pa.string())
+    schema = TABLES["lookalike_scores"].arrow_schema()
+    return pa.Table.from_arrays(
+        [pa.repeat(model["client"], len(rows)), pa.repeat(feature_set.name, len(rows)), user_id, pa.array(scores)], names=schema.names).cast(schema)
+
+
+def best(scores: pa.Table, k: int) -> pa.Table:
+    """The k highest scores as an audience; equal scores by user id."""
+    order = np.lexsort((np.arange(scores.num_rows), -scores.column("score").to_numpy()))[:k]
+    top = scores.take(pa.array(order)).select(["client", "user_id", "score"])
+    return top.add_column(1, "rank", pa.array(np.arange(1, len(order) + 1, dtype=np.int32))).cast(TABLES["audiences"].arrow_schema())
+
+
+def backtest(scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(figures, curves): one client's scores of D - L against the buyers of [D - L, D). The only figure called test."""
+    client, feature_set = scores.column("client")[0].as_py(), scores.column("feature_set")[0].as_py()
+    raw = scores.column("user_id").cast(pa.large_string()).combine_chunks()
+    labels, not_scored = label(raw, buyers)
+    values, k = scores.column("score").to_numpy().astype(np.float64), config.lookalike.top_k
+    sampled = labels | one_to(config.lookalike.negatives_per_positive, labels, uniform(config.seed, "negative", client, raw))
+    figures = precision_figures(labels, values, sampled, config.lookalike.bootstrap_draws, config.seed)
+    precision = precision_at(labels, values, k)
+    name = {"client": client, "feature_set": feature_set, "scored_at": scored_at}
+    return name | figures | {
+        "buyers": int(labels.sum()), "not_scored_buyers": not_scored, "scored": len(labels), "k": min(k, len(labels)),
+        "precision_at_k": number(precision), "lift_at_k": number(precision / labels.mean()) if labels.any() else None,
+    }, name | curve_figures(labels, values, values)  # fmt: skip
+
+
+def one_to(ratio: int, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """bool: `ratio` negatives for each positive, those that come first in the order."""
+    negatives = np.flatnonzero(~labels)
+    chosen = np.zeros(len(labels), bool)
+    chosen[negatives[np.argsort(order[negatives], kind="stable")[: ratio * int(labels.sum())]]] = True
+    return chosen
+
+
+def report_backtest(tables: Tables, lookalike_scores: Input, start: datetime.date, date: datetime.date, config: Config) -> None:
+    """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still configured."""
+    if lookalike_scores.table().manifest(start.isoformat()) is None:
+        return
+    scores = lookalike_scores.table().read(start.isoformat())
+    snapshot = tables.snapshot(date, config.graph)
+    purchases = purchases_between(tables.clean_events, start, date, config.graph.purchase)
+    found = []
+    for name, predicate in clients_of(config).items():
+        mine = scores.filter(pc.equal(scores.column("client"), name))
+        if mine.num_rows:
+            items = snapshot.item_raw.filter(pa.array(snapshot.matching(predicate)))
+            found.append(backtest(mine, purchases.buyers(items), start.isoformat(), config))
+    metrics.put("backtest", detail=[figures for figures, _ in found])
+    metrics.put("backtest_curves", detail=[curves for _, curves in found])
+
+
+def score_all(trained: Trained, scored: list[dict[str, Any]], tables: Tables, date: datetime.date, config: Config) -> list[pa.Table]:
+    """One table of scores per client with a model. Skip when D's vectors are not in the space that was learned in."""
+    feature_set = FeatureSet.parse(trained.index["chosen"], config.publishing.models)
+    models, clients = models_of([feature_set]), clients_of(config)
+    for model, space in tables.spaces(models, date).items():
+        if space != trained.index["spaces"][model]:
+            raise Skip(f"The models of {date} learned in space {trained.index['spaces'][model]!r} of {model}, whose {date} is in {space!r}. Run train_lookalike again.")
+    source = tables.source(date, models, config.graph, config.lookalike, config.seed, trained.vocabulary)
+    return [score_client(m, trained.content[m["file"]], source, clients[m["client"]], feature_set, config) for m in scored]
+
+
+def run(
+    date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input, relations: Input,
+    user_embeddings: Input, entity_embeddings: Input, lookalike_models: Input, lookalike_scores: Output, audiences: Output, config: Config,
+) -> None:  # fmt: skip
+    """Backtest, score, commit."""
+    tables, dt = Tables(clean_events, knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings), date.isoformat()
+    start = date - datetime.timedelta(days=config.lookalike.label_window_days)
+    report_backtest(tables, lookalike_scores, start, date, config)
+    trained = read_models(lookalike_models, dt)
+    if trained is None or not any(m["client"] in config.lookalike.clients for m in trained.chosen):
+        raise Skip(f"There is no lookalike model of {date}: see why train_lookalike of {date} was skipped, or which clients had too few buyers.")
+    scored = [m for m in trained.chosen if m["client"] in config.lookalike.clients]
+    scores = score_all(trained, scored, tables, date, config)
+    tops = [best(table, config.lookalike.top_k) for table in scores]
+    fields = {"feature_set": trained.index["chosen"], "code_version": code_version(), "inputs": [lookalike_models.lineage(dt)]}
+    with lookalike_scores.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        commit.write_table(pa.concat_tables(scores), sorted_by=["client", "user_id"])
+        commit.fields |= fields
+    with audiences.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        commit.write_table(pa.concat_tables(tops), sorted_by=["client", "rank"])
+        files = [commit.write_bytes(".csv", to_csv(top), hint=model["client"][:64]) for model, top in zip(scored, tops, strict=True)]
+        commit.fields |= fields
+    metrics.put("rows_in", max(t.num_rows for t in scores))
+    metrics.put("rows_out", sum(t.num_rows for t in tops))
+    metrics.put("audiences", detail=[
+        {"client": m["client"], "feature_set": m["feature_set"], "eligible": s.num_rows, "k": t.num_rows, "file": f}
+        for m, s, t, f in zip(scored, scores, tops, files, strict=True)])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(run)
