@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+from itertools import chain
 from typing import Iterable
 
 import pyarrow as pa
@@ -107,7 +108,7 @@ class Commit:
                 with self._disk.arrow.open_input_file(path) as source:
                     file = pq.ParquetFile(source)
                     self._check_schema(file.schema_arrow, f"adopting {path}")
-                    for batch in file.iter_batches(ROW_GROUP_ROWS):
+                    for batch in chain([file.schema_arrow.empty_table()], file.iter_batches(ROW_GROUP_ROWS)):
                         self._hash_rows(batch)
                     rows = file.metadata.num_rows
             except pa.ArrowInvalid as error:

@@ -104,8 +104,8 @@ class ContentHasher:
             self._add(f"{path} data", np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]])
 
     def _add(self, path: str, values: np.ndarray) -> None:
-        stream = self._streams.setdefault(path, hashlib.sha256())
-        if len(values):
+        if len(values):  # no stream for no bytes: an empty table has the same hash in no chunk and in one empty chunk
+            stream = self._streams.setdefault(path, hashlib.sha256())
             stream.update(np.ascontiguousarray(values).view(np.uint8).data)
 
 

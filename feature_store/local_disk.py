@@ -189,21 +189,17 @@ class LocalDisk:
 
 def _write_temporary(folder: str, content: bytes) -> tuple[str, int]:
     """A durable temporary file; the flock on its open descriptor tells sweepers that its writer lives."""
-    while True:
-        path = f"{folder}/{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-        descriptor = os.open(path, _CREATE_FLAGS, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink == 0:
-                os.close(descriptor)  # a sweeper took it before the flock
-                continue
-            _write_all(descriptor, memoryview(content).cast("B"))
-            os.fsync(descriptor)
-        except OSError:
-            os.close(descriptor)
-            os.unlink(path)
-            raise
-        return path, descriptor
+    path = f"{folder}/{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    descriptor = os.open(path, _CREATE_FLAGS, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _write_all(descriptor, memoryview(content).cast("B"))
+        os.fsync(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        os.unlink(path)
+        raise
+    return path, descriptor
 
 
 def _write_all(descriptor: int, view: memoryview) -> None:

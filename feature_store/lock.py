@@ -35,11 +35,14 @@ def _acquire(path: str, wait_seconds: float) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-        else:
             if _is_still_at(path, descriptor):
                 return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        else:
             os.close(descriptor)  # prune deleted the folder in between: the lock is on a name that is gone
             continue
         if time.monotonic() >= deadline:

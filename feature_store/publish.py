@@ -49,7 +49,8 @@ def roll_back(table: "Table", value: str, wait_seconds: float) -> Manifest:
     folder = table.path(value)
     with writing(table, folder, wait_seconds):
         current, known = _start(table, value, folder)
-        versions = retired.versions(table.disk, folder)
+        with explain_os_errors("looking for replaced versions", folder):
+            versions = retired.versions(table.disk, folder)
         if not versions:
             raise NothingToRollBackTo(f"No replaced version of {folder} is kept in {RETIRED}/; expected one from an earlier publish. Run the job for that date again.")
         path, former = versions[-1]

@@ -18,7 +18,9 @@ class Segments:
 
     def files(self) -> list[str]:
         """Full paths in the order of their numbers. DataDamaged when a number is missing."""
-        names = [entry.name for entry in self.disk.list(self.uri) if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)]
+        with explain_os_errors("listing the ledger", self.uri, "Nothing was changed."):
+            entries = self.disk.list(self.uri)
+        names = [entry.name for entry in entries if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)]
         expected = [_name(number) for number in range(1, len(names) + 1)]
         if names != expected:
             missing = sorted(set(expected) - set(names))
@@ -41,16 +43,18 @@ class Segments:
     def next_number(self) -> int:
         return len(self.files()) + 1
 
-    def append(self, number: int, table: pa.Table) -> bool:
-        """Commits segment `number`. False when another run has taken it: read again, and try the next."""
+    def append(self, number: int, rows: pa.Table | pa.RecordBatchReader) -> bool:
+        """Commits segment `number`; a reader is streamed. False when another run has taken it: read again, and try the next."""
         there = self.next_number()
         if number > there:
             raise StoreError(f"Asked to append segment {number} to {self.uri}, which has {there - 1}. Expected {there}: use next_number().")
         if number < there:
             return False
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-        with explain_os_errors(f"appending segment {number}", self.uri):
+        with pq.ParquetWriter(sink, rows.schema, compression="zstd", write_page_checksum=True) as writer:
+            for batch in rows.to_reader() if isinstance(rows, pa.Table) else rows:
+                writer.write_batch(batch)
+        with explain_os_errors(f"appending segment {number}", self.uri, "The segment is whole or absent, and the ones before it are unchanged."):
             self.disk.make_folder(self.uri)
             self.disk.remove_strays(self.uri)
             return self.disk.put_if_absent(f"{self.uri}/{_name(number)}", sink.getvalue())

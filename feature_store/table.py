@@ -11,7 +11,7 @@ from pyarrow import fs
 from feature_store import retired
 from feature_store.commit import Commit
 from feature_store.disk import Disk, open_disk
-from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explained
+from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explain_os_errors, explained
 from feature_store.layout import MANIFEST, check_key, check_value
 from feature_store.manifest import Manifest
 from feature_store.publish import orphans, replacing, roll_back
@@ -39,7 +39,9 @@ class Table:
     def values(self) -> list[str]:
         """Committed partition values, ascending."""
         prefix = f"{self.key}="
-        found = [entry.name.removeprefix(prefix) for entry in self.disk.list(self.uri) if entry.is_folder and entry.name.startswith(prefix)]
+        with explain_os_errors("listing the partitions", self.uri, "Nothing was changed."):
+            entries = self.disk.list(self.uri)
+        found = [entry.name.removeprefix(prefix) for entry in entries if entry.is_folder and entry.name.startswith(prefix)]
         return sorted(value for value in found if self.disk.exists(f"{self.uri}/{prefix}{value}/{MANIFEST}"))
 
     def manifest(self, value: str) -> Manifest | None:

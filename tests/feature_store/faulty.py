@@ -1,0 +1,47 @@
+"""An `os` that fails or stops at its n-th call, put in the place of the one that the store's disk uses."""
+
+import errno
+import os
+from typing import Any, Callable
+
+import pytest
+
+from feature_store import local_disk, lock
+
+COUNTED = {"open", "write", "fsync", "replace", "link", "unlink", "mkdir", "rmdir", "listdir", "lstat", "ftruncate", "pwrite", "stat"}
+
+
+class Stopped(BaseException):
+    """The process is no more: every later call raises it too."""
+
+
+class FaultyOs:
+    """Counts the calls that reach the disk. `close` always works: the kernel closes a dead process's files and frees its locks."""
+
+    def __init__(self, stop_at: int | None = None, fail_at: int | None = None, fails: Callable[[str, tuple], bool] | None = None, error: int = errno.EIO) -> None:
+        self.calls: list[str] = []
+        self._stop_at, self._fail_at, self._fails, self._error = stop_at, fail_at, fails, error
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(os, name)
+        return self._counted(name, found) if name in COUNTED else found
+
+    def _counted(self, name: str, call: Callable) -> Callable:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            self.calls.append(name)
+            number = len(self.calls)
+            if self._stop_at is not None and number >= self._stop_at:
+                if name == "write" and number == self._stop_at:
+                    call(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])  # killed in the middle of a write
+                raise Stopped(f"at call {number}, {name}")
+            if number == self._fail_at or (self._fails and self._fails(name, arguments)):
+                raise OSError(self._error, os.strerror(self._error), str(arguments[0]))
+            # What is tested here is the order of the calls; waiting for the disk would only be slow.
+            return None if name == "fsync" else call(*arguments, **named)
+
+        return wrapped
+
+    def install(self, patch: pytest.MonkeyPatch) -> "FaultyOs":
+        patch.setattr(local_disk, "os", self)
+        patch.setattr(lock, "os", self)
+        return self
