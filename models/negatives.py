@@ -10,8 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.kernels.draws import key_of, permute
+from models.kernels.membership import fill_known
 from models.kernels.sampling import draw_into, group_by_relation, key_edges
-from models.kernels.translation import fill_known
+
+
+Known = tuple[np.ndarray, np.ndarray]  # hash table and bitmap, both uint64
 
 _PAIR_CHUNK = 64  # edges visited one after the other when every edge has draws of its own: few cache misses, random all the same
 
@@ -51,18 +54,19 @@ class Pools:
 
 def known_triples(
     heads: np.ndarray, relations: np.ndarray, tails: np.ndarray, n_entities: int, n_relations: int
-) -> np.ndarray:
-    """A hash table (uint64) of the true triples for filtered corruption: 16 to 32 bytes per triple."""
+) -> Known:
+    """The true triples as `kernels/membership.py` keeps them, for filtered corruption: 20 to 40 bytes per triple."""
     if n_entities**2 * n_relations >= 2**63:
         raise ValueError(f"{n_entities} entities and {n_relations} relations do not fit into 63 bits; train unfiltered")
-    table = np.zeros(1 << max(4, int(2 * max(len(heads), 1) - 1).bit_length()), np.uint64)
-    fill_known(heads, relations, tails, n_entities, n_relations, table)
-    return table
+    slots = 1 << max(6, (2 * len(heads) - 1).bit_length())
+    known = np.zeros(slots, np.uint64), np.zeros(slots // 8, np.uint64)
+    fill_known(heads, relations, tails, n_entities, n_relations, known)
+    return known
 
 
-def no_known_triples() -> np.ndarray:
-    """The table that filters nothing."""
-    return np.zeros(0, np.uint64)
+def no_known_triples() -> Known:
+    """What filters nothing."""
+    return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ class Broken:
     counts: np.ndarray
 
 
-def draw_broken_triples(plan: Plan, chunks: np.ndarray, negatives: int, pools: Pools, known: np.ndarray) -> Broken:
+def draw_broken_triples(plan: Plan, chunks: np.ndarray, negatives: int, pools: Pools, known: Known) -> Broken:
     """What the compiled kernels draw for these chunks of the plan, as arrays."""
     positions = np.concatenate([np.arange(plan.starts[c], plan.starts[c + 1]) for c in chunks])
     numbers = np.repeat(chunks, np.diff(plan.starts)[chunks]) if plan.shared else positions

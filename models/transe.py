@@ -14,8 +14,9 @@ import numpy as np
 from models.hyperparameters import TransEHyperparameters
 from models.initialisation import WarmStart, keyed_vectors, neighbours_queries_mean, unit_rows
 from models.kernels.draws import key_of
-from models.kernels.translation import train_margin_pairs, train_shared
-from models.negatives import Plan, Planner, Pools, keyed_edges, known_triples, no_known_triples
+from models.kernels.sharing import train_shared
+from models.kernels.translation import train_margin_pairs
+from models.negatives import Known, Plan, Planner, Pools, keyed_edges, known_triples, no_known_triples
 from models.ranking import available_cores, filtered_ranks, mean_reciprocal_rank
 from models.training import EarlyStopping, Snapshot, fingerprint
 
@@ -105,7 +106,7 @@ class NumbaEngine:
     """Trains padded copies of the tables with the compiled kernels, on threads that share them without locks."""
 
     def __init__(
-        self, tables: dict[str, np.ndarray], hyper: TransEHyperparameters, pools: Pools, known: np.ndarray, threads: int
+        self, tables: dict[str, np.ndarray], hyper: TransEHyperparameters, pools: Pools, known: Known, threads: int
     ) -> None:
         self._hyper, self._pools, self._known, self._threads = hyper, pools, known, threads
         self._entities, self._relations = padded(tables["entities"]), padded(tables["relations"])
@@ -142,7 +143,7 @@ class NumbaEngine:
                 *tables, *edges, *candidates, margin, hyper.dimension, rate, adagrad, hyper.unit_norm
             )
         else:
-            loss, _ = train_shared(
+            loss = train_shared(
                 *tables, *edges, *candidates, hyper.loss == "self_adversarial", margin,
                 np.float32(hyper.adversarial_temperature), hyper.dimension, rate, adagrad, hyper.unit_norm,
             )  # fmt: skip
@@ -269,7 +270,7 @@ class TransE:
         self._threads = 1 if deterministic else hyper.threads or available_cores()
         self._engine = self._make_engine(state.to_arrays(), known, deterministic)
 
-    def _make_engine(self, tables: dict[str, np.ndarray], known: np.ndarray, deterministic: bool):  # noqa: ANN202
+    def _make_engine(self, tables: dict[str, np.ndarray], known: Known, deterministic: bool):  # noqa: ANN202
         if self.hyper.engine == "numba":
             return NumbaEngine(tables, self.hyper, self._pools, known, self._threads)
         from models.transe_torch import TorchEngine  # torch takes seconds to import, and only this engine needs it

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.hyperparameters import TransEHyperparameters
 from models.losses import margin_loss, self_adversarial_loss
-from models.negatives import Broken, Plan, Pools, draw_broken_triples
+from models.negatives import Broken, Known, Plan, Pools, draw_broken_triples
 
 
 _ACCUMULATORS = {"entities": "entity_accumulators", "relations": "relation_accumulators"}
@@ -43,7 +43,7 @@ class TorchEngine:
     """Trains the tables it is given on `hyper.device`; `arrays` brings them back."""
 
     def __init__(
-        self, tables: dict[str, np.ndarray], hyper: TransEHyperparameters, pools: Pools, known: np.ndarray
+        self, tables: dict[str, np.ndarray], hyper: TransEHyperparameters, pools: Pools, known: Known
     ) -> None:
         self._hyper, self._pools, self._known = hyper, pools, known
         self._tables = {name: torch.tensor(array, device=hyper.device) for name, array in tables.items()}

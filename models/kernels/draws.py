@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.kernels.compiling import kernel
+from models.kernels.compiling import inlined, kernel
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
@@ -15,7 +15,7 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 _30, _27, _31, _32, _ONE = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32), np.uint64(1)
 
 
-@kernel
+@inlined
 def mix(key):
     """A uint64 that looks random: splitmix64's output function of key + GOLDEN."""
     key = key + GOLDEN
@@ -24,19 +24,19 @@ def mix(key):
     return key ^ (key >> _31)
 
 
-@kernel
+@inlined
 def keyed(key, number):
     """The key of the number-th thing drawn under `key`."""
     return mix(key ^ (np.uint64(number) * GOLDEN))
 
 
-@kernel
+@inlined
 def below(key, limit):
     """An int64 in [0, limit), limit < 2^32, from the high bits of a key that `keyed` made."""
     return np.int64(((key >> _32) * np.uint64(limit)) >> _32)
 
 
-@kernel
+@inlined
 def coin(key):
     """0 or 1 from the lowest bit, which `below` does not look at."""
     return np.int64(key & _ONE)

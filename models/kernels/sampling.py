@@ -6,7 +6,8 @@ import numpy as np
 
 from models.kernels.compiling import kernel
 from models.kernels.draws import coin, keyed, mix
-from models.kernels.translation import draw_broken, is_known, triple_key
+from models.kernels.membership import is_true
+from models.kernels.translation import draw_broken
 
 
 @kernel
@@ -45,11 +46,8 @@ def draw_into(
         broken_tail[b] = side == 1
         for j in range(entities.shape[1]):
             entity = draw_broken(drawn, j, pools[side, r], pool_members, pool_offsets)
-            other = triple_key(h, r, entity, n_entities, n_relations) if side else triple_key(
-                entity, r, t, n_entities, n_relations
-            )  # fmt: skip
             entities[b, j] = entity
-            counts[b, j] = not is_known(known, other)
+            counts[b, j] = not is_true(known, entity, side, h, r, t, n_entities, n_relations)
 
 
 @kernel

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.hyperparameters import TransEHyperparameters
-from models.negatives import Plan, Pools, known_triples
+from models.negatives import Known, Plan, Pools, known_triples, no_known_triples
 from models.transe import NumbaEngine, padded
 from models.transe_torch import TorchEngine
 
@@ -32,7 +32,7 @@ def plan_of(heads: list[int], relation: int, tails: list[int], key: int, shared:
     return Plan(*columns, np.array([0, len(heads)]), np.array([0]), np.uint64(key), shared)
 
 
-def steps(plan: Plan, hyper: TransEHyperparameters, known: np.ndarray, start: dict[str, np.ndarray]) -> list[tuple[float, dict]]:
+def steps(plan: Plan, hyper: TransEHyperparameters, known: Known, start: dict[str, np.ndarray]) -> list[tuple[float, dict]]:
     """(loss, tables after one epoch) of both engines: torch in float64, numba in float32."""
     pools = Pools.any_entity(N, M)
     results = []
@@ -65,7 +65,7 @@ def test_one_step_of_gradient_descent_is_autograds(hyper: TransEHyperparameters)
         heads, tails = ([1, 2, 3, 4], [5, 6, 7, 8]) if shared else ([key], [key + 10])
         plan, start = plan_of(heads, key % M, tails, key, shared), tables(key)
         # a table of true triples that makes some draws not count
-        known = known_triples(np.arange(N), np.full(N, key % M), np.full(N, tails[0]), N, M) if key % 2 else np.zeros(0, np.uint64)
+        known = known_triples(np.arange(N), np.full(N, key % M), np.full(N, tails[0]), N, M) if key % 2 else no_known_triples()
         (loss, expected), (own_loss, own) = steps(plan, hyper, known, start)
         assert own_loss == pytest.approx(loss, abs=1e-5, rel=1e-5)
         for name in ("entities", "relations"):
@@ -82,7 +82,7 @@ def test_adagrad_and_the_unit_sphere_are_the_reference_s(norm: str, shared_by: i
     )
     for key in range(4):
         plan, start = plan_of([1], 0, [2], key, shared_by > 1), tables(key, accumulators=0.5)
-        (_, expected), (_, own) = steps(plan, hyper, np.zeros(0, np.uint64), start)
+        (_, expected), (_, own) = steps(plan, hyper, no_known_triples(), start)
         for name in start:
             np.testing.assert_allclose(own[name], expected[name], atol=1e-5)
         np.testing.assert_allclose(np.linalg.norm(own["entities"], axis=1), 1, atol=1e-5)
@@ -93,7 +93,7 @@ def test_a_satisfied_margin_moves_nothing() -> None:
     hyper = replace(VARIANTS[0], margin=1e-6, negatives=5)
     start = tables(0)
     start["entities"][2] = start["entities"][1] + start["relations"][0]
-    (_, _), (loss, own) = steps(plan_of([1], 0, [2], 4, False), hyper, np.zeros(0, np.uint64), start)
+    (_, _), (loss, own) = steps(plan_of([1], 0, [2], 4, False), hyper, no_known_triples(), start)
     assert loss == 0
     np.testing.assert_array_equal(own["entities"], start["entities"])
 
@@ -102,7 +102,7 @@ def test_a_loop_at_distance_zero_is_finite() -> None:
     for hyper in VARIANTS:
         start = tables(0)
         start["relations"][:] = 0
-        own = steps(plan_of([1], 0, [1], 0, hyper.negatives_shared_by > 1), hyper, np.zeros(0, np.uint64), start)[1][1]
+        own = steps(plan_of([1], 0, [1], 0, hyper.negatives_shared_by > 1), hyper, no_known_triples(), start)[1][1]
         assert np.isfinite(own["entities"]).all()
 
 
