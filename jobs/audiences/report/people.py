@@ -1,0 +1,238 @@
+"""The people behind the vectors: what they buy, where they stand on a map, who their neighbours are.
+
+On a seeded sample of at most 2,000 users: nothing here grows with the number of users but the read of their ids.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.program import Input
+
+MOST_USERS = 2_000
+MAPPED_USERS = 1_500
+SHOWN_USERS = 4
+NEIGHBOURS = 5
+NAMED = 8  # values with a colour of their own
+FAVOURED = ("category", "department", "genre", "product_category", "commodity", "class", "word", "brand")
+
+
+@dataclass(frozen=True)
+class Bought:
+    """One item of a basket: raw id, how often, and its attributes as (name, value)."""
+
+    item: str
+    count: int
+    attributes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class People:
+    """Sampled users with vectors; row i of `vectors` is `ids[i]`.
+
+    vectors: float32 (n, d). favourite: the value of `attribute` bought most, "" where nothing was bought. baskets: most bought first.
+    """
+
+    model: str
+    ids: list[str]
+    vectors: np.ndarray
+    attribute: str
+    favourite: list[str]
+    baskets: list[list[Bought]]
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """Favourite → colour class: the commonest have one of their own, the others share grey."""
+        ranked = sorted(Counter(f for f in self.favourite if f).items(), key=lambda pair: (-pair[1], pair[0]))
+        return {name: f"c{i}" if i < NAMED else "other" for i, (name, _) in enumerate(ranked)} | {"": "other"}
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """Item attributes as Arrow columns: item, name of the attribute, value's raw text."""
+
+    table: pa.Table
+    favourite: str
+
+
+def read_people(
+    date: datetime.date, model: str, seed: int, purchase: str,
+    user_embeddings: Input, interactions: Input, knowledge_graph: Input, relations: Input, entity_ids: Input,
+) -> People | None:  # fmt: skip
+    """The sample with its baskets; None where the night published no vectors of `model`."""
+    dt = date.isoformat()
+    if user_embeddings.table(model).manifest(dt) is None:
+        return None
+    ids, vectors = _sample(dt, model, seed, user_embeddings)
+    baskets, attribute = [[] for _ in ids], ""
+    if ids and interactions.table().manifest(dt) is not None:
+        baskets, attribute = _baskets(dt, ids, purchase, interactions, knowledge_graph, relations, entity_ids)
+    return People(model, ids, vectors, attribute, [_favourite(basket, attribute) for basket in baskets], baskets)
+
+
+def _sample(dt: str, model: str, seed: int, user_embeddings: Input) -> tuple[list[str], np.ndarray]:
+    table = user_embeddings.table(model)
+    everybody = table.read(dt, ["user_id"]).column("user_id")
+    chosen = np.arange(len(everybody))
+    if len(everybody) > MOST_USERS:
+        chosen = np.sort(np.random.default_rng([seed, 5]).choice(len(everybody), MOST_USERS, replace=False))
+    wanted = everybody.take(pa.array(chosen))
+    rows = table.read(dt, ["user_id", "embedding"], pc.field("user_id").isin(wanted.combine_chunks()))
+    vectors = np.stack(rows.column("embedding").to_numpy()) if len(rows) else np.zeros((0, 1), np.float32)
+    return rows.column("user_id").to_pylist(), vectors.astype(np.float32)
+
+
+def _baskets(
+    dt: str, ids: list[str], purchase: str, interactions: Input, knowledge_graph: Input, relations: Input, entity_ids: Input,
+) -> tuple[list[list[Bought]], str]:  # fmt: skip
+    """(per sampled user what was bought, the attribute that colours the map)."""
+    ledger = entity_ids.segments("user").read()
+    if ledger is None:
+        return [[] for _ in ids], ""
+    place = pc.index_in(pa.array(ids, pa.string()), ledger.column("raw").combine_chunks())
+    numbers = ledger.column("id").take(place).to_pylist()
+    rows = interactions.table().read(dt, ["user", "item", "behavior", "count"], pc.field("user").isin(pa.array([n for n in numbers if n is not None], pa.int64())))
+    bought = rows.filter(pc.equal(rows.column("behavior"), purchase))
+    bought = bought if len(bought) else rows
+    items = pc.unique(bought.column("item"))
+    names = _raw(entity_ids, "item", items)
+    edges = _item_attributes(dt, items, knowledge_graph, relations, entity_ids)
+    described: dict[int, list[tuple[str, str]]] = {}
+    for item, name, value in zip(*(edges.table.column(c).to_pylist() for c in ("item", "name", "value")), strict=True):
+        described.setdefault(item, []).append((name, value))
+    baskets: dict[int, list[Bought]] = {}
+    for user, item, count in zip(*(bought.column(c).to_pylist() for c in ("user", "item", "count")), strict=True):
+        baskets.setdefault(user, []).append(Bought(names.get(item, f"#{item}"), count, tuple(sorted(described.get(item, ())))))
+    ranked = {user: sorted(basket, key=lambda b: (-b.count, b.item)) for user, basket in baskets.items()}
+    return [ranked.get(n, []) for n in numbers], edges.favourite
+
+
+def _item_attributes(dt: str, items: pa.Array, knowledge_graph: Input, relations: Input, entity_ids: Input) -> _Edges:
+    """Edges item –attribute→ value of these items, with raw values."""
+    empty = pa.table({"item": pa.array([], pa.int64()), "name": pa.array([], pa.string()), "value": pa.array([], pa.string())})
+    known = relations.segments().read()
+    if known is None or knowledge_graph.table().manifest(dt) is None:
+        return _Edges(empty, "")
+    of_items = [r for r in known.to_pylist() if r["head_type"] == "item" and r["tail_type"] != "item"]
+    parts, sizes = [empty], {}
+    for relation in of_items:
+        chosen = (pc.field("relation") == relation["id"]) & pc.field("head").isin(items)
+        rows = knowledge_graph.table().read(dt, ["head", "tail"], chosen)
+        if not len(rows):
+            continue
+        values = pc.unique(rows.column("tail"))
+        raw = _raw(entity_ids, relation["tail_type"], values)
+        sizes[relation["name"]] = len(values)
+        parts.append(pa.table({"item": rows.column("head"), "name": pa.array([relation["name"]] * len(rows), pa.string()),
+                               "value": pa.array([raw.get(t, f"#{t}") for t in rows.column("tail").to_pylist()], pa.string())}))
+    return _Edges(pa.concat_tables(parts), _colouring(sizes))
+
+
+def _colouring(sizes: dict[str, int]) -> str:
+    """The attribute whose values colour the map: one that is called a category, else the one with the fewest values above one."""
+    usable = {name: n for name, n in sizes.items() if n > 1} or sizes
+    by_name = [name for favoured in FAVOURED for name in sorted(usable) if favoured in name]
+    return by_name[0] if by_name else min(usable, key=lambda name: (usable[name], name), default="")
+
+
+def _raw(entity_ids: Input, entity_type: str, ids: pa.Array | pa.ChunkedArray) -> dict[int, str]:
+    """Ledger id → raw, for these ids."""
+    ledger = entity_ids.segments(entity_type).read()
+    if ledger is None:
+        return {}
+    rows = ledger.filter(pc.is_in(ledger.column("id"), value_set=ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids))
+    return dict(zip(rows.column("id").to_pylist(), rows.column("raw").to_pylist(), strict=True))
+
+
+def _favourite(basket: list[Bought], attribute: str) -> str:
+    """The value bought most often; ties go to the smaller text."""
+    counts: Counter[str] = Counter()
+    for bought in basket:
+        for name, value in bought.attributes:
+            if name == attribute:
+                counts[value] += bought.count
+    return min(counts, key=lambda value: (-counts[value], value), default="")
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows of length 1 (zeros stay zeros), centred first: what all users share says nothing of any."""
+    centred = vectors - vectors.mean(axis=0)
+    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+
+
+def lay_out(people: People, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """(positions of the mapped users in `people`, float (m, 2)): t-SNE on the first 30 principal components; None for fewer than 10 users.
+
+    One thread: sums over several come out in another order each time, and t-SNE makes other maps of them.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    vectors = unit(people.vectors)
+    chosen = np.arange(len(vectors))
+    if chosen.size < 10 or not np.ptp(vectors, axis=0).any():
+        return None
+    if chosen.size > MAPPED_USERS:
+        chosen = np.sort(np.random.default_rng([seed, 6]).choice(chosen.size, MAPPED_USERS, replace=False))
+    with threadpool_limits(1):
+        components = PCA(min(30, chosen.size, vectors.shape[1]), random_state=seed, svd_solver="full").fit_transform(vectors[chosen])
+        tsne = TSNE(init="pca", perplexity=min(30, (chosen.size - 1) / 3), max_iter=400, random_state=seed)
+        return chosen, tsne.fit_transform(components)
+
+
+def moved_since(people: People, before: str, user_embeddings: Input) -> np.ndarray:
+    """Cosine distances (0 none, 1 unrelated) of the sampled users to their vectors of the date `before`, where they had one."""
+    table = user_embeddings.table(people.model)
+    if table.manifest(before) is None or not people.ids:
+        return np.zeros(0)
+    rows = table.read(before, ["user_id", "embedding"], pc.field("user_id").isin(pa.array(people.ids, pa.string())))
+    place = pc.index_in(rows.column("user_id"), pa.array(people.ids, pa.string())).to_numpy()
+    if not len(rows):
+        return np.zeros(0)
+    then, now = np.stack(rows.column("embedding").to_numpy()), people.vectors[place]
+    lengths = np.linalg.norm(then, axis=1) * np.linalg.norm(now, axis=1)
+    return 1 - (then * now).sum(axis=1) / np.where(lengths > 0, lengths, 1)
+
+
+def nearest(people: People, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(positions (rows, k), cosines (rows, k)) of the nearest other users in the sample, nearest first."""
+    vectors = unit(people.vectors)
+    cosines = vectors[rows] @ vectors.T
+    cosines[np.arange(rows.size), rows] = -np.inf
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, : min(k, len(vectors) - 1)]
+    return order, np.take_along_axis(cosines, order, axis=1)
+
+
+def like_minded(people: People, k: int = 10) -> tuple[float, float] | None:
+    """(share of a user's k nearest who have the same favourite, the same share among random pairs); None where nobody has one.
+
+    The first above the second: the vectors know what people buy.
+    """
+    favourites = np.array(people.favourite, object)
+    with_one = np.flatnonzero(favourites != "")
+    if with_one.size < k + 2:
+        return None
+    among = People(people.model, [people.ids[i] for i in with_one], people.vectors[with_one], people.attribute, list(favourites[with_one]), [])
+    order, _ = nearest(among, np.arange(with_one.size), k)
+    mine = favourites[with_one]
+    counts = np.array(list(Counter(mine).values()), np.float64)
+    chance = float((counts * (counts - 1)).sum() / (with_one.size * (with_one.size - 1)))
+    return float((mine[order] == mine[:, None]).mean()), chance
+
+
+def examples(people: People, seed: int) -> np.ndarray:
+    """Some users to look at: of the commonest favourites one each, with a basket that is worth looking at."""
+    chosen, generator = [], np.random.default_rng([seed, 7])
+    for name in [n for n in people.colours if n][:SHOWN_USERS]:
+        mine = [i for i, f in enumerate(people.favourite) if f == name]
+        sizes = np.array([len(people.baskets[i]) for i in mine])
+        worth = [i for i, n in zip(mine, sizes, strict=True) if n >= min(4, sizes.max())]
+        chosen.append(int(generator.choice(worth)))
+    return np.array(chosen or range(min(SHOWN_USERS, len(people.ids))), np.int64)
