@@ -10,6 +10,7 @@ Importing Great Expectations takes seconds: it happens at the first check, or in
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import threading
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,7 @@ def _sentence(result: dict[str, Any]) -> str:
 
 def _library() -> Any:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     gx = importlib.import_module("great_expectations")
     importlib.import_module("great_expectations.expectations")
     return gx

@@ -1,0 +1,103 @@
+"""Which rows are usable events, and why the others are not: pure functions on the frame of read_events.py."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from jobs.events.read_source import unusable_id
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+MAX_FLOAT32 = 3.4028235e38
+MICROSECOND = datetime.timedelta(microseconds=1)
+
+
+def judge(rows: DataFrame, behaviors: Collection[str], earliest: datetime.datetime, first: datetime.datetime, until: datetime.datetime) -> DataFrame:
+    """The rows that the night of `until` has to know, with `reason` (null: usable) and `day` (yyyy-mm-dd, null without a usable time).
+
+    Rows with a time in [first, until) are known, rows without a usable time, and rows before `earliest`. Rows from `until` on
+    are not read: neither rejected nor counted.
+    """
+    from pyspark.sql import functions as F
+
+    time = F.col("event_time")
+    known = rows.filter(time.isNull() | ((time < F.lit(until)) & ((time >= F.lit(first)) | (time < F.lit(earliest)))))
+    day = F.when(time >= F.lit(earliest), F.date_format("event_time", "yyyy-MM-dd"))
+    return known.withColumns({"reason": _reason(behaviors, earliest), "day": day})
+
+
+def _reason(behaviors: Collection[str], earliest: datetime.datetime) -> Column:
+    from pyspark.sql import functions as F
+
+    time = F.col("event_time")
+    return F.coalesce(
+        F.col("problem"),
+        F.when(time.isNull(), F.when(F.col("event_time_given"), "unparseable event_time").otherwise("event_time is null")),
+        F.when(time < F.lit(earliest), f"event_time before {earliest.date()}"),
+        unusable_id("user_id"),
+        unusable_id("item_id"),
+        F.when(F.col("behavior").isNull(), "behavior is null").when(~F.col("behavior").isin(list(behaviors)), "unknown behavior"),
+        *(_unusable_number(name) for name in ("quantity", "value")),
+        F.when(F.col("event_id").isNotNull(), unusable_id("event_id")),
+        F.when(F.col("ingested_at_given") & F.col("ingested_at").isNull(), "unparseable ingested_at"),
+    )
+
+
+def _unusable_number(name: str) -> Column:
+    from pyspark.sql import functions as F
+
+    column = F.col(name)
+    finite = F.when(F.isnan(column), False).otherwise(F.abs(column) <= MAX_FLOAT32)  # as float32, which the table holds
+    return F.when(F.col(f"{name}_given") & column.isNull(), f"{name} is no number").when(~finite, f"{name} is not finite")
+
+
+def rejected(judged: DataFrame) -> DataFrame:
+    """The columns of rejected_events; the original row only where its user's erasure would find it."""
+    from pyspark.sql import functions as F
+
+    usable = unusable_id("user_id").isNull()
+    user = F.when(usable, F.col("user_id")).alias("user_id")
+    row = F.when(usable, F.col("row")).alias("row")
+    return judged.filter(F.col("reason").isNotNull()).select("source_file", "row_number", "reason", user, row)
+
+
+def accepted(judged: DataFrame) -> DataFrame:
+    """Usable events with quantity 1 where there is none; keeps day, source_file and row_number."""
+    from pyspark.sql import functions as F
+
+    quantity = F.coalesce(F.col("quantity"), F.lit(1.0)).cast("float")
+    return judged.filter(F.col("reason").isNull()).withColumns({"quantity": quantity, "value": F.col("value").cast("float")})
+
+
+def without_repeats(events: DataFrame, exact: bool, has_event_ids: bool) -> DataFrame:
+    """One row per day and `event_id`, the one taken in last; rows without one: exact repeats once if `exact`, else all."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    if not (exact or has_event_ids):
+        return events
+    columns = ["user_id", "item_id", "behavior", "event_time", "quantity", "value", "event_id", "ingested_at"]
+    without_id = F.to_json(F.struct(*columns)) if exact else F.concat_ws("#", "source_file", "row_number")
+    key = F.when(F.col("event_id").isNotNull(), F.concat(F.lit("id:"), "event_id")).otherwise(F.concat(F.lit("row:"), without_id))
+    latest = [F.desc_nulls_last("ingested_at"), *(F.col(name) for name in columns if name != "ingested_at")]
+    order = Window.partitionBy("day", "_key").orderBy(*latest)
+    return events.withColumn("_key", key).withColumn("_rank", F.row_number().over(order)).filter("_rank = 1").drop("_key", "_rank")
+
+
+def figures() -> list[Column]:
+    """Counts over judged rows: rows_in, rows_rejected, in_window (with a usable time), late."""
+    from pyspark.sql import functions as F
+
+    def count(condition: Column, name: str) -> Column:
+        return F.count(F.when(condition, 1)).alias(name)
+
+    next_day = F.date_add(F.col("event_time").cast("date"), 1).cast("timestamp")
+    return [
+        F.count(F.lit(1)).alias("rows_in"),
+        count(F.col("reason").isNotNull(), "rows_rejected"),
+        count(F.col("day").isNotNull(), "in_window"),
+        count(F.col("reason").isNull() & (F.col("ingested_at") >= next_day), "late"),
+    ]

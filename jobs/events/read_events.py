@@ -1,0 +1,142 @@
+"""The event source as one Spark frame: our columns, where each row comes from, and what a text row's problem is.
+
+Parquet is read by Spark itself, CSV and JSON lines by text_rows.py in Spark's workers, one task per file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from jobs.config import SourceTable
+from jobs.events import times
+from jobs.events.read_source import SourceError, column_names, parquet_schema, quoted, resolve_columns
+from jobs.events.text_rows import TextSource, read_batches, schema
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+REQUIRED = ("user_id", "item_id", "behavior", "event_time")
+OPTIONAL = ("quantity", "value", "event_id", "ingested_at")
+TEXTS = ("user_id", "item_id", "behavior", "event_id")
+TIMES = ("event_time", "ingested_at")
+NUMBERS = ("quantity", "value")
+
+
+def read_events(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
+    """Columns: source_file, row_number, problem, row (as JSON), user_id, item_id, behavior, event_id (texts), event_time,
+    ingested_at (UTC), quantity, value (double), `<time or number>_given` (whether there was anything to read).
+
+    SourceError: a missing column, a wrong type, a file that is none of the format.
+    """
+    columns = resolve_columns(source, column_names(source, files), REQUIRED, OPTIONAL)
+    raw, nanoseconds = _read_parquet(spark, source, files, columns) if source.format == "parquet" else (_read_text(spark, source, files, columns), set())
+    for name, value in source.constants.items():
+        from pyspark.sql import functions as F
+
+        raw = raw.withColumn(name, F.lit(value))
+    return _typed(raw, source, nanoseconds)
+
+
+def labels(source: SourceTable, files: list[str]) -> dict[str, str]:
+    """File → its name in the rejected rows: its path below the source's folder."""
+    root = os.path.dirname(files[0]) if len(files) == 1 else os.path.commonpath([os.path.dirname(file) for file in files])
+    return {file: os.path.relpath(file, root) for file in files}
+
+
+def _read_text(spark: SparkSession, source: SourceTable, files: list[str], columns: dict[str, str]) -> DataFrame:
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    names, text = labels(source, files), TextSource(source.format, columns, source.delimiter)
+
+    def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column(0).to_pylist():
+                yield from read_batches(files[number], names[files[number]], text)
+
+    numbers = spark.range(0, len(files), numPartitions=len(files))
+    return numbers.mapInArrow(parse, from_arrow_schema(schema(columns)))
+
+
+def _read_parquet(spark: SparkSession, source: SourceTable, files: list[str], columns: dict[str, str]) -> tuple[DataFrame, set[str]]:
+    """The frame and the names of time columns that come as nanoseconds (Spark knows microseconds only)."""
+    from pyspark.sql import functions as F
+
+    nanoseconds = _check_parquet(source, files, columns)
+    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
+    frame = spark.read.parquet(*files)
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
+    path = F.url_decode(F.replace(F.col("_metadata.file_path"), F.lit("+"), F.lit("%2B")))
+    chosen = [F.col(quoted(theirs)).alias(ours) for ours, theirs in columns.items()]
+    row = F.to_json(F.struct(*[F.col(quoted(theirs)) for theirs in dict.fromkeys(columns.values())]))
+    return frame.select(
+        F.substring(path, F.instr(path, root) + len(root) + 1, F.length(path)).alias("source_file"),
+        (F.col("_metadata.row_index") + 1).alias("row_number"),
+        F.lit(None).cast("string").alias("problem"),
+        row.alias("row"),
+        *chosen,
+    ), nanoseconds
+
+
+def _check_parquet(source: SourceTable, files: list[str], columns: dict[str, str]) -> set[str]:
+    """Every file has the columns, of usable types, the same in all files."""
+    first: pa.Schema | None = None
+    for file in files:
+        found = parquet_schema(file)
+        for ours, theirs in columns.items():
+            if theirs not in found.names:
+                raise SourceError(f"{file} has no column {theirs!r} (our {ours!r}); it has {', '.join(map(repr, found.names))}. All files of a source need the same columns.")
+            kind = found.field(theirs).type
+            if not _usable(ours, kind):
+                raise SourceError(f"{file}: column {theirs!r} (our {ours!r}) is of type {kind}; expected {EXPECTED[_kind(ours)]}. Convert it before this job, or map another column.")
+            if first is not None and first.field(theirs).type != kind:
+                raise SourceError(f"{file}: column {theirs!r} is of type {kind}, in {files[0]} of type {first.field(theirs).type}; expected one type. Write the files alike.")
+        first = first or found
+    assert first is not None
+    return {ours for ours, theirs in columns.items() if ours in TIMES and first.field(theirs).type in (pa.timestamp("ns"), pa.timestamp("ns", "UTC"))}
+
+
+EXPECTED = {
+    "text": "a text or a whole number",
+    "time": "a timestamp, a date, a text such as 2026-01-31 23:59:59, or seconds since 1970",
+    "number": "a number",
+}
+
+
+def _kind(ours: str) -> str:
+    return "text" if ours in TEXTS else "time" if ours in TIMES else "number"
+
+
+def _usable(ours: str, kind: pa.DataType) -> bool:
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    is_text = is_text or (pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type))
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if pa.types.is_null(kind):
+        return ours in OPTIONAL
+    if ours in TEXTS:
+        return is_text or pa.types.is_integer(kind)
+    if ours in TIMES:
+        return is_text or is_number or pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    return is_text or is_number or pa.types.is_decimal(kind)
+
+
+def _typed(raw: DataFrame, source: SourceTable, nanoseconds: set[str]) -> DataFrame:
+    """Times in UTC and numbers as double (null where unreadable), ids as texts; what a source lacks is null."""
+    from pyspark.sql import functions as F
+
+    def cell(name: str) -> Any:
+        return F.col(name) if name in raw.columns else F.lit(None).cast("string")
+
+    columns: dict[str, Column] = {name: cell(name).cast("string") for name in TEXTS}
+    for name in TIMES:
+        kind = raw.schema[name].dataType if name in raw.columns else F.lit(None)
+        columns[name] = cell(name).cast("timestamp") if name not in raw.columns else times.utc(
+            cell(name), kind, source.timezone, source.day_only and name == "event_time", name in nanoseconds)
+    for name in NUMBERS:
+        columns[name] = cell(name).try_cast("double")
+    given = {f"{name}_given": cell(name).isNotNull() for name in (*TIMES, *NUMBERS)}
+    place = [F.col(name) for name in ("source_file", "row_number", "problem", "row")]
+    return raw.select(*place, *(column.alias(name) for name, column in (columns | given).items()))

@@ -1,0 +1,261 @@
+"""Turns the configured event source into clean events, one partition per UTC day, and tells which rows could not be used.
+
+Reads the source; of each row that the night of `--date` has to know (its graph's window, none from the date on).
+Writes `rejected_events` (dt: reason by row) and the days of `clean_events` that the window covers. A day is committed only if
+its rows changed; where source, settings and days are as this date left them, nothing is done. The rejected rows are
+committed also when there are more of them than `events.max_rejected_share`; then no clean day is, and the job fails.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store import Commit
+from jobs.config import Events, Graph, Lookalike, Source, Spark, config_hash
+from jobs.events import judge, read_events, staging
+from jobs.events.fingerprint import combined, fingerprint
+from jobs.events.read_source import SourceError, find_files, first_line
+from jobs.program import Input, JobError, Output, log, main, metrics, midnight
+from jobs.quality import check, suites
+from jobs.spark import session
+from jobs.tables import TABLES
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+FORMER_NIGHTS = 10  # how many nights' records are searched for fingerprints of files and days
+ORDER = list(dict.fromkeys([*TABLES["clean_events"].sorted_by, *TABLES["clean_events"].columns]))
+
+
+@dataclass(frozen=True)
+class Config:
+    source: Source
+    events: Events
+    graph: Graph
+    lookalike: Lookalike
+    spark: Spark
+
+
+@dataclass(frozen=True)
+class Night:
+    """What this run has to know: the date, its days, the source's files and settings."""
+
+    date: datetime.date
+    config: Config
+    files: list[str]
+    fingerprints: list[dict[str, Any]]
+
+    @property
+    def first(self) -> datetime.date:
+        return self.date - datetime.timedelta(window_days(self.config))
+
+    @property
+    def days(self) -> list[str]:
+        return [(self.first + datetime.timedelta(n)).isoformat() for n in range((self.date - self.first).days)]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Equal records mean equal clean events; kept in the manifest of `rejected_events`."""
+        settings = dataclasses.replace(self.config.events, max_rejected_share=1.0, ready_timeout_minutes=0)
+        source = dataclasses.replace(self.config.source.events, path="")
+        return {"source_hash": combined(self.fingerprints), "settings_hash": config_hash(settings) + config_hash(source)}
+
+
+def window_days(config: Config) -> int:
+    """Days before the date that any job of the night reads."""
+    relations = (relation.window_days or 0 for relation in config.graph.behaviors.values())
+    return max(config.graph.window_days, *relations, config.lookalike.active_days)
+
+
+def take_fingerprints(config: Config, former: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The source's files and what they are now, with as little reading as the former nights' records allow. SourceError."""
+    files = find_files(config.source.events)
+    names = read_events.labels(config.source.events, files)
+    known = {file["name"]: file for record in reversed(former) for file in record.get("files", [])}
+    return files, [fingerprint(file, names[file], known.get(names[file])) for file in files]
+
+
+def former_records(rejected_events: Input, date: datetime.date) -> list[dict[str, Any]]:
+    """What the nights that ran so far wrote down, this date's own first, then the newest."""
+    table = rejected_events.table()
+    values = sorted(table.values(), key=lambda value: (value == date.isoformat(), value), reverse=True)
+    return [table.existing_manifest(value).fields | {"dt": value} for value in values[:FORMER_NIGHTS]]
+
+
+def fresh_days(night: Night, clean_events: Input, former: list[dict[str, Any]]) -> set[str]:
+    """Days of the window that are committed as a run on this very source left them."""
+    table = clean_events.table()
+    left = {}
+    for record in former:
+        if all(record.get(key) == value for key, value in night.record.items()):
+            left |= record.get("days", {})
+    committed = ((day, table.manifest(day)) for day in night.days if day in left)
+    return {day for day, manifest in committed if manifest is not None and manifest.content_hash == left[day]}
+
+
+def is_done(night: Night, fresh: set[str], former: list[dict[str, Any]]) -> bool:
+    """Whether this date was run to its end on this source and nothing has changed since."""
+    own = next((record for record in former if record["dt"] == night.date.isoformat()), {})
+    return fresh == set(night.days) and set(own.get("days", {})) == fresh and all(own.get(k) == v for k, v in night.record.items())
+
+
+def judged_rows(spark: SparkSession, night: Night) -> DataFrame:
+    """All rows that the night has to know, with day and reason."""
+    config = night.config
+    rows = read_events.read_events(spark, config.source.events, night.files)
+    judged = judge.judge(rows, config.events.behaviors, midnight(config.events.earliest_event_time), midnight(night.first), midnight(night.date))
+    return judged if config.source.events.format == "parquet" else judged.persist()
+
+
+def write_rejected(judged: DataFrame, commit: Commit) -> dict[str, Any]:
+    """Write the rejected rows; counts over all rows are taken in the same pass."""
+    from pyspark.sql import Observation
+
+    contract = TABLES["rejected_events"]
+    observation = Observation("rows")
+    rows = judge.rejected(judged.observe(observation, *judge.figures())).selectExpr(*contract.spark_select())
+    commit.provenance = list(contract.provenance)
+    rows.repartition(1).sortWithinPartitions(*contract.sorted_by, *contract.provenance).write.mode("append").parquet(commit.path)
+    commit.adopt_new()
+    if not commit.files:
+        commit.write_table(staging.empty(contract))
+    return dict(observation.get)
+
+
+def reasons(commit: Commit) -> dict[str, int]:
+    """Rejected rows by reason, most frequent first."""
+    counts: dict[str, int] = {}
+    for file in commit.files:
+        for entry in pq.read_table(f"{commit.path}/{file.name}", columns=["reason"], partitioning=None)["reason"].value_counts().to_pylist():
+            counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def require_events(judged: DataFrame, figures: dict[str, Any], night: Night) -> None:
+    """JobError when the window holds none: the date lies outside the data, or the source is the wrong one."""
+    from pyspark.sql import functions as F
+
+    if figures["in_window"]:
+        return
+    config = night.config
+    rows = read_events.read_events(judged.sparkSession, config.source.events, night.files)
+    first, last = rows.agg(F.min("event_time"), F.max("event_time")).first()
+    has = f"its events run from {first:%Y-%m-%d} to {last:%Y-%m-%d}" if first else "it has no event with a usable time"
+    raise JobError(f"No event in the window {night.first} ≤ time < {night.date} of {config.source.events.path}: {has}. Choose a date after the data begins, or mend source.events.")
+
+
+def too_many_rejected(figures: dict[str, Any], limit: float, counts: dict[str, int], uri: str) -> str | None:
+    share = figures["rows_rejected"] / max(1, figures["rows_in"])
+    if share <= limit:
+        return None
+    found = ", ".join(f"{reason}: {count}" for reason, count in list(counts.items())[:5])
+    return (f"{figures['rows_rejected']} of {figures['rows_in']} rows ({share:.1%}) cannot be used, more than events.max_rejected_share ({limit:.1%}) allows: {found}. "
+            f"No clean day was committed; the rows are in {uri}. Mend the source, or raise the limit.")
+
+
+def write_days(judged: DataFrame, stale: list[str], clean_events: Output, night: Night) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Write, check and commit the stale days; returns what became of each, and the checks' results."""
+    from pyspark.sql import functions as F
+
+    config = night.config
+    rows = judge.accepted(judged).filter(F.col("day").isin(stale))
+    rows = judge.without_repeats(rows, config.events.deduplicate == "exact", "event_id" in rows.columns and has_event_ids(night))
+    holders = file_days(judged, night)
+    rows = rows.select("day", *(F.col(column) for column in TABLES["clean_events"].columns))
+    with staging.folder(clean_events, night.date) as path:
+        rows.repartition("day").sortWithinPartitions("day", *ORDER).write.partitionBy("day").parquet(path)
+        suite = suites.clean_events(config.events.behaviors, max(night.first, config.events.earliest_event_time), night.date)
+        results = staging.check_staged(judged.sparkSession, path, suite)
+        check.require(results)
+        fields = night.record | {"dt": night.date.isoformat()}
+        return {day: staging.commit_day(clean_events, path, day, fields | {"sources": holders.get(day, [])}) for day in stale}, results
+
+
+def has_event_ids(night: Night) -> bool:
+    source = night.config.source.events
+    return "event_id" in source.constants or "event_id" in source.columns or source.format != "parquet" or "event_id" in pq.read_schema(night.files[0]).names
+
+
+def file_days(judged: DataFrame, night: Night) -> dict[str, list[dict[str, Any]]]:
+    """Day → fingerprints of the files that hold rows of it."""
+    known = {file["name"]: {k: v for k, v in file.items() if k != "modified_ns"} for file in night.fingerprints}
+    if len(known) == 1:
+        return {day: list(known.values()) for day in night.days}
+    pairs = judged.filter("day is not null").select("day", "source_file").distinct().collect()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for pair in sorted(pairs, key=lambda pair: (pair.day, pair.source_file)):
+        found.setdefault(pair.day, []).append(known[pair.source_file])
+    return found
+
+
+def run(date: datetime.date, clean_events: Output, rejected_events: Output, config: Config) -> None:
+    former = former_records(rejected_events, date)
+    night = Night(date, config, *take_fingerprints(config, former))
+    fresh = fresh_days(night, clean_events, former)
+    if is_done(night, fresh, former):
+        log.info("validate_events %s: source and days are as this date left them; nothing to do", date)
+        return put_figures(former[0]["figures"])
+    check.prepare()
+    with session(config.spark, "validate-events") as spark:
+        failure = validate(spark, night, sorted(set(night.days) - fresh), clean_events, rejected_events)
+    if failure:
+        raise JobError(failure)
+
+
+def validate(spark: SparkSession, night: Night, stale: list[str], clean_events: Output, rejected_events: Output) -> str | None:
+    """Everything but the decision whether there is anything to do; returns why the night fails after the rejected rows are committed."""
+    from pyspark.errors import PySparkException
+
+    try:
+        with rejected_events.table().replace(night.date.isoformat()) as commit:
+            judged = judged_rows(spark, night)
+            figures = write_rejected(judged, commit)
+            require_events(judged, figures, night)
+            counts = reasons(commit)
+            failure = too_many_rejected(figures, night.config.events.max_rejected_share, counts, rejected_events.uri)
+            changes, results = ({}, []) if failure or not stale else write_days(judged, stale, clean_events, night)
+            summary = summarise(figures, counts, changes, results, night, clean_events, failure)
+            days = {} if failure else {day: clean_events.table().existing_manifest(day).content_hash for day in night.days}
+            commit.fields |= night.record | {"files": night.fingerprints, "window": [night.first.isoformat(), night.date.isoformat()], "days": days, "figures": summary}
+            put_figures(summary)
+    except PySparkException as error:
+        raise SourceError(f"{night.config.source.events.path} cannot be read: {first_line(error)}. Check that every file is whole and of the format in source.events.") from error
+    return failure
+
+
+def summarise(
+    figures: dict[str, Any], counts: dict[str, int], changes: dict[str, str], results: list[dict[str, Any]], night: Night, clean_events: Input, failure: str | None
+) -> dict[str, Any]:
+    """The night's figures as JSON, for metrics and for later runs that have nothing to do."""
+    rows = {} if failure else {day: clean_events.table().existing_manifest(day).row_count for day in night.days}
+    empty = [day for day, count in rows.items() if not count]
+    if empty:
+        log.warning("validate_events %s: no event on %d of %d days: %s", night.date, len(empty), len(rows), ", ".join(empty[:10]) + (", …" if len(empty) > 10 else ""))
+    total = sum(rows.values())
+    accepted = figures["rows_in"] - figures["rows_rejected"]
+    return {
+        "rows_in": figures["rows_in"], "rows_rejected": figures["rows_rejected"], "rows_late": figures["late"],
+        "rows_repeated": 0 if failure else accepted - total, "rows_out": total, "rejected_by_reason": counts, "rows_by_day": rows,
+        "days_written": sum(change == "written" for change in changes.values()), "days_unchanged": len(rows) - sum(change == "written" for change in changes.values()),
+        "days_empty": len(empty), "checks": results,
+    }
+
+
+def put_figures(figures: dict[str, Any]) -> None:
+    """Numbers as values, the rest as detail."""
+    for name, figure in figures.items():
+        if isinstance(figure, (int, float)):
+            metrics.put(name, figure)
+        else:
+            metrics.put(name, detail=figure)
+
+
+if __name__ == "__main__":
+    main(run)
