@@ -63,9 +63,9 @@ class Commit:
         check_sorted(table, sorted_by, self.path)
         self._hash_rows(table)
         self.sorted_by = sorted_by
-        start = 0
-        while start < max(1, table.num_rows):
-            start = self._write_file(table, start, sorted_by)
+        end = self._write_file(table, 0, sorted_by)  # also without rows: the columns are a table
+        while end < table.num_rows:
+            end = self._write_file(table, end, sorted_by)
 
     def write_bytes(self, suffix: str, content: bytes, *, hint: str = "") -> str:
         """Writes one file that is no table, e.g. ".safetensors"; returns its name, `part-<number>-<hint->` + unique + suffix."""
@@ -108,7 +108,7 @@ class Commit:
                 with self._disk.arrow.open_input_file(path) as source:
                     file = pq.ParquetFile(source)
                     self._check_schema(file.schema_arrow, f"adopting {path}")
-                    for batch in chain([file.schema_arrow.empty_table()], file.iter_batches(ROW_GROUP_ROWS)):
+                    for batch in chain([pa.RecordBatch.from_pylist([], file.schema_arrow)], file.iter_batches(ROW_GROUP_ROWS)):
                         self._hash_rows(batch)
                     rows = file.metadata.num_rows
             except pa.ArrowInvalid as error:

@@ -12,7 +12,7 @@ from feature_store import retired
 from feature_store.commit import Commit
 from feature_store.disk import Entry
 from feature_store.errors import ManifestBroken, NothingToRollBackTo, StoreError, explain_os_errors
-from feature_store.layout import LOCK, MANIFEST, RETIRED, SUCCESS
+from feature_store.layout import LOCK, MANIFEST, RETIRED, SUCCESS, check_value
 from feature_store.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _manifest_of(table: "Table", commit: Commit, value: str, schema_version: tup
         )
     manifest = Manifest(
         table=table.name,
-        partition={table.key: value},
+        partition={table.key: check_value(table.key, value)},
         row_count=commit.row_count,
         files=commit.files,
         schema_version=(int(schema_version[0]), int(schema_version[1])),

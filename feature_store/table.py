@@ -124,8 +124,8 @@ class Table:
         return verify_partition(self, value)
 
     def _read_files(self, value: str, manifest: Manifest, columns: list[str] | None, filter: pc.Expression | None) -> pa.Table:
-        paths = [f"{self.path(value)}/{file.name}" for file in manifest.files]
-        if not paths or not all(path.endswith(".parquet") for path in paths):
+        paths = [f"{self.path(value)}/{file.name}" for file in manifest.files if file.name.endswith(".parquet")]  # beside them: CSV, pages, ...
+        if not paths:
             raise StoreError(f"{self.path(value)} holds no table but {[file.name for file in manifest.files]}. Open the paths that files({value!r}) gives.")
         if filter is None:
             tables = [self._read_file(path, columns) for path in paths]
