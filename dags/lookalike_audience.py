@@ -42,7 +42,7 @@ OPTIONS = {name: "{{ params.%s if params.%s is not none else 'none' }}" % (name,
 )
 def lookalike_audience():
     job(
-        SETTINGS, "audiences.find_audience", inputs=INPUTS, outputs=["audiences"], options=OPTIONS,
+        SETTINGS, "audiences.find_audience", inputs=INPUTS, outputs=["requested_audiences"], options=OPTIONS,
         doc_md="Reads the seeds, fits one classifier, ranks the active users who are no seeds, and says how good it is.")
 
 

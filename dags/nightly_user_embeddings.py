@@ -87,19 +87,24 @@ def nightly_user_embeddings():
             doc_md="Fits one classifier per client and feature set on vectors of D − L and labels from [D − L, D). Skipped, with its reason, if D − L is missing.")
         score = job(
             SETTINGS, "audiences.score_lookalike", inputs=[*FEATURES, "lookalike_models"], outputs=["lookalike_scores", "audiences"],
-            outlets=[datasets.audiences(SETTINGS)],
-            doc_md="Scores everybody eligible at D, hands out the k likeliest per client, and holds the scores of D − L against what happened.")
+            outlets=[datasets.audiences(SETTINGS)], trigger_rule=TriggerRule.NONE_FAILED,  # the backtest needs no training tonight
+            doc_md="Scores everybody eligible at D, hands out the k likeliest per client, and holds the scores of D − L against what happened. Skipped where neither is there.")
         report = job(
             SETTINGS, "audiences.write_report", trigger_rule=TriggerRule.ALL_DONE, outputs=["reports"], outlets=[datasets.reports(SETTINGS)],
-            inputs=["rejected_events", *FEATURES, "checkpoints", "lookalike_models", "lookalike_scores", "audiences", "run_metrics"],
+            inputs=["rejected_events", *FEATURES, "lookalike_scores", "audiences", "run_metrics"],
             doc_md="The night's page: written also when something before it failed or was skipped, and says so.")
         published >> train >> score
         [*published, score] >> report
 
+    prune = job(
+        SETTINGS, "prune_partitions", trigger_rule=TriggerRule.NONE_FAILED,
+        doc_md="Deletes partitions older than `retention` that nothing kept still needs. Only after a night without failures; skipped where nothing is to go.")
+    [*published, train, score, report] >> prune
+
     complete = EmptyOperator(
         task_id="night_complete", trigger_rule=TriggerRule.NONE_FAILED,
         doc_md="The run's verdict: it succeeds only if no task failed; a skip is no failure.")
-    [*published, train, score, report] >> complete
+    [*published, train, score, report, prune] >> complete
 
 
 def publish_model(model: str, transe):

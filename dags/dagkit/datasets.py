@@ -23,6 +23,7 @@ FOLDERS = {
     "lookalike_models": "lookalike_models",
     "lookalike_scores": "lookalike_scores",
     "audiences": "audiences",
+    "requested_audiences": "requested_audiences",
     "run_metrics": "run_metrics",
     "reports": "reports",
 }

@@ -1,4 +1,4 @@
-"""What follows what when tasks are skipped or fail: the real DAG in Airflow, with an interpreter that only pretends to run the jobs."""
+"""What follows what when tasks are skipped or fail: the real DAGs in Airflow, with an interpreter that only pretends to run the jobs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,32 @@ from typing import Any
 
 import pytest
 
-from jobs.run_nights import airflow, environment, prepare
+from jobs.run_nights import environment, prepare
 from tests.dags import small_log
 
 PRETEND = Path(__file__).with_name("pretend_python.py")
 EVERYTHING = [
     "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe", "publish_users_transe",
-    "smooth_kqgc_kqgc_mean", "publish_users_kqgc_mean", "train_lookalike", "score_lookalike", "write_report"]
+    "smooth_kqgc_kqgc_mean", "publish_users_kqgc_mean", "train_lookalike", "score_lookalike", "write_report",
+    "prune_partitions"]
+NIGHTLY = {"dag": "nightly_user_embeddings", "conf": {}, "endings": {}}
+SCENARIOS = [
+    NIGHTLY | {"name": "plain", "date": "2026-01-12"},
+    NIGHTLY | {"name": "lookalike skipped", "date": "2026-01-13", "endings": {"train_lookalike": 99, "score_lookalike": 99}},
+    NIGHTLY | {"name": "publish failed", "date": "2026-01-14", "endings": {"publish_users_transe": 1}},
+    NIGHTLY | {"name": "events failed", "date": "2026-01-15", "endings": {"validate_events": 1}},
+    NIGHTLY | {"name": "date as parameter", "date": "2026-01-16", "conf": {"date": "2026-01-12"}},
+    NIGHTLY | {"name": "no date", "date": None},
+    {"name": "on demand", "dag": "lookalike_audience", "date": None, "conf": {"date": "2026-01-12", "seeds": "a b;c.csv", "k": 5}, "endings": {}},
+]
 
 
 @dataclass
 class Run:
-    status: int
-    text: str
-    notes: list[dict[str, Any]]
+    state: str
+    tasks: dict[str, str]
+    notes: list[dict[str, Any]]  # what the pretended interpreter was asked to run
+    said: str
 
     @property
     def names(self) -> list[str]:
@@ -35,66 +47,70 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """All scenarios, by name."""
     folder = tmp_path_factory.mktemp("flow")
     config = small_log.write(folder)
     prepare(folder / "airflow", config, folder / "airflow.log")
-    return folder
-
-
-def dags_test(home: Path, tmp_path: Path, *arguments: str, endings: dict[str, int] | None = None, dag: str = "nightly_user_embeddings") -> Run:
-    """`airflow dags test` with the pretended interpreter."""
-    interpreter, notes = tmp_path / "python", tmp_path / "notes.jsonl"
+    interpreter = folder / "python"
     interpreter.write_text(f"#!{sys.executable}\n{PRETEND.read_text(encoding='utf-8')}", encoding="utf-8")
     interpreter.chmod(0o755)
-    pretend = {"NOCTURNE_PYTHON": str(interpreter), "PRETEND_NOTES": str(notes), "PRETEND_ENDINGS": json.dumps(endings or {})}
+    asked = "".join(json.dumps(s | {"notes": str(folder / f"{i}.jsonl")}) + "\n" for i, s in enumerate(SCENARIOS))
     done = subprocess.run(
-        airflow("dags", "test", dag, *arguments), env=environment(home / "airflow", home / "small.yaml") | pretend, capture_output=True, text=True,
-        stdin=subprocess.DEVNULL, timeout=180, check=False)
-    lines = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
-    return Run(done.returncode, done.stdout + done.stderr, [json.loads(line) for line in lines])
+        [sys.executable, "-m", "tests.dags.run_scenarios", str(folder / "results")], input=asked, text=True, capture_output=True, timeout=300, check=False,
+        env=environment(folder / "airflow", config) | {"NOCTURNE_PYTHON": str(interpreter)}, cwd=Path(__file__).resolve().parents[2])
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    results = [json.loads(line) for line in (folder / "results").read_text(encoding="utf-8").splitlines()]
+    said = dict(part.split("\n", 1) for part in done.stdout.split("\nscenario ")[1:])
+    return {r["name"]: Run(r["state"], r["tasks"], _notes(folder / f"{i}.jsonl"), said[r["name"]]) for i, r in enumerate(results)}
 
 
-def test_a_night_runs_every_job_once_in_order(home: Path, tmp_path: Path) -> None:
-    run = dags_test(home, tmp_path, "2026-01-12")
-    assert run.status == 0, run.text[-3000:]
+def _notes(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def test_a_night_runs_every_job_once_in_order(runs: dict[str, Run]) -> None:
+    run = runs["plain"]
+    assert run.state == "success"
     assert sorted(run.names) == sorted(EVERYTHING)
-    assert run.names[0] == "validate_events" and run.names[-1] == "write_report"
+    assert run.names[0] == "validate_events" and run.names[-2:] == ["write_report", "prune_partitions"]
     assert all("--date=2026-01-12" in n["arguments"] for n in run.notes)
     assert "--predecessor=2026-01-05" in run.arguments("pretrain_transe") and "--predecessor=none" in run.arguments("publish_users_kqgc_mean")
     assert not [n for n in run.notes if n["airflow"]], "Airflow's own settings and secrets stay with Airflow"
 
 
-def test_a_skipped_lookalike_is_no_failure_and_the_report_still_comes(home: Path, tmp_path: Path) -> None:
-    run = dags_test(home, tmp_path, "2026-01-13", endings={"train_lookalike": 99})
-    assert run.status == 0, run.text[-3000:]
-    assert "score_lookalike" not in run.names and run.names[-1] == "write_report"
+def test_a_skipped_lookalike_is_no_failure_and_the_report_still_comes(runs: dict[str, Run]) -> None:
+    run = runs["lookalike skipped"]
+    assert run.state == "success"
+    assert run.tasks["audiences.train_lookalike"] == run.tasks["audiences.score_lookalike"] == "skipped"
+    assert "score_lookalike" in run.names, "the backtest needs no training tonight"
+    assert run.names[-2:] == ["write_report", "prune_partitions"]
 
 
-def test_a_model_that_cannot_be_published_stops_no_other(home: Path, tmp_path: Path) -> None:
-    run = dags_test(home, tmp_path, "2026-01-14", endings={"publish_users_transe": 1})
-    assert run.status == 1, "the run has failed"
-    assert "publish_users_kqgc_mean" in run.names and "train_lookalike" not in run.names and run.names[-1] == "write_report"
-    assert "publish_transe ended with exit status 1" in run.text and "said by publish_users_transe" in run.text
+def test_a_model_that_cannot_be_published_stops_no_other(runs: dict[str, Run]) -> None:
+    run = runs["publish failed"]
+    assert run.state == "failed"
+    assert run.tasks["embeddings.publish_kqgc_mean"] == "success" and run.tasks["embeddings.publish_transe"] == "failed"
+    assert "train_lookalike" not in run.names and run.names[-1] == "write_report"
+    assert "publish_transe ended with exit status 1" in run.said and "said by publish_users_transe" in run.said
 
 
-def test_the_report_tells_of_a_night_that_failed_at_once(home: Path, tmp_path: Path) -> None:
-    run = dags_test(home, tmp_path, "2026-01-15", endings={"validate_events": 1})
-    assert run.status == 1 and run.names == ["validate_events", "write_report"]
+def test_the_report_tells_of_a_night_that_failed_at_once(runs: dict[str, Run]) -> None:
+    assert runs["events failed"].state == "failed" and runs["events failed"].names == ["validate_events", "write_report"]
 
 
-def test_the_parameter_date_says_which_night_it_is(home: Path, tmp_path: Path) -> None:
-    run = dags_test(home, tmp_path, "2026-01-16", "-c", json.dumps({"date": "2026-01-12"}))
-    assert run.status == 0 and all("--date=2026-01-12" in n["arguments"] for n in run.notes)
+def test_the_parameter_date_says_which_night_it_is(runs: dict[str, Run]) -> None:
+    run = runs["date as parameter"]
+    assert run.state == "success" and all("--date=2026-01-12" in n["arguments"] for n in run.notes)
 
 
-def test_a_run_without_any_date_fails_at_its_first_task_with_a_message(home: Path, tmp_path: Path) -> None:
-    run = dags_test(home, tmp_path)
-    assert run.status == 1 and run.names == []
-    assert "has no logical date and no `date` parameter" in run.text
+def test_a_run_without_any_date_fails_at_its_first_task_with_a_message(runs: dict[str, Run]) -> None:
+    run = runs["no date"]
+    assert run.state == "failed" and run.names == [] and run.tasks["events.validate_events"] == "failed"
+    assert "has no logical date and no `date` parameter" in run.said
 
 
-def test_an_audience_on_demand(home: Path, tmp_path: Path) -> None:
-    run = dags_test(home, tmp_path, "-c", json.dumps({"date": "2026-01-12", "seeds": "a b;c.csv", "k": 5}), dag="lookalike_audience")
-    assert run.status == 0, run.text[-3000:]
+def test_an_audience_on_demand(runs: dict[str, Run]) -> None:
+    run = runs["on demand"]
+    assert run.state == "success"
     assert {"--date=2026-01-12", "--seeds=a b;c.csv", "--client=none", "--k=5", "--model=kqgc_mean"} <= set(run.arguments("find_audience_kqgc_mean"))
