@@ -1,0 +1,113 @@
+"""Give ledger ids to every user, item, attribute value and relation of a night that has none yet.
+
+Reads: clean_events of the window; items and users of the sources. Writes: entity_ids, relations (segments, append-only).
+Guarantees: an id once given never changes; ids are dense per type; of two runs at once each raw id gets one id. New raw ids are
+numbered in the order of their bytes, so that a fresh root gives the same ids every time. Spark finds and sorts what is new and
+writes it aside; the segment is streamed from there, so that nothing grows on the driver.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from jobs import spark as engine
+from jobs.config import Graph, Source, Spark
+from jobs.graphs.catalogue import Kind, attribute_rows, bin_name, kinds, read_catalogue
+from jobs.graphs.ledgers import ITEM, USER, assign_relations, entity_types, ledgers, relation_types, snapshots, value_type
+from jobs.graphs.scratch import scratch_folder
+from jobs.graphs.window import open_window, read_events
+from jobs.program import Input, Output, main, metrics
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+SORTED = pa.schema({"type": pa.string(), "raw": pa.string()})
+
+
+@dataclass(frozen=True)
+class Config:
+    graph: Graph
+    source: Source
+    spark: Spark
+
+
+def raw_ids(spark: SparkSession, events: DataFrame, date: datetime.date, config: Config) -> DataFrame:
+    """type, raw: everything that the night's tables name, with repeats."""
+    from pyspark.sql import functions as F
+
+    ends = F.array(F.struct(F.lit(USER).alias("type"), F.col("user_id").alias("raw")), F.struct(F.lit(ITEM).alias("type"), F.col("item_id").alias("raw")))
+    found = events.select(F.explode(ends).alias("one")).select("one.*").distinct().persist()
+    result = found
+    for kind in kinds(config.graph, config.source):
+        if kind.source is not None:
+            result = result.unionAll(_from_catalogue(spark, kind, found, date))
+    return result
+
+
+def _from_catalogue(spark: SparkSession, kind: Kind, found: DataFrame, date: datetime.date) -> DataFrame:
+    """type, raw of the entities that enter by validity, and of the values of all that are in the night's tables."""
+    from pyspark.sql import functions as F
+
+    catalogue = read_catalogue(spark, kind, date)
+    present = found.where(F.col("type") == kind.entity_type).select("raw", F.lit(True).alias("has_event"))
+    rows = catalogue.frame.join(present, "raw", "left").where(F.col("has_event") | F.col("enters"))
+    result = rows.where("enters").select(F.lit(kind.entity_type).alias("type"), "raw")
+    if kind.attributes:
+        values = attribute_rows(rows, kind, []).where(F.col("value").isNotNull())
+        result = result.unionAll(values.select(F.col("tail_type").alias("type"), F.col("value").alias("raw")))
+    names = [
+        F.struct(F.lit(value_type(name, attribute)).alias("type"), F.lit(bin_name(n, attribute.bins)).alias("raw"))
+        for name, attribute in kind.attributes.items() if attribute.type == "number" for n in range(1, attribute.bins + 1)
+    ]  # fmt: skip
+    if names:
+        result = result.unionAll(spark.range(1).select(F.explode(F.array(*names)).alias("one")).select("one.*"))
+    return result
+
+
+def assign(spark: SparkSession, raw: DataFrame, entity_ids: Output, types: list[str]) -> tuple[Counter[str], dict[str, int]]:
+    """Append what the ledgers lack, until no other run has come in between: (new ids by type, ids in all by type)."""
+    added: Counter[str] = Counter()
+    disk = entity_ids.segments(USER).disk
+    while True:
+        known = snapshots(entity_ids, types)
+        with scratch_folder(disk, entity_ids.uri) as folder:
+            new = raw.join(ledgers(spark, known), ["type", "raw"], "left_anti").distinct()
+            new.sort("type", "raw").write.parquet(folder)
+            # Spark numbers its files in the order of its partitions: one after the other they are sorted.
+            rows = ds.dataset([f"{folder}/{e.name}" for e in disk.list(folder) if e.name.endswith(".parquet")], schema=SORTED, format="parquet")
+            counts = {name: rows.count_rows(filter=pc.field("type") == name) for name in types}
+            given = {name: n for name, n in counts.items() if n and known[name].append(_raw_of(rows, name))}
+        added.update(given)
+        if given.keys() == {name for name, n in counts.items() if n}:
+            return added, {name: known[name].size + given.get(name, 0) for name in types}
+
+
+def _raw_of(rows: ds.Dataset, name: str) -> Iterator[pa.RecordBatch]:
+    """One type's raw ids, in order."""
+    return rows.scanner(columns=["raw"], filter=pc.field("type") == name).to_batches()
+
+
+def run(date: datetime.date, clean_events: Input, entity_ids: Output, relations: Output, config: Config) -> None:
+    """Bring the ledgers up to the night of `date`."""
+    window = open_window(clean_events, date, config.graph.window_days)
+    metrics.put("rows_in", window.rows)
+    with engine.session(config.spark, "assign_ids") as spark:
+        raw = raw_ids(spark, read_events(spark, window, clean_events), date, config).persist()
+        added, ids = assign(spark, raw, entity_ids, entity_types(config.graph))
+        spark.catalog.clearCache()
+    metrics.put("new_relations", assign_relations(relations, relation_types(config.graph)))
+    metrics.put("rows_out", added.total())
+    metrics.put("new_ids", detail=dict(added))
+    metrics.put("ids", detail=ids)
+
+
+if __name__ == "__main__":
+    main(run)
