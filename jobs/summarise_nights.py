@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,20 @@ from typing import Any
 from feature_store import Table
 from jobs.config import Settings
 from jobs.tables import TABLES
+
+
+ROWS = (  # label, stage, metric
+    ("events read", "validate_events", "rows_in"),
+    ("events rejected", "validate_events", "rows_rejected"),
+    ("events in the window", "build_interactions", "rows_in"),
+    ("edges", "build_knowledge_graph", "rows_out"),
+    ("user–item–behaviour", "build_interactions", "rows_out"),
+)
+STAGES = (  # in the order of the night
+    "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe", "smooth_kqgc", "publish_users",
+    "train_lookalike", "score_lookalike", "write_report", "prune_partitions",
+)
+SKIPPED = 99
 
 
 @dataclass
@@ -58,16 +73,72 @@ def number(value: float | None, digits: int = 0) -> str:
 def summary(settings: Settings, dates: list[datetime.date]) -> str:
     """The whole text."""
     nights = [read_night(settings.data_root, d) for d in dates]
-    head = ["", *(d.isoformat() for d in dates)]
-    stages = list(dict.fromkeys(s for n in nights for s in n.values))
+    head = [d.isoformat() for d in dates]
     blocks = [
-        grid(head, [[label, *(number(n.value(stage, metric)) for n in nights)] for label, stage, metric in COUNTS]),
-        quality(nights, head),
-        grid(["seconds by stage", *head[1:]], [[s, *(number(n.value(s, "seconds"), 1) for n in nights)] for s in order(stages)]),
+        grid(["", *head], sizes(nights)),
+        "PR-AUC at 1:3, mean of the clients\n" + grid(["", *head], qualities(nights)),
+        *(f"{stage} was skipped on {night.date}: {reason}" for night in nights for stage, reason in skipped(night)),
+        "Seconds by stage\n" + grid(["", *head], seconds(nights)),
         places(settings, dates),
     ]
-    return "\n\n".join(b for b in blocks if b)
-COUNTS = []
-def quality(*a): return ""
-def order(s): return s
-def places(*a): return ""
+    return "\n\n".join(blocks)
+
+
+def sizes(nights: list[Night]) -> list[list[str]]:
+    """What came in, and how large the graph and the published tables are."""
+    rows = [[label, *(number(n.value(stage, metric)) for n in nights)] for label, stage, metric in ROWS]
+    entities = [n.detail("build_knowledge_graph", "entities") or {} for n in nights]
+    rows += [[f"entities: {kind}", *(number(e.get(kind)) for e in entities)] for kind in dict.fromkeys(k for e in entities for k in e)]
+    published = sorted({stage for n in nights for stage in n.values if stage.startswith("publish_users")})
+    return rows + [[f"vectors: {stage.removeprefix('publish_users_')}", *(number(n.value(stage, "rows_out")) for n in nights)] for stage in published]
+
+
+def qualities(nights: list[Night]) -> list[list[str]]:
+    """Validation by feature set, then the test: the scores of D − L held against what happened since."""
+    validation = [_mean_by_set(n.detail("train_lookalike", "pr_auc")) for n in nights]
+    test = [_mean_by_set(n.detail("score_lookalike", "backtest")) for n in nights]
+    rows = []
+    for label, figures in (("validation", validation), ("test (backtest)", test)):
+        rows += [[f"{label}: {name}", *(number(f.get(name), 3) for f in figures)] for name in dict.fromkeys(k for f in figures for k in f)]
+    return rows or [["no figures yet", *("–" for _ in nights)]]
+
+
+def _mean_by_set(rows: list[dict[str, Any]] | None) -> dict[str, float]:
+    figures: dict[str, list[float]] = {}
+    for row in rows or []:
+        if row.get("pr_auc_1to3") is not None:
+            figures.setdefault(row["feature_set"], []).append(row["pr_auc_1to3"])
+    return {name: statistics.fmean(values) for name, values in figures.items()}
+
+
+def skipped(night: Night) -> list[tuple[str, str]]:
+    """(stage, reason) of what had nothing to do."""
+    return [(stage, str(night.detail(stage, "status"))) for stage, v in night.values.items() if v.get("status") == SKIPPED]
+
+
+def seconds(nights: list[Night]) -> list[list[str]]:
+    """Per stage in the night's order, and the sum."""
+    present = {stage for n in nights for stage in n.values}
+    ordered = sorted(present, key=lambda stage: (next((i for i, s in enumerate(STAGES) if stage.startswith(s)), len(STAGES)), stage))
+    rows = [[stage, *(number(n.value(stage, "seconds"), 1) for n in nights)] for stage in ordered]
+    return [*rows, ["all stages", *(number(sum(v.get("seconds", 0.0) for v in n.values.values()), 1) for n in nights)]]
+
+
+def places(settings: Settings, dates: list[datetime.date]) -> str:
+    """Where the last night's tables are."""
+    root, last = settings.data_root, dates[-1].isoformat()
+    lines = [
+        f"Embeddings  {root}/{TABLES['user_embeddings'].folder}/model={{{','.join(settings.publishing.models)}}}/dt={last}/",
+        f"Audiences   {_files(f'{root}/audiences', last)}",
+        f"Report      {_files(f'{root}/reports', last)}",
+        f"Read them   python -m feature_store read --root {root} --model {settings.publishing.models[-1]} --dt {last}",
+    ]
+    return "\n".join(lines)
+
+
+def _files(folder: str, last: str) -> str:
+    table = Table(folder)
+    if table.manifest(last) is None:
+        return f"none of {last}"
+    files = table.files(last)
+    return files[0] if len(files) == 1 else f"{table.path(last)}/  ({len(files)} files)"
