@@ -1,0 +1,58 @@
+"""Vectors that must not be published, each with the check that stops it."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.arrays import vectors
+from jobs.config import Publishing
+from jobs.embeddings.checks import check_vectors
+from jobs.program import JobError, midnight
+from jobs.tables import TABLES
+
+N, D = 40, 8
+
+
+def published(matrix: np.ndarray, user_ids: list[str] | None = None) -> pa.Table:
+    moment = midnight(datetime.date(2026, 1, 5))
+    n = len(matrix)
+    columns = [user_ids or [f"u{i:03d}" for i in range(n)], vectors(matrix), [moment] * n, [moment] * n, [3] * n, ["trained"] * n, [None] * n]
+    schema = TABLES["user_embeddings"].arrow_schema(matrix.shape[1])
+    return pa.Table.from_arrays([c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+
+
+def sound() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+
+
+def test_sound_vectors_pass_and_give_their_figures() -> None:
+    found = check_vectors(published(sound()), N, D, Publishing())
+    assert found["coverage"] == 1.0 and 2 < found["median_norm"] < 4 and all(c["success"] for c in found["checks"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "users", "said"),
+    [
+        (lambda m: np.where(np.arange(N)[:, None] == 3, np.nan, m), N, "finite"),
+        (lambda m: np.where(np.arange(N)[:, None] == 3, np.inf, m), N, "finite"),
+        (lambda m: m * 1e-6, N, "median length"),
+        (lambda m: m * 1e6, N, "median length"),
+        (lambda m: np.repeat(m[:1], N, axis=0), N, "collapsed"),
+        (lambda m: m, N * 2, "have a vector"),
+    ],
+    ids=["nan", "infinite", "shrunk", "exploded", "all the same", "users missing"],
+)
+def test_unsound_vectors_are_refused(spoil, users: int, said: str) -> None:  # noqa: ANN001
+    with pytest.raises(JobError, match=f"Not published.*{said}"):
+        check_vectors(published(spoil(sound()).astype(np.float32)), users, D, Publishing())
+
+
+def test_a_user_twice_and_a_wrong_length_are_refused() -> None:
+    with pytest.raises(JobError, match="user_id"):
+        check_vectors(published(sound(), ["twice"] * 2 + [f"u{i}" for i in range(N - 2)]), N, D, Publishing())
+    with pytest.raises(JobError, match="embedding_length"):
+        check_vectors(published(sound()), N, D + 1, Publishing())
