@@ -1,0 +1,63 @@
+"""Ledgers: put if absent, never changed, never cut."""
+
+import fcntl
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from feature_store import Segments
+from feature_store.errors import DataDamaged, StoreError
+
+ROWS = pa.table({"id": pa.array([1], pa.int64()), "raw": ["a"]})
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Segments:
+    return Segments(str(tmp_path / "entity_ids" / "user"))
+
+
+def test_segments_are_read_in_order(ledger: Segments) -> None:
+    assert ledger.read() is None and ledger.files() == [] and ledger.next_number() == 1
+    for number in range(1, 12):
+        assert ledger.append(number, pa.table({"id": [number]}))
+    assert ledger.read().column("id").to_pylist() == list(range(1, 12))
+    assert [Path(path).name for path in ledger.files()][-2:] == ["segment-00000010.parquet", "segment-00000011.parquet"]
+
+
+def test_a_taken_number_is_refused_and_what_was_there_stays(ledger: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ledger.append(1, ROWS)
+    assert ledger.append(1, pa.table({"id": [9]})) is False
+    monkeypatch.setattr(ledger, "next_number", lambda: 1)  # the other run commits after we looked
+    assert ledger.append(1, pa.table({"id": [9]})) is False
+    assert ledger.read().equals(ROWS)
+
+
+def test_no_number_is_left_out(ledger: Segments) -> None:
+    with pytest.raises(StoreError, match="segment 2 .*which has 0. Expected 1"):
+        ledger.append(2, ROWS)
+    for number in (1, 2, 3):
+        ledger.append(number, ROWS)
+    Path(ledger.files()[1]).unlink()
+    with pytest.raises(DataDamaged, match=r"lacks \['segment-00000002.parquet'\]"):
+        ledger.read()
+    assert "segment-00000002" in ledger.verify()[0]
+
+
+def test_a_damaged_segment_is_named(ledger: Segments) -> None:
+    ledger.append(1, ROWS)
+    path = Path(ledger.files()[0])
+    path.write_bytes(path.read_bytes()[:-5])
+    assert str(path) in ledger.verify()[0] and "backup" in ledger.verify()[0]
+
+
+def test_strays_of_dead_writers_go_and_those_of_living_ones_stay(ledger: Segments) -> None:
+    ledger.append(1, ROWS)
+    dead, alive = Path(ledger.uri, ".tmp-dead"), Path(ledger.uri, ".tmp-alive")
+    dead.write_bytes(b"half")
+    with alive.open("wb") as writing:
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        ledger.append(2, ROWS)
+        assert alive.exists() and not dead.exists()
+    ledger.append(3, ROWS)
+    assert not alive.exists()

@@ -1,0 +1,52 @@
+"""Programs for the tests to run as processes of their own, and to kill: `python -m tests.feature_store.writers publish|ledger ...`."""
+
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+from feature_store import Segments, Table
+from tests.feature_store.samples import embeddings
+
+DATE = "2026-01-05"
+USERS = 3000
+
+
+def version(number: int) -> pa.Table:
+    """The rows of the n-th publish: every vector tells its version."""
+    return embeddings(number, users=USERS).append_column("version", pa.array([number] * embeddings(number, users=USERS).num_rows, pa.int32()))
+
+
+def publish_versions(uri: str, first: int, count: int) -> None:
+    """Publishes versions one after the other, each as three files; a line on stdout when each has begun."""
+    table = Table(uri)
+    for number in range(first, first + count):
+        rows = version(number)
+        with table.replace(DATE, wait_seconds=30) as commit:
+            print(number, flush=True)
+            for start in range(0, rows.num_rows, 1100):
+                commit.write_table(rows.slice(start, 1100), sorted_by=["user_id"])
+
+
+def append_ids(uri: str, start_file: str, name: str, count: int) -> None:
+    """Gives ids to `count` new raw ids as the jobs do: read all, number above the highest, put if absent, or read again."""
+    ledger = Segments(uri)
+    Path(start_file + name).touch()
+    while not Path(start_file).exists():
+        time.sleep(0.001)
+    for number in range(count):
+        while True:
+            known = ledger.read()
+            highest = max(known.column("id").to_pylist()) if known is not None else -1
+            rows = pa.table({"id": pa.array([highest + 1, highest + 2], pa.int64()), "raw": [f"{name}-{number}-a", f"{name}-{number}-b"]})
+            taken = 0 if known is None else len(known) // 2
+            if ledger.append(taken + 1, rows):
+                break
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "publish":
+        publish_versions(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    else:
+        append_ids(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]))
