@@ -67,15 +67,19 @@ class Commit:
         while end < table.num_rows:
             end = self._write_file(table, end, sorted_by)
 
-    def write_bytes(self, suffix: str, content: bytes, *, hint: str = "") -> str:
-        """Writes one file that is no table, e.g. ".safetensors"; returns its name, `part-<number>-<hint->` + unique + suffix."""
+    def write_bytes(self, suffix: str, content: bytes, *, hint: str = "", hashed: bytes | None = None) -> str:
+        """Writes one file that is no table, e.g. ".safetensors"; returns its name, `part-<number>-<hint->` + unique + suffix.
+
+        `hashed` is what the content hash covers in place of `content`, where that holds what two equal runs do not share (a report's seconds).
+        """
         name = part_name(len(self._files), suffix, hint)
         with explain_os_errors("writing a file", f"{self.path}/{name}"):
             sink = self._disk.create(f"{self.path}/{name}")
             sink.write(content)
             sink.close()
-        self._files.append(FileEntry(name, len(content), sink.sha256(), 0))
-        self._blobs.append(sink.sha256())
+        covered = "" if hashed is None else hashlib.sha256(hashed).hexdigest()
+        self._files.append(FileEntry(name, len(content), sink.sha256(), 0, covered))
+        self._blobs.append(covered or sink.sha256())
         return name
 
     def adopt(self, paths: Iterable[str]) -> None:

@@ -17,12 +17,16 @@ READS_MAJOR = 1
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One immutable data file: its name in the partition's folder, bytes, checksum, rows (0 where it is no Parquet)."""
+    """One immutable data file: its name in the partition's folder, bytes, checksum, rows (0 where it is no Parquet).
+
+    `content_sha256` stands in the content hash in place of `sha256`, where the file holds what two equal runs do not share; else "".
+    """
 
     name: str
     size: int
     sha256: str
     row_count: int
+    content_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Manifest:
                 table=tree["table"],
                 partition=dict(tree["partition"]),
                 row_count=int(tree["row_count"]),
-                files=tuple(FileEntry(f["name"], int(f["size"]), f["sha256"], int(f["row_count"])) for f in tree["files"]),
+                files=tuple(FileEntry(f["name"], int(f["size"]), f["sha256"], int(f["row_count"]), f.get("content_sha256", "")) for f in tree["files"]),
                 schema_version=(int(tree["schema_version"][0]), int(tree["schema_version"][1])),
                 content_hash=tree["content_hash"],
                 created_timestamp=tree["created_timestamp"],

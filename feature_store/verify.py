@@ -61,7 +61,7 @@ def _verify_rows(table: "Table", value: str, manifest: Manifest) -> list[str]:
     for file in manifest.files:
         path = f"{table.path(value)}/{file.name}"
         if not file.name.endswith(".parquet"):
-            blobs.append(file.sha256)
+            blobs.append(file.content_sha256 or file.sha256)
             continue
         tables += 1
         before = rows.row_count

@@ -3,14 +3,13 @@
 Reads run_metrics (every stage's figures), the days of clean_events, and samples of the night's tables. Every input may be missing: a night whose
 lookalike was skipped or whose model failed gets its page all the same, which says what is missing and why. Writes `reports/dt=D`.
 
-Equal nights give equal pages but for the seconds, memory and times of day: they stand in the page's last section alone, and `content_hash` of the
-manifest covers the page without that section.
+Equal nights give equal pages but for the seconds, memory and times of day: they stand in the page's last section alone, which the content
+hash leaves out.
 """
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,8 +58,8 @@ def expected_buyers(dt: str, audiences: Input) -> tuple[dict[str, float], dict[s
     if audiences.table().manifest(dt) is None:
         return {}, {}
     sums = audiences.table().read(dt, ["client", "score"]).group_by("client").aggregate([("score", "sum"), ("score", "count")]).sort_by("client")
-    clients = sums.column("client").to_pylist()
-    return dict(zip(clients, sums.column("score_sum").to_pylist())), dict(zip(clients, sums.column("score_count").to_pylist()))
+    rows = sums.to_pylist()
+    return {r["client"]: r["score_sum"] for r in rows}, {r["client"]: r["score_count"] for r in rows}
 
 
 def lineage_of(dt: str, tables: list[tuple[Input, str | None]]) -> Iterator[dict[str, str]]:
@@ -75,8 +74,12 @@ def people_of(
 ) -> list[People]:  # fmt: skip
     """The sample by each published model, the one to draw first."""
     models = sorted(config.publishing.models, key=lambda m: (DRAWN_FIRST.index(m) if m in DRAWN_FIRST else len(DRAWN_FIRST), m))
-    read = (read_people(date, m, config.seed, config.graph.purchase, user_embeddings, interactions, knowledge_graph, relations, entity_ids) for m in models)
-    return [people for people in read if people and people.ids]
+    found: list[People] = []
+    for model in models:
+        tables = (user_embeddings, interactions, knowledge_graph, relations, entity_ids)
+        people = read_people(date, model, config.seed, config.graph.purchase, *tables, like=found[0] if found else None)
+        found += [people] if people and people.ids else []
+    return found
 
 
 def moved_of(night: Night, people: list[People], user_embeddings: Input) -> dict[str, np.ndarray]:
@@ -115,8 +118,8 @@ def run(
         "total_seconds": sum(s.figure("seconds") or 0 for s in night.stages), "lineage": [f"{x['table']}/dt={x['dt']}" for x in lineage]}
     page = render(night, shown).encode()
     with reports.table().replace(dt) as commit:
-        commit.write_bytes(".html", page)
-        commit.fields |= {"inputs": lineage, "code_version": code_version(), "content_without_times": hashlib.sha256(without_times(night, shown)).hexdigest()}
+        commit.write_bytes(".html", page, hashed=without_times(night, shown))
+        commit.fields |= {"inputs": lineage, "code_version": code_version()}
     metrics.put("page_bytes", len(page))
     metrics.put("rows_out", 1)
 

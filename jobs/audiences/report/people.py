@@ -5,6 +5,7 @@ On a seeded sample of at most 2,000 users: nothing here grows with the number of
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections import Counter
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.view import as_matrix
 from jobs.program import Input
 
 MOST_USERS = 2_000
-MAPPED_USERS = 1_500
+MAPPED_USERS = 1_200
 SHOWN_USERS = 4
 NEIGHBOURS = 5
 NAMED = 8  # values with a colour of their own
@@ -63,13 +65,15 @@ class _Edges:
 
 def read_people(
     date: datetime.date, model: str, seed: int, purchase: str,
-    user_embeddings: Input, interactions: Input, knowledge_graph: Input, relations: Input, entity_ids: Input,
+    user_embeddings: Input, interactions: Input, knowledge_graph: Input, relations: Input, entity_ids: Input, like: People | None = None,
 ) -> People | None:  # fmt: skip
-    """The sample with its baskets; None where the night published no vectors of `model`."""
+    """The sample with its baskets; None where the night published no vectors of `model`. `like`: another model's, whose baskets serve for equal users."""
     dt = date.isoformat()
     if user_embeddings.table(model).manifest(dt) is None:
         return None
     ids, vectors = _sample(dt, model, seed, user_embeddings)
+    if like and like.ids == ids:
+        return dataclasses.replace(like, model=model, vectors=vectors)
     baskets, attribute = [[] for _ in ids], ""
     if ids and interactions.table().manifest(dt) is not None:
         baskets, attribute = _baskets(dt, ids, purchase, interactions, knowledge_graph, relations, entity_ids)
@@ -82,9 +86,9 @@ def _sample(dt: str, model: str, seed: int, user_embeddings: Input) -> tuple[lis
     chosen = np.arange(len(everybody))
     if len(everybody) > MOST_USERS:
         chosen = np.sort(np.random.default_rng([seed, 5]).choice(len(everybody), MOST_USERS, replace=False))
-    wanted = everybody.take(pa.array(chosen))
+    wanted = everybody.take(pa.array(chosen.tolist(), pa.int64()))  # of a list: pa.array of numpy imports pandas, half a second
     rows = table.read(dt, ["user_id", "embedding"], pc.field("user_id").isin(wanted.combine_chunks()))
-    vectors = np.stack(rows.column("embedding").to_numpy()) if len(rows) else np.zeros((0, 1), np.float32)
+    vectors = as_matrix(rows.column("embedding"))
     return rows.column("user_id").to_pylist(), vectors.astype(np.float32)
 
 
@@ -196,7 +200,7 @@ def moved_since(people: People, before: str, user_embeddings: Input) -> np.ndarr
     place = pc.index_in(rows.column("user_id"), pa.array(people.ids, pa.string())).to_numpy()
     if not len(rows):
         return np.zeros(0)
-    then, now = np.stack(rows.column("embedding").to_numpy()), people.vectors[place]
+    then, now = as_matrix(rows.column("embedding")), people.vectors[place]
     lengths = np.linalg.norm(then, axis=1) * np.linalg.norm(now, axis=1)
     return 1 - (then * now).sum(axis=1) / np.where(lengths > 0, lengths, 1)
 
@@ -206,7 +210,9 @@ def nearest(people: People, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.nd
     vectors = unit(people.vectors)
     cosines = vectors[rows] @ vectors.T
     cosines[np.arange(rows.size), rows] = -np.inf
-    order = np.argsort(-cosines, axis=1, kind="stable")[:, : min(k, len(vectors) - 1)]
+    k = min(k, len(vectors) - 1)
+    near = np.sort(np.argpartition(-cosines, k - 1, axis=1)[:, :k], axis=1)
+    order = np.take_along_axis(near, np.argsort(-np.take_along_axis(cosines, near, axis=1), axis=1, kind="stable"), axis=1)
     return order, np.take_along_axis(cosines, order, axis=1)
 
 
