@@ -392,7 +392,8 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("aggregator", "max"), ("norm", "l3"), ("attention_normalisation", "none"), *itertools.product(("layers", "fanout", "margin"), (0,)), ("validation_share", 1.0)],
+    [("aggregator", "max"), ("norm", "l3"), ("attention_normalisation", "none"),
+     *itertools.product(("layers", "fanout", "margin"), (0,)), ("validation_share", 1.0)],
 )
 def test_wrong_hyperparameters_are_named(field: str, value: object) -> None:
     with pytest.raises(HyperparameterError, match=field):
