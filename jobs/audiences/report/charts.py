@@ -68,7 +68,7 @@ def line_chart(summary: str, series: Sequence[Series], x: Axis, y: Axis, diagona
     return _svg("chart", WIDTH, HEIGHT, summary, parts)
 
 
-def _line(frame: "_Frame", one: Series, xs: np.ndarray, ys: np.ndarray) -> Markup:
+def _line(frame: _Frame, one: Series, xs: np.ndarray, ys: np.ndarray) -> Markup:
     style = f"line {one.colour}" + (" dashed" if one.dashed else "")
     result = Markup('<path class="{}" d="{}"><title>{}</title></path>').format(style, frame.path(xs, ys), one.name)
     if one.dots or xs.size == 1:

@@ -28,17 +28,22 @@ def quality(night: Night) -> Row | None:
     for client in dict.fromkeys(str(r.get("client")) for r in rows):
         mine = [r for r in rows if str(r.get("client")) == client]
         base = next((r.get("pr_auc_1to3") for r in mine if str(r.get("feature_set")) == sets[0]), None)
-        table = [{**r, "colour": colours[str(r.get("feature_set"))], "chosen": str(chosen.get(client)) == str(r.get("feature_set")),
-                  "gain": _gain(r.get("pr_auc_1to3"), base) if str(r.get("feature_set")) != sets[0] else None,
-                  **_whisker(scale, r.get("pr_auc_1to3_low"), r.get("pr_auc_1to3"), r.get("pr_auc_1to3_high"))} for r in mine]
+        table = [_table_row(r, colours, str(chosen.get(client)), base if str(r.get("feature_set")) != sets[0] else None, scale) for r in mine]
         lines = [(name, colours[name], curves[client, name]) for name in sets if (client, name) in curves]
         clients.append({"client": client, "rows": table, "facts": mine[0], "curves": _figures(client, lines, mine[0].get("prevalence")),
                         "legend": [(colour, name) for name, colour, _ in lines]})
     bases = [name for name in sets if "+" not in name]
     gains = {base: mean_gains(rows, sets, base) for base in bases}
     first = gains[bases[0]] if bases else {}
-    return {"clients": clients, "bases": bases, "sets": [{"name": n, "colour": colours[n], "gains": [gains[base].get(n) for base in bases]} for n in sets],
-            "baseline": sets[0], "best": max(first.items(), key=lambda pair: pair[1]) if first else None, "chosen": sorted(set(map(str, chosen.values()))), "gains": gains}
+    listed = [{"name": n, "colour": colours[n], "gains": [gains[base].get(n) for base in bases]} for n in sets]
+    return {"clients": clients, "bases": bases, "sets": listed, "baseline": sets[0], "gains": gains, "chosen": sorted(set(map(str, chosen.values()))),
+            "best": max(first.items(), key=lambda pair: pair[1]) if first else None}
+
+
+def _table_row(row: Row, colours: Mapping[str, str], chosen: str, base: float | None, scale: tuple[float, float]) -> Row:
+    name = str(row.get("feature_set"))
+    whisker = _whisker(scale, row.get("pr_auc_1to3_low"), row.get("pr_auc_1to3"), row.get("pr_auc_1to3_high"))
+    return {**row, "colour": colours[name], "chosen": chosen == name, "gain": _gain(row.get("pr_auc_1to3"), base), **whisker}
 
 
 def mean_gains(rows: Sequence[Row], sets: Sequence[str], base: str) -> dict[str, float]:
@@ -84,8 +89,11 @@ def _figures(client: str, lines: Sequence[tuple[str, str, Row]], prevalence: flo
     reach = {"low": 0.0, "high": highest, "tick": as_percent}
     drawn = (
         ("Precision and recall", line_chart(f"Precision over recall for {client}", pr, Axis("recall", **unit), Axis("precision", **unit))),
-        ("Cumulative gain", line_chart(f"Share of buyers reached over share contacted for {client}", gain, Axis("users contacted, best first", **unit), Axis("buyers reached", **unit), diagonal=True)),
-        ("Calibration", line_chart(f"Observed over predicted share of buyers for {client}", calibration, Axis("predicted", **reach), Axis("observed", **reach), diagonal=True)))
+        ("Cumulative gain", line_chart(
+            f"Share of buyers reached over share of users contacted for {client}", gain,
+            Axis("users contacted, best first", **unit), Axis("buyers reached", **unit), True)),
+        ("Calibration", line_chart(
+            f"Observed over predicted share of buyers for {client}", calibration, Axis("predicted", **reach), Axis("observed", **reach), True)))
     return [{"title": title, "svg": svg} for title, svg in drawn if svg]
 
 

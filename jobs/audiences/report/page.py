@@ -117,10 +117,14 @@ def neighbours_of(people: People, seed: int) -> list[dict[str, Any]]:
     found = []
     for row, positions, values in zip(rows, order, cosines, strict=True):
         mine = {b.item for b in people.baskets[row]}
-        others = [{"id": people.ids[p], "cosine": float(c), "favourite": people.favourite[p], "colour": colours[people.favourite[p]], "basket": _basket(people.baskets[p], mine)}
-                  for p, c in zip(positions, values, strict=True)]
-        found.append({"id": people.ids[row], "favourite": people.favourite[row], "colour": colours[people.favourite[row]], "basket": _basket(people.baskets[row], set()), "nearest": others})
+        others = [{**_person(people, p, colours, mine), "cosine": float(c)} for p, c in zip(positions, values, strict=True)]
+        found.append({**_person(people, row, colours, set()), "nearest": others})
     return found
+
+
+def _person(people: People, row: int, colours: dict[str, str], mine: set[str]) -> dict[str, Any]:
+    favourite = people.favourite[row]
+    return {"id": people.ids[row], "favourite": favourite, "colour": colours[favourite], "basket": _basket(people.baskets[row], mine)}
 
 
 def _basket(basket: list[Bought], mine: set[str]) -> list[dict[str, Any]]:

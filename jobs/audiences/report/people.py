@@ -101,7 +101,8 @@ def _baskets(
         return [[] for _ in ids], ""
     place = pc.index_in(pa.array(ids, pa.string()), ledger.column("raw").combine_chunks())
     numbers = ledger.column("id").take(place).to_pylist()
-    rows = interactions.table().read(dt, ["user", "item", "behavior", "count"], pc.field("user").isin(pa.array([n for n in numbers if n is not None], pa.int64())))
+    known = pa.array([n for n in numbers if n is not None], pa.int64())
+    rows = interactions.table().read(dt, ["user", "item", "behavior", "count"], pc.field("user").isin(known))
     bought = rows.filter(pc.equal(rows.column("behavior"), purchase))
     bought = bought if len(bought) else rows
     items = pc.unique(bought.column("item"))

@@ -107,8 +107,8 @@ def training(night: Night) -> list[Row]:
 
 
 def _training_facts(stage: Stage) -> list[str]:
-    wanted = (("mrr", "filtered MRR {:.3f} on held-out edges"), ("validation_accuracy", "{:.1%} of held-out pairs ranked right"), ("rows_in", "{:,.0f} edges or pairs"),
-              ("best_epoch", "best epoch {:.0f}"))
+    wanted = (("mrr", "filtered MRR {:.3f} on held-out edges"), ("validation_accuracy", "{:.1%} of held-out pairs ranked right"),
+              ("rows_in", "{:,.0f} edges or pairs"), ("best_epoch", "best epoch {:.0f}"))
     return [form.format(stage.figure(name)) for name, form in wanted if stage.figure(name) is not None]
 
 
@@ -144,7 +144,8 @@ def _histogram(model: str, distances: Sequence[float]) -> Markup | None:
         return None
     counts, edges = np.histogram(distances, bins=20, range=(0.0, max(float(np.max(distances)), 1e-3)))
     labels = [f"{low:.2g} – {high:.2g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
-    return column_chart(f"Cosine distance of {len(distances)} users to the night before, {model}", counts.tolist(), labels, Axis("cosine distance"), Axis("users", tick=as_short_count))
+    summary = f"Cosine distance of {len(distances)} users to the night before, {model}"
+    return column_chart(summary, counts.tolist(), labels, Axis("cosine distance"), Axis("users", tick=as_short_count))
 
 
 def stages(night: Night) -> list[Row]:

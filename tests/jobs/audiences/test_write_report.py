@@ -22,8 +22,18 @@ from tests.jobs.audiences import night
 from tests.jobs.audiences.night import DATE
 
 HOSTILE = [
-    "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "\u202etfel-ot-thgir", "'; DROP TABLE users; --", "=cmd|' /C calc'!A0", "../../etc/passwd",
-    "https://evil.example/x.js", "line\nbreak\x07", "{{ config }}", "</style></title><b>", "x" * 1000]
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "\u202etfel-ot-thgir",
+    "'; DROP TABLE users; --",
+    "=cmd|' /C calc'!A0",
+    "../../etc/passwd",
+    "https://evil.example/x.js",
+    "line\nbreak\x07",
+    "{{ config }}",
+    "</style></title><b>",
+    "x" * 1000,
+]
 
 
 class Page(HTMLParser):
@@ -74,8 +84,24 @@ def manifest(root: Path):
 def test_the_page_shows_the_night(whole: Path) -> None:
     page = Page(report(whole))
     for expected in (
-        "Monday, 2 March 2026", "100,312", "0.42 % rejected", "unknown behavior", "2 of 2 passed", "age_band", "68,800", "filtered MRR 0.338", "+16.7 %", "strong+kqgc_mean:affinity",
-        "3.5×", "Every stage done", "test, out of time", "kqgc_mean-7d2c91", "bicycles", "user-000", "expected buyers", "2026-02-23",
+        "Monday, 2 March 2026",
+        "100,312",
+        "0.42 % rejected",
+        "unknown behavior",
+        "2 of 2 passed",
+        "age_band",
+        "68,800",
+        "filtered MRR 0.338",
+        "+16.7 %",
+        "strong+kqgc_mean:affinity",
+        "3.5×",
+        "Every stage done",
+        "test, out of time",
+        "kqgc_mean-7d2c91",
+        "bicycles",
+        "user-000",
+        "expected buyers",
+        "2026-02-23",
     ):
         assert expected in page.text, expected
     assert page.elements.count("svg") >= 1 + 4 + 9 + 2 + 1  # moon, training, three per client, drift per model, map
@@ -194,7 +220,10 @@ def test_the_expected_stages_follow_the_configuration() -> None:
 
 
 def test_mean_gain_is_the_mean_of_the_clients_ratios() -> None:
-    rows = [{"client": c, "feature_set": s, "pr_auc_1to3": v} for c, s, v in (("a", "baseline", 0.5), ("a", "strong", 0.6), ("b", "baseline", 0.2), ("b", "strong", 0.2), ("c", "strong", 0.9))]
+    rows = [
+        {"client": c, "feature_set": s, "pr_auc_1to3": v}
+        for c, s, v in (("a", "baseline", 0.5), ("a", "strong", 0.6), ("b", "baseline", 0.2), ("b", "strong", 0.2), ("c", "strong", 0.9))
+    ]
     assert mean_gains(rows, ["baseline", "strong"], "baseline") == {"strong": pytest.approx((0.6 / 0.5 + 1) / 2 - 1)}
 
 
