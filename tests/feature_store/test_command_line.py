@@ -1,0 +1,111 @@
+"""`python -m feature_store`: what it prints, what it writes, how it exits."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from feature_store import FeatureStore, Segments
+from feature_store.__main__ import main
+from tests.feature_store.samples import embeddings, publish
+
+NAME = "feature_store/user_embeddings/model=transe"
+DATES = ["2026-01-05", "2026-01-12"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    table = FeatureStore(str(tmp_path / "feature_store")).table("user_embeddings", "transe")
+    for date in DATES:
+        publish(table, date, embeddings(0, dt=date), space_id="a")
+    publish(table, DATES[1], embeddings(1, dt=DATES[1]), space_id="a", predecessor={"table": NAME, "dt": DATES[0], "content_hash": table.manifest(DATES[0]).content_hash})
+    Segments(str(tmp_path / "entity_ids" / "user")).append(1, embeddings(0).select(["user_id"]))
+    return tmp_path
+
+
+def _run(root: Path, capsys: pytest.CaptureFixture[str], command: str, *arguments: str) -> tuple[int, str]:
+    status = main([command, "--root", str(root), *arguments])
+    captured = capsys.readouterr()
+    return status, captured.out + captured.err
+
+
+def test_list_and_describe(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = _run(root, capsys, "list")
+    rows = [line.split() for line in text.splitlines()]
+    assert status == 0 and [NAME, "dt", "2", *DATES, "32"] == rows[1][:6] and ["entity_ids/user", "segment", "1", "1", "1", "32"] == rows[2][:6]
+    status, text = _run(root, capsys, "describe", NAME)
+    assert status == 0 and "dt=2026-01-12" in text and "fixed_size_list<element: float>[4]" in text and "replaced version 1: 32 rows" in text and '"a"' in text
+
+
+def test_read_prints_hostile_ids_on_one_line_each(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = _run(root, capsys, "read", "--model", "transe", "--head", "40", "--as-of", "2026-01-13", "--columns", "user_id,n_events")
+    assert status == 0 and len(text.splitlines()) == 1 + 32 + 1 and r"line\nend" in text and r"\u202eright-to-left" in text and "\u202e" not in text
+    assert text.splitlines()[-1] == "32 of 32 rows of user_embeddings model=transe dt=2026-01-12"
+
+
+def test_read_writes_files_that_hold_the_same(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = embeddings(0, dt=DATES[0])
+    assert _run(root, capsys, "read", "--model", "transe", "--dt", DATES[0], "--output", str(root / "x.parquet"))[0] == 0
+    assert pq.read_table(root / "x.parquet", partitioning=None).equals(expected)
+    assert _run(root, capsys, "read", "--model", "transe", "--dt", DATES[0], "--user-id", "u00001", "--output", str(root / "x.csv"))[0] == 0
+    row = pyarrow.csv.read_csv(root / "x.csv").to_pylist()[0]
+    position = expected.column("user_id").to_pylist().index("u00001")
+    assert [float(number) for number in row["embedding"].split()] == expected.column("embedding")[position].as_py()
+    status, text = _run(root, capsys, "read", "--model", "transe", "--output", "x.xlsx")
+    assert status == 2 and ".parquet or .csv" in text
+
+
+def test_verify_exits_with_one_and_names_the_file_or_the_command(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = _run(root, capsys, "verify")
+    assert status == 0 and "2 partitions of 1 tables verified: 0 problems, 0 notes" in text
+    table = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe")
+    publish(table, DATES[0], embeddings(5, dt=DATES[0]), space_id="a")
+    Path(table.path(DATES[0]), "part-00000-orphan.parquet").write_bytes(b"")
+    status, text = _run(root, capsys, "verify")
+    assert status == 1 and "airflow tasks clear nightly_user_embeddings -s 2026-01-12 -e 2026-01-12 -y" in text and "note" in text and "part-00000-orphan" in text
+    assert _run(root, capsys, "verify", NAME, DATES[0])[0] == 0
+    path = Path(table.files(DATES[1])[0])
+    path.write_bytes(path.read_bytes()[:-1])
+    status, text = _run(root, capsys, "verify", NAME, DATES[1])
+    assert status == 1 and f"PROBLEM {path}" in text
+
+
+def test_rollback_and_prune(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe")
+    status, text = _run(root, capsys, "prune", "--retention", '{"feature_store": 3}', "--dry-run")
+    assert status == 0 and "kept: the predecessor of" in text and "0 partitions" in text
+    status, text = _run(root, capsys, "rollback", NAME, DATES[1])
+    assert status == 0 and table.read(DATES[1]).equals(embeddings(0, dt=DATES[1]))
+    assert "would go" in _run(root, capsys, "prune", "--table", "feature_store", "--days", "3", "--dry-run")[1] and table.values() == DATES
+    assert "label window" in _run(root, capsys, "prune", "--table", "feature_store", "--days", "3", "--keep", DATES[0])[1] and table.values() == DATES
+    assert "deleted" in _run(root, capsys, "prune", "--table", "feature_store", "--days", "3")[1] and table.values() == DATES[1:]
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["describe", "nix"], "no table 'nix'.*there are: feature_store"),
+        (["read", "--model", "../x"], "BadName.*lower-case"),
+        (["read", "--model", "kqgc"], "Nothing is committed"),
+        (["rollback", NAME, "2026-01-05"], "No replaced version"),
+        (["rollback", NAME, "2027-01-05"], "No replaced version"),
+        (["prune"], "Expected either --table"),
+        (["prune", "--retention", "{"], "no JSON"),
+        (["verify", NAME, "x"], "expected a date"),
+    ],
+)
+def test_refusals_are_one_message_and_exit_with_two(root: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str) -> None:
+    import re
+
+    status, text = _run(root, capsys, *arguments)
+    assert status == 2 and re.search(expected, text) and len(text.splitlines()) == 1
+
+
+def test_it_starts_as_a_module_and_imports_neither_pandas_nor_engines(root: Path) -> None:
+    started = subprocess.run([sys.executable, "-m", "feature_store", "list", "--root", str(root)], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    assert NAME in started.stdout
+    code = "import sys, feature_store, feature_store.__main__, feature_store.join; print([m for m in ('pandas', 'pyspark', 'torch', 'airflow', 'yaml') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True).stdout.strip() == "[]"
