@@ -22,7 +22,7 @@ from jobs.summarise_nights import summary
 DAG = "nightly_user_embeddings"
 DAGS_FOLDER = Path(__file__).resolve().parents[1] / "dags"
 JOB_LINE = re.compile(r"\d\d:\d\d:\d\d,\d{3} (?P<text>\w+ \d{4}-\d\d-\d\d: .*)")  # jobs/program.py's format
-AIRFLOW_TAIL = re.compile(r"\s*(\x1b\[[\d;]*m|\s\[task\.\w+\]|\sloc=\S+)*\s*$")
+AIRFLOW_TAIL = re.compile(r"\s*(\[airflow\.task\S*\]\s*)?(loc=\S+)?\s*$")
 ANSI = re.compile(r"\x1b\[[\d;]*m")
 TROUBLE = re.compile(r"error|exception|failed", re.IGNORECASE)
 
@@ -65,15 +65,15 @@ def prepare(home: Path, config: Path, log: Path) -> None:
 
 def run_night(date: datetime.date, home: Path, config: Path, log: Path) -> float:
     """One night through the DAG; returns its seconds."""
-    started, said = time.perf_counter(), []
+    started, said = time.perf_counter(), set()
     with log.open("w", encoding="utf-8") as sink, subprocess.Popen(
             airflow("dags", "test", DAG, date.isoformat()), env=environment(home, config), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="backslashreplace") as process:
         for line in process.stdout:
             sink.write(line)
             text = job_line(line)
-            if text and text not in said[-1:]:
-                said.append(text)
+            if text and text not in said:  # a failure's lines come again with Airflow's exception
+                said.add(text)
                 print(f"  {text}", flush=True)
     if process.returncode:
         raise NightFailed(f"The night of {date} failed. What was said last about it:\n{_last_lines(log)}\nAll of it: {log}")
