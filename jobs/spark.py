@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from jobs.program import JobError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -18,31 +21,51 @@ if TYPE_CHECKING:
 LOCAL = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 ALWAYS = {
     "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.ansi.enabled": "true",
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "1000",  # a window's days are listed faster without a Spark job
+    # else a write of no rows drops the part of its plan that an Observation counts in, and the counts never come
+    "spark.sql.adaptive.optimizer.excludedRules": "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
 
 
 @contextmanager
 def session(spark: Spark, name: str) -> Iterator[SparkSession]:
-    """The running session, or a new one that stops with the block."""
+    """The running session, or a new one that stops with the block. What Spark raises in the block becomes a JobError."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     from pyspark.sql import SparkSession
 
     active = SparkSession.getActiveSession()
     if active is not None:
-        yield active
+        with explained(name):
+            yield active
         return
     started = _builder(spark, name).getOrCreate()
     started.sparkContext.setLogLevel("ERROR")
     try:
-        yield started
+        with explained(name):
+            yield started
     finally:
         started.stop()
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turns what Spark raises into a JobError with the first line of its innermost cause, which says what happened."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        causes = re.findall(r"(?m)^(?:Caused by: )?([\w.$]+(?:Exception|Error): .+)$", str(error))
+        said = causes[-1] if causes else str(error).strip().split("\n")[0]
+        raise JobError(f"Spark stopped in {doing}: {said[:500]}. What was published before is unchanged.") from error
 
 
 def _builder(spark: Spark, name: str):
