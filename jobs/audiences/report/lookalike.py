@@ -97,12 +97,22 @@ def _figures(client: str, lines: Sequence[tuple[str, str, Row]], prevalence: flo
     return [{"title": title, "svg": svg} for title, svg in drawn if svg]
 
 
-def backtest(night: Night) -> list[Row]:
-    """Scores of D − L held against what happened since: the only figure called test."""
-    rows = night["score_lookalike"].table("backtest")
-    scale = _scale(rows, "low", "pr_auc_population", "high", "prevalence")
-    return [{**r, **_whisker(scale, r.get("low"), r.get("pr_auc_population"), r.get("high")),
-             "chance_at": _whisker(scale, None, r.get("prevalence"), None).get("at")} for r in rows]
+def too_few(night: Night) -> list[Row]:
+    """Clients without a model tonight, with their counts."""
+    return [c for c in night["train_lookalike"].table("clients") if not c.get("modelled")]
+
+
+def backtest(night: Night) -> Row:
+    """Scores of D − L held against what happened since: the only figures called test. Per client, and drawn together."""
+    stage = night["score_lookalike"]
+    rows = stage.table("backtest")
+    names = ("pr_auc_population_low", "pr_auc_population", "pr_auc_population_high")
+    scale = _scale(rows, *names, "prevalence")
+    colours = {str(r.get("client")): f"c{i % 8}" for i, r in enumerate(rows)}
+    drawn = [{**r, "colour": colours[str(r.get("client"))], **_whisker(scale, *(r.get(n) for n in names)),
+              "chance_at": _whisker(scale, None, r.get("prevalence"), None).get("at")} for r in rows]
+    lines = [(str(c.get("client")), colours[str(c.get("client"))], c) for c in stage.table("backtest_curves") if str(c.get("client")) in colours]
+    return {"rows": drawn, "curves": _figures("each client, out of time", lines, None), "legend": [(colour, name) for name, colour, _ in lines]}
 
 
 def audiences(night: Night, expected_buyers: Mapping[str, float], sizes: Mapping[str, int]) -> list[Row]:

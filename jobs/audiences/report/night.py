@@ -11,6 +11,7 @@ from typing import Any
 from jobs.program import SKIPPED, Input
 
 DAG = "nightly_user_embeddings"
+AFTER = ("write_report", "prune_partitions")  # what they left is of an earlier run
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,18 @@ class Night:
 
     def rerun(self, stage: Stage) -> str:
         """The command that runs a stage of this night, and what depends on it, again."""
-        return f"airflow tasks clear {DAG} -s {self.date} -e {self.date} -t {stage.name} -d -y"
+        return f"airflow tasks clear {DAG} -s {self.date} -e {self.date} -t '{task_of(stage.name)}$' --downstream -y"
+
+
+def task_of(stage: str) -> str:
+    """The last word of the DAG's task that ran a stage: those that run once per model carry the model's name alone."""
+    return stage.replace("smooth_kqgc_kqgc_", "smooth_kqgc_").replace("publish_users_", "publish_")
 
 
 def expected_stages(models: list[str], has_clients: bool) -> list[str]:
     """The flow's stages in its order. TransE is trained even where only KQGC is published: KQGC starts from it."""
     smoothed = [m for m in models if m != "transe"]
-    names = ["validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "pretrain_transe"]
+    names = ["validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe"]
     names += [f"smooth_kqgc_{m}" for m in smoothed] + [f"publish_users_{m}" for m in models]
     return names + (["train_lookalike", "score_lookalike"] if has_clients else [])
 
@@ -91,7 +97,7 @@ def read_night(date: datetime.date, run_metrics: Input, models: list[str], has_c
     expected = expected_stages(models, has_clients)
     folders = run_metrics.table(expected[0]).disk.list(run_metrics.uri)
     found = sorted(f.name.removeprefix("stage=") for f in folders if f.is_folder and f.name.startswith("stage="))
-    others = [name for name in found if name not in expected and name != "write_report"]
+    others = [name for name in found if name not in expected and name not in AFTER]
     stages = [_read_stage(name, date, run_metrics) for name in expected + others]
     return Night(date, tuple(models), tuple(s for s in stages if s.ran or s.name in expected))
 

@@ -31,7 +31,7 @@ def render(night: Night, shown: dict[str, Any]) -> str:
     return template.render(night=night, date=night.date, style=style, legend=legend, **shown)
 
 
-def figures_of(night: Night, arrival: dict | None, graph: dict | None, space: list[dict], quality: dict | None, backtest: list[dict]) -> list[dict[str, str]]:
+def figures_of(night: Night, arrival: dict | None, graph: dict | None, space: list[dict], quality: dict | None, backtest: dict) -> list[dict[str, str]]:
     """The strip on top: the night in six figures."""
     return [_events_key(arrival), _users_key(space), _graph_key(graph), _gain_key(quality), _backtest_key(backtest), _drift_key(space)]
 
@@ -68,11 +68,11 @@ def _gain_key(quality: dict | None) -> dict[str, str]:
     return _key("Best PR-AUC gain", text.signed_percent(gain), "; ".join([f"{name} over {quality['baseline']}, validation", *others]))
 
 
-def _backtest_key(backtest: list[dict]) -> dict[str, str]:
-    lifts = [row["lift_at_k"] for row in backtest if isinstance(row.get("lift_at_k"), (int, float))]
+def _backtest_key(backtest: dict) -> dict[str, str]:
+    lifts = [row["lift_at_k"] for row in backtest["rows"] if isinstance(row.get("lift_at_k"), (int, float))]
     if not lifts:
         return _key("Backtest", text.MISSING, "no earlier scores to hold against what happened")
-    auc = [row["pr_auc_population"] for row in backtest if isinstance(row.get("pr_auc_population"), (int, float))]
+    auc = [row["pr_auc_population"] for row in backtest["rows"] if isinstance(row.get("pr_auc_population"), (int, float))]
     more = f"lift at k, mean of {len(lifts)} client{'s' if len(lifts) > 1 else ''}; PR-AUC {text.figure(float(np.mean(auc)) if auc else None)}"
     return _key("Backtest, out of time", f"{np.mean(lifts):.1f}×", more)
 
@@ -139,8 +139,9 @@ def shown_of(night: Night, arrival: dict | None, audiences: list[dict], people: 
     main = people[0] if people else None
     drawn = map_of(main, people[1:], seed) if main else None
     return {
-        "status": sections.status_of(night), "keys": figures_of(night, arrival, graph, space, quality, backtest), "arrival": arrival,
-        "checks": sections.checks(night), "graph": graph, "training": sections.training(night), "quality": quality, "backtest": backtest,
+        "status": sections.status_of(night), "keys": figures_of(night, arrival, graph, space, quality, backtest),
+        "checks": sections.checks(night), "arrival": arrival, "graph": graph, "training": sections.training(night),
+        "quality": quality, "too_few": lookalike.too_few(night), "backtest": backtest,
         "audiences": audiences, "space": space, "first_publish": first_publish(night), "map": drawn, "map_model": main and main.model,
         "map_reason": "No map: fewer than ten users with vectors that differ." if main else "No map: no model published vectors tonight.",
         "neighbours": neighbours_of(main, seed) if main else [], "sampled": len(main.ids) if main else 0}

@@ -46,8 +46,8 @@ def arrival(night: Night, days: Sequence[tuple[datetime.date, int]], reasons: Ma
     if rejected is None and by_reason:
         rejected = float(sum(by_reason.values()))
     counts = [{"name": name, "value": value} for name, value in (
-        ("Rows read tonight", rows_in), ("Rejected", rejected), ("Repeats left out", stage.figure("repeats")),
-        ("Late rows", stage.figure("late")), ("Clean events written", stage.figure("rows_out"))) if value is not None]
+        ("Rows read", rows_in), ("Rejected", rejected), ("Repeats left out", stage.figure("rows_repeated")),
+        ("Came late", stage.figure("rows_late")), ("Clean events", stage.figure("rows_out"))) if value is not None]
     largest = max(by_reason.values(), default=0)
     ranked = sorted(by_reason.items(), key=lambda pair: (-pair[1], pair[0]))
     most = max((n for _, n in days), default=0)

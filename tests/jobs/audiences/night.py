@@ -152,8 +152,8 @@ def write_figures(root: Path, date: datetime.date = DATE) -> None:
         rows_in=100_312,
         rows_rejected=421,
         rejected_by_reason={"unknown behavior": 212, "user_id is null": 120, "event_time cannot be parsed": 89},
-        repeats=120,
-        late=33,
+        rows_repeated=120,
+        rows_late=33,
         rows_out=99_771,
         date=date,
         checks=[
@@ -185,6 +185,7 @@ def write_figures(root: Path, date: datetime.date = DATE) -> None:
         rows_out=68_800,
     )
     put(root, "build_interactions", rows_out=63_100, date=date)
+    put(root, "resolve_predecessor", predecessors=dict.fromkeys(MODELS, BEFORE.isoformat()), date=date)
     for stage, start, key in (("pretrain_transe", 0.9, "validation_mrr"), ("smooth_kqgc_kqgc_mean", 1.4, "validation_accuracy")):
         history = [
             {"epoch": e, "loss": start * np.exp(-e / 7) + 0.1, "seconds": 0.4} | ({key: 0.35 - 0.3 * np.exp(-e / 5)} if e % 3 == 0 else {}) for e in range(25)
@@ -254,7 +255,8 @@ def _write_lookalike_figures(root: Path, date: datetime.date) -> None:
                     "calibration": [{"predicted": p, "observed": p * (0.9 + s / 20), "n": 100} for p in (0.02, 0.06, 0.12, 0.2, 0.31)],
                 }
             )
-    put(root, "train_lookalike", pr_auc=rows, curves=curves, chosen=dict.fromkeys(CLIENTS, SETS[3]), date=date)
+    clients = [{"client": "rare", "positives": 31, "eligible": 1615, "not_eligible_buyers": 2, "modelled": False}]
+    put(root, "train_lookalike", clients=clients, pr_auc=rows, curves=curves, chosen=dict.fromkeys(CLIENTS, SETS[3]), date=date)
     put(
         root,
         "score_lookalike",
@@ -266,8 +268,8 @@ def _write_lookalike_figures(root: Path, date: datetime.date) -> None:
                 "feature_set": SETS[3],
                 "scored_at": "2026-02-23",
                 "pr_auc_population": 0.24 + i / 50,
-                "low": 0.2,
-                "high": 0.31,
+                "pr_auc_population_low": 0.2,
+                "pr_auc_population_high": 0.31,
                 "pr_auc_1to3": 0.5,
                 "prevalence": 0.08,
                 "buyers": 118,
@@ -276,6 +278,7 @@ def _write_lookalike_figures(root: Path, date: datetime.date) -> None:
             }
             for i, c in enumerate(CLIENTS)
         ],
+        backtest_curves=[c for c in curves if c["feature_set"] == SETS[3]],
     )
 
 

@@ -16,7 +16,7 @@ from jobs.audiences import write_report
 from jobs.audiences.report import people, text
 from jobs.audiences.report.charts import ticks
 from jobs.audiences.report.lookalike import mean_gains
-from jobs.audiences.report.night import expected_stages
+from jobs.audiences.report.night import expected_stages, task_of
 from jobs.program import execute
 from tests.jobs.audiences import night
 from tests.jobs.audiences.night import DATE
@@ -101,10 +101,11 @@ def test_the_page_shows_the_night(whole: Path) -> None:
         "bicycles",
         "user-000",
         "expected buyers",
+        "rare (31 buyers among 1,615 eligible)",
         "2026-02-23",
     ):
         assert expected in page.text, expected
-    assert page.elements.count("svg") >= 1 + 4 + 9 + 2 + 1  # moon, training, three per client, drift per model, map
+    assert page.elements.count("svg") >= 1 + 4 + 9 + 3 + 2 + 1  # moon, training, three per client, backtest, drift per model, map
 
 
 def test_nothing_is_fetched_and_nothing_runs(whole: Path) -> None:
@@ -165,8 +166,8 @@ def test_any_input_may_be_missing(root: Path, missing: str) -> None:
 def test_a_night_of_which_nothing_is_known_gets_a_page(tmp_path: Path) -> None:
     night.write_config(tmp_path)
     page = Page(report(tmp_path))
-    assert "0 of 10 stages done" in page.text
-    assert page.text.count("did not run") >= 10
+    assert "0 of 11 stages done" in page.text
+    assert page.text.count("did not run") >= 11
     assert "No map: no model published vectors tonight." in page.text
 
 
@@ -176,8 +177,8 @@ def test_a_skip_and_a_failure_are_told_with_reason_and_cure(root: Path) -> None:
     shutil.rmtree(root / "data" / "run_metrics" / "stage=score_lookalike")
     shutil.rmtree(root / "data" / "feature_store" / "user_embeddings" / "model=kqgc_mean" / f"dt={DATE}")
     page = Page(report(root))
-    assert "Something failed" in page.text and "7 of 10 stages done" in page.text
-    assert "airflow tasks clear nightly_user_embeddings -s 2026-03-02 -e 2026-03-02 -t publish_users_kqgc_mean -d -y" in page.text
+    assert "Something failed" in page.text and "8 of 11 stages done" in page.text
+    assert "airflow tasks clear nightly_user_embeddings -s 2026-03-02 -e 2026-03-02 -t 'publish_kqgc_mean$' --downstream -y" in page.text
     assert page.text.count("dt=2026-02-23 is missing; rerun 2026-02-23") == 2  # in the status and where the figures would be
     assert page.text.count("the alignment is broken: residual 0.95") >= 1
     assert "Backtest: not there tonight. score_lookalike did not run" in page.text
@@ -216,6 +217,8 @@ def test_figures_older_than_those_of_a_stage_before_are_marked(root: Path) -> No
 
 def test_the_expected_stages_follow_the_configuration() -> None:
     assert expected_stages(["kqgc_mean"], False)[-3:] == ["pretrain_transe", "smooth_kqgc_kqgc_mean", "publish_users_kqgc_mean"]
+    tasks = {"smooth_kqgc_kqgc_mean": "smooth_kqgc_mean", "publish_users_transe": "publish_transe", "assign_ids": "assign_ids"}
+    assert {stage: task_of(stage) for stage in tasks} == tasks
     assert expected_stages(["transe"], True)[-3:] == ["publish_users_transe", "train_lookalike", "score_lookalike"]
 
 
