@@ -186,6 +186,12 @@ def write_figures(root: Path, date: datetime.date = DATE) -> None:
     )
     put(root, "build_interactions", rows_out=63_100, date=date)
     put(root, "resolve_predecessor", predecessors=dict.fromkeys(MODELS, BEFORE.isoformat()), date=date)
+    _write_training_figures(root, date)
+    _write_publish_figures(root, date)
+    _write_lookalike_figures(root, date)
+
+
+def _write_training_figures(root: Path, date: datetime.date) -> None:
     for stage, start, key in (("pretrain_transe", 0.9, "validation_mrr"), ("smooth_kqgc_kqgc_mean", 1.4, "validation_accuracy")):
         history = [
             {"epoch": e, "loss": start * np.exp(-e / 7) + 0.1, "seconds": 0.4} | ({key: 0.35 - 0.3 * np.exp(-e / 5)} if e % 3 == 0 else {}) for e in range(25)
@@ -199,6 +205,9 @@ def write_figures(root: Path, date: datetime.date = DATE) -> None:
             date=date,
             **({"mrr": 0.338} if stage == "pretrain_transe" else {"validation_accuracy": 0.872}),
         )
+
+
+def _write_publish_figures(root: Path, date: datetime.date) -> None:
     for i, model in enumerate(MODELS):
         put(
             root,
@@ -219,7 +228,6 @@ def write_figures(root: Path, date: datetime.date = DATE) -> None:
             },
             drift={"since_predecessor": {"date": BEFORE.isoformat(), "median": 0.043 + i / 100, "percentile_95": 0.19, "n_users": 1822}},
         )
-    _write_lookalike_figures(root, date)
 
 
 def _write_lookalike_figures(root: Path, date: datetime.date) -> None:
