@@ -103,7 +103,8 @@ def main(run: Callable[..., None], argv: list[str] | None = None) -> None:
 
 def execute(run: Callable[..., None], argv: list[str] | None = None) -> int:
     """Run the job with this command line and return its exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)  # ours alone: engines say a lot
     stage = stage_of(run)
     arguments = parser(run).parse_args(argv)
     try:
