@@ -2,14 +2,17 @@
 
 The compiled code is cached beside the source (`__pycache__`), or where `NUMBA_CACHE_DIR` says; where the installed package is
 read-only, numba falls back to the user's cache folder, and without any writable folder each process compiles anew (10 to 20 s).
-A file's cache is dropped when *that file* changes: kernels that inline a function of another file keep its old code until then.
-For that reason what a kernel inlines stands in `translation.py` itself, or in `draws.py`, which never changes its numbers.
+numba drops a file's cache when that file changes; here a kernel also holds what it inlines from the other files of this folder, so
+the stamp of every cache is the content of all of them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import numba
@@ -37,12 +40,23 @@ def inlined(function: Function) -> Function:
 def _compiled(function: Function, **options: bool) -> Function:
     options |= {"fastmath": FAST_MATH, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        dispatcher = numba.njit(cache=True, **options)(function)
     except RuntimeError as error:  # numba: "cannot cache function ...: no locator available"
         if "no locator" not in str(error):
             raise
         _logger.warning("%s; it is compiled again by every process. Set NUMBA_CACHE_DIR to a writable folder", error)
         return numba.njit(**options)(function)
+    dispatcher._cache._cache_file._source_stamp = _sources_stamp()
+    return dispatcher
+
+
+@cache
+def _sources_stamp() -> str:
+    """A hash of every source file of this folder."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 @intrinsic

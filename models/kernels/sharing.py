@@ -13,8 +13,8 @@ import numpy as np
 from models.kernels.arithmetic import exp, sigmoid, softplus
 from models.kernels.compiling import inlined, kernel
 from models.kernels.draws import coin, keyed
-from models.kernels.membership import is_true
-from models.kernels.translation import TINY, add_direction, add_row, clear, distance, draw_broken, set_query, update_row
+from models.kernels.membership import mark_false
+from models.kernels.translation import TINY, add_direction, add_row, clear, copy_row, distance, draw_broken, fetch_row, set_query, update_row
 
 _ABREAST = 4  # rows that are summed in one pass, so that a running sum is loaded and stored once for all of them
 
@@ -49,6 +49,28 @@ def weigh_self_adversarial(distances, i, true_distance, counts, margin, temperat
         loss += share * softplus(margin - distances[i, j])
         weights[i, j] = -share * sigmoid(margin - distances[i, j])
     return loss + softplus(true_distance - margin), sigmoid(true_distance - margin)
+
+
+@inlined
+def set_distances(queries, i, table, first, l1, distances):
+    """distances_i of the four rows of the table from `first` on."""
+    a, b, c, d = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    if l1:
+        for k in range(queries.shape[1]):
+            q = queries[i, k]
+            a += abs(q - table[first, k])
+            b += abs(q - table[first + 1, k])
+            c += abs(q - table[first + 2, k])
+            d += abs(q - table[first + 3, k])
+    else:
+        for k in range(queries.shape[1]):
+            q = queries[i, k]
+            a += (q - table[first, k]) ** 2
+            b += (q - table[first + 1, k]) ** 2
+            c += (q - table[first + 2, k]) ** 2
+            d += (q - table[first + 3, k]) ** 2
+        a, b, c, d = np.sqrt(a), np.sqrt(b), np.sqrt(c), np.sqrt(d)
+    distances[i, first], distances[i, first + 1], distances[i, first + 2], distances[i, first + 3] = a, b, c, d
 
 
 @inlined
@@ -125,19 +147,21 @@ def train_shared(
         r = np.int64(relations[start])
         for j in range(negatives):
             rows[j] = draw_broken(chunk, j, pools[broken_tail, r], pool_members, pool_offsets)
-            clear(broken, j)
-            add_row(broken, j, E, rows[j])
+            fetch_row(E, rows[j])
+        for i in range(start, starts[c + 1]):
+            fetch_row(E, np.int64(heads[i]))
+            fetch_row(E, np.int64(tails[i]))
+        for j in range(negatives):
+            copy_row(E, rows[j], broken, j)
             clear(broken_gradients, j)
         for i in range(size):
             h, t, target = np.int64(heads[start + i]), np.int64(tails[start + i]), np.int64(targets[start + i])
             set_query(E, np.int64(anchors[start + i]), R, r, sign, queries, i)
             clear(query_gradients, i)
             true_distance = distance(queries, i, E, target, l1)
-            for j in range(columns):
-                distances[i, j] = distance(queries, i, broken, j, l1)
-            for j in range(negatives):
-                true = is_true(known, rows[j], broken_tail, h, r, t, E.shape[0], R.shape[0])
-                counts[j] = np.float32(0) if true else np.float32(1)
+            for j in range(0, columns, _ABREAST):
+                set_distances(queries, i, broken, j, l1, distances)
+            mark_false(known, rows, broken_tail, h, r, t, E.shape[0], R.shape[0], counts)
             if self_adversarial:
                 part, slope = weigh_self_adversarial(distances, i, true_distance, counts, margin, temperature, weights)
             else:

@@ -101,14 +101,27 @@ def add_row(rows, i, other, j):
 
 
 @inlined
+def copy_row(rows, i, out, o):
+    """out_o = rows_i."""
+    for k in range(rows.shape[1]):
+        out[o, k] = rows[i, k]
+
+
+@inlined
+def fetch_row(table, row):
+    """Ask for a row that will be needed."""
+    for k in range(0, table.shape[1], _LINE):
+        prefetch(table, row, k)
+
+
+@inlined
 def fetch_ahead(E, heads, relations, tails, i, key, pool_members, pool_offsets, pools):
     """Ask for the rows that triple i and its first draw will need."""
     triple = keyed(key, i)
     broken = draw_broken(triple, 0, pools[coin(triple), relations[i]], pool_members, pool_offsets)
-    for k in range(0, E.shape[1], _LINE):
-        prefetch(E, np.int64(heads[i]), k)
-        prefetch(E, np.int64(tails[i]), k)
-        prefetch(E, broken, k)
+    fetch_row(E, np.int64(heads[i]))
+    fetch_row(E, np.int64(tails[i]))
+    fetch_row(E, broken)
 
 
 @kernel
