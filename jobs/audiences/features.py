@@ -7,6 +7,7 @@ history by coarse category. `strong` adds the user's own history with the client
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,11 @@ class Columns:
 
     names: list[str]
     values: np.ndarray
+
+    def only(self, wanted: Callable[[str], bool]) -> Columns:
+        """The columns whose names are wanted."""
+        kept = [i for i, name in enumerate(self.names) if wanted(name)]
+        return Columns([self.names[i] for i in kept], self.values[:, kept])
 
     @classmethod
     def side_by_side(cls, parts: list[Columns]) -> Columns:

@@ -1,0 +1,169 @@
+"""An audience on demand: seed users in, the k active users most like them out (KQGC paper, section 4.1).
+
+Reads: a seed file, or a client of the configuration, whose buyers in the graph's window are the seeds; clean_events of the days before
+D; knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings of D. Writes: requested_audiences/<name> of
+D: the audience as Parquet and CSV (see spreadsheet.py), a report as JSON and HTML.
+Guarantees: positives are the active seeds, negatives active users who are none, 1:3; everything is as of D. The quality is that of a
+cross-validation and called in time: nothing here looks forward. Seeds stay out of the ranking unless `include_seeds`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import html
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.audiences.evaluation import curve_figures, number, precision_figures
+from jobs.audiences.feature_sets import ClientSource, Source
+from jobs.audiences.features import Columns, past_buyers
+from jobs.audiences.nights import Tables
+from jobs.audiences.population import uniform
+from jobs.audiences.predicates import parse
+from jobs.audiences.score_lookalike import one_to
+from jobs.audiences.seeds import Match, match, read_seeds
+from jobs.audiences.spreadsheet import to_csv
+from jobs.audiences.train_lookalike import Config
+from jobs.program import Input, JobError, Output, code_version, log, main, metrics
+from jobs.tables import NAME, TABLES
+from models.lookalike import calibrate, fit, margins_of
+
+FOLDS, LEAST_SEEDS = 5, 30
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Every active user's score (calibrated, from a model that was not trained on him where he was sampled) and what it is worth."""
+
+    scores: np.ndarray
+    figures: dict[str, Any]
+    curves: dict[str, Any]
+
+
+def seeds_of_client(tables: Tables, source: Source, client: str, config: Config) -> pa.Array:
+    """Raw ids of a client's buyers in the window before the date."""
+    if client not in config.lookalike.clients:
+        raise JobError(f"No client {client!r} under lookalike.clients; there are {', '.join(sorted(config.lookalike.clients)) or 'none'}. Name one, or give seeds.")
+    predicate = parse(config.lookalike.clients[client], f"lookalike.clients.{client}", config.graph.item_attributes)
+    return source.ledger.raw_of(past_buyers(source.snapshot, source.snapshot.matching(predicate), config.graph.purchase))
+
+
+def columns_of(source: Source, model: str, references: np.ndarray, with_history: bool) -> Columns:
+    """The baseline, and the distances to the reference users; a seed list has no items.
+
+    Without history for a client's buyers: what they bought is what makes them seeds.
+    """
+    nothing = ClientSource(source, "seeds", np.zeros(len(source.snapshot.items), bool))
+    near = nothing.affinity(model, references)
+    plain = source.baseline.only(lambda name: with_history or not name.startswith("bought:"))
+    return Columns.side_by_side([plain, near.only(lambda name: "reference" in name)])
+
+
+def rank(source: Source, model: str, is_seed: np.ndarray, with_history: bool, name: str, config: Config) -> Ranking:
+    """Cross-validate over five folds of users; each fold is scored by a model and reference users from the other four."""
+    raw, look = source.users.raw, config.lookalike
+    sampled = is_seed | one_to(look.negatives_per_positive, is_seed, uniform(config.seed, "negative", name, raw))
+    fold = np.floor(uniform(config.seed, "fold", name, raw) * FOLDS).astype(np.int64)
+    early = uniform(config.seed, "early stopping", name, raw) < 0.1
+    margins = np.empty(len(raw), np.float32)
+    for held in range(FOLDS):
+        train, rest = sampled & (fold != held), fold == held
+        columns = columns_of(source, model, np.sort(source.users.ids[is_seed & train]), with_history)
+        booster = fit(columns.values[train], is_seed[train], early[train], look.trees, config.seed)
+        margins[rest] = margins_of(booster, columns.values[rest], look.trees.threads)
+    calibration = calibrate(margins, is_seed)
+    scores = calibration(margins)
+    return Ranking(scores, precision_figures(is_seed, margins, sampled, look.bootstrap_draws, config.seed), curve_figures(is_seed, margins, scores))
+
+
+def audience(source: Source, scores: np.ndarray, allowed: np.ndarray, k: int) -> pa.Table:
+    """The k highest scores among the allowed; equal scores by user id."""
+    rows = np.flatnonzero(allowed)
+    top = rows[np.argsort(-scores[rows], kind="stable")[:k]]
+    columns = [pa.array(np.arange(1, len(top) + 1, dtype=np.int32)), source.users.raw.take(pa.array(top)).cast(pa.string()), pa.array(scores[top])]
+    return pa.Table.from_arrays(columns, schema=TABLES["requested_audiences"].arrow_schema())
+
+
+def describe(name: str, model: str, date: datetime.date, found: Match, ranking: Ranking, handed_out: int) -> dict[str, Any]:
+    """The report, for JSON."""
+    return {
+        "audience": name, "date": date.isoformat(), "model": model, "seeds_given": found.given, "seeds_known": len(found.known),
+        "seeds_unknown": found.given - len(found.known), "match_rate": number(found.rate), "seeds_active": found.active,
+        "active_users": len(ranking.scores), "handed_out": handed_out, "quality": "in time (cross-validation; nothing looks forward)",
+        **ranking.figures, "curves": ranking.curves}  # fmt: skip
+
+
+def page(report: dict[str, Any]) -> bytes:
+    """The report as a small page of its own: no network, all texts escaped."""
+    rows = "".join(
+        f"<tr><th>{html.escape(key.replace('_', ' '))}</th><td>{html.escape(str(value))}</td></tr>" for key, value in report.items() if key != "curves")
+    gain = report["curves"]
+    points = " ".join(f"{100 * x:.1f},{100 - 100 * y:.1f}" for x, y in zip(gain["share_contacted"], gain["share_reached"], strict=True))
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:2rem auto;padding:0 1rem;color:#222}"
+        "th{text-align:left;font-weight:500;padding-right:2rem;color:#555}td{font-variant-numeric:tabular-nums}svg{width:100%;max-width:24rem}</style>"
+        f"<title>{html.escape(report['audience'])}</title><h1>Audience {html.escape(report['audience'])}</h1><table>{rows}</table>"
+        "<h2>Seeds reached, by share of active users contacted</h2><svg viewBox='-2 -2 104 104'>"
+        "<path d='M0 0V100H100' fill='none' stroke='#999'/><path d='M0 100L100 0' stroke='#ccc' stroke-dasharray='2'/>"
+        f"<polyline points='{points}' fill='none' stroke='#2563eb' stroke-width='1.5'/></svg></html>").encode()
+
+
+def check_request(seeds: Path | None, client: str | None, k: int, model: str, name: str | None, config: Config) -> str:
+    """The audience's name. JobError for a request that cannot be served."""
+    if (seeds is None) == (client is None):
+        raise JobError(f"Found seeds={seeds} and client={client}; expected exactly one: a seed file, or a client of the configuration.")
+    if k < 1:
+        raise JobError(f"k is {k}; expected at least 1.")
+    if model not in config.publishing.models:
+        raise JobError(f"Model {model!r} is not published; expected one of publishing.models: {', '.join(config.publishing.models)}.")
+    chosen = name or client or re.sub(r"[^a-z0-9]+", "_", seeds.stem.lower()).strip("_") or "seeds"
+    if not NAME.fullmatch(chosen):
+        raise JobError(f"The audience's name is {chosen!r}; expected letters a-z, digits and underscores. Set --name.")
+    return chosen
+
+
+def run(
+    date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input, relations: Input,
+    user_embeddings: Input, entity_embeddings: Input, requested_audiences: Output, config: Config, seeds: Path | None = None,
+    client: str | None = None, k: int = 1000, model: str = "transe", include_seeds: bool = False, name: str | None = None,
+) -> None:  # fmt: skip
+    """Match the seeds, rank, report, commit."""
+    tables = Tables(clean_events, knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings)
+    name = check_request(seeds, client, k, model, name, config)
+    given = None if seeds is None else read_seeds(seeds)
+    source = tables.source(date, [model], config.graph, config.lookalike, config.seed)
+    given = seeds_of_client(tables, source, client, config) if given is None else given
+    found = match(given, source.ledger.raw, source.users.raw)
+    log.info("seeds: %d given, %d known, %d active in the last %d days", found.given, len(found.known), found.active, config.lookalike.active_days)
+    if found.active < LEAST_SEEDS:
+        raise JobError(
+            f"Of {found.given} seeds {len(found.known)} are known and {found.active} were active in the {config.lookalike.active_days} days before {date}; "
+            f"at least {LEAST_SEEDS} active ones are needed. Check that the ids are those of the event log, byte by byte, or give more.")
+    is_seed = pc.is_in(source.users.raw, value_set=found.known).to_numpy(zero_copy_only=False)
+    if is_seed.all():
+        raise JobError(f"All {len(is_seed)} active users of {date} are seeds: nobody is left to compare them with. Give fewer.")
+    ranking = rank(source, model, is_seed, client is None, name, config)
+    chosen = audience(source, ranking.scores, np.ones(len(is_seed), bool) if include_seeds else ~is_seed, k)
+    report = describe(name, model, date, found, ranking, chosen.num_rows)
+    with requested_audiences.table(name).replace(date.isoformat(), keep_versions=config.publishing.keep_versions) as commit:
+        commit.write_table(chosen, sorted_by=["rank"])
+        commit.write_bytes(".csv", to_csv(chosen), hint="audience")
+        commit.write_bytes(".json", json.dumps(report, indent=1, ensure_ascii=False).encode(), hint="report")
+        commit.write_bytes(".html", page(report), hint="report")
+        commit.fields |= {"model": model, "code_version": code_version(), "inputs": tables.lineage([date], [model])}
+    metrics.put("rows_in", found.given)
+    metrics.put("rows_out", chosen.num_rows)
+    metrics.put("request", detail=report)
+    log.info("audience %s: %d users in %s", name, chosen.num_rows, requested_audiences.table(name).path(date.isoformat()))
+
+
+if __name__ == "__main__":
+    main(run)
