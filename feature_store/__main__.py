@@ -7,10 +7,9 @@ import argparse
 import json
 import os
 import sys
-from typing import Callable
+from collections.abc import Callable
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -29,7 +28,16 @@ def list_tables(options: argparse.Namespace) -> int:
     for name, table in sorted(root.tables.items()):
         values = table.values()
         last = table.manifest(values[-1]) if values else None
-        rows.append([name, table.key, len(values), *((values[0], values[-1]) if values else ("", "")), last.row_count if last else 0, show.size(last.size if last else 0)])
+        rows.append(
+            [
+                name,
+                table.key,
+                len(values),
+                *((values[0], values[-1]) if values else ("", "")),
+                last.row_count if last else 0,
+                show.size(last.size if last else 0),
+            ]
+        )
     for name, ledger in sorted(root.ledgers.items()):
         count = len(ledger.files())
         rows.append([name, "segment", count, "1" if count else "", str(count or ""), _ledger_rows(ledger.files()), ""])
@@ -46,8 +54,13 @@ def describe(options: argparse.Namespace) -> int:
     manifest = table.existing_manifest(value)
     print(f"{options.table} {table.key}={value}\n  in {table.path(value)}")
     facts = {
-        "rows": f"{manifest.row_count:,}", "size": show.size(manifest.size), "committed": manifest.created_timestamp, "content hash": manifest.content_hash,
-        "manifest hash": manifest.hash, "schema version": ".".join(map(str, manifest.schema_version)), "sorted by": ", ".join(manifest.sorted_by),
+        "rows": f"{manifest.row_count:,}",
+        "size": show.size(manifest.size),
+        "committed": manifest.created_timestamp,
+        "content hash": manifest.content_hash,
+        "manifest hash": manifest.hash,
+        "schema version": ".".join(map(str, manifest.schema_version)),
+        "sorted by": ", ".join(manifest.sorted_by),
     }
     print("\n".join(f"  {name}: {fact}" for name, fact in facts.items() if fact))
     if all(file.name.endswith(".parquet") for file in manifest.files):
@@ -56,7 +69,10 @@ def describe(options: argparse.Namespace) -> int:
     if manifest.fields:
         print("\nfields\n" + show.table(["name", "value"], [[name, _short(field)] for name, field in sorted(manifest.fields.items())]))
     for number, former in enumerate(reversed(table.versions(value)), 1):
-        print(f"\nreplaced version {number}: {former.row_count:,} rows, committed {former.created_timestamp}" + (" (what `rollback` restores)" if number == 1 else ""))
+        print(
+            f"\nreplaced version {number}: {former.row_count:,} rows, committed {former.created_timestamp}"
+            + (" (what `rollback` restores)" if number == 1 else "")
+        )
     for finding in lineage.findings(root, options.table):
         if finding.value == value:
             print(f"\n{finding}")
@@ -70,7 +86,13 @@ def read(options: argparse.Namespace) -> int:
     if dt is None and as_of is None:
         dt = _last(store.table(options.view, options.model))
     features = store.read(
-        options.view, model=options.model, dt=dt, as_of=as_of, max_age_days=options.max_age_days, user_ids=options.user_id, columns=options.columns and options.columns.split(",")
+        options.view,
+        model=options.model,
+        dt=dt,
+        as_of=as_of,
+        max_age_days=options.max_age_days,
+        user_ids=options.user_id,
+        columns=options.columns and options.columns.split(","),
     )
     source = f"{options.view} model={options.model} dt={features.manifest.partition['dt']}"
     if options.output:
@@ -79,7 +101,7 @@ def read(options: argparse.Namespace) -> int:
         print(f"{features.table.num_rows:,} rows of {source} written to {options.output}")
         return 0
     head = features.table.slice(0, options.head)
-    print(show.table(head.column_names, zip(*[column.to_pylist() for column in head.columns])))
+    print(show.table(head.column_names, zip(*[column.to_pylist() for column in head.columns], strict=True)))
     print(f"{head.num_rows:,} of {features.table.num_rows:,} rows of {source}")
     return 0
 

@@ -2,8 +2,8 @@
 
 import datetime
 import hashlib
+from collections.abc import Iterable
 from itertools import chain
-from typing import Iterable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,7 +31,7 @@ class Commit:
         self.path = path
         self.fields: dict = {}
         self.provenance: list[str] = []
-        self.created_timestamp = datetime.datetime.now(datetime.timezone.utc)
+        self.created_timestamp = datetime.datetime.now(datetime.UTC)
         self.sorted_by: list[str] = []
         self._disk = disk
         self._known = known
@@ -149,7 +149,9 @@ def check_sorted(table: pa.Table, columns: list[str], path: str) -> None:
     check = OrderCheck(columns)
     check.update(table)
     if check.unsorted_at is not None:
-        raise StoreError(f"Row {check.unsorted_at} of the table for {path} is smaller than the one before it by {columns}. Sort the rows first (strings by their bytes).")
+        raise StoreError(
+            f"Row {check.unsorted_at} of the table for {path} is smaller than the one before it by {columns}. Sort the rows first (strings by their bytes)."
+        )
 
 
 def _write_rows(table: pa.Table, start: int, sink: object, sorted_by: list[str]) -> int:

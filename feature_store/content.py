@@ -8,7 +8,7 @@ plain values, and timestamps of s, ms and us are the same content.
 
 import hashlib
 import json
-from typing import Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +45,7 @@ class ContentHasher:
 
     def __init__(self, provenance: Iterable[str] = ()) -> None:
         self._provenance = set(provenance)
-        self._streams: dict[str, "hashlib._Hash"] = {}
+        self._streams: dict[str, hashlib._Hash] = {}
         self._offsets: dict[str, int] = {}
         self._types: dict[str, str] = {}
         self.row_count = 0

@@ -1,8 +1,8 @@
 """What can go wrong in the store. Every message says what was found, where, what was expected, and what to do."""
 
 import errno
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 
 class StoreError(Exception):
@@ -70,8 +70,7 @@ def explained(error: OSError, doing: str, path: str, state: str) -> StoreError:
     found = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(
-            f"No space left while {doing} at {path}. {state} "
-            "Free space (`python -m feature_store prune --dry-run` lists what may go) and run it again."
+            f"No space left while {doing} at {path}. {state} Free space (`python -m feature_store prune --dry-run` lists what may go) and run it again."
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return CannotWrite(

@@ -69,7 +69,7 @@ def _moments_us(rows: pa.Table) -> np.ndarray:
 
 def _choose(moments: np.ndarray, values: list[str], max_age_days: float | None) -> np.ndarray:
     """For each moment the position of its partition in `values`, or -1."""
-    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     starts = np.array([(as_utc(value) - epoch) // datetime.timedelta(microseconds=1) for value in values], np.int64)
     chosen = np.searchsorted(starts, moments, side="right") - 1
     if max_age_days is not None and len(starts):

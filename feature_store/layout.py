@@ -1,11 +1,11 @@
 """Names on disk, and the checks that no name can leave its folder.
 
-    <uri>/<key>=<value>/part-00000-<unique>.parquet      data, immutable
-                        _manifest.json                   the commit: what it names is the partition
-                        _SUCCESS                         for engines that look for it; says nothing to us
-                        _lock                            flock + who holds it
-                        _retired/0001-<hash>/            replaced versions, for rollback
-    <uri>/segment-00000001.parquet                       ledgers (segments.py)
+<uri>/<key>=<value>/part-00000-<unique>.parquet      data, immutable
+                    _manifest.json                   the commit: what it names is the partition
+                    _SUCCESS                         for engines that look for it; says nothing to us
+                    _lock                            flock + who holds it
+                    _retired/0001-<hash>/            replaced versions, for rollback
+<uri>/segment-00000001.parquet                       ledgers (segments.py)
 """
 
 import datetime

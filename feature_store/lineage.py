@@ -4,8 +4,8 @@ A manifest's `fields["predecessor"]` and each of `fields["inputs"]` say {"table"
 hash, under the table's name. Table names are paths below the data root.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 from feature_store.errors import StoreError
 from feature_store.layout import rerun_command

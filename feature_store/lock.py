@@ -8,8 +8,8 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 from feature_store.errors import LockHeld
 
@@ -64,7 +64,7 @@ def _is_still_at(path: str, descriptor: int) -> bool:
 
 
 def _write_holder(descriptor: int) -> None:
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     command = " ".join([os.path.basename(sys.executable), *sys.argv])[:500]
     holding = {"pid": os.getpid(), "host": socket.gethostname(), "since": now, "command": command}
     os.ftruncate(descriptor, 0)

@@ -1,6 +1,6 @@
 """Is a table sorted as it claims to be, and are its keys unique? Strings sort by their bytes."""
 
-from typing import Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ class OrderCheck:
         if not batch.num_rows or not self._columns:
             return
         columns = [_one_array(batch.column(name), name) for name in self._columns]
-        with_last = [pa.concat_arrays([last, column]) for last, column in zip(self._last, columns)] if self._last else columns
+        with_last = [pa.concat_arrays([last, column]) for last, column in zip(self._last, columns, strict=True)] if self._last else columns
         first_row = self._row - (1 if self._last else 0)
         smaller, equal = _compare_neighbours(with_last)
         if self.unsorted_at is None and smaller.any():
@@ -48,7 +48,9 @@ def _compare_neighbours(columns: list[pa.Array]) -> tuple[np.ndarray, np.ndarray
 
 def _one_array(column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
     if column.null_count:
-        raise StoreError(f"Found {column.null_count} nulls in {name!r}, by which the rows are said to be sorted; expected none. Drop those rows or sort by another column.")
+        raise StoreError(
+            f"Found {column.null_count} nulls in {name!r}, by which the rows are said to be sorted; expected none. Drop those rows or sort by another column."
+        )
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # too much text for one array
         array = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in array.chunks])

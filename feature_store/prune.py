@@ -1,8 +1,8 @@
 """Deletes partitions that have outlived their table's retention, and nothing that something kept still needs."""
 
 import datetime
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Iterable, Mapping
 
 from feature_store.errors import StoreError, explain_os_errors
 from feature_store.layout import DATE_KEYS, LOCK, MANIFEST, check_date

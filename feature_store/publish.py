@@ -1,12 +1,13 @@
 """Replacing and rolling back a partition: everything that happens under its lock.
 
-    lock → remove orphans → files under unique names → old version kept in `_retired/` (hard links)
-         → put_atomic(_manifest.json)   ← the commit; before it readers have the old version, after it the new one
-         → _SUCCESS → delete the old files → drop retired versions beyond keep_versions
+lock → remove orphans → files under unique names → old version kept in `_retired/` (hard links)
+     → put_atomic(_manifest.json)   ← the commit; before it readers have the old version, after it the new one
+     → _SUCCESS → delete the old files → drop retired versions beyond keep_versions
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Iterator
+from typing import TYPE_CHECKING
 
 from feature_store import retired
 from feature_store.commit import Commit
@@ -24,9 +25,7 @@ _COMMITTED = "The new version is committed and whole; leftovers of the old one m
 
 
 @contextmanager
-def replacing(
-    table: "Table", value: str, schema_version: tuple[int, int], keep_versions: int, wait_seconds: float, only_if_changed: bool
-) -> Iterator[Commit]:
+def replacing(table: "Table", value: str, schema_version: tuple[int, int], keep_versions: int, wait_seconds: float, only_if_changed: bool) -> Iterator[Commit]:
     """See Table.replace."""
     folder = table.path(value)
     with writing(table, folder, wait_seconds):
@@ -52,7 +51,9 @@ def roll_back(table: "Table", value: str, wait_seconds: float) -> Manifest:
         with explain_os_errors("looking for replaced versions", folder):
             versions = retired.versions(table.disk, folder)
         if not versions:
-            raise NothingToRollBackTo(f"No replaced version of {folder} is kept in {RETIRED}/; expected one from an earlier publish. Run the job for that date again.")
+            raise NothingToRollBackTo(
+                f"No replaced version of {folder} is kept in {RETIRED}/; expected one from an earlier publish. Run the job for that date again."
+            )
         path, former = versions[-1]
         try:
             with explain_os_errors("bringing files back", folder):

@@ -1,7 +1,8 @@
 """Text for terminals: aligned tables, sizes, and values that cannot play tricks."""
 
 import datetime
-from typing import Any, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def safe(value: Any) -> str:
@@ -32,5 +33,5 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     numeric = [all(isinstance(row[i], (int, float)) or row[i] is None for row in rows) for i in range(len(header))]
     cells = [list(header)] + [[f"{cell:,}" if isinstance(cell, int) else safe(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = ["  ".join(c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, numeric)).rstrip() for row in cells]
+    lines = ["  ".join(c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, numeric, strict=True)).rstrip() for row in cells]
     return "\n".join(lines)

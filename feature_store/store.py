@@ -1,7 +1,7 @@
 """The feature store: views of features, by model and date."""
 
 import datetime
-from typing import Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -113,4 +113,4 @@ def as_utc(moment: AsOf) -> datetime.datetime:
         moment = datetime.datetime.fromisoformat(moment)
     elif not isinstance(moment, datetime.datetime):
         moment = datetime.datetime(moment.year, moment.month, moment.day)
-    return moment.replace(tzinfo=datetime.timezone.utc) if moment.tzinfo is None else moment.astimezone(datetime.timezone.utc)
+    return moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)

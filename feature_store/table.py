@@ -1,7 +1,8 @@
 """A folder of partitions, each committed by one atomic put of its manifest."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Callable, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -92,7 +93,9 @@ class Table:
                         "Roll the partition back or publish it again."
                     ) from error
             except pa.ArrowInvalid as error:
-                raise DataDamaged(f"{self.path(value)} cannot be read ({error}). `verify` names the file; roll the partition back or publish it again.") from error
+                raise DataDamaged(
+                    f"{self.path(value)} cannot be read ({error}). `verify` names the file; roll the partition back or publish it again."
+                ) from error
         raise StoreError(f"{self.path(value)} was published anew {_READ_ATTEMPTS} times while it was read. Read it when its writer has finished.")
 
     def replace(

@@ -1,8 +1,9 @@
 """What a reader gets of a feature view, and what must hold of `user_embeddings` beyond what any table keeps."""
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -76,7 +77,7 @@ class EmbeddingCheck:
     """Rows of `user_embeddings` for `dt`, batch by batch: unique sorted users, finite vectors, none from after dt."""
 
     def __init__(self, dt: str) -> None:
-        self._midnight = datetime.datetime.fromisoformat(dt).replace(tzinfo=datetime.timezone.utc)
+        self._midnight = datetime.datetime.fromisoformat(dt).replace(tzinfo=datetime.UTC)
         self._order = OrderCheck(["user_id"])
         self._not_finite = self._late = self._null_vectors = 0
 

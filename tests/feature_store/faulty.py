@@ -2,7 +2,8 @@
 
 import errno
 import os
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,9 @@ class Stopped(BaseException):
 class FaultyOs:
     """Counts the calls that reach the disk. `close` always works: the kernel closes a dead process's files and frees its locks."""
 
-    def __init__(self, stop_at: int | None = None, fail_at: int | None = None, fails: Callable[[str, tuple], bool] | None = None, error: int = errno.EIO) -> None:
+    def __init__(
+        self, stop_at: int | None = None, fail_at: int | None = None, fails: Callable[[str, tuple], bool] | None = None, error: int = errno.EIO
+    ) -> None:
         self.calls: list[str] = []
         self._stop_at, self._fail_at, self._fails, self._error = stop_at, fail_at, fails, error
 

@@ -7,14 +7,27 @@ import pyarrow as pa
 
 from feature_store import Table
 
-HOSTILE_IDS = ["", " ", "../../etc/passwd", "a/b", "=1+1", "'; DROP TABLE x;--", "<script>alert(1)</script>", "line\nend", "\u202eright-to-left", "naïve", "用户", "\U0001f600"]
+HOSTILE_IDS = [
+    "",
+    " ",
+    "../../etc/passwd",
+    "a/b",
+    "=1+1",
+    "'; DROP TABLE x;--",
+    "<script>alert(1)</script>",
+    "line\nend",
+    "\u202eright-to-left",
+    "naïve",
+    "用户",
+    "\U0001f600",
+]
 
 
 def embeddings(seed: int, users: int = 20, dimension: int = 4, dt: str = "2026-01-05") -> pa.Table:
     """Rows of `user_embeddings` that differ by seed, sorted by the ids' bytes."""
     random = np.random.default_rng(seed)
     ids = sorted({*HOSTILE_IDS, *(f"u{number:05d}" for number in range(users))}, key=lambda text: text.encode())
-    moment = datetime.datetime.fromisoformat(dt).replace(tzinfo=datetime.timezone.utc)
+    moment = datetime.datetime.fromisoformat(dt).replace(tzinfo=datetime.UTC)
     vectors = pa.array(random.standard_normal(len(ids) * dimension).astype(np.float32))
     return pa.table(
         {

@@ -21,7 +21,13 @@ def root(tmp_path: Path) -> Path:
     table = FeatureStore(str(tmp_path / "feature_store")).table("user_embeddings", "transe")
     for date in DATES:
         publish(table, date, embeddings(0, dt=date), space_id="a")
-    publish(table, DATES[1], embeddings(1, dt=DATES[1]), space_id="a", predecessor={"table": NAME, "dt": DATES[0], "content_hash": table.manifest(DATES[0]).content_hash})
+    publish(
+        table,
+        DATES[1],
+        embeddings(1, dt=DATES[1]),
+        space_id="a",
+        predecessor={"table": NAME, "dt": DATES[0], "content_hash": table.manifest(DATES[0]).content_hash},
+    )
     Segments(str(tmp_path / "entity_ids" / "user")).append(1, embeddings(0).select(["user_id"]))
     return tmp_path
 
@@ -65,7 +71,9 @@ def test_verify_exits_with_one_and_names_the_file_or_the_command(root: Path, cap
     publish(table, DATES[0], embeddings(5, dt=DATES[0]), space_id="a")
     Path(table.path(DATES[0]), "part-00000-orphan.parquet").write_bytes(b"")
     status, text = _run(root, capsys, "verify")
-    assert status == 1 and "airflow tasks clear nightly_user_embeddings -s 2026-01-12 -e 2026-01-12 -y" in text and "note" in text and "part-00000-orphan" in text
+    assert (
+        status == 1 and "airflow tasks clear nightly_user_embeddings -s 2026-01-12 -e 2026-01-12 -y" in text and "note" in text and "part-00000-orphan" in text
+    )
     assert _run(root, capsys, "verify", NAME, DATES[0])[0] == 0
     path = Path(table.files(DATES[1])[0])
     path.write_bytes(path.read_bytes()[:-1])
@@ -105,7 +113,10 @@ def test_refusals_are_one_message_and_exit_with_two(root: Path, capsys: pytest.C
 
 
 def test_it_starts_as_a_module_and_imports_neither_pandas_nor_engines(root: Path) -> None:
-    started = subprocess.run([sys.executable, "-m", "feature_store", "list", "--root", str(root)], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    started = subprocess.run(
+        [sys.executable, "-m", "feature_store", "list", "--root", str(root)], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
+    )
     assert NAME in started.stdout
-    code = "import sys, feature_store, feature_store.__main__, feature_store.join; print([m for m in ('pandas', 'pyspark', 'torch', 'airflow', 'yaml') if m in sys.modules])"
+    heavy = ("pandas", "pyspark", "torch", "airflow", "yaml")
+    code = f"import sys, feature_store, feature_store.__main__, feature_store.join; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True).stdout.strip() == "[]"

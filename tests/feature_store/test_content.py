@@ -22,7 +22,7 @@ def _random_table(seed: int, rows: int = 60) -> pa.Table:
     def some_null(values: list) -> list:
         return [None if random.random() < 0.2 else value for value in values]
 
-    start = datetime.datetime(2026, 1, 5, tzinfo=datetime.timezone.utc)
+    start = datetime.datetime(2026, 1, 5, tzinfo=datetime.UTC)
     words = ["", "a", "ä", "用户", "\U0001f600", "x" * 50, "\n"]
     vectors = [None if random.random() < 0.1 else random.standard_normal(3).astype(np.float32).tolist() for _ in range(rows)]
     return pa.table(
@@ -35,7 +35,9 @@ def _random_table(seed: int, rows: int = 60) -> pa.Table:
             "d": pa.array(some_null([Decimal(int(n)) / 100 for n in random.integers(0, 9999, rows)]), pa.decimal128(12, 2)),
             "v": pa.array(vectors, pa.list_(pa.float32(), 3)),
             "l": pa.array(some_null([[None if n == 1 else "y" * n for n in range(random.integers(0, 4))] for _ in range(rows)]), pa.list_(pa.string())),
-            "st": pa.array(some_null([{"p": int(n), "q": "z" * int(n)} for n in random.integers(0, 4, rows)]), pa.struct([("p", pa.int32()), ("q", pa.string())])),
+            "st": pa.array(
+                some_null([{"p": int(n), "q": "z" * int(n)} for n in random.integers(0, 4, rows)]), pa.struct([("p", pa.int32()), ("q", pa.string())])
+            ),
         }
     )
 
@@ -45,7 +47,7 @@ def test_chunks_slices_and_files_do_not_matter(tmp_path: Path, seed: int) -> Non
     table = _random_table(seed)
     expected = content_hash([table])
     cuts = np.sort(np.random.default_rng(seed).integers(0, table.num_rows, 5)).tolist()
-    slices = [table.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, table.num_rows])]
+    slices = [table.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, table.num_rows], strict=True)]
     assert content_hash(slices) == expected
     assert content_hash([pa.concat_tables(slices)]) == expected
     assert content_hash(table.to_batches(max_chunksize=7)) == expected
@@ -104,7 +106,7 @@ def test_commit_time_and_provenance_stay_out() -> None:
 def test_it_is_what_the_docstring_says_on_a_plain_loop() -> None:
     table = pa.table({"i": pa.array([7, None, 9], pa.int64()), "s": pa.array(["ab", None, ""], pa.string())})
     streams = {"i data": hashlib.sha256(), "i nulls": hashlib.sha256(), "s data": hashlib.sha256(), "s lengths": hashlib.sha256(), "s nulls": hashlib.sha256()}
-    for row, (i, s) in enumerate(zip(table.column("i").to_pylist(), table.column("s").to_pylist())):
+    for row, (i, s) in enumerate(zip(table.column("i").to_pylist(), table.column("s").to_pylist(), strict=True)):
         streams["i data"].update((i or 0).to_bytes(8, "little", signed=True))
         streams["s data"].update((s or "").encode())
         streams["s lengths"].update(len((s or "").encode()).to_bytes(8, "little"))

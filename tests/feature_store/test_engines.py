@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -72,20 +72,6 @@ def test_duckdb(store: FeatureStore) -> None:
     relation = _run(store, "duckdb_relation =", duckdb=duckdb)
     rows = relation.select("user_id", "embedding").fetchall()
     _check([row[0] for row in rows], [row[1] for row in rows], relation.columns)
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[Any]:
-    pyspark_sql = pytest.importorskip("pyspark.sql")
-    settings = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.sql.session.timeZone": "UTC", "spark.sql.shuffle.partitions": "2"}
-    before = pyspark_sql.SparkSession.getActiveSession()
-    builder = pyspark_sql.SparkSession.builder.master("local[2]")
-    for name, value in settings.items():
-        builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    yield session
-    if before is None:
-        session.stop()
 
 
 def test_spark_reads(store: FeatureStore, spark: Any) -> None:

@@ -67,7 +67,7 @@ def test_no_recursive_glob_finds_a_replaced_version(table: Table) -> None:
 def test_an_exception_leaves_what_readers_had(table: Table) -> None:
     with pytest.raises(ZeroDivisionError), table.replace(DATE) as one:
         one.write_table(embeddings(0))
-        1 / 0
+        raise ZeroDivisionError
     assert table.values() == [] and names_in(table, DATE) == {"_lock"}
     publish(table, DATE, embeddings(1))
     before = table.manifest(DATE)
@@ -262,7 +262,7 @@ def test_a_broken_manifest_is_named_and_the_next_publish_repairs_it(table: Table
         table.read(DATE)
     with pytest.raises(ZeroDivisionError), table.replace(DATE) as one:
         one.write_table(embeddings(1))
-        1 / 0
+        raise ZeroDivisionError
     assert len(list(Path(table.path(DATE)).glob("*.parquet"))) == 1  # nothing of a partition that may be saved by hand is removed
     publish(table, DATE, embeddings(2))
     assert table.read(DATE).equals(embeddings(2)) and table.verify(DATE) == [] and table.orphans(DATE) == []

@@ -15,7 +15,7 @@ from tests.feature_store.samples import HOSTILE_IDS, embeddings, publish
 
 VIEW = "user_embeddings"
 DATES = ["2026-01-05", "2026-01-12", "2026-01-19"]
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 
 
 @pytest.fixture
@@ -102,10 +102,12 @@ def test_several_dates_are_one_space_or_an_error_that_names_the_dates(store: Fea
     features = store.read(VIEW, model="transe", dt=DATES[:2], user_ids=["u00001"])
     assert features.table.num_rows == 2 and [m.partition["dt"] for m in features.manifests] == DATES[:2]
     with pytest.raises(StoreError, match="from 2 partitions"):
-        features.manifest
+        _ = features.manifest
     publish(store.table(VIEW, "transe"), DATES[1], embeddings(1, dt=DATES[1]), space_id="b")
     publish(store.table(VIEW, "transe"), DATES[2], embeddings(1, dt=DATES[2]), space_id="b")
-    with pytest.raises(SpaceMismatch, match=r"dt=2026-01-05 is in 'a', dt=2026-01-12 is in 'b'.*airflow tasks clear nightly_user_embeddings -s 2026-01-12 -e 2026-01-19 -y"):
+    with pytest.raises(
+        SpaceMismatch, match=r"dt=2026-01-05 is in 'a', dt=2026-01-12 is in 'b'.*airflow tasks clear nightly_user_embeddings -s 2026-01-12 -e 2026-01-19 -y"
+    ):
         store.read(VIEW, model="transe", dt=DATES)
     assert store.read(VIEW, model="transe", dt=DATES[1:]).table.num_rows
 
@@ -153,14 +155,20 @@ def test_the_join_against_a_plain_loop(store: FeatureStore, max_age_days: float 
     random = np.random.default_rng(2)
     start = datetime.datetime(2026, 1, 3, tzinfo=UTC)
     rows = [(f"u{random.integers(0, 25):05d}", start + datetime.timedelta(hours=int(random.integers(0, 24 * 24)))) for _ in range(60)]
-    rows += [("u00001", datetime.datetime(2026, 1, 12, tzinfo=UTC)), ("u00001", datetime.datetime(2026, 1, 11, 23, 59, 59, 999999, tzinfo=UTC)), ("../../etc/passwd", start.replace(day=30))]
-    entities = pa.table({"user_id": [u for u, _ in rows], "event_timestamp": pa.array([m for _, m in rows], pa.timestamp("us", "UTC")), "label": range(len(rows))})
+    rows += [
+        ("u00001", datetime.datetime(2026, 1, 12, tzinfo=UTC)),
+        ("u00001", datetime.datetime(2026, 1, 11, 23, 59, 59, 999999, tzinfo=UTC)),
+        ("../../etc/passwd", start.replace(day=30)),
+    ]
+    entities = pa.table(
+        {"user_id": [u for u, _ in rows], "event_timestamp": pa.array([m for _, m in rows], pa.timestamp("us", "UTC")), "label": range(len(rows))}
+    )
     joined = point_in_time(store, entities, VIEW, model="transe", max_age_days=max_age_days, columns=["embedding"])
     assert joined.select(entities.column_names).equals(entities) and joined.column_names[3:] == ["embedding", "feature_timestamp"]
-    answers = list(zip(joined.column("embedding").to_pylist(), joined.column("feature_timestamp").to_pylist()))
+    answers = list(zip(joined.column("embedding").to_pylist(), joined.column("feature_timestamp").to_pylist(), strict=True))
     assert answers == _slow_join(store, rows, max_age_days)
     assert any(found is None for found, _ in answers) and any(found for found, _ in answers)
-    assert all(taken is None or taken <= moment for (_, taken), (_, moment) in zip(answers, rows))
+    assert all(taken is None or taken <= moment for (_, taken), (_, moment) in zip(answers, rows, strict=True))
 
 
 def test_the_join_refuses_to_mix_spaces(store: FeatureStore) -> None:

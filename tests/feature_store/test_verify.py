@@ -82,7 +82,11 @@ def test_faulty_rows_are_found_although_every_byte_is_as_written(table: Table) -
     vectors = np.array(rows.column("embedding").combine_chunks().values)
     vectors[5] = np.nan
     not_finite = rows.set_column(1, "embedding", pa.FixedSizeListArray.from_arrays(pa.array(vectors), 4))
-    for broken, expected in ((pa.concat_tables([rows.slice(0, 2), rows.slice(1)]), "repeated at row 2"), (rows.take([1, 0]), "not sorted by its bytes at row 1"), (not_finite, "1 numbers are not finite")):
+    for broken, expected in (
+        (pa.concat_tables([rows.slice(0, 2), rows.slice(1)]), "repeated at row 2"),
+        (rows.take([1, 0]), "not sorted by its bytes at row 1"),
+        (not_finite, "1 numbers are not finite"),
+    ):
         with table.replace(DATE) as commit:
             commit.write_table(broken)
         (problem,) = table.verify(DATE)
@@ -198,6 +202,11 @@ def test_the_tree_finds_tables_and_ledgers_wherever_they_are(root: Path) -> None
     publish(FeatureStore(str(root / "feature_store")).table("user_embeddings", "kqgc_mean"), DATE, embeddings(0))
     for start in (root, root / "feature_store"):
         found = DataRoot(str(start))
-        assert sorted(found.tables) == ["checkpoints/transe", "clean_events", "feature_store/user_embeddings/model=kqgc_mean", "run_metrics/stage=validate_events"]
+        assert sorted(found.tables) == [
+            "checkpoints/transe",
+            "clean_events",
+            "feature_store/user_embeddings/model=kqgc_mean",
+            "run_metrics/stage=validate_events",
+        ]
         assert list(found.ledgers) == ["entity_ids/user"] and found.tables["clean_events"].key == "day"
     assert json.dumps(sorted(DataRoot(str(root / "nowhere")).tables)) == "[]"
