@@ -1,0 +1,70 @@
+"""Any CSV(.gz), JSON-lines or Parquet log, by a column mapping: what validate_events reads, written down as Parquet."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from jobs.config import SourceTable, Spark
+from jobs.events import judge
+from jobs.events.read_events import read_events
+from jobs.events.read_source import SUFFIXES, SourceError, check_whole, find_files
+from jobs.events.readers.imported import Imported, events_table
+from jobs.spark import session
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+EARLIEST = datetime.datetime(1900, 1, 1, tzinfo=datetime.UTC)
+LATEST = datetime.datetime(9000, 1, 1, tzinfo=datetime.UTC)
+
+
+@dataclass(frozen=True)
+class Options:
+    """As in jobs.config.SourceTable."""
+
+    columns: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, str] = field(default_factory=dict)
+    delimiter: str = ","
+    timezone: str = "UTC"
+    day_only: bool = False
+
+
+def read(source: Path, options: Options) -> Imported:
+    """Events in our columns; unusable rows are left out and counted. Items and users: name them in the configuration as they are."""
+    kind = format_of(source)
+    described = SourceTable(str(source), kind, options.columns, options.constants, options.delimiter, options.timezone, options.day_only)
+    files = find_files(described)
+    for file in files:
+        check_whole(file)
+    with session(Spark(), "import-dataset") as spark:
+        rows = read_events(spark, described, files).cache()
+        events, dropped = _judged(rows)
+        rows.unpersist()
+    zone = f"times without an offset are taken as local times of {options.timezone}" + (", known to the day and stamped at its end" if options.day_only else "")
+    return Imported(events, dropped=dropped, notes=[zone, "items and users: map their columns in the configuration (source.items, source.users)"])
+
+
+def format_of(source: Path) -> str:
+    """By the endings of the file names. SourceError."""
+    names = [path.name for path in source.rglob("*") if path.is_file()] if source.is_dir() else [source.name]
+    for kind, endings in SUFFIXES.items():
+        if any(name.endswith(endings) for name in names):
+            return kind
+    raise SourceError(f"Found no file at {source} whose name ends in {', '.join(e for endings in SUFFIXES.values() for e in endings)}. Name the file so, or choose another --source.")
+
+
+def _judged(rows: DataFrame) -> tuple[pa.Table, dict[str, int]]:
+    """Behaviours are whatever the source has; the configuration chooses among them."""
+    from pyspark.sql import functions as F
+
+    behaviors = [row.behavior for row in rows.select("behavior").distinct().collect() if row.behavior is not None]
+    judged = judge.judge(rows, behaviors, EARLIEST, EARLIEST, LATEST)
+    reasons = judged.groupBy("reason").count().filter(F.col("reason").isNotNull()).orderBy(F.desc("count"), "reason").collect()
+    columns = judge.accepted(judged).orderBy("source_file", "row_number").toArrow()
+    events = events_table({name: columns[name].combine_chunks() for name in columns.column_names})
+    return events, {row["reason"]: row["count"] for row in reasons}
