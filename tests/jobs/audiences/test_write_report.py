@@ -123,6 +123,14 @@ def test_nothing_is_fetched_and_nothing_runs(whole: Path) -> None:
     assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
 
 
+def test_figures_and_tables_speak_to_screen_readers(whole: Path) -> None:
+    html = report(whole)
+    for opening in re.findall(r"<svg[^>]*>", html):
+        assert 'aria-hidden="true"' in opening or re.search(r'role="img" aria-label="[^"]{10,}"', opening), opening
+    assert all("scope=" in opening for opening in re.findall(r"<th[ >][^>]*>?", html))
+    assert '<html lang="en">' in html and "width=device-width" in html
+
+
 def test_links_lead_to_sections(whole: Path) -> None:
     page = Page(report(whole))
     targets = {value for _, name, value in page.attributes if name == "id"}
@@ -180,7 +188,7 @@ def test_a_skip_and_a_failure_are_told_with_reason_and_cure(root: Path) -> None:
     assert "Something failed" in page.text and "8 of 11 stages done" in page.text
     assert "airflow tasks clear nightly_user_embeddings -s 2026-03-02 -e 2026-03-02 -t 'publish_kqgc_mean$' --downstream -y" in page.text
     assert page.text.count("dt=2026-02-23 is missing; rerun 2026-02-23") == 2  # in the status and where the figures would be
-    assert page.text.count("the alignment is broken: residual 0.95") >= 1
+    assert page.text.count("the alignment is broken: residual 0.95") == 2
     assert "Backtest: not there tonight. score_lookalike did not run" in page.text
     assert "by their transe vectors" in page.text  # the map takes the model that there is
 
