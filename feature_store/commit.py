@@ -23,8 +23,8 @@ _SPARK_LEFTOVERS = ("_temporary", "_committed_", "_started_", "_spark_metadata")
 class Commit:
     """Collects the new version's files. `path` is the folder to write into; put JSON-able extras into `fields`.
 
-    `created_timestamp` is the one reading of the clock: use it for the column of that name. `provenance` names columns that the content hash
-    leaves out, for files written by an engine that keeps no Arrow metadata.
+    `created_timestamp` is the one reading of the clock: use it for the column of that name. `provenance` (set it before the first file) names
+    columns that the content hash leaves out, for files written by an engine that keeps no Arrow metadata.
     """
 
     def __init__(self, disk: Disk, path: str, known: frozenset[str]) -> None:
@@ -60,6 +60,7 @@ class Commit:
         """
         sorted_by = list(sorted_by)
         self._check_schema(table.schema, f"writing to {self.path}")
+        _check_types(table.schema, self.path)
         check_sorted(table, sorted_by, self.path)
         self._hash_rows(table)
         self.sorted_by = sorted_by
@@ -142,6 +143,13 @@ class Commit:
                 sink.close()
         self._files.append(FileEntry(name, sink.tell(), sink.sha256(), end - start))
         return end
+
+
+def _check_types(schema: pa.Schema, path: str) -> None:
+    """Half floats are legal Parquet and illegal to Spark's reader."""
+    for field in schema:
+        if "halffloat" in str(field.type):
+            raise StoreError(f"Column {field.name!r} for {path} is {field.type}, which Spark cannot read. Cast it to float32.")
 
 
 def check_sorted(table: pa.Table, columns: list[str], path: str) -> None:

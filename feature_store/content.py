@@ -3,7 +3,7 @@
 Every column feeds streams of canonical bytes, each into its own SHA-256: `data` (fixed-width values, or the bytes of strings),
 `lengths` (of strings and lists), `nulls` (positions of nulls). Nulls count as zeros in `data`. The hash is the SHA-256 of the row count and
 all streams' digests by column name; `created_timestamp` and provenance columns stay out. String and large_string, a dictionary and its
-plain values, and timestamps of s, ms and us are the same content.
+plain values, both kinds of dates, and times of s, ms and us are the same content: what Parquet does not tell apart.
 """
 
 import hashlib
@@ -124,6 +124,10 @@ def _canonical_type(kind: pa.DataType) -> str:
         return "binary"
     if pa.types.is_timestamp(kind):
         return f"timestamp[{'ns' if kind.unit == 'ns' else 'us'}, {kind.tz}]"
+    if pa.types.is_date(kind):
+        return "date"
+    if pa.types.is_time(kind):
+        return f"time[{'ns' if kind == pa.time64('ns') else 'us'}]"
     if pa.types.is_fixed_size_list(kind):
         return f"fixed_size_list<{_canonical_type(kind.value_type)}>[{kind.list_size}]"
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -150,10 +154,12 @@ def _values(array: pa.Array) -> np.ndarray:
         return np.zeros(0, np.uint8)
     if pa.types.is_timestamp(kind) and kind.unit != "ns":
         array = array.cast(pa.timestamp("us", kind.tz))
-    if pa.types.is_timestamp(kind) or pa.types.is_date64(kind) or pa.types.is_time64(kind) or pa.types.is_duration(kind):
+    if pa.types.is_time32(kind):
+        array = array.cast(pa.time64("us"))
+    if pa.types.is_timestamp(kind) or pa.types.is_time(kind) or pa.types.is_duration(kind):
         array = array.view(pa.int64())
-    elif pa.types.is_date32(kind) or pa.types.is_time32(kind):
-        array = array.view(pa.int32())
+    elif pa.types.is_date(kind):
+        array = array.cast(pa.date32()).view(pa.int32())
     elif pa.types.is_decimal128(kind):
         return _raw_bytes(array, 16)
     elif pa.types.is_boolean(kind):

@@ -5,6 +5,7 @@ version is whole in one of the two places.
 """
 
 from feature_store.disk import Disk
+from feature_store.errors import ManifestBroken
 from feature_store.layout import MANIFEST, RETIRED, RETIRED_SUFFIX
 from feature_store.manifest import Manifest
 
@@ -16,8 +17,8 @@ def versions(disk: Disk, folder: str) -> list[tuple[str, Manifest]]:
         path = f"{folder}/{RETIRED}/{entry.name}"
         try:
             found.append((path, Manifest.from_bytes(disk.read_bytes(f"{path}/{MANIFEST}"), f"{path}/{MANIFEST}")))
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # a crash came before the manifest: not a version; `clean` removes it
+        except (FileNotFoundError, NotADirectoryError, ManifestBroken):
+            continue  # a crash came before the manifest, or it is damaged: not a version; `clean` removes it
     return found
 
 

@@ -101,7 +101,8 @@ class FeatureStore:
         age_days = (moment - as_utc(known[-1])).total_seconds() / 86_400
         if max_age_days is not None and age_days > max_age_days:
             raise TooOld(
-                f"The newest partition of {table.uri} at {moment.isoformat()} is dt={known[-1]}, {age_days:.1f} days old; at most {max_age_days:g} were asked for. "
+                f"The newest partition of {table.uri} at {moment.isoformat()} is dt={known[-1]}, {age_days:.1f} days old; "
+                f"at most {max_age_days:g} were asked for. "
                 "Run the nightly DAG for the missing dates, or allow more."
             )
         return known[-1]

@@ -268,6 +268,20 @@ def test_a_broken_manifest_is_named_and_the_next_publish_repairs_it(table: Table
     assert table.read(DATE).equals(embeddings(2)) and table.verify(DATE) == [] and table.orphans(DATE) == []
 
 
+def test_a_broken_manifest_can_be_rolled_back_and_a_broken_replaced_one_stops_nothing(table: Table) -> None:
+    for seed in range(2):
+        publish(table, DATE, embeddings(seed))
+    Path(table.path(DATE), "_manifest.json").write_bytes(b"{}")
+    table.rollback(DATE)
+    assert table.read(DATE).equals(embeddings(0)) and table.verify(DATE) == [] and table.orphans(DATE) == []
+    publish(table, DATE, embeddings(1))
+    (kept,) = Path(table.path(DATE), "_retired").glob("*/_manifest.json")
+    kept.write_bytes(b"{}")
+    assert table.versions(DATE) == []
+    publish(table, DATE, embeddings(2))
+    assert [version.content_hash for version in table.versions(DATE)] == [content_hash([embeddings(1)])]
+
+
 def test_what_is_missing_says_what_there_is(table: Table) -> None:
     with pytest.raises(PartitionMissing, match="There is none at all"):
         table.read(DATE)
@@ -276,3 +290,20 @@ def test_what_is_missing_says_what_there_is(table: Table) -> None:
         table.files("2026-01-06")
     with pytest.raises(StoreError, match=r"no column \['nix'\].*user_id"):
         table.read(DATE, columns=["nix"])
+
+
+def test_every_type_reads_back_with_the_content_hash_it_was_written_with(tmp_path: Path) -> None:
+    moments = [datetime.datetime(2026, 1, 5, 1, 2, 3), None]
+    kinds = [pa.timestamp("s"), pa.timestamp("ms", "UTC"), pa.timestamp("us", "Europe/Paris"), pa.timestamp("ns")]
+    columns = {str(kind): pa.array(moments, kind) for kind in kinds}
+    columns |= {str(kind): pa.array([datetime.date(2026, 1, 5), None], kind) for kind in (pa.date32(), pa.date64())}
+    columns |= {str(kind): pa.array([datetime.time(1, 2, 3), None], kind) for kind in (pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns"))}
+    columns |= {str(kind): pa.array([1, None], kind) for kind in (pa.int8(), pa.uint8(), pa.uint32(), pa.uint64(), pa.float64(), pa.duration("s"))}
+    columns |= {str(kind): pa.array(["a", None], kind) for kind in (pa.large_string(), pa.binary(), pa.large_binary(), pa.dictionary(pa.int8(), pa.string()))}
+    columns |= {"null": pa.nulls(2), "lists": pa.array([[1.5], None], pa.large_list(pa.float32()))}
+    table = Table(str(tmp_path / "t"))
+    with table.replace(DATE) as one:
+        one.write_table(pa.table(columns))
+    assert table.verify(DATE) == []
+    with pytest.raises(StoreError, match="Spark cannot read"), table.replace(DATE) as one:
+        one.write_table(pa.table({"v": pa.array([[1.0]], pa.list_(pa.float16(), 1))}))
