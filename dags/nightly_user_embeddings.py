@@ -111,12 +111,12 @@ def publish_model(model: str, transe):
     """The tasks of one model up to its published vectors; they fail without stopping another model."""
     if model != "transe":
         smooth = job(
-            SETTINGS, "embeddings.smooth_kqgc", task_id=f"smooth_{model}", inputs=[*GRAPH, "interactions"], outputs=["checkpoints"],
+            SETTINGS, "embeddings.smooth_kqgc", task_id=f"smooth_{model}", inputs=GRAPH, outputs=["checkpoints"],
             options={"model": model} | predecessor(model),
             doc_md="Trains KQGC on TransE's vectors, and computes those of all users with all their neighbours.")
         transe >> smooth
     publish = job(
-        SETTINGS, "embeddings.publish_users", task_id=f"publish_{model}", inputs=["checkpoints", *GRAPH, "interactions"], outputs=PUBLISHED,
+        SETTINGS, "embeddings.publish_users", task_id=f"publish_{model}", inputs=["checkpoints", "interactions", "entity_ids", "relations"], outputs=PUBLISHED,
         options={"model": model} | predecessor(model), outlets=[datasets.user_embeddings(SETTINGS, model)],
         doc_md="Turns the vectors into the predecessor's space, checks them, and publishes them in one step. Readers keep the former version if a check fails.")
     (transe if model == "transe" else smooth) >> publish
