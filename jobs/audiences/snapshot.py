@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from feature_store import Segments
 from jobs.audiences.predicates import ITEM_ID, Predicate
 from jobs.config import Graph
+from jobs.graphs.ledgers import ITEM, USER, attribute_relation
 from jobs.program import Input
 
 DAY_SECONDS = 86_400
@@ -107,18 +108,15 @@ def read_snapshot(date: datetime.date, knowledge_graph: Input, interactions: Inp
     """The snapshot of `date`. PartitionMissing when the night was not run."""
     seen = _read_interactions(interactions.table().read(date.isoformat()))
     ledger = relations.segments().read()
-    rows = [] if ledger is None else ledger.to_pylist()
-    attributes = {
-        head: {r["name"]: r for r in rows if r["head_type"] == head and r["name"] in names}
-        for head, names in (("item", graph.item_attributes), ("user", graph.user_attributes))}
-    wanted = [r["id"] for kind in attributes.values() for r in kind.values()]
+    known = {r["name"]: r for r in ([] if ledger is None else ledger.to_pylist())}
+    configured = {ITEM: graph.item_attributes, USER: graph.user_attributes}
+    ids = {kind: {name: known.get(attribute_relation(kind, name)) for name in names} for kind, names in configured.items()}
+    wanted = [r["id"] for rows in ids.values() for r in rows.values() if r]
     edges = knowledge_graph.table().read(date.isoformat(), columns=["head", "relation", "tail"], filter=pc.field("relation").isin(wanted))
-    found = {
-        head: {name: _attribute(edges, kind.get(name), entity_ids) for name in names}
-        for (head, kind), names in zip(attributes.items(), (graph.item_attributes, graph.user_attributes), strict=True)}
-    items = np.unique(np.concatenate([seen.item, *(a.heads for a in found["item"].values())]))
-    item_raw = Ledger.read(entity_ids.segments("item")).raw_of(items)
-    return Snapshot(date, seen, found["item"], found["user"], items, item_raw)
+    found = {kind: {name: _attribute(edges, relation, entity_ids) for name, relation in rows.items()} for kind, rows in ids.items()}
+    items = np.unique(np.concatenate([seen.item, *(a.heads for a in found[ITEM].values())]))
+    item_raw = Ledger.read(entity_ids.segments(ITEM)).raw_of(items)
+    return Snapshot(date, seen, found[ITEM], found[USER], items, item_raw)
 
 
 def _read_interactions(table: pa.Table) -> Interactions:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from feature_store import Segments, Table
 from jobs.config import Graph
+from jobs.graphs.ledgers import attribute_relation, value_type
 from jobs.program import Input, Output
 from jobs.tables import TABLES
 
@@ -57,7 +58,7 @@ def ledger_ids(root: Path, kind: str, raw: pd.Series) -> np.ndarray:
 def relation_ids(root: Path, graph: Graph) -> dict[tuple[str, str], int]:
     """(name, head type) → id; all relations of the configuration go into the first segment."""
     rows = [(name, "user", "item") for name in graph.behaviors]
-    rows += [(name, kind, a.entity_type or name) for kind, known in (("item", graph.item_attributes), ("user", graph.user_attributes)) for name, a in known.items()]
+    rows += [(attribute_relation(kind, name), kind, value_type(name, a)) for kind, known in (("item", graph.item_attributes), ("user", graph.user_attributes)) for name, a in known.items()]
     segments = Segments(f"{root}/relations")
     names, heads, tails = (list(c) for c in zip(*rows, strict=True))
     segments.append(1, pa.table({"id": pa.array(range(len(rows)), pa.int64()), "name": names, "head_type": heads, "tail_type": tails}))
@@ -78,9 +79,9 @@ def write_graphs(root: Path, log: Log, date: datetime.date, graph: Graph) -> Non
         known = set(events[id_column])
         for name, attribute in configured.items():
             rows = given[name][given[name]["id"].isin(known)]
-            tails = ledger_ids(root, attribute.entity_type or name, rows["value"])
+            tails = ledger_ids(root, value_type(name, attribute), rows["value"])
             heads = ledger_ids(root, kind, rows["id"])
-            edges.append(pd.DataFrame({"head": heads, "relation": relations[(name, kind)], "tail": tails, "count": 1}))
+            edges.append(pd.DataFrame({"head": heads, "relation": relations[(attribute_relation(kind, name), kind)], "tail": tails, "count": 1}))
     _write(root, "knowledge_graph", date, pd.concat(edges).sort_values(["relation", "head", "tail"]))
 
 
