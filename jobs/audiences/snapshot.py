@@ -112,7 +112,7 @@ def read_snapshot(date: datetime.date, knowledge_graph: Input, interactions: Inp
     configured = {ITEM: graph.item_attributes, USER: graph.user_attributes}
     ids = {kind: {name: known.get(attribute_relation(kind, name)) for name in names} for kind, names in configured.items()}
     wanted = [r["id"] for rows in ids.values() for r in rows.values() if r]
-    edges = knowledge_graph.table().read(date.isoformat(), columns=["head", "relation", "tail"], filter=pc.field("relation").isin(wanted))
+    edges = knowledge_graph.table().read(date.isoformat(), columns=["head", "relation", "tail"], filter=pc.field("relation").isin(pa.array(wanted, pa.int64())))
     found = {kind: {name: _attribute(edges, relation, entity_ids) for name, relation in rows.items()} for kind, rows in ids.items()}
     items = np.unique(np.concatenate([seen.item, *(a.heads for a in found[ITEM].values())]))
     item_raw = Ledger.read(entity_ids.segments(ITEM)).raw_of(items)
