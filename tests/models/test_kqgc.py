@@ -173,6 +173,25 @@ def test_the_reversed_relation_is_minus_the_layers_own_and_not_transformed_apart
     assert (into_head - wrong).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("engine", ["dgl", "torch"])
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
+def test_gradients_of_the_loss_agree_with_finite_differences(aggregator: str, engine: str) -> None:
+    """Of every number of every parameter, and of h⁰ and r⁰, which the layers hand on to each other."""
+    graph, _, h, r = toy()
+    model = random_model(KQGCHyperparameters(aggregator=aggregator, layers=2, margin=3, norm="l2"))
+    names = [name for name, _ in model.named_parameters()]
+    layers = [graph.into(0, 8, engine=engine)] * 2
+
+    def loss(h_ND: torch.Tensor, r_MD: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        h_ND, r_MD = torch.func.functional_call(model, dict(zip(names, parameters, strict=True)), (layers, h_ND, r_MD))
+        positive = model.score(h_ND[[0, 1]], r_MD[0], h_ND[[3, 4]])
+        return model.losses(positive, model.score(h_ND[[0, 1]], r_MD[0], h_ND[[5, 6]]).unsqueeze(1)).sum()
+
+    inputs = [torch.from_numpy(h), torch.from_numpy(r), *(values.detach() / 3 for values in model.parameters())]
+    assert loss(*inputs) > 0
+    assert torch.autograd.gradcheck(loss, [values.clone().requires_grad_() for values in inputs])
+
+
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 def test_loss_agrees_with_loops(norm: str) -> None:
     rng = np.random.default_rng(3)
@@ -266,7 +285,8 @@ def test_hidden_users_are_inferred_into_the_neighbourhood_of_their_trained_vecto
     hidden = data.users[::5]
     known[hidden] = False
     full, _ = infer_kqgc(graph, entities, relations, result.parameters, hyper)
-    inferred, _ = infer_kqgc(graph, entities, relations, result.parameters, hyper, known=known)
+    never_read = np.where(known[:, None], entities, np.float32(np.nan))
+    inferred, _ = infer_kqgc(graph, never_read, relations, result.parameters, hyper, known=known)
     zeros, _ = infer_kqgc(graph, np.where(known[:, None], entities, np.float32(0)), relations, result.parameters, hyper)
 
     def overlap(vectors: np.ndarray, k: int = 10) -> float:
