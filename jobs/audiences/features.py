@@ -19,6 +19,7 @@ from jobs.audiences.snapshot import DAY_SECONDS, Attribute, Snapshot, positions
 from jobs.config import Graph
 
 MOST_DEMOGRAPHIC_VALUES = 20  # per attribute: the most frequent among the eligible
+FEWEST_HISTORY_VALUES = 5  # an attribute with fewer (own brand or not) is no category
 MOST_HISTORY_VALUES = 50  # coarse categories, by purchases of the eligible
 
 
@@ -74,9 +75,9 @@ def choose_vocabulary(snapshot: Snapshot, users: Eligible, history_attribute: st
 
 
 def coarsest(snapshot: Snapshot) -> str | None:
-    """The item attribute with the fewest values, two at the least, among those that most items have."""
+    """The item attribute with the fewest values, but enough to tell tastes apart, among those that most items have."""
     covering = {name: len(e.values) for name, e in snapshot.item_attributes.items() if 2 * len(np.unique(e.heads)) >= len(snapshot.items)}
-    usable = sorted((size, name) for name, size in covering.items() if size >= 2)
+    usable = sorted((size, name) for name, size in covering.items() if size >= FEWEST_HISTORY_VALUES)
     return usable[0][1] if usable else None
 
 
