@@ -20,7 +20,8 @@ def spark() -> Iterator[SparkSession]:
     from jobs.config import Spark
     from jobs.spark import session
 
-    settings = Spark(driver_memory="1g", shuffle_partitions=2, conf={"spark.sql.sources.parallelPartitionDiscovery.threshold": "64"})
+    quick_start = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}  # small jobs end before the second compiler pays
+    settings = Spark(driver_memory="1g", shuffle_partitions=2, conf=quick_start)
     with session(settings, "tests") as started:
         yield started
 

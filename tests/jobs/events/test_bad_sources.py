@@ -1,0 +1,141 @@
+"""Broken sources: one clear message, and the store as it was. Broken lines: rejected one by one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from jobs.config import SourceTable
+from jobs.events.read_source import read_entities
+from jobs.program import JobError
+from tests.jobs.events.night import Sandbox, event, every_day
+
+LINES = ["user_id,item_id,behavior,event_time,quantity,value"] + [f"u{n},i{n},view,2026-01-{day:02d} 12:00:00,1,2.5" for day in range(6, 11) for n in (1, 2)]
+
+
+def missing_column(sandbox: Sandbox) -> str:
+    sandbox.write_parquet(every_day())
+    sandbox.source["columns"] = {"user_id": "custommer"}
+    return r"no column 'custommer' \(our 'user_id'\); it has 'user_id', 'item_id'"
+
+
+def misnamed_column(sandbox: Sandbox) -> str:
+    sandbox.source |= {"path": "events.csv", "format": "csv"}
+    sandbox.write_lines([LINES[0].replace("event_time", "at"), *LINES[1:]], "events.csv")
+    return r"no column 'event_time'.*it has .*'at'.*Map it"
+
+
+def wrong_type(sandbox: Sandbox) -> str:
+    sandbox.write_parquet([row | {"quantity": [1.0]} for row in every_day()], quantity=pa.list_(pa.float32()))
+    return r"column 'quantity'.*is of type list<.*expected a number"
+
+
+def id_as_float(sandbox: Sandbox) -> str:
+    sandbox.write_parquet([row | {"user_id": 17.0} for row in every_day()], user_id=pa.float64())
+    return r"column 'user_id'.*is of type double; expected a text or a whole number"
+
+
+def truncated_gzip(sandbox: Sandbox) -> str:
+    sandbox.source |= {"path": "events.csv.gz", "format": "csv"}
+    path = sandbox.write_lines(LINES, "events.csv.gz")
+    path.write_bytes(path.read_bytes()[:-20])
+    return r"events.csv.gz is a truncated or damaged gzip"
+
+
+def no_parquet(sandbox: Sandbox) -> str:
+    (sandbox.folder / "events.parquet").write_text("\n".join(LINES))
+    return r"events.parquet is no readable Parquet file"
+
+
+def damaged_parquet(sandbox: Sandbox) -> str:
+    path = sandbox.write_parquet([event(f"u{n}", 7) for n in range(5000)])
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\0" * 20_000 + content[20_004:] if len(content) > 30_000 else content[:4] + b"\0" * 400 + content[404:])
+    return r"cannot be read|Spark stopped|is no readable"
+
+
+def no_event_in_the_window(sandbox: Sandbox) -> str:
+    sandbox.write_parquet([event("u", day) for day in (2, 3, 20)])
+    return r"No event in the window 2026-01-06 ≤ time < 2026-01-11.*run from 2026-01-02 to 2026-01-20"
+
+
+def a_date_before_the_data_begins(sandbox: Sandbox) -> str:
+    sandbox.write_parquet([event("u", 20), event("u", 7, event_time=None)])
+    return r"No event in the window.*run from 2026-01-20 to 2026-01-20\. Choose a date after the data begins"
+
+
+def nothing_there(sandbox: Sandbox) -> str:
+    return r"Nothing to read at .*events.parquet"
+
+
+CASES = [missing_column, misnamed_column, wrong_type, id_as_float, truncated_gzip, no_parquet, damaged_parquet, no_event_in_the_window, a_date_before_the_data_begins, nothing_there]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_a_broken_source_is_one_error_and_changes_nothing(case: Any, sandbox: Sandbox) -> None:
+    message = case(sandbox)
+    with pytest.raises(JobError, match=message) as error:
+        sandbox.run()
+    assert "\n" not in str(error.value)
+    assert sandbox.manifests() == {} and sandbox.outputs()[1].table().values() == []
+
+
+def test_a_source_that_breaks_later_leaves_what_was_published(sandbox: Sandbox) -> None:
+    path = sandbox.write_parquet(every_day())
+    sandbox.run()
+    before = sandbox.manifests()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(JobError, match="no readable Parquet"):
+        sandbox.run()
+    assert sandbox.manifests() == before
+
+
+def test_broken_json_lines_are_rejected_one_by_one(sandbox: Sandbox) -> None:
+    sandbox.source |= {"path": "events.jsonl.gz", "format": "jsonl", "columns": {"user_id": "who"}, "constants": {"behavior": "view"}}
+    good = [json.dumps({"who": 17, "item_id": f"i\n{n}", "event_time": f"2026-01-{6 + n:02d}T12:00:00+01:00"}) for n in range(5)]
+    bad = ['{"who": "a", "item_id":', '["a"]', '{"who": "\\ud800", "item_id": "i", "event_time": "2026-01-07"}', '{"who": "a\\u0000", "item_id": "i", "event_time": "2026-01-07"}',
+           '{"who": "a", "item_id": null, "event_time": "2026-01-07"}', '{"who": "a", "item_id": "i", "event_time": "yesterday"}']
+    sandbox.write_lines(good + bad, "events.jsonl.gz")
+    figures = sandbox.run()
+    assert [(row["user_id"], row["item_id"], row["event_time"].hour) for row in sandbox.clean()] == [("17", f"i\n{n}", 11) for n in range(5)]
+    found = {row["row_number"]: row["reason"] for row in sandbox.rejected()}
+    assert found == {6: "malformed line", 7: "malformed line", 8: "user_id is not valid UTF-8", 9: "user_id holds NUL", 10: "item_id is null", 11: "unparseable event_time"}
+    assert figures["rows_rejected"] == 6
+
+
+def test_broken_csv_lines_are_rejected_one_by_one(sandbox: Sandbox) -> None:
+    sandbox.source |= {"path": "events.csv", "format": "csv"}
+    bad = ["u,i,view", "u,i,view,2026-01-07 12:00:00,1,2.5,extra", '"u"x,i,view,2026-01-07 12:00:00,1,2', "u,i,view,2026-01-07 12:00:00,many,2", "u\udcff,i,view,2026-01-07 12:00:00,1,2"]
+    path = sandbox.write_lines(LINES + ['"a\n""b""",i,view,2026-01-07 12:00:00,,'], "events.csv")
+    path.write_bytes(path.read_bytes() + "\n".join(bad).encode("utf-8", "surrogateescape") + b"\n")
+    sandbox.run()
+    assert 'a\n"b"' in {row["user_id"] for row in sandbox.clean()}
+    found = {row["row_number"]: row["reason"] for row in sandbox.rejected()}
+    assert found == {12: "malformed line", 13: "malformed line", 14: "malformed line", 15: "quantity is no number", 16: "user_id is not valid UTF-8"}
+    assert len(sandbox.clean()) == 11
+
+
+@pytest.mark.parametrize(("name", "lines", "format", "message"), [
+    ("items.parquet", ["no parquet"], "parquet", "is no readable Parquet file"),
+    ("items.csv", ["sku,brand", "1,b"], "csv", "no column 'item_id'"),
+    ("items.jsonl", ['{"item_id": "1"}', '{"item_id":'], "jsonl", "cannot be read as jsonl"),
+    ("items.csv.gz", ["item_id,brand"] + [f"{n},b{n}" for n in range(300)], "csv", "truncated or damaged gzip"),
+])
+def test_broken_catalogues_are_one_error(name: str, lines: list[str], format: str, message: str, sandbox: Sandbox, spark) -> None:
+    path = sandbox.write_lines(lines, name)
+    if name.endswith(".gz"):
+        path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(JobError, match=message):
+        read_entities(spark, SourceTable(str(path), format), "item_id").collect()
+
+
+def test_catalogues_have_our_names_and_keep_hostile_ids(tmp_path: Path, spark) -> None:
+    file = tmp_path / "items.csv"
+    file.write_text('sku,colour\n"a\n""b""",=1+1\n007,\n', encoding="utf-8")
+    source = SourceTable(str(file), "csv", columns={"item_id": "sku"}, constants={"shop": "north"})
+    rows = sorted(row.asDict().items() for row in read_entities(spark, source, "item_id").collect())
+    assert [dict(row) for row in rows] == [{"item_id": "007", "colour": None, "shop": "north"}, {"item_id": 'a\n"b"', "colour": "=1+1", "shop": "north"}]

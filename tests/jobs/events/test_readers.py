@@ -1,0 +1,109 @@
+"""What the importers make of the public data sets: small sources of the same shape, and the real ones where they are."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.events.import_dataset import import_dataset, main, summary
+from jobs.events.readers import movielens, online_retail
+from jobs.events.readers.table import Options
+from jobs.program import JobError
+from jobs.tables import TABLES
+
+RETAIL = ["Invoice", "StockCode", "Description", "Quantity", "InvoiceDate", "Price", "Customer ID", "Country"]
+
+
+def retail_source(folder: Path) -> Path:
+    rows = [
+        ("1", "85048", "RED TEA MUG", 12, "2010-10-31 01:30:00", 6.95, 13085.0, "United Kingdom"),
+        ("1", "85048", " RED TEA MUG ", 1, "2010-03-28 01:30:00", 6.95, 13085.0, "Eire"),
+        ("2", "85048", None, 1, "2010-07-01 12:00:00", 6.95, 13085.0, "United Kingdom"),
+        ("2", "79323P", "odd", 1, "2010-07-01 12:00:00", 1.0, 5.0, "France"),
+        ("3", "85048", "RED TEA MUG", 1, "2010-07-01 12:00:00", 6.95, None, "United Kingdom"),
+        ("C4", "85048", "RED TEA MUG", -1, "2010-07-01 12:00:00", 6.95, 13085.0, "United Kingdom"),
+        ("A5", "B", "Adjust bad debt", 1, "2010-07-01 12:00:00", 6.95, 13085.0, "United Kingdom"),
+        ("6", "85048", "RED TEA MUG", 0, "2010-07-01 12:00:00", 6.95, 13085.0, "United Kingdom"),
+        ("7", "POST", "POSTAGE", 1, "2010-07-01 12:00:00", 6.95, 13085.0, "United Kingdom"),
+    ]
+    pd.DataFrame(rows, columns=RETAIL).to_parquet(folder / "online_retail.parquet")
+    return folder
+
+
+def test_online_retail_drops_and_counts_what_is_no_purchase(tmp_path: Path) -> None:
+    imported = online_retail.read(retail_source(tmp_path))
+    assert list(imported.dropped.values()) == [1, 1, 1, 1, 1]
+    events = imported.events.to_pylist()
+    assert [(e["user_id"], e["item_id"], e["event_time"].strftime("%m-%d %H:%M")) for e in events] == [
+        ("13085", "85048", "10-31 00:30"), ("13085", "85048", "03-28 01:30"), ("13085", "85048", "07-01 11:00"), ("5", "79323P", "07-01 11:00")]
+    assert imported.users.to_pylist() == [{"user_id": "13085", "country": "United Kingdom"}, {"user_id": "5", "country": "France"}]
+    assert imported.items.select(["item_id", "stem", "description"]).to_pylist()[1] == {"item_id": "85048", "stem": "85048", "description": "RED TEA MUG"}
+
+
+def test_product_words_are_neither_rare_nor_stop_words_nor_everywhere() -> None:
+    texts = ["RED MUG with Pour"] * 25 + ["TEA mug and 12 box"] * 25 + ["plate"] * 200 + ["unicorn"] + ["mug's"] * 10
+    words = online_retail.product_words(texts)
+    assert (words[0], words[25], words[50], words[250], words[251]) == (["mug", "red"], ["box", "mug", "tea"], [], [], ["mug"])
+
+
+def test_movielens_times_follow_the_positions() -> None:
+    users = np.array([1, 1, 1, 1, 2, 2, 2])
+    seconds = np.array([100.0, 90.0, np.nan, 200.0, np.nan, 50.0, np.nan])
+    positions = np.array([0, 1, 2, 3, 0, 1, 2])
+    micros = movielens.times_in_order(users, seconds, positions)
+    assert micros.tolist() == [100_000_000, 100_000_001, 100_000_002, 200_000_003, 50_000_000, 50_000_001, 50_000_002]
+
+
+def test_alibaba_days_end_in_china(tmp_path: Path) -> None:
+    (tmp_path / "ecomm_edge_train.txt.gz").write_bytes(gzip.compress(b"1\t2\t1\t20190616\n1\t2\t4\t20190617\n1\t3\t9\t20190617\n"))
+    (tmp_path / "ecomm_item_feature.txt.gz").write_bytes(gzip.compress(b"2\t33\t50\t0\t21.8\n3\t33\t51\t7\t1\n"))
+    (tmp_path / "ecomm_user_feature.txt").write_text("1\t1\t5\t-1\t10\t15203.1\t1,6\n")
+    imported = import_dataset("alibaba-ecomm", tmp_path, tmp_path / "out")
+    events = pq.read_table(tmp_path / "out/events.parquet").to_pylist()
+    assert [(e["behavior"], e["event_time"].isoformat()) for e in events] == [("click", "2019-06-16T15:59:59.999999+00:00"), ("purchase", "2019-06-17T15:59:59.999999+00:00")]
+    assert imported.items["brand"].to_pylist() == [None, "7"]
+    assert imported.users.to_pylist() == [{"user_id": "1", "gender": "1", "age_level": "5", "education": None, "career": "10", "income": 15203.1, "stages": ["1", "6"]}]
+    assert "left out: 1 rows: unknown behaviour code" in summary(imported)
+
+
+def test_any_table_by_a_mapping(tmp_path: Path, spark) -> None:
+    log = tmp_path / "log.csv.gz"
+    lines = ["customer;sku;at;n", "a;1;2010-10-31 01:30;2", "b;2;2010-07-01;", ";3;2010-07-01 00:00;1", "c;4;soon;1", "d;5"]
+    log.write_bytes(gzip.compress("\n".join(lines).encode()))
+    options = Options({"user_id": "customer", "item_id": "sku", "event_time": "at", "quantity": "n"}, {"behavior": "purchase"}, ";", "Europe/London")
+    imported = import_dataset("table", log, tmp_path / "out", options)
+    found = [(e["user_id"], e["behavior"], e["quantity"], e["event_time"].isoformat()) for e in imported.events.to_pylist()]
+    assert found == [("a", "purchase", 2.0, "2010-10-31T00:30:00+00:00"), ("b", "purchase", 1.0, "2010-07-01T22:59:59.999999+00:00")]
+    assert imported.dropped == {"malformed line": 1, "unparseable event_time": 1, "user_id is null": 1}
+
+
+def test_a_source_of_another_shape_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--format", "completejourney", "--source", str(tmp_path), "--output", str(tmp_path / "out")]) == 1
+    assert "transactions_sample.parquet" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    with pytest.raises(JobError, match="Nothing at"):
+        import_dataset("movielens", tmp_path / "nowhere", tmp_path / "out")
+
+
+REAL = [
+    ("completejourney", "completejourney", 74_584, {"quantity 0 or less": 416}),
+    ("online-retail", "online-retail-2009-2010", 406_323, None),
+    ("movielens", "ml-100k", 100_000, {}),
+    ("alibaba-ecomm", "alibaba-ecomm", 85_213, {"unknown behaviour code": 0}),
+]
+
+
+@pytest.mark.parametrize(("format", "name", "rows", "dropped"), REAL, ids=[name for _, name, *_ in REAL])
+def test_real_sources(format: str, name: str, rows: int, dropped: dict | None, shared_data: Path, tmp_path: Path) -> None:
+    """Counts as the README of each data set has them."""
+    imported = import_dataset(format, shared_data / name, tmp_path)
+    assert imported.events.num_rows == rows
+    assert dropped is None or imported.dropped == dropped
+    assert pq.read_schema(tmp_path / "events.parquet").names == TABLES["clean_events"].columns
+    assert all(imported.events[f.name].null_count == 0 for f in TABLES["clean_events"].fields if not f.nullable)
+    for table, key in ((imported.items, "item_id"), (imported.users, "user_id")):
+        assert len(set(table[key].to_pylist())) == table.num_rows
