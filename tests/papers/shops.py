@@ -1,0 +1,114 @@
+"""The two shops of `make paper-kqgc`: their dates, their clients, and their nights through the pipeline's own jobs.
+
+Per shop three dates one label window of L = 45 days apart, the last the day after the log ends: T1 (vectors of training and
+validation), T2 (labels of training and validation end; vectors of the test), T3 (labels of the test end).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import time
+from pathlib import Path
+
+from jobs.audiences.nights import Tables
+from jobs.config import Settings, load_settings, select
+from jobs.embeddings import pretrain_transe, publish_users, smooth_kqgc
+from jobs.events import validate_events
+from jobs.events.import_dataset import import_dataset
+from jobs.graphs import assign_ids, build_interactions, build_knowledge_graph
+from jobs.program import Input, Output, metrics
+from jobs.tables import TABLES
+
+HERE = Path(__file__).parent
+CONFIGS = HERE.parents[1] / "jobs" / "configs"
+L = datetime.timedelta(days=45)
+MODELS = ["transe", "kqgc_mean", "kqgc_attention1", "kqgc_attention2"]
+GRAPH_TABLES = ("clean_events", "rejected_events", "entity_ids", "relations", "knowledge_graph", "interactions")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shop:
+    """name: as in DESIGN; clients are values of `client_attribute`, an item attribute."""
+
+    name: str
+    config: str
+    format: str
+    end: datetime.date
+    client_attribute: str
+    history_attribute: str
+
+    @property
+    def dates(self) -> tuple[datetime.date, datetime.date, datetime.date]:
+        return self.end - 2 * L, self.end - L, self.end
+
+    @property
+    def clients_file(self) -> Path:
+        return HERE / f"clients_{self.config}.json"
+
+    def clients(self) -> list[str]:
+        """As committed before any model was trained (list_clients.py wrote them)."""
+        return [row["value"] for row in json.loads(self.clients_file.read_text(encoding="utf-8"))["clients"]]
+
+
+SHOPS = [
+    Shop("completejourney", "completejourney", "completejourney", datetime.date(2018, 1, 1), "manufacturer", "department"),
+    Shop("online-retail-2009-2010", "online_retail", "online-retail", datetime.date(2010, 12, 10), "words", "words"),
+]
+
+
+class Nights:
+    """One shop's tables below `root`: the graphs once, checkpoints and embeddings once per seed."""
+
+    def __init__(self, shop: Shop, data: Path, root: Path, overrides: dict[str, object]) -> None:
+        self.shop, self.data, self.root = shop, data, root
+        self.overrides = overrides
+        self.seconds: dict[str, float] = {}
+
+    def settings(self, seed: int = 0) -> Settings:
+        """The shop's shipped configuration, with these tables and all four models."""
+        shipped = load_settings(CONFIGS / f"{self.shop.config}.yaml")
+        source = self.root / "source"
+        moved = {kind: dataclasses.replace(table, path=str(source / f"{kind}.parquet")) for kind in ("events", "items", "users") if (table := getattr(shipped.source, kind))}
+        publishing = dataclasses.replace(shipped.publishing, models=MODELS)
+        lookalike = dataclasses.replace(shipped.lookalike, history_attribute=self.shop.history_attribute)
+        changed = dataclasses.replace(
+            shipped, seed=seed, data_root=str(self.root), source=dataclasses.replace(shipped.source, **moved), publishing=publishing, lookalike=lookalike)
+        return dataclasses.replace(changed, **self.overrides)
+
+    def table(self, name: str, seed: int | None, kind: type[Input] = Input) -> Input:
+        folder = self.root if name in GRAPH_TABLES else self.root / f"seed{seed}"
+        return kind(name, f"{folder}/{TABLES[name].folder}")
+
+    def tables(self, seed: int) -> Tables:
+        return Tables(**{field.name: self.table(field.name, seed) for field in dataclasses.fields(Tables)})
+
+    def build_graphs(self) -> None:
+        """Source, clean events, ledgers, graphs and interactions of all three dates."""
+        import_dataset(self.shop.format, self.data / self.shop.name, self.root / "source")
+        for date in self.shop.dates:
+            for job in (validate_events, assign_ids, build_knowledge_graph, build_interactions):
+                self._run(job, date, None)
+
+    def train(self, seed: int) -> None:
+        """All four models' vectors of T1 and T2, one space."""
+        first, second, _ = self.shop.dates
+        for date, predecessor in ((first, None), (second, first)):
+            for model in MODELS:
+                if model == "transe":
+                    self._run(pretrain_transe, date, seed, predecessor=predecessor)
+                else:
+                    self._run(smooth_kqgc, date, seed, model=model, predecessor=predecessor)
+                self._run(publish_users, date, seed, model=model, predecessor=predecessor)
+
+    def _run(self, job, date: datetime.date, seed: int | None, **options: object) -> None:
+        import typing
+
+        started = time.perf_counter()
+        metrics.rows.clear()
+        hints = typing.get_type_hints(job.run)
+        tables = {name: self.table(name, seed, kind) for name, kind in hints.items() if kind in (Input, Output)}
+        job.run(date=date, config=select(self.settings(seed or 0), job.Config), **tables, **options)
+        stage = job.__name__.rpartition(".")[2]
+        self.seconds[stage] = self.seconds.get(stage, 0) + time.perf_counter() - started
