@@ -104,7 +104,7 @@ def map_of(people: People, others: list[People], seed: int) -> dict[str, Any] | 
     entries = [(c, text.shown(name)) for name, c in colours.items() if c != "other"]
     rest = [("other", "others, or nothing bought")] if "other" in classes else []
     return {"svg": scatter(f"Map of {len(chosen)} users", points, classes, [text.shown(n) for n in names]), "legend": entries + rest, "model": people.model,
-            "attribute": people.attribute, "shown": len(chosen), "purity": purity}
+            "attribute": people.attribute.removeprefix("item_"), "shown": len(chosen), "purity": purity}
 
 
 def neighbours_of(people: People, seed: int) -> list[dict[str, Any]]:

@@ -21,19 +21,19 @@ Row = dict[str, Any]
 
 def status_of(night: Night) -> Row:
     """The page's first line: how the night went, and each gap with its reason and its cure."""
-    gaps = [
-        {"stage": stage.name, "status": stage.status, "message": stage.message or _silence(stage), "rerun": night.rerun(stage)}
-        for stage in night.gaps
-    ]
-    failed = [g for g in gaps if g["status"] == "failed"]
-    word = "failed" if failed else "gaps" if gaps else "complete"
-    title = {"failed": "Something failed", "gaps": "Done, with gaps", "complete": "Every stage done"}[word]
-    gaps.sort(key=lambda g: ("failed", "skipped", "absent").index(g["status"]))
+    gaps = [{"stage": s.name, "status": s.status, "message": s.message or _silence(s), "rerun": night.rerun(s)} for s in night.gaps]
+    kinds = {g["status"] for g in gaps}
+    word = "failed" if kinds & {"failed", "absent"} else "gaps" if gaps else "complete"
+    title = "Something failed" if "failed" in kinds else {"failed": "Not everything ran", "gaps": "Done, with gaps", "complete": "Every stage done"}[word]
+    gaps.sort(key=lambda g: ("failed", "absent", "skipped").index(g["status"]))
+    absent = [g for g in gaps if g["status"] == "absent"]
+    for gap in absent if "failed" in kinds else absent[1:]:
+        gap["rerun"] = None  # it runs again with what it waits for
     return {"word": word, "title": title, "gaps": gaps, "done": sum(s.status == "done" for s in night.stages), "stages": len(night.stages)}
 
 
 def _silence(stage: Stage) -> str:
-    return "It did not run: an earlier stage did not succeed, or the flow was stopped." if not stage.ran else "It gave no reason; its log has one."
+    return "It gave no reason; its log has one." if stage.ran else "It did not run, or died without a word: see its log, or that of what it waits for."
 
 
 def arrival(night: Night, days: Sequence[tuple[datetime.date, int]], reasons: Mapping[str, int]) -> Row | None:
