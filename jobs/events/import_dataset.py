@@ -39,7 +39,7 @@ def import_dataset(format: str, source: Path, output: Path, options: table.Optio
     try:
         imported = table.read(source, options or table.Options()) if format == TABLE else READERS[format](source)
     except FileNotFoundError as error:
-        raise JobError(f"{error.filename} is missing; expected the files of {format} in {source}. Choose another --format or --source.") from error
+        raise JobError(f"A file is missing ({error}); expected those of {format} in {source}. Choose another --format or --source.") from error
     output.mkdir(parents=True, exist_ok=True)
     for name in ("events", "items", "users"):
         rows = getattr(imported, name)

@@ -39,6 +39,7 @@ def read_entities(spark: SparkSession, source: SourceTable, key: str) -> DataFra
     Rows with an unusable key (null, over 1,024 bytes, NUL, not UTF-8) are left in: filter with `unusable_id(key)`.
     SourceError: nothing there, a file that is not of the format, `key` or a mapped column missing.
     """
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
@@ -47,7 +48,7 @@ def read_entities(spark: SparkSession, source: SourceTable, key: str) -> DataFra
     columns = resolve_columns(source, names, required=(key,))
     try:
         frame = _load(spark, source, files)
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
         raise SourceError(f"{source.path} cannot be read as {source.format}: {first_line(error)}. Check the file and source.*.format.") from error
     chosen = [F.col(quoted(theirs)).alias(ours) for ours, theirs in columns.items()]
     constants = [F.lit(value).alias(ours) for ours, value in source.constants.items()]
