@@ -25,9 +25,8 @@ from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource, Source
 from jobs.audiences.features import Columns, past_buyers
 from jobs.audiences.nights import Tables
-from jobs.audiences.population import uniform
+from jobs.audiences.population import one_to, sampled_with, uniform
 from jobs.audiences.predicates import parse
-from jobs.audiences.score_lookalike import one_to
 from jobs.audiences.seeds import Match, match, read_seeds
 from jobs.audiences.spreadsheet import to_csv
 from jobs.audiences.train_lookalike import Config
@@ -69,7 +68,8 @@ def columns_of(source: Source, model: str, references: np.ndarray, with_history:
 def rank(source: Source, model: str, is_seed: np.ndarray, with_history: bool, name: str, config: Config) -> Ranking:
     """Cross-validate over five folds of users; each fold is scored by a model and reference users from the other four."""
     raw, look = source.users.raw, config.lookalike
-    sampled = is_seed | one_to(look.negatives_per_positive, is_seed, uniform(config.seed, "negative", name, raw))
+    everybody, order = np.ones(len(raw), bool), uniform(config.seed, "negative", name, raw)
+    sampled = sampled_with(look.negatives_per_positive, is_seed, everybody, order)
     fold = np.floor(uniform(config.seed, "fold", name, raw) * FOLDS).astype(np.int64)
     early = uniform(config.seed, "early stopping", name, raw) < 0.1
     margins = np.empty(len(raw), np.float32)
@@ -80,7 +80,7 @@ def rank(source: Source, model: str, is_seed: np.ndarray, with_history: bool, na
         margins[rest] = margins_of(booster, columns.values[rest], look.trees.threads)
     calibration = calibrate(margins, is_seed)
     scores = calibration(margins)
-    return Ranking(scores, precision_figures(is_seed, margins, sampled, look.bootstrap_draws, config.seed), curve_figures(is_seed, margins, scores))
+    return Ranking(scores, precision_figures(is_seed, margins, one_to(look.negatives_per_positive, is_seed, everybody, order), look.bootstrap_draws, config.seed), curve_figures(is_seed, margins, scores))
 
 
 def audience(source: Source, scores: np.ndarray, allowed: np.ndarray, k: int) -> pa.Table:

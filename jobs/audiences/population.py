@@ -68,7 +68,7 @@ class Sample:
     """One client's split of the eligible users (n).
 
     labels: bought in the window. training: the positives of the 6 and their negatives; held_out: a tenth of those, for early stopping;
-    validation: all of the 4, unsampled; validation_sampled: its positives and their negatives.
+    validation: all of the 4, unsampled; validation_sampled: its part at 1:3.
     """
 
     labels: np.ndarray
@@ -82,25 +82,30 @@ def draw_sample(eligible: pa.Array, labels: np.ndarray, allowed: np.ndarray, neg
     """Split the eligible 6:4 and draw negatives in either part. `allowed`: False for users left out of training and scoring."""
     in_training = uniform(seed, "split", client, eligible) < TRAIN_SHARE
     order = uniform(seed, "negative", client, eligible)
-    parts = [_sampled(labels, part & allowed, order, negatives_per_positive) for part in (in_training, ~in_training)]
+    training, validation = sampled_with(negatives_per_positive, labels, in_training & allowed, order), ~in_training & allowed
     early = uniform(seed, "early stopping", client, eligible)
-    held_out = _first(labels & parts[0], early, EARLY_STOPPING_SHARE) | _first(~labels & parts[0], early, EARLY_STOPPING_SHARE)
-    return Sample(labels, parts[0], held_out, ~in_training & allowed, parts[1])
+    held_out = np.zeros(len(labels), bool)
+    for among in (labels & training, ~labels & training):
+        held_out |= _first_rows(among, early, max(1, round(EARLY_STOPPING_SHARE * int(among.sum()))))
+    return Sample(labels, training, held_out, validation, one_to(negatives_per_positive, labels, validation, order))
 
 
-def _first(among: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
-    """bool: that share of the users `among`, and at least one, who come first in the order."""
+def sampled_with(ratio: int, labels: np.ndarray, part: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """bool: the positives of the part, and `ratio` times as many negatives, those that come first in the order; all of them where there are fewer."""
+    return (labels & part) | _first_rows(~labels & part, order, ratio * int((labels & part).sum()))
+
+
+def one_to(ratio: int, labels: np.ndarray, part: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """bool: users of the part at exactly 1:ratio, those that come first in the order; so common a positive that negatives run short is
+    thinned out instead."""
+    positives, negatives = int((labels & part).sum()), int((~labels & part).sum())
+    kept = min(positives, max(1, negatives // ratio))
+    return _first_rows(labels & part, order, kept) | _first_rows(~labels & part, order, ratio * kept)
+
+
+def _first_rows(among: np.ndarray, order: np.ndarray, n: int) -> np.ndarray:
+    """bool: the n users `among` who come first in the order."""
     rows = np.flatnonzero(among)
     chosen = np.zeros(len(among), bool)
-    chosen[rows[np.argsort(order[rows], kind="stable")[: max(1, round(share * len(rows)))]]] = True
-    return chosen
-
-
-def _sampled(labels: np.ndarray, part: np.ndarray, order: np.ndarray, negatives_per_positive: int) -> np.ndarray:
-    """The positives of the part, and the negatives that come first in the order."""
-    positives, negatives = np.flatnonzero(labels & part), np.flatnonzero(~labels & part)
-    wanted = min(negatives_per_positive * len(positives), len(negatives))
-    chosen = np.zeros(len(labels), bool)
-    chosen[positives] = True
-    chosen[negatives[np.argsort(order[negatives], kind="stable")[:wanted]]] = True
+    chosen[rows[np.argsort(order[rows], kind="stable")[:n]]] = True
     return chosen

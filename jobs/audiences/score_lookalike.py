@@ -23,7 +23,7 @@ from jobs.audiences.feature_names import FeatureSet, models_of
 from jobs.audiences.feature_sets import Source
 from jobs.audiences.features import Vocabulary
 from jobs.audiences.nights import Tables
-from jobs.audiences.population import purchases_between, uniform
+from jobs.audiences.population import one_to, purchases_between, uniform
 from jobs.audiences.predicates import Predicate
 from jobs.audiences.spreadsheet import to_csv
 from jobs.audiences.train_lookalike import Config, clients_of, label
@@ -89,7 +89,7 @@ def backtest(scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config)
     raw = scores.column("user_id").cast(pa.large_string()).combine_chunks()
     labels, not_scored = label(raw, buyers)
     values, k = scores.column("score").to_numpy().astype(np.float64), config.lookalike.top_k
-    sampled = labels | one_to(config.lookalike.negatives_per_positive, labels, uniform(config.seed, "negative", client, raw))
+    sampled = one_to(config.lookalike.negatives_per_positive, labels, np.ones(len(labels), bool), uniform(config.seed, "negative", client, raw))
     figures = precision_figures(labels, values, sampled, config.lookalike.bootstrap_draws, config.seed)
     precision = precision_at(labels, values, k)
     name = {"client": client, "feature_set": feature_set, "scored_at": scored_at}
@@ -97,14 +97,6 @@ def backtest(scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config)
         "buyers": int(labels.sum()), "not_scored_buyers": not_scored, "scored": len(labels), "k": min(k, len(labels)),
         "precision_at_k": number(precision), "lift_at_k": number(precision / labels.mean()) if labels.any() else None,
     }, name | curve_figures(labels, values, values)  # fmt: skip
-
-
-def one_to(ratio: int, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """bool: `ratio` negatives for each positive, those that come first in the order."""
-    negatives = np.flatnonzero(~labels)
-    chosen = np.zeros(len(labels), bool)
-    chosen[negatives[np.argsort(order[negatives], kind="stable")[: ratio * int(labels.sum())]]] = True
-    return chosen
 
 
 def report_backtest(tables: Tables, lookalike_scores: Input, start: datetime.date, date: datetime.date, config: Config) -> None:
