@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from feature_store import Table
-from jobs.program import SKIPPED, Input, JobError, Output, Skip, execute, metrics, midnight, parser
+from jobs.program import SKIPPED, Input, JobError, Output, Skip, execute, metrics, midnight, parser, peak_memory_mib
 from tests.jobs.embeddings.planted import write_config
 
 
@@ -87,3 +89,13 @@ def test_a_data_root_that_cannot_be_written_fails_with_a_message(tmp_path: Path,
 
 def test_a_date_begins_at_midnight_utc() -> None:
     assert midnight(datetime.date(2026, 3, 29)).isoformat() == "2026-03-29T00:00:00+00:00"
+
+
+def test_peak_memory_counts_the_programs_that_a_job_started() -> None:
+    before = peak_memory_mib()
+    hungry = "x = bytearray(200 * 2**20); x[::4096] = b'1' * len(x[::4096]); print('up', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hungry], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        assert peak_memory_mib() - before > 150
+        child.communicate(b"\n")
+    assert peak_memory_mib() - before < 150
