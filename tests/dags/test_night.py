@@ -1,0 +1,62 @@
+"""One real run of the DAG, jobs and all, on a small log: what `make nightly` does, from a file of events to the report."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from feature_store import FeatureStore, Table
+from jobs.run_nights import job_line
+from jobs.summarise_nights import read_night
+from tests.dags import small_log
+
+NIGHT = "2026-01-21"
+STAGES = {
+    "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe", "publish_users_transe",
+    "train_lookalike", "score_lookalike", "write_report", "prune_partitions"}
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The folder of the configuration, and what the program said."""
+    folder = tmp_path_factory.mktemp("night")
+    config = small_log.write(folder, ("transe",))
+    command = [sys.executable, "-m", "jobs.run_nights", "--config", str(config), "--dates", NIGHT, "--folder", str(folder / "run")]
+    return folder, subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1500, check=False)
+
+
+def test_the_night_ends_well(night: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = night
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    figures = read_night(str(folder / "data"), datetime.date.fromisoformat(NIGHT))
+    assert set(figures.values) == STAGES, "every stage committed its figures"
+    assert figures.value("train_lookalike", "status") == figures.value("score_lookalike", "status") == 99, "there is no D − L yet"
+    assert all(v["status"] in (0, 99) for v in figures.values.values())
+
+
+def test_what_it_published_can_be_read(night: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = night
+    store = FeatureStore(str(folder / "data" / "feature_store"))
+    features = store.read("user_embeddings", model="transe", dt=NIGHT)
+    assert features.matrix().shape == (features.table.num_rows, 8) and 40 <= features.table.num_rows <= small_log.USERS
+    assert Table(str(folder / "data" / "reports")).files(NIGHT)
+    assert not store.table("user_embeddings", "transe").verify(NIGHT)
+
+
+def test_the_table_at_the_end_tells_what_came_out(night: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = night
+    figures = read_night(str(folder / "data"), datetime.date.fromisoformat(NIGHT))
+    assert f"{figures.value('build_knowledge_graph', 'rows_out'):,.0f}" in done.stdout
+    assert "train_lookalike was skipped on 2026-01-21" in done.stdout
+    report = next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("Report "))
+    assert Path(report).is_file()
+
+
+def test_job_lines_are_found_in_airflows_log() -> None:
+    line = "2026-11-20T13:25:06.675Z [info     ] 2026-11-20 13:25:06,675 assign_ids 2026-01-21: rows_out 4, 3 s [airflow.task.operators.x] loc=tasks.py:75\n"
+    assert job_line(line) == "assign_ids 2026-01-21: rows_out 4, 3 s"
+    assert job_line("2026-11-20T13:25:06.675Z [info     ] Task instance state updated [task] loc=x.py:1\n") is None
