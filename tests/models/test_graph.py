@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.graph import Adjacency, KnowledgeGraph, Messages
+from models.graph import Adjacency, KnowledgeGraph, Messages, dgl
 from models.shapes import ShapeError
 from tests.models.reference import incoming
 
@@ -123,6 +123,29 @@ def test_hidden_edges_pass_no_message_in_either_direction_and_only_in_their_batc
     assert messages_into(messages, everyone.numpy(), 3) == {v: sorted(incoming(left, v)) for v in range(graph.n_entities)}
     _, (messages,) = sampler.sample(everyone, 1)
     assert messages.from_nodes.sources.numel() == 2 * graph.n_edges
+    other = np.setdiff1d(np.arange(graph.n_edges), hidden)[:1]
+    _, (messages,) = sampler.sample(everyone, 1, other)
+    assert messages.from_nodes.sources.numel() == 2 * (graph.n_edges - 1)
+
+
+def test_a_sample_starts_from_no_more_nodes_than_it_needs_also_after_others() -> None:
+    graph = random_graph(n_edges=80)
+    sampler = graph.sampler(2, seed=1)
+    for node in (0, 3, 8, 11):
+        sources, layers = sampler.sample(torch.tensor([node]), 2)
+        drawn = {node}.union(*(sources[messages.from_nodes.sources].tolist() for messages in layers))
+        assert sorted(sources.tolist()) == sorted(drawn)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_only_deterministic_sampling_is_held_to_one_thread(deterministic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, threads, draw = torch.get_num_threads(), [], dgl.sampling.sample_neighbors
+    monkeypatch.setattr(dgl.sampling, "sample_neighbors", lambda *given: threads.append(torch.get_num_threads()) or draw(*given))
+    torch.set_num_threads(3)
+    random_graph().sampler(2, seed=0, deterministic=deterministic).sample(torch.tensor([0]), 1)
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert threads == [1 if deterministic else 3] and after == 3
 
 
 def test_edges_of_finds_repeated_edges_and_skips_absent_ones() -> None:
