@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from jobs import spark as engine
 from jobs.config import Events, Graph, Spark, config_hash
+from jobs.graphs.checked import write_checked
 from jobs.graphs.ledgers import ITEM, USER, ledger, snapshots
 from jobs.graphs.window import known_at, open_window, read_events
 from jobs.program import Input, JobError, Output, code_version, main, metrics
 from jobs.quality import suites
-from jobs.quality.check import check, prepare, require
+from jobs.quality.check import prepare
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -70,11 +71,8 @@ def run(date: datetime.date, clean_events: Input, entity_ids: Input, interaction
         users, items = (ledger(spark, snapshot) for snapshot in snapshots(entity_ids, (USER, ITEM)).values())
         rows = with_ids(summed(events), users, items).select(interactions.contract.columns).persist()
         require_known(rows.where(F.col("user").isNull() | F.col("item").isNull()).count(), entity_ids, date)
-        results = check(rows, suites.interactions(behaviors))
-        metrics.put("checks", detail=results)
-        require(results)
         with interactions.table().replace(dt) as commit:
-            engine.write(rows, commit, interactions.contract)
+            write_checked(spark, rows, commit, interactions.contract, suites.interactions(behaviors))
             commit.fields |= {
                 "window": window.fields, "inputs": {"clean_events": window.inputs},
                 "config_hash": config_hash(config.graph), "code_version": code_version()}  # fmt: skip

@@ -18,12 +18,13 @@ from jobs.config import Graph, Source, Spark, config_hash
 from jobs.graphs import bins
 from jobs.graphs.build_interactions import require_known, with_ids
 from jobs.graphs.catalogue import Catalogue, Kind, attribute_rows, bin_name, kinds, read_catalogue
+from jobs.graphs.checked import write_checked
 from jobs.graphs.ledgers import ITEM, USER, RelationType, entity_types, ledger, ledgers, relation_ids, relation_types, snapshots
 from jobs.graphs.sizes import Sizes, measure, report
 from jobs.graphs.window import Window, known_at, open_window, read_events
 from jobs.program import Input, JobError, Output, code_version, main, metrics
 from jobs.quality import suites
-from jobs.quality.check import check, prepare, require
+from jobs.quality.check import prepare
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -144,11 +145,8 @@ def run(date: datetime.date, clean_events: Input, entity_ids: Input, relations: 
         sizes = measure(built.edges, built.census, built.relations)
         require_known(sizes.unknown, entity_ids, date)
         require_events(sizes, graph, window)
-        results = check(built.edges, suites.knowledge_graph())
-        metrics.put("checks", detail=results)
-        require(results)
         with knowledge_graph.table().replace(dt) as commit:
-            engine.write(built.edges, commit, knowledge_graph.contract)
+            write_checked(spark, built.edges, commit, knowledge_graph.contract, suites.knowledge_graph())
             commit.fields |= built.fields() | {
                 "window": window.fields | {"behaviors": windows}, "inputs": {"clean_events": window.inputs},
                 "config_hash": config_hash(graph), "code_version": code_version()}  # fmt: skip
