@@ -32,6 +32,7 @@ from jobs import config as configuration
 from jobs.tables import TABLES, Contract
 
 log = logging.getLogger("nocturne")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # tasks share a machine: threads that wait must not spin (before torch and XGBoost load OpenMP)
 SKIPPED = 99
 
 
@@ -113,7 +114,7 @@ def execute(run: Callable[..., None], argv: list[str] | None = None) -> int:
     except (configuration.ConfigError, ValueError) as error:
         log.error("%s: %s", stage, error)
         return 2
-    return _execute(run, call, stage, arguments.date, settings.data_root)
+    return _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
 
 
 def stage_of(run: Callable[..., None]) -> str:
@@ -196,7 +197,7 @@ def _execute(run: Callable[..., None], call: dict[str, Any], stage: str, date: d
     metrics.put("seconds", seconds)
     metrics.put("peak_memory_mib", peak)
     try:
-        metrics.commit(root, stage + _variant(call), date)
+        metrics.commit(root, stage, date)
     except (StoreError, OSError) as error:
         log.error("%s %s: the stage's figures could not be written: %s", stage, date, error)
         status = status or 1
