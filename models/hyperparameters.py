@@ -46,6 +46,7 @@ class TransEHyperparameters:
     unit_norm: bool = True  # keep every entity on the unit sphere (L2), as in Bordes et al. 2013
     optimizer: str = "adagrad"  # adagrad: one accumulator per row; sgd: none
     learning_rate: float = 0.1  # step of the optimiser
+    final_rate_share: float = 1.0  # share of the step left in the last epoch, reached linearly; 1 keeps the step
     warm_accumulator_share: float = 0.5  # share of the predecessor's accumulators a warm start keeps: 1 all, 0 none
     epochs: int = 40  # passes over the training edges, at most
     batch_size: int = 1024  # torch engine: edges per update; the numba engine updates at once (Hogwild)
@@ -68,12 +69,18 @@ class TransEHyperparameters:
             check_range(name, getattr(self, name), 0, open_minimum=True)
         for name in ("adversarial_temperature", "threads", "patience", "evaluate_edges"):
             check_range(name, getattr(self, name), 0)
+        check_range("final_rate_share", self.final_rate_share, 0, 1, open_minimum=True)
         check_range("warm_accumulator_share", self.warm_accumulator_share, 0, 1)
         check_range("validation_share", self.validation_share, 0, 0.5)
         if self.engine == "numba" and self.device != "cpu":
             raise HyperparameterError(
                 f"device is {self.device!r} with engine 'numba', which runs on the CPU; expected 'cpu', or engine 'torch'"
             )
+
+    def rate_of(self, epoch: int) -> float:
+        """The optimiser's step in an epoch (0-based)."""
+        passed = epoch / max(self.epochs - 1, 1)
+        return self.learning_rate * (1 + (self.final_rate_share - 1) * passed)
 
 
 @dataclass(frozen=True)

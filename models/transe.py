@@ -118,18 +118,18 @@ class NumbaEngine:
         tables = {"entities": self._entities[:, :d].copy(), "relations": self._relations[:, :d].copy()}
         return tables | {name: array.copy() for name, array in self._accumulators.items()}
 
-    def train_epoch(self, plan: Plan) -> tuple[float, int]:
+    def train_epoch(self, plan: Plan, learning_rate: float) -> tuple[float, int]:
         """(sum of the losses, edges seen). Deterministic on one thread."""
         n_chunks = len(plan.order)
         pieces = 1 if self._threads == 1 else max(4 * self._threads, len(plan.heads) // _PIECE_EDGES)
         cuts = np.linspace(0, n_chunks, min(pieces, n_chunks) + 1).astype(np.int64)
         if self._threads == 1:
-            return self._train(plan, 0, n_chunks), len(plan.heads)
+            return self._train(plan, 0, n_chunks, learning_rate), len(plan.heads)
         with ThreadPoolExecutor(self._threads) as pool:
-            losses = list(pool.map(lambda i: self._train(plan, cuts[i], cuts[i + 1]), range(len(cuts) - 1)))
+            losses = list(pool.map(lambda i: self._train(plan, cuts[i], cuts[i + 1], learning_rate), range(len(cuts) - 1)))
         return sum(losses), len(plan.heads)
 
-    def _train(self, plan: Plan, first: int, last: int) -> float:
+    def _train(self, plan: Plan, first: int, last: int, learning_rate: float) -> float:
         hyper, pools, adagrad = self._hyper, self._pools, self._hyper.optimizer == "adagrad"
         tables = (
             self._entities, self._accumulators["entity_accumulators"],
@@ -137,7 +137,7 @@ class NumbaEngine:
         )  # fmt: skip
         edges = (plan.heads, plan.relations, plan.tails, plan.starts, plan.order, first, last, plan.key, hyper.negatives)
         candidates = (pools.members, pools.offsets, pools.of, self._known, hyper.norm == "l1")
-        margin, rate = np.float32(hyper.margin), np.float32(hyper.learning_rate)
+        margin, rate = np.float32(hyper.margin), np.float32(learning_rate)
         if hyper.loss == "margin" and not plan.shared:
             loss, _ = train_margin_pairs(
                 *tables, *edges, *candidates, margin, hyper.dimension, rate, adagrad, hyper.unit_norm
@@ -285,7 +285,7 @@ class TransE:
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training edges: its record for the history."""
         started = time.perf_counter()
-        loss, edges = self._engine.train_epoch(self._planner.plan(epoch))
+        loss, edges = self._engine.train_epoch(self._planner.plan(epoch), self.hyper.rate_of(epoch))
         return {"epoch": epoch, "loss": loss / max(edges, 1), "edges": edges, "seconds": time.perf_counter() - started}
 
     @property

@@ -52,20 +52,20 @@ class TorchEngine:
         """Copies of the tables and accumulators."""
         return {name: table.cpu().numpy().copy() for name, table in self._tables.items()}
 
-    def train_epoch(self, plan: Plan) -> tuple[float, int]:
+    def train_epoch(self, plan: Plan, learning_rate: float) -> tuple[float, int]:
         """(sum of the losses, edges seen)."""
         total = 0.0
         sizes = np.diff(plan.starts)[plan.order]
         batch_of_chunk = (np.cumsum(sizes) - sizes) // self._hyper.batch_size
         for chunks in np.split(plan.order, np.flatnonzero(np.diff(batch_of_chunk)) + 1):
             broken = draw_broken_triples(plan, chunks, self._hyper.negatives, self._pools, self._known)
-            total += self._train_batch(plan, broken)
+            total += self._train_batch(plan, broken, learning_rate)
         return total, len(plan.heads)
 
-    def _train_batch(self, plan: Plan, drawn: Broken) -> float:
+    def _train_batch(self, plan: Plan, drawn: Broken, learning_rate: float) -> float:
         loss, gradients = self.loss_and_gradients(plan, drawn)
         for table, (rows, gradient) in gradients.items():
-            self._update(table, rows, gradient)
+            self._update(table, rows, gradient, learning_rate)
         return float(loss.sum())
 
     def loss_and_gradients(self, plan: Plan, drawn: Broken) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
@@ -93,9 +93,9 @@ class TorchEngine:
             "relations": (relation_rows, relation_gradients),
         }
 
-    def _update(self, table: str, rows: Tensor, gradients: Tensor) -> None:
+    def _update(self, table: str, rows: Tensor, gradients: Tensor, learning_rate: float) -> None:
         """Row-wise Adagrad or plain SGD on these rows, then the unit sphere for entities."""
-        step = torch.full((len(rows), 1), self._hyper.learning_rate, device=gradients.device)
+        step = torch.full((len(rows), 1), learning_rate, device=gradients.device)
         if self._hyper.optimizer == "adagrad":
             accumulators = self._tables[_ACCUMULATORS[table]]
             accumulators[rows] += gradients.square().mean(dim=1)

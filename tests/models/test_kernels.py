@@ -40,7 +40,7 @@ def steps(plan: Plan, hyper: TransEHyperparameters, known: Known, start: dict[st
         TorchEngine({name: array.astype(np.float64) for name, array in start.items()}, hyper, pools, known),
         NumbaEngine(start, hyper, pools, known, threads=1),
     ):
-        loss, _ = engine.train_epoch(plan)
+        loss, _ = engine.train_epoch(plan, hyper.learning_rate)
         results.append((loss, engine.arrays()))
     return results
 
