@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import os
 import re
 import shutil
@@ -21,10 +22,11 @@ from jobs.summarise_nights import summary
 
 DAG = "nightly_user_embeddings"
 DAGS_FOLDER = Path(__file__).resolve().parents[1] / "dags"
-JOB_LINE = re.compile(r"\d\d:\d\d:\d\d,\d{3} (?P<text>\w+ \d{4}-\d\d-\d\d: .*)")  # jobs/program.py's format
-AIRFLOW_TAIL = re.compile(r"\s*(\[airflow\.task\S*\]\s*)?(loc=\S+)?\s*$")
+# One of a job's own lines (jobs/program.py's format) as Airflow logs it; the same text within an exception is none.
+JOB_LINE = re.compile(r"^\S+ \[\w+\s*\] [\d-]{10} [\d:]{8},\d{3} (?P<stage>\w+) \d{4}-\d\d-\d\d: (?P<text>.*?)\s*(\[airflow\.task\S*\]\s*)?(loc=\S+)?\s*$")
 ANSI = re.compile(r"\x1b\[[\d;]*m")
-TROUBLE = re.compile(r"error|exception|failed", re.IGNORECASE)
+EXCEPTION = re.compile(r"^airflow\.sdk\.exceptions\.Airflow(Fail)?Exception: ")
+AIRFLOW_LINE = re.compile(r"^\d{4}-\d\d-\d\dT")
 
 
 class NightFailed(Exception):
@@ -60,36 +62,46 @@ def prepare(home: Path, config: Path, log: Path) -> None:
         with log.open("ab") as sink:
             done = subprocess.run(command, env=environment(home, config), stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
         if done.returncode:
-            raise NightFailed(f"`airflow {' '.join(command[3:])}` ended with exit status {done.returncode}:\n{_last_lines(log)}")
+            raise NightFailed(f"`airflow {' '.join(command[3:])}` ended with exit status {done.returncode}:\n{failures(log)}")
 
 
 def run_night(date: datetime.date, home: Path, config: Path, log: Path) -> float:
     """One night through the DAG; returns its seconds."""
-    started, said = time.perf_counter(), set()
+    started = time.perf_counter()
     with log.open("w", encoding="utf-8") as sink, subprocess.Popen(
             airflow("dags", "test", DAG, date.isoformat()), env=environment(home, config), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="backslashreplace") as process:
         for line in process.stdout:
             sink.write(line)
-            text = job_line(line)
-            if text and text not in said:  # a failure's lines come again with Airflow's exception
-                said.add(text)
-                print(f"  {text}", flush=True)
+            show(job_line(line))
     if process.returncode:
-        raise NightFailed(f"The night of {date} failed. What was said last about it:\n{_last_lines(log)}\nAll of it: {log}")
+        raise NightFailed(f"The night of {date} failed:\n{failures(log)}\nAll of Airflow's log: {log}")
     return time.perf_counter() - started
 
 
-def job_line(line: str) -> str | None:
-    """The part of one of Airflow's log lines that a job said about its stage, or None."""
-    found = JOB_LINE.search(ANSI.sub("", line))
-    return AIRFLOW_TAIL.sub("", found["text"]) if found else None
+def job_line(line: str) -> tuple[str, str] | None:
+    """(stage, what it said), where one of Airflow's log lines is a job's; else None."""
+    found = JOB_LINE.match(ANSI.sub("", line))
+    return (found["stage"], found["text"]) if found else None
 
 
-def _last_lines(log: Path, count: int = 12) -> str:
+def show(said: tuple[str, str] | None) -> None:
+    """A line per stage; on a terminal, the running one as well, until it has ended."""
+    if said is None or (said[1] == "start" and not sys.stdout.isatty()):
+        return
+    stage, text = said
+    print(f"  {stage:<30} …".ljust(100) + "\r" if text == "start" else f"  {stage:<30} {text}\n", end="", flush=True)
+
+
+def failures(log: Path) -> str:
+    """What the failed tasks said; the log's last lines where none is found."""
     lines = [ANSI.sub("", line) for line in log.read_text(encoding="utf-8", errors="backslashreplace").splitlines()]
-    troubled = [line[:400] for line in lines if TROUBLE.search(line)]
-    return "\n".join(f"  | {line}" for line in (troubled or lines)[-count:])
+    found = []
+    for i, line in enumerate(lines):
+        if EXCEPTION.match(line):
+            message = [EXCEPTION.sub("", line), *itertools.takewhile(lambda x: not AIRFLOW_LINE.match(x), lines[i + 1:])]
+            found += [m for m in message if m not in found]
+    return "\n".join(f"  | {line[:600]}" for line in found or lines[-12:])
 
 
 def run_nights(config: Path, dates: list[datetime.date], folder: Path) -> None:
@@ -124,7 +136,9 @@ def check_machine(settings: Settings) -> None:
         raise NightFailed("Found no Java on the path; Spark needs Java 17 (Debian: apt install openjdk-17-jre-headless), or JAVA_HOME.")
     events = settings.source.events.path
     if "://" not in events and not any(c in events for c in "*?[") and not Path(events).exists():
-        raise NightFailed(f"Found no events at {events}, which source.events.path names. Import the data set first: python -m jobs.events.import_dataset --help")
+        raise NightFailed(
+            f"Found no events at {events}, which source.events.path names. Import the data set first; "
+            "the first lines of a shipped configuration say how, and so does python -m jobs.events.import_dataset --help.")
 
 
 def main() -> int:

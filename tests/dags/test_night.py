@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from feature_store import FeatureStore, Table
-from jobs.run_nights import job_line
+from jobs.run_nights import failures, job_line
 from jobs.summarise_nights import read_night
 from tests.dags import small_log
 
@@ -58,5 +58,15 @@ def test_the_table_at_the_end_tells_what_came_out(night: tuple[Path, subprocess.
 
 def test_job_lines_are_found_in_airflows_log() -> None:
     line = "2026-11-20T13:25:06.675Z [info     ] 2026-11-20 13:25:06,675 assign_ids 2026-01-21: rows_out 4, 3 s [airflow.task.operators.x] loc=tasks.py:75\n"
-    assert job_line(line) == "assign_ids 2026-01-21: rows_out 4, 3 s"
+    assert job_line(line) == ("assign_ids", "rows_out 4, 3 s")
     assert job_line("2026-11-20T13:25:06.675Z [info     ] Task instance state updated [task] loc=x.py:1\n") is None
+    assert job_line("2026-11-20 13:25:06,675 assign_ids 2026-01-21: rows_out 4, 3 s\n") is None, "again, within an exception"
+
+
+def test_a_failed_night_says_what_the_task_said(tmp_path: Path) -> None:
+    log = tmp_path / "night.log"
+    log.write_text(
+        "2026-11-20T13:25:08Z [error    ] Task failed with exception [task]\nTraceback (most recent call last):\n  File x\n"
+        "airflow.sdk.exceptions.AirflowException: a ended with exit status 1:\n2026-11-20 13:25:06,675 a 2026-01-21: StoreError: no room\n"
+        "2026-11-20T13:25:09Z [info     ] something else\n", encoding="utf-8")
+    assert failures(log) == "  | a ended with exit status 1:\n  | 2026-11-20 13:25:06,675 a 2026-01-21: StoreError: no room"
