@@ -243,13 +243,13 @@ def planted(n: int, noise: float) -> people.People:
     taste = np.arange(n) % 3
     vectors = 5 + np.eye(3)[taste] @ random.normal(size=(3, 8)) + noise * random.normal(size=(n, 8))
     basket = [[people.Bought(f"i{t}", 1, (("category", f"c{t}"),))] for t in taste]
-    return people.People("transe", [f"u{i}" for i in range(n)], vectors.astype(np.float32), "category", [f"c{t}" for t in taste], basket)
+    return people.People("transe", [f"u{i}" for i in range(n)], vectors.astype(np.float32), basket, "category")
 
 
 def test_like_minded_neighbours_tell_taste_from_chance() -> None:
-    share, chance = people.like_minded(planted(90, 0.01))
+    share, chance = people.like_minded(planted(90, 0.01))["category"]
     assert share == 1.0 and chance == pytest.approx(29 / 89)
-    share, chance = people.like_minded(planted(900, 50.0))
+    share, chance = people.like_minded(planted(900, 50.0))["category"]
     assert share == pytest.approx(chance, abs=0.03)
 
 
@@ -267,15 +267,15 @@ def test_the_map_keeps_tastes_together_and_is_the_same_each_time() -> None:
     chosen, points = people.lay_out(some, 1)
     assert chosen.tolist() == list(range(90))
     assert np.array_equal(points, people.lay_out(some, 1)[1])
-    mapped = people.People("transe", some.ids, points, "category", some.favourite, some.baskets)
-    assert people.like_minded(mapped)[0] > 0.9
+    mapped = people.People("transe", some.ids, points, some.baskets)
+    assert people.like_minded(mapped)["category"][0] > 0.9
 
 
 def test_drift_of_the_sample_is_the_cosine_distance(root: Path) -> None:
     from jobs.program import Input
 
     embeddings = Input("user_embeddings", str(root / "data" / "feature_store" / "user_embeddings"))
-    here = people.People("transe", ["a", "b", "c", "d"], np.array([[1, 0], [0, 2], [1, 1], [3, 3]], np.float32), "", [""] * 4, [[]] * 4)
+    here = people.People("transe", ["a", "b", "c", "d"], np.array([[1, 0], [0, 2], [1, 1], [3, 3]], np.float32), [[]] * 4)
     night.write_vectors(root, "transe", datetime.date(2026, 1, 1), ["a", "b", "c"], np.array([[2, 0], [1, 0], [-1, -1]], np.float32))
     assert people.moved_since(here, "2026-01-01", embeddings) == pytest.approx([0, 1, 2], abs=1e-6)
 

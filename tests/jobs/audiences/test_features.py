@@ -1,0 +1,100 @@
+"""The baselines' columns against loops over the event log; draws that depend on nothing but seed, client and raw id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from jobs.audiences.features import Eligible, baseline, choose_vocabulary, own_history, past_buyers
+from jobs.audiences.nights import Tables
+from jobs.audiences.population import draw_sample, one_to, uniform
+from jobs.audiences.predicates import parse
+from jobs.audiences.snapshot import Ledger
+from tests.jobs.audiences.tables_by_hand import Log
+from tests.jobs.audiences.worlds import GRAPH, START, day, planted, reads
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Log, object, Eligible]:
+    root = tmp_path_factory.mktemp("features")
+    log = planted(root, users=60, seed=3)
+    snapshot = Tables(**reads(root)).snapshot(START, GRAPH)
+    raw = pa.array(sorted({f"u{u:05d}" for u in range(60)}), pa.large_string())
+    return log, snapshot, Eligible(raw, Ledger.read(reads(root)["entity_ids"].segments("user")).ids_of(raw))
+
+
+def test_every_column_agrees_with_a_loop_over_the_log(night: tuple) -> None:
+    log, snapshot, users = night
+    vocabulary = choose_vocabulary(snapshot, users, "category", "purchase")
+    columns = baseline(snapshot, users, vocabulary, GRAPH)
+    mine = parse({"brand": "b1"}, "p", GRAPH.item_attributes)
+    own = own_history(snapshot, users, snapshot.matching(mine), GRAPH)
+    values = dict(zip(columns.names + own.names, np.concatenate([columns.values, own.values], 1).T, strict=True))
+    known = log.events[log.events["event_time"] < pd.Timestamp(START, tz="UTC")]
+    category, brand = (dict(zip(log.items[n]["id"], log.items[n]["value"], strict=True)) for n in ("category", "brand"))
+    age = dict(zip(log.users["age"]["id"], log.users["age"]["value"], strict=True))
+    for row, user in enumerate(users.raw.to_pylist()):
+        events = known[known["user_id"] == user]
+        bought, client = events[events["behavior"] == "purchase"], events[events["item_id"].map(brand) == "b1"]
+        client_bought = client[client["behavior"] == "purchase"]
+        since = lambda e: (day(START, 0) - e["event_time"].max()).total_seconds() / 86_400 if len(e) else np.nan  # noqa: E731
+        wanted = {
+            "days_since_last_event": since(events), "purchase_events": len(bought), "purchase_items": bought["item_id"].nunique(),
+            "days_since_view": since(events[events["behavior"] == "view"]), "money": 5.0 * len(bought), "money_per_purchase": 5.0 if len(bought) else np.nan,
+            "bought:category=c3": (bought["item_id"].map(category) == "c3").sum(), "client_purchase_events": len(client_bought),
+            "client_view_events": (client["behavior"] == "view").sum(), "client_days_since_purchase": since(client_bought),
+            "client_share_of_purchases": len(client_bought) / max(1, len(bought)), "age=1": float(age[user] == "1") if len(events) else 0.0}  # fmt: skip
+        for name, value in wanted.items():
+            assert values[name][row] == pytest.approx(value, abs=1e-4, nan_ok=True), (user, name)
+
+
+def test_the_vocabulary_of_training_fixes_the_columns_of_scoring(night: tuple) -> None:
+    _, snapshot, users = night
+    vocabulary = choose_vocabulary(snapshot, users, None, "purchase")
+    assert vocabulary.history_attribute == "category"  # five values; brand has four, too few to be categories
+    fewer = Eligible(users.raw.slice(0, 5), users.ids[:5])
+    assert baseline(snapshot, fewer, vocabulary, GRAPH).names == baseline(snapshot, users, vocabulary, GRAPH).names
+
+
+def test_past_buyers_bought_from_the_client_before_the_date(night: tuple) -> None:
+    log, snapshot, users = night
+    mine = snapshot.matching(parse({"brand": "b2"}, "p", GRAPH.item_attributes))
+    brand = dict(zip(log.items["brand"]["id"], log.items["brand"]["value"], strict=True))
+    known = log.events[(log.events["event_time"] < pd.Timestamp(START, tz="UTC")) & (log.events["behavior"] == "purchase")]
+    wanted = set(known.loc[known["item_id"].map(brand) == "b2", "user_id"])
+    assert set(users.raw.to_numpy(zero_copy_only=False)[np.isin(users.ids, past_buyers(snapshot, mine, "purchase"))]) == wanted
+
+
+def test_a_draw_depends_on_seed_purpose_client_and_id_alone() -> None:
+    raw = pa.array([f"u{i}" for i in range(2000)], pa.large_string())
+    first = uniform(1, "split", "acme", raw)
+    np.testing.assert_array_equal(uniform(1, "split", "acme", raw.take(pa.array([5, 3]))), first[[5, 3]])
+    for other in (uniform(2, "split", "acme", raw), uniform(1, "negative", "acme", raw), uniform(1, "split", "zeta", raw)):
+        assert abs(np.corrcoef(first, other)[0, 1]) < 0.1
+    assert 0 <= first.min() and first.max() < 1
+    np.testing.assert_allclose(np.quantile(first, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.05)
+
+
+def test_a_sample_is_six_to_four_and_one_to_three() -> None:
+    raw = pa.array([f"u{i}" for i in range(6000)], pa.large_string())
+    labels = np.random.default_rng(0).random(6000) < 0.1
+    allowed = np.random.default_rng(1).random(6000) < 0.8
+    sample = draw_sample(raw, labels, allowed, 3, seed=4, client="acme")
+    assert not (sample.training & sample.validation).any() and not ((sample.training | sample.validation) & ~allowed).any()
+    assert (labels & allowed <= (sample.training | sample.validation)).all()
+    for part in (sample.training, sample.validation_sampled):
+        assert (part & ~labels).sum() == 3 * (part & labels).sum()
+    assert sample.validation.sum() / allowed.sum() == pytest.approx(0.4, abs=0.02)
+    assert (sample.validation_sampled <= sample.validation).all() and (sample.held_out <= sample.training).all()
+    assert sample.held_out.sum() / sample.training.sum() == pytest.approx(0.1, abs=0.01)
+    assert (sample.held_out & labels).sum() / (sample.training & labels).sum() == pytest.approx(0.1, abs=0.01)
+
+
+def test_positives_are_thinned_where_negatives_run_short() -> None:
+    labels, everybody = np.arange(100) < 60, np.ones(100, bool)
+    chosen = one_to(3, labels, everybody, np.random.default_rng(0).random(100))
+    assert ((chosen & labels).sum(), (chosen & ~labels).sum()) == (13, 39)

@@ -1,0 +1,56 @@
+"""Seed files in three formats, and what of them is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.audiences.seeds import match, read_seeds
+from jobs.audiences.spreadsheet import to_csv
+from jobs.program import JobError
+
+IDS = ["u1", " u2", "=u3", 'q"u4', "é5"]
+
+
+def written(folder: Path) -> dict[str, Path]:
+    text, table, own, parquet = (folder / name for name in ("seeds.txt", "seeds.csv", "own.csv", "seeds.parquet"))
+    text.write_bytes("\r\n".join([*IDS, "u1", ""]).encode())
+    table.write_text('name,user_id\nx,u1\nx," u2"\nx,=u3\nx,"q""u4"\nx,é5\n', encoding="utf-8")
+    own.write_bytes(to_csv(pa.table({"rank": range(5), "user_id": IDS})))
+    pq.write_table(pa.table({"other": [1] * 5, "user_id": IDS}), parquet)
+    return {path.name: path for path in (text, table, own, parquet)}
+
+
+@pytest.mark.parametrize("name", ["seeds.txt", "seeds.csv", "seeds.parquet"])
+def test_ids_are_read_as_they_stand_and_once(name: str, tmp_path: Path) -> None:
+    assert read_seeds(written(tmp_path)[name]).to_pylist() == IDS
+
+
+def test_our_own_csv_matches_although_its_cells_are_made_safe(tmp_path: Path) -> None:
+    known = pa.array([*IDS, "u9"], pa.large_string())
+    found = match(read_seeds(written(tmp_path)["own.csv"]), known, pa.array(["u1", "=u3"], pa.large_string()))
+    assert (set(found.known.to_pylist()), found.given, found.active) == (set(IDS), 5, 2)
+
+
+def test_unknown_ids_are_counted(tmp_path: Path) -> None:
+    found = match(pa.array(["u1", "nobody", "'nobody"], pa.large_string()), pa.array(["u1"], pa.large_string()), pa.array([], pa.large_string()))
+    assert (found.known.to_pylist(), found.given, found.active) == (["u1"], 3, 0)
+    assert found.rate == pytest.approx(1 / 3)
+
+
+def test_a_csv_without_header_is_its_first_column(tmp_path: Path) -> None:
+    path = tmp_path / "bare.csv"
+    path.write_text("u1,x\nu2,y\n")
+    assert read_seeds(path).to_pylist() == ["u1", "u2"]
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="No seed file at"):
+        read_seeds(tmp_path / "none.txt")
+    for name, content in (("broken.parquet", b"no parquet"), ("latin.txt", b"\xff\xfe\xff")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(JobError, match="cannot be read"):
+            read_seeds(tmp_path / name)
