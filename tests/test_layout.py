@@ -19,7 +19,7 @@ ALLOWED = {
     "feature_store": {"pyarrow", "numpy"},
     "models": {"torch", "numpy", "scipy", "sklearn", "numba", "llvmlite", "triton", "safetensors", "xgboost", "gensim"},
     "jobs": {
-        "models", "feature_store", "yaml", "numpy", "pyarrow", "pandas", "pyspark", "torch", "safetensors", "scipy", "sklearn", "threadpoolctl", "xgboost",
+        "models", "feature_store", "yaml", "numpy", "pyarrow", "pandas", "pyspark", "py4j", "torch", "safetensors", "scipy", "sklearn", "threadpoolctl", "xgboost",
         "jinja2", "markupsafe", "tqdm", "great_expectations"},
 }
 EXCEPTIONS = {("models/graph.py", "dgl"), ("jobs/quality/check.py", "great_expectations")}
@@ -100,8 +100,8 @@ def test_nothing_in_the_dags_folder_shadows_a_package() -> None:
 
 
 def test_files_are_small() -> None:
-    """About 200 lines; above 350 look for the second idea in it; never above 400."""
-    long = {p.relative_to(ROOT).as_posix(): n for top in TOP for p in python_files(top) if (n := len(p.read_text(encoding="utf-8").splitlines())) > 400}
+    """About 200 lines; above 350 look for the second idea in it; never above 400 (tests: 450)."""
+    long = {p.relative_to(ROOT).as_posix(): n for top in TOP for p in python_files(top) if (n := len(p.read_text(encoding="utf-8").splitlines())) > (450 if top == "tests" else 400)}
     assert not long
 
 
