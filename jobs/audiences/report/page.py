@@ -91,8 +91,8 @@ def first_publish(night: Night) -> Stage:
     return next((s for s in stages if s.status == "failed"), stages[0])
 
 
-def map_of(people: People, others: list[People], seed: int) -> dict[str, Any] | None:
-    """The map with its legend, and how far each model's neighbours share their favourites."""
+def map_of(people: People, seed: int) -> dict[str, Any] | None:
+    """The map with its legend."""
     laid = lay_out(people, seed)
     if laid is None:
         return None
@@ -100,11 +100,21 @@ def map_of(people: People, others: list[People], seed: int) -> dict[str, Any] | 
     colours = people.colours
     classes = [colours[people.favourite[i]] for i in chosen]
     names = [people.favourite[i] if c != "other" else "others" for i, c in zip(chosen, classes, strict=True)]
-    purity = [{"model": p.model, "share": found[0], "chance": found[1]} for p in (people, *others) if (found := like_minded(p))]
     entries = [(c, text.shown(name)) for name, c in colours.items() if c != "other"]
     rest = [("other", "others, or nothing bought")] if "other" in classes else []
     return {"svg": scatter(f"Map of {len(chosen)} users", points, classes, [text.shown(n) for n in names]), "legend": entries + rest, "model": people.model,
-            "attribute": people.attribute.removeprefix("item_"), "shown": len(chosen), "purity": purity}
+            "attribute": people.attribute, "shown": len(chosen)}
+
+
+def told_of(people: list[People]) -> dict[str, Any] | None:
+    """Per item attribute, how many of a user's nearest share the favourite value, by each model and by chance."""
+    by_model = {p.model: like_minded(p) for p in people}
+    attributes = list(dict.fromkeys(a for told in by_model.values() for a in told))
+    rows = []
+    for name in attributes:
+        known = [told.get(name) for told in by_model.values()]
+        rows.append({"attribute": name, "chance": next(k[1] for k in known if k), "shares": [k and k[0] for k in known]})
+    return {"models": list(by_model), "rows": rows} if rows else None
 
 
 def neighbours_of(people: People, seed: int) -> list[dict[str, Any]]:
@@ -124,24 +134,31 @@ def neighbours_of(people: People, seed: int) -> list[dict[str, Any]]:
 
 def _person(people: People, row: int, colours: dict[str, str], mine: set[str]) -> dict[str, Any]:
     favourite = people.favourite[row]
-    return {"id": people.ids[row], "favourite": favourite, "colour": colours[favourite], "basket": _basket(people.baskets[row], mine)}
+    return {"id": people.ids[row], "favourite": favourite, "colour": colours[favourite], "basket": _basket(people.baskets[row], mine, people.attribute)}
 
 
-def _basket(basket: list[Bought], mine: set[str]) -> list[dict[str, Any]]:
+def _basket(basket: list[Bought], mine: set[str], attribute: str) -> list[dict[str, Any]]:
     """What is shown of a basket: what both bought first, then the most bought."""
     ranked = sorted(basket, key=lambda b: (b.item not in mine, -b.count, b.item))[:IN_A_BASKET]
-    return [{"item": b.item, "count": b.count, "shared": b.item in mine, "about": " · ".join(value for _, value in b.attributes)} for b in ranked]
+    return [{"item": b.item, "count": b.count, "shared": b.item in mine, "about": _about(b, attribute)} for b in ranked]
+
+
+def _about(bought: Bought, attribute: str) -> list[str]:
+    """An item in two words: the map's attribute, and the next one that has a single value."""
+    names = [name for name, _ in bought.attributes]
+    single = [pair for pair in bought.attributes if names.count(pair[0]) == 1]
+    return [value for _, value in sorted(single, key=lambda pair: (pair[0] != attribute, pair[0]))[:2]]
 
 
 def shown_of(night: Night, arrival: dict | None, audiences: list[dict], people: list[People], moved: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
     """Everything the template names, but for lineage and times."""
     graph, space, quality, backtest = sections.graph(night), sections.space(night, moved), lookalike.quality(night), lookalike.backtest(night)
     main = people[0] if people else None
-    drawn = map_of(main, people[1:], seed) if main else None
+    drawn = map_of(main, seed) if main else None
     return {
         "status": sections.status_of(night), "keys": figures_of(night, arrival, graph, space, quality, backtest),
         "checks": sections.checks(night), "arrival": arrival, "graph": graph, "training": sections.training(night),
         "quality": quality, "too_few": lookalike.too_few(night), "backtest": backtest,
-        "audiences": audiences, "space": space, "first_publish": first_publish(night), "map": drawn, "map_model": main and main.model,
+        "audiences": audiences, "space": space, "first_publish": first_publish(night), "map": drawn, "told": told_of(people), "map_model": main and main.model,
         "map_reason": "No map: fewer than ten users with vectors that differ." if main else "No map: no model published vectors tonight.",
         "neighbours": neighbours_of(main, seed) if main else [], "sampled": len(main.ids) if main else 0}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 from collections import Counter
 from dataclasses import dataclass
 
@@ -22,7 +23,6 @@ MAPPED_USERS = 1_200
 SHOWN_USERS = 4
 NEIGHBOURS = 5
 NAMED = 8  # values with a colour of their own
-FAVOURED = ("category", "department", "genre", "product_category", "commodity", "class", "word", "brand")
 
 
 @dataclass(frozen=True)
@@ -38,29 +38,33 @@ class Bought:
 class People:
     """Sampled users with vectors; row i of `vectors` is `ids[i]`.
 
-    vectors: float32 (n, d). favourite: the value of `attribute` bought most, "" where nothing was bought. baskets: most bought first.
+    vectors: float32 (n, d). baskets: most bought first. attribute: the item attribute that colours them.
     """
 
     model: str
     ids: list[str]
     vectors: np.ndarray
-    attribute: str
-    favourite: list[str]
     baskets: list[list[Bought]]
+    attribute: str = ""
 
     @property
+    def attributes(self) -> list[str]:
+        """Names of the attributes of what was bought."""
+        return sorted({name for basket in self.baskets for bought in basket for name, _ in bought.attributes})
+
+    def favourites(self, attribute: str) -> list[str]:
+        """Per user the value of the attribute that was bought most, "" where none was."""
+        return [_favourite(basket, attribute) for basket in self.baskets]
+
+    @functools.cached_property
+    def favourite(self) -> list[str]:
+        return self.favourites(self.attribute)
+
+    @functools.cached_property
     def colours(self) -> dict[str, str]:
         """Favourite → colour class: the commonest have one of their own, the others share grey."""
         ranked = sorted(Counter(f for f in self.favourite if f).items(), key=lambda pair: (-pair[1], pair[0]))
         return {name: f"c{i}" if i < NAMED else "other" for i, (name, _) in enumerate(ranked)} | {"": "other"}
-
-
-@dataclass(frozen=True)
-class _Edges:
-    """Item attributes as Arrow columns: item, name of the attribute, value's raw text."""
-
-    table: pa.Table
-    favourite: str
 
 
 def read_people(
@@ -74,10 +78,10 @@ def read_people(
     ids, vectors = _sample(dt, model, seed, user_embeddings)
     if like and like.ids == ids:
         return dataclasses.replace(like, model=model, vectors=vectors)
-    baskets, attribute = [[] for _ in ids], ""
-    if ids and interactions.table().manifest(dt) is not None:
-        baskets, attribute = _baskets(dt, ids, purchase, interactions, knowledge_graph, relations, entity_ids)
-    return People(model, ids, vectors, attribute, [_favourite(basket, attribute) for basket in baskets], baskets)
+    known = bool(ids) and interactions.table().manifest(dt) is not None
+    baskets = _baskets(dt, ids, purchase, interactions, knowledge_graph, relations, entity_ids) if known else [[] for _ in ids]
+    people = People(model, ids, vectors, baskets)
+    return dataclasses.replace(people, attribute=_colouring(people))
 
 
 def _sample(dt: str, model: str, seed: int, user_embeddings: Input) -> tuple[list[str], np.ndarray]:
@@ -94,11 +98,11 @@ def _sample(dt: str, model: str, seed: int, user_embeddings: Input) -> tuple[lis
 
 def _baskets(
     dt: str, ids: list[str], purchase: str, interactions: Input, knowledge_graph: Input, relations: Input, entity_ids: Input,
-) -> tuple[list[list[Bought]], str]:  # fmt: skip
-    """(per sampled user what was bought, the attribute that colours the map)."""
+) -> list[list[Bought]]:  # fmt: skip
+    """Per sampled user what was bought."""
     ledger = entity_ids.segments("user").read()
     if ledger is None:
-        return [[] for _ in ids], ""
+        return [[] for _ in ids]
     place = pc.index_in(pa.array(ids, pa.string()), ledger.column("raw").combine_chunks())
     numbers = ledger.column("id").take(place).to_pylist()
     known = pa.array([n for n in numbers if n is not None], pa.int64())
@@ -109,41 +113,38 @@ def _baskets(
     names = _raw(entity_ids, "item", items)
     edges = _item_attributes(dt, items, knowledge_graph, relations, entity_ids)
     described: dict[int, list[tuple[str, str]]] = {}
-    for item, name, value in zip(*(edges.table.column(c).to_pylist() for c in ("item", "name", "value")), strict=True):
+    for item, name, value in zip(*(edges.column(c).to_pylist() for c in ("item", "name", "value")), strict=True):
         described.setdefault(item, []).append((name, value))
     baskets: dict[int, list[Bought]] = {}
     for user, item, count in zip(*(bought.column(c).to_pylist() for c in ("user", "item", "count")), strict=True):
         baskets.setdefault(user, []).append(Bought(names.get(item, f"#{item}"), count, tuple(sorted(described.get(item, ())))))
     ranked = {user: sorted(basket, key=lambda b: (-b.count, b.item)) for user, basket in baskets.items()}
-    return [ranked.get(n, []) for n in numbers], edges.favourite
+    return [ranked.get(n, []) for n in numbers]
 
 
-def _item_attributes(dt: str, items: pa.Array, knowledge_graph: Input, relations: Input, entity_ids: Input) -> _Edges:
-    """Edges item –attribute→ value of these items, with raw values."""
+def _item_attributes(dt: str, items: pa.Array, knowledge_graph: Input, relations: Input, entity_ids: Input) -> pa.Table:
+    """Edges item –attribute→ value of these items: item, name of the attribute, raw value."""
     empty = pa.table({"item": pa.array([], pa.int64()), "name": pa.array([], pa.string()), "value": pa.array([], pa.string())})
     known = relations.segments().read()
     if known is None or knowledge_graph.table().manifest(dt) is None:
-        return _Edges(empty, "")
-    of_items = [r for r in known.to_pylist() if r["head_type"] == "item" and r["tail_type"] != "item"]
-    parts, sizes = [empty], {}
-    for relation in of_items:
+        return empty
+    parts = [empty]
+    for relation in known.to_pylist():
+        if relation["head_type"] != "item" or relation["tail_type"] == "item":
+            continue
         chosen = (pc.field("relation") == relation["id"]) & pc.field("head").isin(items)
         rows = knowledge_graph.table().read(dt, ["head", "tail"], chosen)
-        if not len(rows):
-            continue
-        values = pc.unique(rows.column("tail"))
-        raw = _raw(entity_ids, relation["tail_type"], values)
-        sizes[relation["name"]] = len(values)
-        parts.append(pa.table({"item": rows.column("head"), "name": pa.array([relation["name"]] * len(rows), pa.string()),
-                               "value": pa.array([raw.get(t, f"#{t}") for t in rows.column("tail").to_pylist()], pa.string())}))
-    return _Edges(pa.concat_tables(parts), _colouring(sizes))
+        raw = _raw(entity_ids, relation["tail_type"], pc.unique(rows.column("tail")))
+        name = pa.array([relation["name"].removeprefix("item_")] * len(rows), pa.string())
+        values = pa.array([raw.get(t, f"#{t}") for t in rows.column("tail").to_pylist()], pa.string())
+        parts.append(pa.table({"item": rows.column("head"), "name": name, "value": values}))
+    return pa.concat_tables(parts)
 
 
-def _colouring(sizes: dict[str, int]) -> str:
-    """The attribute whose values colour the map: one that is called a category, else the one with the fewest values above one."""
-    usable = {name: n for name, n in sizes.items() if n > 1} or sizes
-    by_name = [name for favoured in FAVOURED for name in sorted(usable) if favoured in name]
-    return by_name[0] if by_name else min(usable, key=lambda name: (usable[name], name), default="")
+def _colouring(people: People) -> str:
+    """The attribute that colours the map: the one whose favourites near users share furthest above chance."""
+    told = like_minded(people)
+    return min(told, key=lambda name: (told[name][1] - told[name][0], name), default="")
 
 
 def _raw(entity_ids: Input, entity_type: str, ids: pa.Array | pa.ChunkedArray) -> dict[int, str]:
@@ -217,21 +218,25 @@ def nearest(people: People, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.nd
     return order, np.take_along_axis(cosines, order, axis=1)
 
 
-def like_minded(people: People, k: int = 10) -> tuple[float, float] | None:
-    """(share of a user's k nearest who have the same favourite, the same share among random pairs); None where nobody has one.
+def like_minded(people: People, k: int = 10) -> dict[str, tuple[float, float]]:
+    """Attribute → (share of a buyer's k nearest buyers with the same favourite value, the same share among random pairs of buyers).
 
-    The first above the second: the vectors know what people buy.
+    The first above the second: the vectors know what people buy. Attributes of which only one value was bought are left out.
     """
-    favourites = np.array(people.favourite, object)
-    with_one = np.flatnonzero(favourites != "")
-    if with_one.size < k + 2:
-        return None
-    among = People(people.model, [people.ids[i] for i in with_one], people.vectors[with_one], people.attribute, list(favourites[with_one]), [])
-    order, _ = nearest(among, np.arange(with_one.size), k)
-    mine = favourites[with_one]
-    counts = np.array(list(Counter(mine).values()), np.float64)
-    chance = float((counts * (counts - 1)).sum() / (with_one.size * (with_one.size - 1)))
-    return float((mine[order] == mine[:, None]).mean()), chance
+    buyers = np.array([i for i, basket in enumerate(people.baskets) if basket], np.int64)
+    if buyers.size < k + 2:
+        return {}
+    among = People(people.model, [], people.vectors[buyers], [people.baskets[i] for i in buyers])
+    order, _ = nearest(among, np.arange(buyers.size), k)
+    told = {}
+    for attribute in among.attributes:
+        mine = np.array(among.favourites(attribute), object)
+        known = mine != ""
+        counts = np.array(list(Counter(mine[known]).values()), np.float64)
+        if counts.size > 1:
+            chance = (counts * (counts - 1)).sum() / (counts.sum() * (buyers.size - 1))
+            told[attribute] = float((mine[order] == mine[:, None])[known].mean()), float(chance)
+    return told
 
 
 def examples(people: People, seed: int) -> np.ndarray:

@@ -125,6 +125,7 @@ def space(night: Night, moved: Mapping[str, Sequence[float]]) -> list[Row]:
         drift = stage.mapping("drift")
         found.append({
             "model": model, "status": stage.status, "message": stage.message, "alignment": stage.mapping("alignment"),
+            "reason": stage.mapping("alignment").get("reason") or "",
             "before": drift.get("since_predecessor") or {}, "label_start": drift.get("since_label_start") or {},
             **{name: stage.figure(f"users_{name}") for name in ("trained", "inductive", "carried")},
             "users": published(stage), "histogram": _histogram(model, moved.get(model, ()))})
