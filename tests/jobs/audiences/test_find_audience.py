@@ -1,0 +1,99 @@
+"""Audiences on demand: seeds in, people like them out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.audiences import find_audience
+from jobs.program import JobError, Output
+from tests.jobs.audiences.tables_by_hand import Log, table_input
+from tests.jobs.audiences.worlds import BRANDS, DATE, START, config, planted, reads
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Log, list[str], list[str]]:
+    """(root, log, users with a taste for brand 1 who are seeds, those who are not told)."""
+    root = tmp_path_factory.mktemp("world")
+    log = planted(root, users=800)
+    liking = [f"u{u:05d}" for u in np.flatnonzero(np.random.default_rng(0).integers(0, BRANDS, 800) == 1)]
+    return root, log, liking[::2], liking[1::2]
+
+
+def ask(root: Path, **request: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """(the audience's rows, its report)."""
+    table = table_input(root, "requested_audiences", Output)
+    find_audience.run(date=DATE, **reads(root), requested_audiences=table, config=config(), **({"k": 50, "model": "transe"} | request))
+    name = request.get("name") or request.get("client") or request["seeds"].stem
+    files = table.table(name).files(DATE.isoformat())
+    report = json.loads(Path(next(f for f in files if f.endswith(".json"))).read_text(encoding="utf-8"))
+    assert {f.rpartition(".")[2] for f in files} == {"parquet", "csv", "json", "html"}
+    return table.table(name).read(DATE.isoformat()).to_pylist(), report
+
+
+def test_people_like_the_seeds_come_first_and_seeds_stay_out(world: tuple, tmp_path: Path) -> None:
+    root, _, seeds, alike = world
+    path = tmp_path / "seeds.txt"
+    path.write_text("\n".join([*seeds, "nobody", "=evil"]), encoding="utf-8")
+    rows, report = ask(root, seeds=path)
+    found = [row["user_id"] for row in rows]
+    assert not set(found) & set(seeds)
+    assert np.mean([user in alike for user in found]) > 2.5 * len(alike) / (800 - len(seeds))
+    assert (report["seeds_given"], report["seeds_known"], report["seeds_unknown"]) == (len(seeds) + 2, len(seeds), 2)
+    assert report["match_rate"] == pytest.approx(len(seeds) / (len(seeds) + 2), abs=1e-6)
+    assert report["pr_auc_population"] > 1.3 * report["prevalence"]
+    assert "in time" in report["quality"] and "test" not in json.dumps(report)
+    assert [row["rank"] for row in rows] == list(range(1, 51))
+
+
+def test_seeds_are_ranked_when_asked_for(world: tuple, tmp_path: Path) -> None:
+    root, _, seeds, _ = world
+    path = tmp_path / "again.txt"
+    path.write_text("\n".join(seeds), encoding="utf-8")
+    rows, _ = ask(root, seeds=path, include_seeds=True)
+    assert {row["user_id"] for row in rows} & set(seeds)
+
+
+def test_seeds_drawn_by_lot_are_at_prevalence(world: tuple, tmp_path: Path) -> None:
+    root, *_ = world
+    path = tmp_path / "lot.txt"
+    path.write_text("\n".join(f"u{u:05d}" for u in np.random.default_rng(3).permutation(800)[:200]), encoding="utf-8")
+    _, report = ask(root, seeds=path)
+    assert report["pr_auc_population"] == pytest.approx(report["prevalence"], abs=0.07)
+
+
+def test_a_client_stands_for_its_buyers(world: tuple) -> None:
+    root, log, *_ = world
+    rows, report = ask(root, client="brand_1", name="like_brand_1")
+    brand = dict(zip(log.items["brand"]["id"], log.items["brand"]["value"], strict=True))
+    bought = log.events[(log.events["behavior"] == "purchase") & (log.events["item_id"].map(brand) == "b1") & (log.events["event_time"].dt.date < DATE)]
+    buyers = set(bought["user_id"])
+    assert report["seeds_known"] == len(buyers)
+    assert not {row["user_id"] for row in rows} & buyers
+    assert report["prevalence"] < report["pr_auc_population"] < 0.95  # what makes them seeds is not among the features
+
+
+@pytest.mark.parametrize(("request_", "message"), [
+    ({"seeds": None, "client": None}, "expected exactly one"),
+    ({"client": "nobody"}, "No client 'nobody'.*brand_0"),
+    ({"client": "brand_0", "model": "rhgn"}, "Model 'rhgn' is not published.*transe"),
+    ({"client": "brand_0", "name": "../x"}, "name is '../x'"),
+    ({"client": "brand_0", "k": 0}, "k is 0"),
+])  # fmt: skip
+def test_a_request_that_cannot_be_served_says_why(world: tuple, request_: dict[str, Any], message: str) -> None:
+    root, *_ = world
+    with pytest.raises(JobError, match=message):
+        ask(root, **({"name": "x"} | request_))
+
+
+def test_too_few_seeds_give_the_counts(world: tuple, tmp_path: Path) -> None:
+    root, _, seeds, _ = world
+    path = tmp_path / "few.txt"
+    path.write_text("\n".join([*seeds[:10], "x", "y"]), encoding="utf-8")
+    with pytest.raises(JobError, match=r"Of 12 seeds 10 are known and \d+ were active.*at least 30"):
+        ask(root, seeds=path)
+    assert table_input(root, "requested_audiences").table("few").manifest(START.isoformat()) is None

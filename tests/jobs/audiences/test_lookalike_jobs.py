@@ -1,0 +1,191 @@
+"""train_lookalike and score_lookalike on a planted world: what is committed, what is skipped, what the backtest says."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sklearn.metrics import average_precision_score
+
+from feature_store import Table
+from jobs.audiences import train_lookalike
+from jobs.audiences.vectors import read_vectors
+from jobs.audiences.snapshot import Ledger
+from jobs.config import ConfigError
+from jobs.program import Output, Skip
+from tests.jobs.audiences.tables_by_hand import Log, table_input, write_clean_events, write_graphs, write_vectors
+from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, START, config, events, planted, reads, score, train
+
+NEXT = DATE + datetime.timedelta(days=7)
+ROTATION, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(DIMENSION, DIMENSION)))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Log, dict, dict]:
+    """(root, log, figures of training, figures of scoring)."""
+    root = tmp_path_factory.mktemp("world")
+    log = planted(root, users=800, rotation=ROTATION)
+    return root, log, train(root, config()), score(root, config())
+
+
+def rows(root: Path, name: str, date: datetime.date = DATE) -> pd.DataFrame:
+    return table_input(root, name).table().read(date.isoformat()).to_pandas()
+
+
+def test_everybody_eligible_is_scored_and_the_best_are_handed_out(world: tuple) -> None:
+    root, log, trained, scored = world
+    scores, audiences = rows(root, "lookalike_scores"), rows(root, "audiences")
+    known = log.events[(log.events["event_time"] < pd.Timestamp(DATE, tz="UTC")) & (log.events["event_time"] >= pd.Timestamp(DATE, tz="UTC") - pd.Timedelta(days=28))]
+    for client, mine in scores.groupby("client"):
+        assert set(mine["user_id"]) == set(known["user_id"])
+        top = audiences[audiences["client"] == client]
+        assert top["rank"].tolist() == list(range(1, 41))
+        assert top["score"].is_monotonic_decreasing
+        assert top["score"].min() >= mine.loc[~mine["user_id"].isin(top["user_id"]), "score"].max()
+        assert 0 <= mine["score"].min() and mine["score"].max() <= 1
+    assert set(scores["feature_set"]) == set(trained["chosen"].values())
+
+
+def test_each_client_gets_a_csv_of_its_audience(world: tuple) -> None:
+    root, _, _, scored = world
+    folder = Path(Table(f"{root}/audiences").path(DATE.isoformat()))
+    for row in scored["audiences"]:
+        cells = list(csv.DictReader(io.StringIO((folder / row["file"]).read_text(encoding="utf-8"))))
+        mine = rows(root, "audiences").query("client == @row['client']")
+        assert [c["user_id"] for c in cells] == mine["user_id"].tolist()
+        assert row["k"] == len(cells) == 40
+
+
+def test_the_calibrated_scores_add_up_to_the_buyers(world: tuple) -> None:
+    root, _, trained, _ = world
+    prevalence = {row["client"]: row["prevalence"] for row in trained["clients"]}
+    means = rows(root, "lookalike_scores").groupby("client")["score"].mean()
+    for client, mean in means.items():
+        assert mean == pytest.approx(prevalence[client], abs=0.06)
+
+
+def test_validation_figures_are_whole(world: tuple) -> None:
+    _, _, trained, _ = world
+    assert len(trained["pr_auc"]) == BRANDS * 4 == len(trained["curves"])
+    for row in trained["pr_auc"]:
+        assert row["pr_auc_1to3_low"] <= row["pr_auc_1to3"] <= row["pr_auc_1to3_high"]
+        assert row["pr_auc_population_low"] <= row["pr_auc_population"] <= row["pr_auc_population_high"]
+        assert row["prevalence"] < row["pr_auc_population"] < row["pr_auc_1to3"] or row["prevalence"] > 0.25 or row["feature_set"] == "baseline"
+    best = pd.DataFrame(trained["pr_auc"]).groupby("feature_set")["pr_auc_1to3"].mean().idxmax()
+    assert set(trained["chosen"].values()) == {best}
+
+
+def test_the_backtest_holds_the_scores_against_what_happened(world: tuple) -> None:
+    root, log, _, _ = world
+    random = np.random.default_rng(9)
+    users = np.arange(800)
+    bought = (users % BRANDS) + BRANDS * random.integers(0, ITEMS // BRANDS, 800)
+    later = events(users, bought, 7 + 7 * random.random(800))
+    at_next = events(np.array([0]), np.array([1]), np.array([14.0]))  # exactly 00:00 of the backtest's date: not part of it
+    whole = Log(pd.concat([log.events, later, at_next], ignore_index=True), log.items, log.users)
+    write_clean_events(root, whole)
+    write_graphs(root, whole, NEXT, GRAPH)
+    with pytest.raises(Skip, match="There is no lookalike model"):
+        score(root, config(), NEXT)
+    from tests.jobs.audiences.worlds import figures
+
+    found = {row["client"]: row for row in figures()["backtest"]}
+    scores = rows(root, "lookalike_scores")
+    for brand in range(BRANDS):
+        mine, row = scores[scores["client"] == f"brand_{brand}"], found[f"brand_{brand}"]
+        labels = mine["user_id"].isin([f"u{u:05d}" for u in users[users % BRANDS == brand]])
+        assert row["buyers"] == labels.sum()
+        assert row["pr_auc_population"] == pytest.approx(average_precision_score(labels, mine["score"]), abs=1e-6)
+        top = mine.sort_values(["score", "user_id"], ascending=[False, True]).head(40)["user_id"]
+        assert row["precision_at_k"] == pytest.approx(labels[mine["user_id"].isin(top)].mean(), abs=1e-6)
+        assert row["lift_at_k"] == pytest.approx(row["precision_at_k"] / row["prevalence"], abs=1e-3)
+        assert row["scored_at"] == DATE.isoformat()
+
+
+def test_a_night_without_its_label_start_is_skipped_with_what_to_run(world: tuple) -> None:
+    root, *_ = world
+    with pytest.raises(Skip, match=r"dt=2026-02-23.*backfill create.*--from-date 2026-02-23"):
+        train(root, config(), START)
+
+
+def test_another_space_is_skipped_with_the_dates_to_rerun(tmp_path: Path) -> None:
+    planted(tmp_path, users=200)
+    random = np.random.default_rng(0)
+    vectors = {f"u{u:05d}": random.normal(size=DIMENSION) for u in range(200)}, {f"i{i}": random.normal(size=DIMENSION) for i in range(ITEMS)}
+    write_vectors(tmp_path, "transe", DATE, *vectors, np.zeros(DIMENSION), space_id="other")
+    with pytest.raises(Skip, match=r"'space'.*'other'.*-s 2026-03-02"):
+        train(tmp_path, config())
+
+
+def test_too_few_buyers_are_a_warning_and_the_others_go_on(world: tuple, caplog: pytest.LogCaptureFixture) -> None:
+    root, *_ = world
+    rare = {"rare": {"item_id": ["i1"]}, "brand_0": {"brand": "b0"}, "nothing": {"brand": "none"}}
+    found = train(root, config(clients=rare, feature_sets=["baseline"]))
+    assert {row["client"]: row["modelled"] for row in found["clients"]} == {"rare": False, "brand_0": True, "nothing": False}
+    assert "client rare has" in caplog.text and "client nothing has 0 buyers" in caplog.text
+
+
+def test_past_buyers_left_out_of_scoring_are_left_out_of_training(world: tuple) -> None:
+    root, log, *_ = world
+    settings = config(exclude_past_buyers=True, min_positives=20, feature_sets=["baseline"])
+    found = train(root, settings)
+    score(root, settings)
+    brand = dict(zip(log.items["brand"]["id"], log.items["brand"]["value"], strict=True))
+    for number in range(BRANDS):
+        def buyers(before: datetime.date) -> set[str]:
+            known = log.events[(log.events["event_time"] < pd.Timestamp(before, tz="UTC")) & (log.events["behavior"] == "purchase")]
+            return set(known.loc[known["item_id"].map(brand) == f"b{number}", "user_id"])
+
+        mine = rows(root, "lookalike_scores").query(f"client == 'brand_{number}'")
+        assert not set(mine["user_id"]) & buyers(DATE) and len(mine)
+        (row,) = (r for r in found["clients"] if r["client"] == f"brand_{number}")
+        assert row["eligible"] < 800 - 0.9 * len(buyers(START))
+    train(root, config())
+    score(root, config())
+
+
+def test_the_same_night_twice_is_the_same(world: tuple) -> None:
+    root, *_ = world
+    before = [table_input(root, name).table().manifest(DATE.isoformat()).content_hash for name in ("lookalike_scores", "audiences")]
+    train(root, config())
+    score(root, config())
+    assert before == [table_input(root, name).table().manifest(DATE.isoformat()).content_hash for name in ("lookalike_scores", "audiences")]
+
+
+def test_native_vectors_come_back_from_the_published_ones(world: tuple) -> None:
+    root, *_ = world
+    tables = reads(root)
+    ledger = Ledger.read(tables["entity_ids"].segments("user"))
+    found = read_vectors("transe", DATE, tables["user_embeddings"], tables["entity_embeddings"], ledger, "purchase")
+    ids = ledger.ids_of(pa.array(["u00003", "nobody"]))
+    published = found.users_of(ids)
+    assert np.isnan(published[1]).all() and np.isfinite(published[0]).all()
+    np.testing.assert_allclose(found.native(published)[0] @ ROTATION, published[0], atol=1e-5)
+    assert np.abs(found.native(published)[0] - published[0]).max() > 0.1
+
+
+def test_feature_sets_and_clients_are_checked_with_the_configuration(tmp_path: Path) -> None:
+    from jobs.config import Settings, build
+    from jobs.config import _check as check
+
+    tree = {"data_root": "x", "source": {"events": {"path": "e"}}, "events": {"behaviors": ["purchase"]}, "graph": {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {}}}}
+    for lookalike, message in (
+        ({"feature_sets": ["basline"]}, r"lookalike.feature_sets\[0\] is 'basline'"),
+        ({"score_with": "strong+rhgn:raw"}, "lookalike.score_with is .*not published"),
+        ({"clients": {"x": {"brnd": "a"}}}, "lookalike.clients.x.brnd"),
+        ({"history_attribute": "colour"}, "lookalike.history_attribute is 'colour'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check(build(Settings, tree | {"lookalike": lookalike}, ""))
+
+
+def test_no_client_is_no_work(world: tuple) -> None:
+    root, *_ = world
+    with pytest.raises(Skip, match="No client"):
+        train_lookalike.run(date=DATE, **reads(root), lookalike_models=table_input(root, "lookalike_models", Output), config=config(clients={}))
