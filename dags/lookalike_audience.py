@@ -6,7 +6,8 @@ active users who are none, 1:3; vectors and features are those of `date`. The qu
 *in time*: only the nightly DAG's backtest looks forward. Seeds stay out of the ranking; unknown ids are counted, not fatal.
 
 **Parameters**: `seeds`, a text, CSV or Parquet file of user ids where the worker can read it, *or* `client`; `k`; `model`, whose
-vectors are used; `date`, a published night (else the run's logical date).
+vectors are used; `date`, a published night (else the run's logical date); `name`, under which the audience is kept;
+`include_seeds`. The audience, its CSV and its report are in `requested_audiences/<name>/dt=<date>`.
 
 #### Something failed
 *No partition*: that night or model is not published: `python -m feature_store list` shows what is. *Too few seeds matched*: the
@@ -19,7 +20,7 @@ from dagkit.tasks import date_parameter, house_defaults, job, night
 
 SETTINGS = load()
 INPUTS = ["clean_events", "knowledge_graph", "interactions", "entity_ids", "relations", "user_embeddings", "entity_embeddings"]
-OPTIONS = {name: "{{ params.%s if params.%s is not none else 'none' }}" % (name, name) for name in ("seeds", "client", "k", "model")}
+OPTIONS = {name: "{{ params.%s if params.%s is not none else 'none' }}" % (name, name) for name in ("seeds", "client", "k", "model", "name", "include_seeds")}
 
 
 @dag(
@@ -35,6 +36,8 @@ OPTIONS = {name: "{{ params.%s if params.%s is not none else 'none' }}" % (name,
         "k": Param(SETTINGS.top_k, type="integer", minimum=1, title="Size of the audience"),
         "model": Param(SETTINGS.models[-1], type="string", enum=list(SETTINGS.models), title="Model", description="whose user vectors are used"),
         "date": date_parameter(),
+        "name": Param(None, type=["null", "string"], pattern="^[a-z0-9_]+$", title="Name", description="of the audience; else the file's or the client's"),
+        "include_seeds": Param(False, type="boolean", title="Rank the seeds as well"),
     },
     user_defined_macros={"night": night},
     doc_md=__doc__,

@@ -123,10 +123,10 @@ class JobOperator(BaseOperator):
 
 def job(settings: Settings, module: str, *, inputs: Sequence[str] = (), outputs: Sequence[str] = (), options: dict[str, str] | None = None,
         task_id: str | None = None, outlets: Sequence[Asset] = (), returns_json: bool = False, **arguments: Any) -> JobOperator:
-    """The task that runs `python -m jobs.<module>` for the run's date; `options` are its further, templated options."""
-    tables = {t.replace("_", "-"): datasets.uri(settings, t) for t in dict.fromkeys([*inputs, *outputs])}
+    """The task that runs `python -m jobs.<module>` for the run's date; `options` are its further parameters, templated."""
+    tables = {table: datasets.uri(settings, table) for table in dict.fromkeys([*inputs, *outputs])}
     options = {"date": NIGHT, "config": settings.config} | tables | (options or {})
-    command = [settings.python, "-m", f"jobs.{module}", *(f"--{name}={value}" for name, value in options.items())]
+    command = [settings.python, "-m", f"jobs.{module}", *(f"--{name.replace('_', '-')}={value}" for name, value in options.items())]
     return JobOperator(
         task_id=task_id or module.rsplit(".", 1)[-1], command=command, inputs=inputs, outputs=outputs, outlets=list(outlets),
         returns_json=returns_json, **arguments)

@@ -13,7 +13,7 @@ import yaml
 FIRST_DAY = datetime.date(2026, 1, 1)
 NIGHTS = [datetime.date(2026, 1, 21), datetime.date(2026, 1, 22), datetime.date(2026, 1, 23)]
 SCHEDULE = "0 0 21-23 1 *"  # those nights and no other, so that a scheduler starts no run of today
-USERS, ITEMS, DAYS, EVENTS = 60, 30, 24, 900
+USERS, ITEMS, DAYS, EVENTS = 90, 30, 24, 1200
 
 
 def write(folder: Path, models: tuple[str, ...] = ("transe", "kqgc_mean"), **sections: Any) -> Path:

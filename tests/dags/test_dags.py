@@ -130,7 +130,7 @@ def test_parameters_are_checked(dagbag: DagBag) -> None:
     from airflow.sdk.exceptions import ParamValidationError
 
     params = copy.deepcopy(dagbag.dags["lookalike_audience"].params)  # resolve() also sets the value
-    wrong = {"k": 0, "model": "bert", "client": "nobody", "date": "yesterday", "seeds": ""}
+    wrong = {"k": 0, "model": "bert", "client": "nobody", "date": "yesterday", "seeds": "", "name": "../x", "include_seeds": "no"}
     for name, value in wrong.items():
         with pytest.raises(ParamValidationError):
             params.get_param(name).resolve(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from feature_store import FeatureStore, Table
-from jobs.run_nights import failures, job_line
+from jobs.run_nights import airflow, environment, failures, job_line
 from jobs.summarise_nights import read_night
 from tests.dags import small_log
 
@@ -42,7 +43,7 @@ def test_what_it_published_can_be_read(night: tuple[Path, subprocess.CompletedPr
     folder, _ = night
     store = FeatureStore(str(folder / "data" / "feature_store"))
     features = store.read("user_embeddings", model="transe", dt=NIGHT)
-    assert features.matrix().shape == (features.table.num_rows, 8) and 40 <= features.table.num_rows <= small_log.USERS
+    assert features.matrix().shape == (features.table.num_rows, 8) and 60 <= features.table.num_rows <= small_log.USERS
     assert Table(str(folder / "data" / "reports")).files(NIGHT)
     assert not store.table("user_embeddings", "transe").verify(NIGHT)
 
@@ -54,6 +55,20 @@ def test_the_table_at_the_end_tells_what_came_out(night: tuple[Path, subprocess.
     assert "train_lookalike was skipped on 2026-01-21" in done.stdout
     report = next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("Report "))
     assert Path(report).is_file()
+
+
+def test_an_audience_on_demand(night: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """The other DAG, on the night's vectors: users of even number are the seeds."""
+    folder, _ = night
+    seeds = folder / "even.txt"
+    seeds.write_text("\n".join(f"u{u}" for u in range(0, small_log.USERS, 2)) + "\nnobody\n", encoding="utf-8")
+    request = json.dumps({"date": NIGHT, "seeds": str(seeds), "k": 7, "model": "transe"})
+    done = subprocess.run(
+        airflow("dags", "test", "lookalike_audience", "-c", request), env=environment(folder / "run" / "airflow", folder / "small.yaml"), capture_output=True,
+        text=True, stdin=subprocess.DEVNULL, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    found = [row["user_id"] for row in Table(str(folder / "data" / "requested_audiences" / "even")).read(NIGHT).to_pylist()]
+    assert len(found) == 7 and all(int(user[1:]) % 2 for user in found), "seeds stay out"
 
 
 def test_job_lines_are_found_in_airflows_log() -> None:
