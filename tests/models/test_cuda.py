@@ -1,0 +1,50 @@
+"""What a GPU computes is what the CPU computes. Skipped, and says so, where there is no GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
+from models.transe import Triples, train_transe
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+
+
+def planted(n: int = 3000, edges: int = 40_000, relations: int = 4, seed: int = 0) -> Triples:
+    """Relation r leads from entity e to one of ten entities near e + 100 r."""
+    random = np.random.default_rng(seed)
+    heads, kinds = random.integers(n, size=edges), np.sort(random.integers(relations, size=edges))
+    tails = (heads + 100 * (kinds + 1) + random.integers(10, size=edges)) % n
+    keys = random.integers(1 << 62, size=n + relations).astype(np.uint64)
+    return Triples(heads, kinds, tails, np.zeros(n, np.int64), np.zeros(relations, np.int64), np.zeros(relations, np.int64), keys[:n], keys[n:])
+
+
+@pytest.mark.parametrize(("norm", "loss"), [("l1", "margin"), ("l2", "self_adversarial")])
+def test_transe_on_a_gpu_is_transe_on_a_cpu(norm: str, loss: str) -> None:
+    hyper = TransEHyperparameters(engine="torch", norm=norm, loss=loss, dimension=32, epochs=5, negatives=16, negatives_shared_by=8, evaluate_every=5)
+    found = {device: train_transe(planted(), dataclasses.replace(hyper, device=device), seed=1) for device in ("cpu", "cuda")}
+    first = [found[device].history[0]["loss"] for device in ("cpu", "cuda")]
+    assert first[0] == pytest.approx(first[1], rel=1e-4)
+    figures = {device: result.history[-1] for device, result in found.items()}
+    print({device: f"{5 * 40_000 / sum(h['seconds'] for h in r.history):,.0f} triples/s" for device, r in found.items()})
+    assert figures["cuda"]["validation_mrr"] == pytest.approx(figures["cpu"]["validation_mrr"], abs=0.02)
+
+
+@pytest.mark.parametrize("aggregator", ["mean", "attention1", "attention2"])
+def test_kqgc_on_a_gpu_is_kqgc_on_a_cpu(aggregator: str) -> None:
+    pytest.importorskip("dgl")
+    from models.graph import KnowledgeGraph
+    from models.kqgc import KQGC, infer_kqgc
+
+    triples, random = planted(), np.random.default_rng(2)
+    graph = KnowledgeGraph(*triples.edges, n_entities=triples.n_entities, n_relations=triples.n_relations)
+    entities, relations = (random.normal(size=(n, 32)).astype(np.float32) for n in (triples.n_entities, triples.n_relations))
+    hyper = KQGCHyperparameters(aggregator=aggregator, layers=2)
+    parameters = {name: values.detach().numpy() for name, values in KQGC(32, hyper, 3).named_parameters()}
+    cpu, gpu = (infer_kqgc(graph, entities, relations, parameters, dataclasses.replace(hyper, device=device)) for device in ("cpu", "cuda"))
+    for mine, theirs in zip(cpu, gpu, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=2e-3)
