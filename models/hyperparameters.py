@@ -98,6 +98,7 @@ class KQGCHyperparameters:
     mask_own_edge: bool = False  # hide the edges of a batch's own pairs from its messages
     learning_rate: float = 0.001  # of Adam
     batch_size: int = 2048  # pairs per update; the paper has 10,000, of 2.4 million
+    max_batches_per_epoch: int = 0  # an epoch ends after so many batches, drawn anew each time; 0: all pairs
     epochs: int = 30  # at most; the paper takes the best of 10,000 on the test set
     validation_share: float = 0.05  # of the pairs, held out of training to stop early; 0 trains on all
     evaluate_every: int = 1  # epochs between two looks at the held-out pairs
@@ -114,6 +115,7 @@ class KQGCHyperparameters:
         for name in ("margin", "learning_rate"):
             check_range(name, getattr(self, name), 0, open_minimum=True)
         check_range("patience", self.patience, 0)
+        check_range("max_batches_per_epoch", self.max_batches_per_epoch, 0)
         check_range("validation_share", self.validation_share, 0, 0.5)
 
 
@@ -121,10 +123,10 @@ class KQGCHyperparameters:
 class TreeHyperparameters:
     """What can be set about the trees of models/lookalike.py. The defaults suit some hundred to some thousand positives."""
 
-    rounds: int = 300  # boosting rounds, at most
-    learning_rate: float = 0.1
-    max_depth: int = 4
-    early_stopping_rounds: int = 20  # rounds without a lower loss on the held-out tenth
+    rounds: int = 600  # boosting rounds, at most
+    learning_rate: float = 0.05
+    max_depth: int = 3
+    early_stopping_rounds: int = 40  # rounds without a lower loss on the held-out tenth
     subsample: float = 0.8  # share of the rows a tree sees
     colsample: float = 0.5  # share of the columns a tree sees
     min_child_weight: float = 5.0  # sum of p(1-p) a leaf needs: keeps leaves of one or two buyers away

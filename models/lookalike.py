@@ -30,10 +30,13 @@ class Calibration:
         return (1 / (1 + np.exp(-(self.slope * margins.astype(np.float64) + self.intercept)))).astype(np.float32)
 
 
-def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, hyper: TreeHyperparameters, seed: int) -> xgboost.Booster:
+def fit(
+    features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, hyper: TreeHyperparameters, seed: int, monotone: tuple[int, ...] | None = None
+) -> xgboost.Booster:
     """Trees fitted to the rows that are not `held_out`, as many as serve those best.
 
-    features float32 (n, F), NaN where missing; labels, held_out bool (n,). ValueError when one side of the split lacks a class.
+    features float32 (n, F), NaN where missing; labels, held_out bool (n,). monotone (F,): -1 where a column may only lower the odds as it
+    grows, 1 only raise, 0 free. ValueError when one side of the split lacks a class.
     """
     expect("features", features, (len(labels), None), "float32")
     for name, rows in (("training", ~held_out), ("early stopping", held_out)):
@@ -43,6 +46,8 @@ def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, hyper: T
         "objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist", "max_depth": hyper.max_depth, "eta": hyper.learning_rate,
         "subsample": hyper.subsample, "colsample_bytree": hyper.colsample, "min_child_weight": hyper.min_child_weight,
         "base_score": float(labels[~held_out].mean()), "nthread": hyper.threads, "seed": seed}  # fmt: skip
+    if monotone is not None:
+        parameters["monotone_constraints"] = monotone
     train = xgboost.QuantileDMatrix(features[~held_out], labels[~held_out], nthread=hyper.threads)
     watch = xgboost.QuantileDMatrix(features[held_out], labels[held_out], nthread=hyper.threads, ref=train)
     booster = xgboost.train(

@@ -17,6 +17,7 @@ from scipy import sparse
 
 from jobs.audiences.snapshot import DAY_SECONDS, Attribute, Snapshot, positions
 from jobs.config import Graph
+from models.affinities import NAMES as AFFINITIES
 
 MOST_DEMOGRAPHIC_VALUES = 20  # per attribute: the most frequent among the eligible
 FEWEST_HISTORY_VALUES = 5  # an attribute with fewer (own brand or not) is no category
@@ -29,6 +30,11 @@ class Columns:
 
     names: list[str]
     values: np.ndarray
+
+    @property
+    def monotone(self) -> tuple[int, ...]:
+        """-1 for distances to the client: being nearer never counts against a user; 0 for all else."""
+        return tuple(-1 if name.rpartition(":")[2] in AFFINITIES else 0 for name in self.names)
 
     def only(self, wanted: Callable[[str], bool]) -> Columns:
         """The columns whose names are wanted."""

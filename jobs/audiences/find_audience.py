@@ -76,7 +76,7 @@ def rank(source: Source, model: str, is_seed: np.ndarray, with_history: bool, na
     for held in range(FOLDS):
         train, rest = sampled & (fold != held), fold == held
         columns = columns_of(source, model, np.sort(source.users.ids[is_seed & train]), with_history)
-        booster = fit(columns.values[train], is_seed[train], early[train], look.trees, config.seed)
+        booster = fit(columns.values[train], is_seed[train], early[train], look.trees, config.seed, columns.monotone)
         margins[rest] = margins_of(booster, columns.values[rest], look.trees.threads)
     calibration = calibrate(margins, is_seed)
     scores = calibration(margins)

@@ -104,7 +104,7 @@ def fit_one(task: Task, feature_set: FeatureSet, config: Config) -> Fitted:
     started = time.perf_counter()
     sample, columns = task.sample, task.client.columns(feature_set)
     chosen = sample.training
-    booster = fit(columns.values[chosen], sample.labels[chosen], sample.held_out[chosen], config.lookalike.trees, config.seed)
+    booster = fit(columns.values[chosen], sample.labels[chosen], sample.held_out[chosen], config.lookalike.trees, config.seed, columns.monotone)
     rows = np.flatnonzero(sample.validation)
     labels, margins = sample.labels[rows], margins_of(booster, columns.values[rows], config.lookalike.trees.threads)
     figures = precision_figures(labels, margins, sample.validation_sampled[rows], config.lookalike.bootstrap_draws, config.seed)

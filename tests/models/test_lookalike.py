@@ -93,3 +93,13 @@ def test_calibration_keeps_the_order_even_of_a_ranking_that_is_upside_down() -> 
     assert np.isfinite([parted.slope, parted.intercept]).all()
     assert 0 <= parted(margins).min() < 0.05 < 0.95 < parted(margins).max() <= 1
     assert Calibration(1.0, 0.0)(np.float32([0]))[0] == 0.5
+
+
+def test_a_monotone_column_never_raises_the_odds_as_it_grows() -> None:
+    features, labels, held_out = planted(3000, 8, 2.0)
+    grid = np.tile(np.median(features, axis=0), (50, 1)).astype(np.float32)
+    grid[:, 2] = np.linspace(-2, 2, 50)
+    free = fit(features, labels, held_out, TREES, seed=0)
+    bound = fit(features, labels, held_out, TREES, seed=0, monotone=(0, 0, -1, 0, 0, 0))
+    assert margins_of(free, grid)[-1] > margins_of(free, grid)[0] + 1
+    assert (np.diff(margins_of(bound, grid)) <= 0).all()

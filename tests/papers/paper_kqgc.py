@@ -90,9 +90,10 @@ def run_client(client: str, seed: int, shop: Shop, windows: tuple[Window, Window
     rows = np.flatnonzero(sample.validation)
     for name in ["baseline", *CANDIDATES, *STRONG]:
         chosen = FeatureSet.parse(name, MODELS)
-        columns = train.client.columns(chosen).values
+        features = train.client.columns(chosen)
+        columns = features.values
         used = sample.training
-        booster = fit(columns[used], sample.labels[used], sample.held_out[used], TREES, seed)
+        booster = fit(columns[used], sample.labels[used], sample.held_out[used], TREES, seed, features.monotone)
         tested = margins_of(booster, test.client.columns(chosen).values, 1)
         all_of_first = margins_of(booster, columns, 1)
         validation = float(pr_auc_1to3(Scored(client, seed, name, sample.labels[rows], all_of_first[rows])))

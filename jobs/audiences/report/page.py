@@ -122,7 +122,7 @@ def neighbours_of(people: People, seed: int) -> list[dict[str, Any]]:
     rows = examples(people, seed)
     if len(people.ids) < 2:
         return []
-    order, cosines = nearest(people, rows, NEIGHBOURS)
+    order, cosines = nearest(people.vectors, rows, NEIGHBOURS)
     colours = people.colours
     found = []
     for row, positions, values in zip(rows, order, cosines, strict=True):

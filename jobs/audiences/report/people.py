@@ -19,7 +19,7 @@ from feature_store.view import as_matrix
 from jobs.program import Input
 
 MOST_USERS = 2_000
-MAPPED_USERS = 1_200
+MAPPED_USERS = 1_000
 SHOWN_USERS = 4
 NEIGHBOURS = 5
 NAMED = 8  # values with a colour of their own
@@ -38,27 +38,20 @@ class Bought:
 class People:
     """Sampled users with vectors; row i of `vectors` is `ids[i]`.
 
-    vectors: float32 (n, d). baskets: most bought first. attribute: the item attribute that colours them.
+    vectors: float32 (n, d). baskets: most bought first. favourites: item attribute → per user the value bought most, "" where none was.
+    attribute: the one that colours them.
     """
 
     model: str
     ids: list[str]
     vectors: np.ndarray
     baskets: list[list[Bought]]
+    favourites: dict[str, list[str]]
     attribute: str = ""
 
     @property
-    def attributes(self) -> list[str]:
-        """Names of the attributes of what was bought."""
-        return sorted({name for basket in self.baskets for bought in basket for name, _ in bought.attributes})
-
-    def favourites(self, attribute: str) -> list[str]:
-        """Per user the value of the attribute that was bought most, "" where none was."""
-        return [_favourite(basket, attribute) for basket in self.baskets]
-
-    @functools.cached_property
     def favourite(self) -> list[str]:
-        return self.favourites(self.attribute)
+        return self.favourites.get(self.attribute) or [""] * len(self.ids)
 
     @functools.cached_property
     def colours(self) -> dict[str, str]:
@@ -80,7 +73,7 @@ def read_people(
         return dataclasses.replace(like, model=model, vectors=vectors)
     known = bool(ids) and interactions.table().manifest(dt) is not None
     baskets = _baskets(dt, ids, purchase, interactions, knowledge_graph, relations, entity_ids) if known else [[] for _ in ids]
-    people = People(model, ids, vectors, baskets)
+    people = People(model, ids, vectors, baskets, favourites_of(baskets))
     return dataclasses.replace(people, attribute=_colouring(people))
 
 
@@ -156,14 +149,18 @@ def _raw(entity_ids: Input, entity_type: str, ids: pa.Array | pa.ChunkedArray) -
     return dict(zip(rows.column("id").to_pylist(), rows.column("raw").to_pylist(), strict=True))
 
 
-def _favourite(basket: list[Bought], attribute: str) -> str:
-    """The value bought most often; ties go to the smaller text."""
-    counts: Counter[str] = Counter()
-    for bought in basket:
-        for name, value in bought.attributes:
-            if name == attribute:
-                counts[value] += bought.count
-    return min(counts, key=lambda value: (-counts[value], value), default="")
+def favourites_of(baskets: list[list[Bought]]) -> dict[str, list[str]]:
+    """Attribute → per basket the value bought most often; ties go to the smaller text."""
+    counted = [Counter() for _ in baskets]
+    for counts, basket in zip(counted, baskets, strict=True):
+        for bought in basket:
+            for pair in bought.attributes:
+                counts[pair] += bought.count
+    found: dict[str, list[str]] = {name: [""] * len(baskets) for name in sorted({name for counts in counted for name, _ in counts})}
+    for i, counts in enumerate(counted):
+        for (name, value), _ in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])):
+            found[name][i] = found[name][i] or value
+    return found
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -207,9 +204,9 @@ def moved_since(people: People, before: str, user_embeddings: Input) -> np.ndarr
     return 1 - (then * now).sum(axis=1) / np.where(lengths > 0, lengths, 1)
 
 
-def nearest(people: People, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest(vectors: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(positions (rows, k), cosines (rows, k)) of the nearest other users in the sample, nearest first."""
-    vectors = unit(people.vectors)
+    vectors = unit(vectors)
     cosines = vectors[rows] @ vectors.T
     cosines[np.arange(rows.size), rows] = -np.inf
     k = min(k, len(vectors) - 1)
@@ -226,11 +223,10 @@ def like_minded(people: People, k: int = 10) -> dict[str, tuple[float, float]]:
     buyers = np.array([i for i, basket in enumerate(people.baskets) if basket], np.int64)
     if buyers.size < k + 2:
         return {}
-    among = People(people.model, [], people.vectors[buyers], [people.baskets[i] for i in buyers])
-    order, _ = nearest(among, np.arange(buyers.size), k)
+    order, _ = nearest(people.vectors[buyers], np.arange(buyers.size), k)
     told = {}
-    for attribute in among.attributes:
-        mine = np.array(among.favourites(attribute), object)
+    for attribute, values in people.favourites.items():
+        mine = np.array([values[i] for i in buyers], object)
         known = mine != ""
         counts = np.array(list(Counter(mine[known]).values()), np.float64)
         if counts.size > 1:

@@ -77,7 +77,7 @@ def test_negatives_are_of_the_eligible_only(null_root: Path) -> None:
 
 
 def test_what_can_be_found_is_found(planted_root: Path) -> None:
-    found = excess(train(planted_root, config()))
+    found = excess(train(planted_root, config(history_attribute="brand")))
     assert found["baseline"] > TOLERANCE
     assert found["strong+transe:affinity"] > found["strong"] > 2 * TOLERANCE
 
