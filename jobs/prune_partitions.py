@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from feature_store.prune import delete, plan
 from feature_store.tree import DataRoot
 from jobs.config import Lookalike
-from jobs.program import Skip, log, main, metrics
+from jobs.program import log, main, metrics
 from jobs.tables import TABLES
 
 
@@ -32,7 +32,8 @@ def needed_dates(date: datetime.date, label_window_days: int) -> list[str]:
 def run(date: datetime.date, config: Config, dry_run: bool = False) -> None:
     """Plan and delete, oldest first."""
     if not config.retention:
-        raise Skip("the configuration has no `retention`: everything is kept")
+        log.info("prune_partitions %s: the configuration has no `retention`, so everything is kept", date)
+        return
     root = DataRoot(config.data_root)
     folders = {TABLES[name].folder: days for name, days in config.retention.items()}
     present = {folder: days for folder, days in folders.items() if any(t == folder or t.startswith(f"{folder}/") for t in root.tables)}
