@@ -47,7 +47,7 @@ def configuration(models: tuple[str, ...]) -> dict[str, Any]:
         "kqgc": {"epochs": 2, "batch_size": 256},
         "publishing": {"models": list(models), "min_neighbour_overlap": 0.0},
         "lookalike": {"clients": {"brand_one": {"brand": "b1"}}, "label_window_days": 7, "active_days": 10, "min_positives": 5, "top_k": 20},
-        "spark": {"driver_memory": "1g", "shuffle_partitions": 2},
+        "spark": {"driver_memory": "1g", "shuffle_partitions": 1, "conf": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}},
         "dag": {"schedule": SCHEDULE, "retries": 0, "retry_delay_seconds": 1, "task_timeout_minutes": 10, "start_date": FIRST_DAY, "dates": NIGHTS},
     }
 
