@@ -90,7 +90,7 @@ def draw_catalogue(rng: np.random.Generator) -> Catalogue:
     """Clients' items come first."""
     group = rng.integers(0, GROUPS, ITEMS)
     leaning = [rng.permutation(GROUPS)[:4] for _ in BRANDS]  # a brand makes things for some groups rather than others
-    brand = np.array([rng.choice([b for b, groups in zip(BRANDS, leaning, strict=True) if g in groups or rng.random() < 0.3] or BRANDS) for g in group], dtype=object)
+    brand = np.array([_brand(rng, g, leaning) for g in group], dtype=object)
     for c, client in enumerate(CLIENTS):
         own = slice(c * ITEMS_PER_CLIENT, (c + 1) * ITEMS_PER_CLIENT)
         group[own], brand[own] = rng.choice(client.groups, ITEMS_PER_CLIENT), client.brand
@@ -100,6 +100,11 @@ def draw_catalogue(rng: np.random.Generator) -> Catalogue:
     weight = 1 / (1 + rng.permutation(ITEMS)) ** 0.5
     ids = demo_dirt.hostile([f"item-{i:04d}" for i in range(ITEMS)], rng)
     return Catalogue(ids, group, brand, category, tags, np.round(rng.lognormal(3, 0.7, ITEMS), 2), weight)
+
+
+def _brand(rng: np.random.Generator, group: int, leaning: list[np.ndarray]) -> str:
+    fitting = [brand for brand, groups in zip(BRANDS, leaning, strict=True) if group in groups or rng.random() < 0.3]
+    return rng.choice(fitting or BRANDS)
 
 
 def _tags(rng: np.random.Generator, group: int) -> list[str]:
@@ -194,7 +199,9 @@ def _chain(rng: np.random.Generator, users: np.ndarray, items: np.ndarray, days:
     columns = []
     for step, behavior in enumerate(("view", "cart", "purchase")):
         chosen = depth >= step
-        columns.append((users[chosen], items[chosen], np.full(chosen.sum(), behavior, dtype=object), seconds[chosen] + step * 240 + rng.integers(0, 200, chosen.sum())))
+        count = chosen.sum()
+        later = step * 240 + rng.integers(0, 200, count)
+        columns.append((users[chosen], items[chosen], np.full(count, behavior, dtype=object), seconds[chosen] + later))
     return tuple(np.concatenate(parts) for parts in zip(*columns, strict=True))
 
 

@@ -88,12 +88,15 @@ def _check_parquet(source: SourceTable, files: list[str], columns: dict[str, str
         found = parquet_schema(file)
         for ours, theirs in columns.items():
             if theirs not in found.names:
-                raise SourceError(f"{file} has no column {theirs!r} (our {ours!r}); it has {', '.join(map(repr, found.names))}. All files of a source need the same columns.")
+                has = ", ".join(map(repr, found.names))
+                raise SourceError(f"{file} has no column {theirs!r} (our {ours!r}); it has {has}. All files of a source need the same columns.")
             kind = found.field(theirs).type
             if not _usable(ours, kind):
-                raise SourceError(f"{file}: column {theirs!r} (our {ours!r}) is of type {kind}; expected {EXPECTED[_kind(ours)]}. Convert it before this job, or map another column.")
+                column = f"{file}: column {theirs!r} (our {ours!r})"
+                raise SourceError(f"{column} is of type {kind}; expected {EXPECTED[_kind(ours)]}. Convert it before this job, or map another column.")
             if first is not None and first.field(theirs).type != kind:
-                raise SourceError(f"{file}: column {theirs!r} is of type {kind}, in {files[0]} of type {first.field(theirs).type}; expected one type. Write the files alike.")
+                before = f"in {files[0]} of type {first.field(theirs).type}"
+                raise SourceError(f"{file}: column {theirs!r} is of type {kind}, {before}; expected one type. Write the files alike.")
         first = first or found
     assert first is not None
     return {ours for ours, theirs in columns.items() if ours in TIMES and first.field(theirs).type in (pa.timestamp("ns"), pa.timestamp("ns", "UTC"))}

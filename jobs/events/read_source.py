@@ -78,7 +78,8 @@ def find_files(source: SourceTable) -> list[str]:
     else:
         found = sorted(p for p in glob.glob(source.path, recursive=True) if Path(p).is_file())
     if not found:
-        raise SourceError(f"Nothing to read at {source.path}; expected a file, a folder of {' or '.join(SUFFIXES[source.format])} files, or a glob. Check source.*.path.")
+        endings = " or ".join(SUFFIXES[source.format])
+        raise SourceError(f"Nothing to read at {source.path}; expected a file, a folder of {endings} files, or a glob. Check source.*.path.")
     return found
 
 

@@ -8,20 +8,15 @@ committed also when there are more of them than `events.max_rejected_share`; the
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store import Commit
-from jobs.config import Events, Graph, Lookalike, Source, Spark, config_hash
 from jobs.events import judge, read_events, staging
-from jobs.events.fingerprint import combined, fingerprint
-from jobs.events.read_source import SourceError, find_files, first_line
+from jobs.events.night import Config, Night, former_records, fresh_days, is_done, take_fingerprints
+from jobs.events.read_source import SourceError, first_line
 from jobs.program import Input, JobError, Output, log, main, metrics, midnight
 from jobs.quality import check, suites
 from jobs.spark import session
@@ -30,80 +25,7 @@ from jobs.tables import TABLES
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-FORMER_NIGHTS = 10  # how many nights' records are searched for fingerprints of files and days
 ORDER = list(dict.fromkeys([*TABLES["clean_events"].sorted_by, *TABLES["clean_events"].columns]))
-
-
-@dataclass(frozen=True)
-class Config:
-    source: Source
-    events: Events
-    graph: Graph
-    lookalike: Lookalike
-    spark: Spark
-
-
-@dataclass(frozen=True)
-class Night:
-    """What this run has to know: the date, its days, the source's files and settings."""
-
-    date: datetime.date
-    config: Config
-    files: list[str]
-    fingerprints: list[dict[str, Any]]
-
-    @property
-    def first(self) -> datetime.date:
-        return self.date - datetime.timedelta(window_days(self.config))
-
-    @property
-    def days(self) -> list[str]:
-        return [(self.first + datetime.timedelta(n)).isoformat() for n in range((self.date - self.first).days)]
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """Equal records mean equal clean events; kept in the manifest of `rejected_events`."""
-        settings = dataclasses.replace(self.config.events, max_rejected_share=1.0, ready_timeout_minutes=0)
-        source = dataclasses.replace(self.config.source.events, path="")
-        return {"source_hash": combined(self.fingerprints), "settings_hash": config_hash(settings) + config_hash(source)}
-
-
-def window_days(config: Config) -> int:
-    """Days before the date that any job of the night reads."""
-    relations = (relation.window_days or 0 for relation in config.graph.behaviors.values())
-    return max(config.graph.window_days, *relations, config.lookalike.active_days)
-
-
-def take_fingerprints(config: Config, former: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
-    """The source's files and what they are now, with as little reading as the former nights' records allow. SourceError."""
-    files = find_files(config.source.events)
-    names = read_events.labels(config.source.events, files)
-    known = {file["name"]: file for record in reversed(former) for file in record.get("files", [])}
-    return files, [fingerprint(file, names[file], known.get(names[file])) for file in files]
-
-
-def former_records(rejected_events: Input, date: datetime.date) -> list[dict[str, Any]]:
-    """What the nights that ran so far wrote down, this date's own first, then the newest."""
-    table = rejected_events.table()
-    values = sorted(table.values(), key=lambda value: (value == date.isoformat(), value), reverse=True)
-    return [table.existing_manifest(value).fields | {"dt": value} for value in values[:FORMER_NIGHTS]]
-
-
-def fresh_days(night: Night, clean_events: Input, former: list[dict[str, Any]]) -> set[str]:
-    """Days of the window that are committed as a run on this very source left them."""
-    table = clean_events.table()
-    left = {}
-    for record in former:
-        if all(record.get(key) == value for key, value in night.record.items()):
-            left |= record.get("days", {})
-    committed = ((day, table.manifest(day)) for day in night.days if day in left)
-    return {day for day, manifest in committed if manifest is not None and manifest.content_hash == left[day]}
-
-
-def is_done(night: Night, fresh: set[str], former: list[dict[str, Any]]) -> bool:
-    """Whether this date was run to its end on this source and nothing has changed since."""
-    own = next((record for record in former if record["dt"] == night.date.isoformat()), {})
-    return fresh == set(night.days) and set(own.get("days", {})) == fresh and all(own.get(k) == v for k, v in night.record.items())
 
 
 def judged_rows(spark: SparkSession, night: Night) -> DataFrame:
@@ -150,7 +72,8 @@ def require_events(judged: DataFrame, figures: dict[str, Any], night: Night) -> 
     rows = read_events.read_events(judged.sparkSession, config.source.events, night.files)
     first, last = rows.agg(F.min("event_time"), F.max("event_time")).first()
     has = f"its events run from {first:%Y-%m-%d} to {last:%Y-%m-%d}" if first else "it has no event with a usable time"
-    raise JobError(f"No event in the window {night.first} ≤ time < {night.date} of {config.source.events.path}: {has}. Choose a date after the data begins, or mend source.events.")
+    where = f"No event in the window {night.first} ≤ time < {night.date} of {config.source.events.path}"
+    raise JobError(f"{where}: {has}. Choose a date after the data begins, or mend source.events.")
 
 
 def too_many_rejected(figures: dict[str, Any], limit: float, counts: dict[str, int], uri: str) -> str | None:
@@ -158,8 +81,11 @@ def too_many_rejected(figures: dict[str, Any], limit: float, counts: dict[str, i
     if share <= limit:
         return None
     found = ", ".join(f"{reason}: {count}" for reason, count in list(counts.items())[:5])
-    return (f"{figures['rows_rejected']} of {figures['rows_in']} rows ({share:.1%}) cannot be used, more than events.max_rejected_share ({limit:.1%}) allows: {found}. "
-            f"No clean day was committed; the rows are in {uri}. Mend the source, or raise the limit.")
+    rows = f"{figures['rows_rejected']} of {figures['rows_in']} rows ({share:.1%}) cannot be used"
+    return (
+        f"{rows}, more than events.max_rejected_share ({limit:.1%}) allows: {found}. "
+        f"No clean day was committed; the rows are in {uri}. Mend the source, or raise the limit."
+    )
 
 
 def write_days(judged: DataFrame, stale: list[str], clean_events: Output, night: Night) -> tuple[dict[str, str], list[dict[str, Any]]]:
@@ -225,28 +151,43 @@ def validate(spark: SparkSession, night: Night, stale: list[str], clean_events: 
             changes, results = ({}, []) if failure or not stale else write_days(judged, stale, clean_events, night)
             summary = summarise(figures, counts, changes, results, night, clean_events, failure)
             days = {} if failure else {day: clean_events.table().existing_manifest(day).content_hash for day in night.days}
-            commit.fields |= night.record | {"files": night.fingerprints, "window": [night.first.isoformat(), night.date.isoformat()], "days": days, "figures": summary}
+            window = [night.first.isoformat(), night.date.isoformat()]
+            commit.fields |= night.record | {"files": night.fingerprints, "window": window, "days": days, "figures": summary}
             put_figures(summary)
     except PySparkException as error:
-        raise SourceError(f"{night.config.source.events.path} cannot be read: {first_line(error)}. Check that every file is whole and of the format in source.events.") from error
+        path = night.config.source.events.path
+        raise SourceError(f"{path} cannot be read: {first_line(error)}. Check that every file is whole and of the format in source.events.") from error
     return failure
 
 
 def summarise(
-    figures: dict[str, Any], counts: dict[str, int], changes: dict[str, str], results: list[dict[str, Any]], night: Night, clean_events: Input, failure: str | None
+    figures: dict[str, Any],
+    counts: dict[str, int],
+    changes: dict[str, str],
+    results: list[dict[str, Any]],
+    night: Night,
+    clean_events: Input,
+    failure: str | None,
 ) -> dict[str, Any]:
     """The night's figures as JSON, for metrics and for later runs that have nothing to do."""
     rows = {} if failure else {day: clean_events.table().existing_manifest(day).row_count for day in night.days}
     empty = [day for day, count in rows.items() if not count]
     if empty:
-        log.warning("validate_events %s: no event on %d of %d days: %s", night.date, len(empty), len(rows), ", ".join(empty[:10]) + (", …" if len(empty) > 10 else ""))
-    total = sum(rows.values())
-    accepted = figures["rows_in"] - figures["rows_rejected"]
+        shown = ", ".join(empty[:10]) + (", …" if len(empty) > 10 else "")
+        log.warning("validate_events %s: no event on %d of %d days: %s", night.date, len(empty), len(rows), shown)
+    total, written = sum(rows.values()), sum(change == "written" for change in changes.values())
     return {
-        "rows_in": figures["rows_in"], "rows_rejected": figures["rows_rejected"], "rows_late": figures["late"],
-        "rows_repeated": 0 if failure else accepted - total, "rows_out": total, "rejected_by_reason": counts, "rows_by_day": rows,
-        "days_written": sum(change == "written" for change in changes.values()), "days_unchanged": len(rows) - sum(change == "written" for change in changes.values()),
-        "days_empty": len(empty), "checks": results,
+        "rows_in": figures["rows_in"],
+        "rows_rejected": figures["rows_rejected"],
+        "rows_late": figures["late"],
+        "rows_repeated": 0 if failure else figures["rows_in"] - figures["rows_rejected"] - total,
+        "rows_out": total,
+        "rejected_by_reason": counts,
+        "rows_by_day": rows,
+        "days_written": written,
+        "days_unchanged": len(rows) - written,
+        "days_empty": len(empty),
+        "checks": results,
     }
 
 

@@ -64,8 +64,9 @@ def require(results: list[dict[str, Any]]) -> None:
     """QualityError naming what failed, with counts."""
     failed = [r for r in results if not r["success"]]
     if failed:
-        claims = "; ".join(_sentence(r) for r in failed)
-        raise QualityError(f"{failed[0]['table']} failed {len(failed)} of {len(results)} checks and was not committed: {claims}. Mend the input or the job, and run the date again.")
+        claims, table = "; ".join(_sentence(r) for r in failed), failed[0]["table"]
+        found = f"{table} failed {len(failed)} of {len(results)} checks and was not committed: {claims}."
+        raise QualityError(f"{found} Mend the input or the job, and run the date again.")
 
 
 def _sentence(result: dict[str, Any]) -> str:
@@ -89,7 +90,8 @@ def _rows(suite: Suite, results: list[Any]) -> list[dict[str, Any]]:
         config = result.expectation_config
         claim = next(c for c in suite.expectations if _same(c, config))
         if result.exception_info and result.exception_info.get("raised_exception", _any_raised(result.exception_info)):
-            raise QualityError(f"{suite.table}: {claim.name} on {claim.column} could not be evaluated. Expected the columns of jobs/tables.py; check the job that made the table.")
+            broken = f"{suite.table}: {claim.name} on {claim.column} could not be evaluated"
+            raise QualityError(f"{broken}. Expected the columns of jobs/tables.py; check the job that made the table.")
         counts = result.result
         rows = counts.get("element_count", counts.get("observed_value") if claim.name == "ExpectTableRowCountToBeBetween" else None)
         found.append({
@@ -160,5 +162,6 @@ def _derived_on_spark(frame: DataFrame, suite: Suite) -> DataFrame:
         vector = F.col(name)
         finite = F.forall(vector, lambda x: ~F.isnan(x) & (F.abs(x) < float("inf")))
         squares = F.aggregate(vector, F.lit(0.0), lambda total, x: total + x.cast("double") * x.cast("double"))
-        frame = frame.withColumns({f"{name}_length": F.coalesce(F.size(vector), F.lit(0)), f"{name}_finite": finite, f"{name}_norm": F.when(finite, F.sqrt(squares))})
+        length, norm = F.coalesce(F.size(vector), F.lit(0)), F.when(finite, F.sqrt(squares))
+        frame = frame.withColumns({f"{name}_length": length, f"{name}_finite": finite, f"{name}_norm": norm})
     return frame.drop(*suite.vectors)

@@ -32,7 +32,7 @@ def _read_100k(source: Path) -> Imported:
         "year": pa.array(pd.to_numeric(films["release_year"], errors="coerce"), pa.float64(), from_pandas=True), "title": films["movie_title"].to_numpy(),
     })
     band = pd.cut(people["age"].astype(int), BANDS, right=False, labels=list(AGES_1M.values())).astype(str)
-    users = pa.table({"user_id": people["user_id"].to_numpy(), "gender": people["gender"].to_numpy(), "age_band": band.to_numpy(), "occupation": people["occupation"].to_numpy()})
+    users = pa.table({name: people[name].to_numpy() for name in ("user_id", "gender", "occupation")} | {"age_band": band.to_numpy()})
     return Imported(events, items, users, {}, ["timestamps are exact unix seconds", "ages are put into the bands of MovieLens 1M"])
 
 
@@ -47,9 +47,11 @@ def _read_1m(source: Path) -> Imported:
     known = ratings["ts_exact"].fillna(ratings["ts_approx"])
     micros = times_in_order(ratings["user_id"].to_numpy(), known.to_numpy(), ratings["position"].to_numpy())
     events = _ratings(ratings["user_id"].astype(str), ratings["movie_id"].astype(str), ratings["rating"], micros)
+    exact = ratings["ts_exact"].notna().sum()
     notes = [
-        f"{ratings['ts_exact'].notna().sum():,} times are exact, {(ratings['ts_exact'].isna() & ratings['ts_approx'].notna()).sum():,} approximate (median error 263 s)",
-        f"{known.isna().sum():,} ratings have no time: put right after the newest known time at a lower position of their user, or, where there is none, at the first known",
+        f"{exact:,} times are exact, {known.notna().sum() - exact:,} approximate (median error 263 s)",
+        f"{known.isna().sum():,} ratings have no time: put right after the newest known time at a lower position of their user",
+        "where no lower position has a time, the first known time of the user stands for it",
         "positions within a user are kept as microseconds, so that the order is that of the source",
     ]
     return Imported(events, _films_1m(source), _people_1m(source), {}, notes)

@@ -38,8 +38,9 @@ def read(source: Path) -> Imported:
     countries = most_frequent(users, lines["Country"])
     people = pa.table({"user_id": pa.array(countries.index, pa.string()), "country": pa.array(countries.to_numpy(), pa.string())})
     notes = [
-        f"InvoiceDate is local time of {ZONE}: an hour that does not exist in spring moves on by an hour, an hour that exists twice in autumn is the earlier",
-        f"an item's description is its most frequent one; its words stand in `words` if at least {MIN_ITEMS_PER_WORD} items and at most {MAX_SHARE_PER_WORD:.0%} of them have it",
+        f"InvoiceDate is local time of {ZONE}: an hour that does not exist moves on by an hour, one that exists twice is the earlier",
+        "an item's description is its most frequent one",
+        f"`words` holds those of its words that at least {MIN_ITEMS_PER_WORD} items and at most {MAX_SHARE_PER_WORD:.0%} of them have",
         "no brand, no category, no demographics but country",
         "exact repeats are kept here: the configuration says deduplicate: exact",
     ]

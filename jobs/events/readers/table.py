@@ -55,7 +55,8 @@ def format_of(source: Path) -> str:
     for kind, endings in SUFFIXES.items():
         if any(name.endswith(endings) for name in names):
             return kind
-    raise SourceError(f"Found no file at {source} whose name ends in {', '.join(e for endings in SUFFIXES.values() for e in endings)}. Name the file so, or choose another --source.")
+    known = ", ".join(ending for endings in SUFFIXES.values() for ending in endings)
+    raise SourceError(f"Found no file at {source} whose name ends in {known}. Name the file so, or choose another --source.")
 
 
 def _judged(rows: DataFrame) -> tuple[pa.Table, dict[str, int]]:

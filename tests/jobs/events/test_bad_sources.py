@@ -54,7 +54,7 @@ def no_parquet(sandbox: Sandbox) -> str:
 def damaged_parquet(sandbox: Sandbox) -> str:
     path = sandbox.write_parquet([event(f"u{n}", 7) for n in range(5000)])
     content = path.read_bytes()
-    path.write_bytes(content[:4] + b"\0" * 20_000 + content[20_004:] if len(content) > 30_000 else content[:4] + b"\0" * 400 + content[404:])
+    path.write_bytes(content[:4] + b"\0" * 400 + content[404:])
     return r"cannot be read|Spark stopped|is no readable"
 
 
@@ -72,7 +72,10 @@ def nothing_there(sandbox: Sandbox) -> str:
     return r"Nothing to read at .*events.parquet"
 
 
-CASES = [missing_column, misnamed_column, wrong_type, id_as_float, truncated_gzip, no_parquet, damaged_parquet, no_event_in_the_window, a_date_before_the_data_begins, nothing_there]
+CASES = [
+    missing_column, misnamed_column, wrong_type, id_as_float, truncated_gzip, no_parquet, damaged_parquet,
+    no_event_in_the_window, a_date_before_the_data_begins, nothing_there,
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
@@ -97,19 +100,32 @@ def test_a_source_that_breaks_later_leaves_what_was_published(sandbox: Sandbox) 
 def test_broken_json_lines_are_rejected_one_by_one(sandbox: Sandbox) -> None:
     sandbox.source |= {"path": "events.jsonl.gz", "format": "jsonl", "columns": {"user_id": "who"}, "constants": {"behavior": "view"}}
     good = [json.dumps({"who": 17, "item_id": f"i\n{n}", "event_time": f"2026-01-{6 + n:02d}T12:00:00+01:00"}) for n in range(5)]
-    bad = ['{"who": "a", "item_id":', '["a"]', '{"who": "\\ud800", "item_id": "i", "event_time": "2026-01-07"}', '{"who": "a\\u0000", "item_id": "i", "event_time": "2026-01-07"}',
-           '{"who": "a", "item_id": null, "event_time": "2026-01-07"}', '{"who": "a", "item_id": "i", "event_time": "yesterday"}']
+    bad = [
+        '{"who": "a", "item_id":',
+        '["a"]',
+        '{"who": "\\ud800", "item_id": "i", "event_time": "2026-01-07"}',
+        '{"who": "a\\u0000", "item_id": "i", "event_time": "2026-01-07"}',
+        '{"who": "a", "item_id": null, "event_time": "2026-01-07"}',
+        '{"who": "a", "item_id": "i", "event_time": "yesterday"}',
+    ]
     sandbox.write_lines(good + bad, "events.jsonl.gz")
     figures = sandbox.run()
     assert [(row["user_id"], row["item_id"], row["event_time"].hour) for row in sandbox.clean()] == [("17", f"i\n{n}", 11) for n in range(5)]
     found = {row["row_number"]: row["reason"] for row in sandbox.rejected()}
-    assert found == {6: "malformed line", 7: "malformed line", 8: "user_id is not valid UTF-8", 9: "user_id holds NUL", 10: "item_id is null", 11: "unparseable event_time"}
+    reasons = ["malformed line", "malformed line", "user_id is not valid UTF-8", "user_id holds NUL", "item_id is null", "unparseable event_time"]
+    assert found == dict(enumerate(reasons, start=6))
     assert figures["rows_rejected"] == 6
 
 
 def test_broken_csv_lines_are_rejected_one_by_one(sandbox: Sandbox) -> None:
     sandbox.source |= {"path": "events.csv", "format": "csv"}
-    bad = ["u,i,view", "u,i,view,2026-01-07 12:00:00,1,2.5,extra", '"u"x,i,view,2026-01-07 12:00:00,1,2', "u,i,view,2026-01-07 12:00:00,many,2", "u\udcff,i,view,2026-01-07 12:00:00,1,2"]
+    bad = [
+        "u,i,view",
+        "u,i,view,2026-01-07 12:00:00,1,2.5,extra",
+        '"u"x,i,view,2026-01-07 12:00:00,1,2',
+        "u,i,view,2026-01-07 12:00:00,many,2",
+        "u\udcff,i,view,2026-01-07 12:00:00,1,2",
+    ]
     path = sandbox.write_lines(LINES + ['"a\n""b""",i,view,2026-01-07 12:00:00,,'], "events.csv")
     path.write_bytes(path.read_bytes() + "\n".join(bad).encode("utf-8", "surrogateescape") + b"\n")
     sandbox.run()

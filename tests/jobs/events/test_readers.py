@@ -65,9 +65,11 @@ def test_alibaba_days_end_in_china(tmp_path: Path) -> None:
     (tmp_path / "ecomm_user_feature.txt").write_text("1\t1\t5\t-1\t10\t15203.1\t1,6\n")
     imported = import_dataset("alibaba-ecomm", tmp_path, tmp_path / "out")
     events = pq.read_table(tmp_path / "out/events.parquet").to_pylist()
-    assert [(e["behavior"], e["event_time"].isoformat()) for e in events] == [("click", "2019-06-16T15:59:59.999999+00:00"), ("purchase", "2019-06-17T15:59:59.999999+00:00")]
+    found = [(e["behavior"], e["event_time"].isoformat()) for e in events]
+    assert found == [("click", "2019-06-16T15:59:59.999999+00:00"), ("purchase", "2019-06-17T15:59:59.999999+00:00")]
     assert imported.items["brand"].to_pylist() == [None, "7"]
-    assert imported.users.to_pylist() == [{"user_id": "1", "gender": "1", "age_level": "5", "education": None, "career": "10", "income": 15203.1, "stages": ["1", "6"]}]
+    person = {"user_id": "1", "gender": "1", "age_level": "5", "education": None, "career": "10", "income": 15203.1, "stages": ["1", "6"]}
+    assert imported.users.to_pylist() == [person]
     assert "left out: 1 rows: unknown behaviour code" in summary(imported)
 
 

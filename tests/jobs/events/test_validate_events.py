@@ -11,7 +11,10 @@ from jobs.events import validate_events
 from jobs.program import JobError
 from tests.jobs.events.night import DATE, Sandbox, at, event, every_day
 
-HOSTILE = ["a/b", "../../etc/passwd", '"quoted"', "line\nbreak", "<script>alert(1)</script>", "\u202eltr", "=1+1", " padded ", "e\u0301", "\u00e9", "", "null", "x" * 1024]
+HOSTILE = [
+    "a/b", "../../etc/passwd", '"quoted"', "line\nbreak", "<script>alert(1)</script>", "\u202eltr", "=1+1", " padded ",
+    "e\u0301", "\u00e9", "", "null", "x" * 1024,
+]
 
 
 def test_each_unusable_row_is_rejected_with_its_reason(sandbox: Sandbox) -> None:
@@ -112,19 +115,24 @@ def test_a_day_is_committed_only_when_its_rows_change(sandbox: Sandbox, monkeypa
     assert {day: m.content_hash for day, m in sandbox.manifests().items()} == {day: m.content_hash for day, m in before.items()}
 
 
+def content_hashes(sandbox: Sandbox) -> list[str]:
+    """Of the five days of DATE's window, and of its rejected rows."""
+    clean, rejected = (output.table() for output in sandbox.outputs())
+    days = [clean.existing_manifest(f"2026-01-{day:02d}").content_hash for day in range(6, 11)]
+    return [*days, rejected.existing_manifest(DATE.isoformat()).content_hash]
+
+
 def test_later_nights_and_the_future_leave_a_night_as_it_was(sandbox: Sandbox) -> None:
     """Equal content hashes on a fresh root, and after a later night on a source with another future."""
     bad = [event("u", 7, behavior="sneeze")]
     sandbox.write_parquet(every_day() + bad)
     sandbox.run()
-    tables = sandbox.outputs()
-    hashes = [tables[0].table().existing_manifest(day).content_hash for day in sandbox.manifests()], tables[1].table().existing_manifest(DATE.isoformat()).content_hash
+    before = content_hashes(sandbox)
     sandbox.write_parquet(every_day() + bad + [event("future", 11), event(None, 12), event("future", 13, behavior="sneeze")])
     later = sandbox.run(DATE + datetime.timedelta(days=3))
     assert (later["rows_in"], later["rows_rejected"]) == (7, 2)  # of days 9 to 13: four, and the three that were the future
     sandbox.run()
-    days = [f"2026-01-{day:02d}" for day in range(6, 11)]
-    assert hashes == ([tables[0].table().existing_manifest(day).content_hash for day in days], tables[1].table().existing_manifest(DATE.isoformat()).content_hash)
+    assert content_hashes(sandbox) == before
 
 
 def test_leftovers_of_a_killed_run_go(sandbox: Sandbox) -> None:

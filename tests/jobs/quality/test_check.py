@@ -88,7 +88,8 @@ def test_an_edge_twice_is_found() -> None:
 
 
 def test_no_rows_fail() -> None:
-    assert ("expect_table_row_count_to_be_between", None) in failed(check(edges([]).cast(pa.schema([(n, pa.int64()) for n in ("head", "relation", "tail", "count")])), suites.knowledge_graph()))
+    none = edges([]).cast(pa.schema([(name, pa.int64()) for name in ("head", "relation", "tail", "count")]))
+    assert ("expect_table_row_count_to_be_between", None) in failed(check(none, suites.knowledge_graph()))
 
 
 @pytest.mark.parametrize("engine", ["arrow", "pandas", "spark"])
@@ -101,7 +102,11 @@ def test_broken_vectors_are_found(engine: str, request: pytest.FixtureRequest) -
     matrix[1, 1] = np.nan
     matrix[2] = 0
     found = failed(check(as_frame(vectors(matrix)), suite))
-    assert found == {("expect_column_values_to_be_in_set", "embedding_finite"), ("expect_column_values_to_not_be_null", "embedding_norm"), ("expect_column_values_to_be_between", "embedding_norm")}
+    assert found == {
+        ("expect_column_values_to_be_in_set", "embedding_finite"),
+        ("expect_column_values_to_not_be_null", "embedding_norm"),
+        ("expect_column_values_to_be_between", "embedding_norm"),
+    }
     assert failed(check(as_frame(vectors(np.eye(5, dtype=np.float32)[:4])), suite)) == {("expect_column_values_to_be_between", "embedding_length")}
 
 

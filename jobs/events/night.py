@@ -1,0 +1,92 @@
+"""One night of validate_events: which files and days it is about, and what former nights left written down about them.
+
+The manifest of `rejected_events` keeps, per date: hashes of source and settings (`source_hash`, `settings_hash`), the files'
+fingerprints (`files`), the content hash of each clean day as the run left it (`days`), and the run's `figures`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.config import Events, Graph, Lookalike, Source, Spark, config_hash
+from jobs.events import read_events
+from jobs.events.fingerprint import combined, fingerprint
+from jobs.events.read_source import find_files
+from jobs.program import Input
+
+FORMER_NIGHTS = 10  # how many nights' records are searched for fingerprints of files and days
+
+
+@dataclass(frozen=True)
+class Config:
+    source: Source
+    events: Events
+    graph: Graph
+    lookalike: Lookalike
+    spark: Spark
+
+
+@dataclass(frozen=True)
+class Night:
+    """What this run has to know: the date, its days, the source's files and settings."""
+
+    date: datetime.date
+    config: Config
+    files: list[str]
+    fingerprints: list[dict[str, Any]]
+
+    @property
+    def first(self) -> datetime.date:
+        return self.date - datetime.timedelta(window_days(self.config))
+
+    @property
+    def days(self) -> list[str]:
+        return [(self.first + datetime.timedelta(n)).isoformat() for n in range((self.date - self.first).days)]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Equal records mean equal clean events; kept in the manifest of `rejected_events`."""
+        settings = dataclasses.replace(self.config.events, max_rejected_share=1.0, ready_timeout_minutes=0)
+        source = dataclasses.replace(self.config.source.events, path="")
+        return {"source_hash": combined(self.fingerprints), "settings_hash": config_hash(settings) + config_hash(source)}
+
+
+def window_days(config: Config) -> int:
+    """Days before the date that any job of the night reads."""
+    relations = (relation.window_days or 0 for relation in config.graph.behaviors.values())
+    return max(config.graph.window_days, *relations, config.lookalike.active_days)
+
+
+def take_fingerprints(config: Config, former: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The source's files and what they are now, with as little reading as the former nights' records allow. SourceError."""
+    files = find_files(config.source.events)
+    names = read_events.labels(config.source.events, files)
+    known = {file["name"]: file for record in reversed(former) for file in record.get("files", [])}
+    return files, [fingerprint(file, names[file], known.get(names[file])) for file in files]
+
+
+def former_records(rejected_events: Input, date: datetime.date) -> list[dict[str, Any]]:
+    """What the nights that ran so far wrote down, this date's own first, then the newest."""
+    table = rejected_events.table()
+    values = sorted(table.values(), key=lambda value: (value == date.isoformat(), value), reverse=True)
+    return [table.existing_manifest(value).fields | {"dt": value} for value in values[:FORMER_NIGHTS]]
+
+
+def fresh_days(night: Night, clean_events: Input, former: list[dict[str, Any]]) -> set[str]:
+    """Days of the window that are committed as a run on this very source left them."""
+    table = clean_events.table()
+    left = {}
+    for record in former:
+        if all(record.get(key) == value for key, value in night.record.items()):
+            left |= record.get("days", {})
+    committed = ((day, table.manifest(day)) for day in night.days if day in left)
+    return {day for day, manifest in committed if manifest is not None and manifest.content_hash == left[day]}
+
+
+def is_done(night: Night, fresh: set[str], former: list[dict[str, Any]]) -> bool:
+    """Whether this date was run to its end on this source and nothing has changed since."""
+    own = next((record for record in former if record["dt"] == night.date.isoformat()), {})
+    return fresh == set(night.days) and set(own.get("days", {})) == fresh and all(own.get(k) == v for k, v in night.record.items())
