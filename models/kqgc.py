@@ -6,6 +6,7 @@ Shape suffixes: see `models/shapes.py`.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -144,7 +145,7 @@ class KQGC(nn.Module):
 class KQGCResult:
     """What training gives. `parameters` is all that inference needs; `checkpoint()` adds the optimiser's state for a warm start.
 
-    history: one entry per epoch with "epoch", "loss" and, where evaluated, "validation_loss" and "validation_accuracy" (share of
+    history: one entry per epoch with "epoch", "loss", "seconds" of training and, where evaluated, "validation_loss" and "validation_accuracy" (share of
     negatives farther than their positive). best_epoch: the epoch whose parameters these are; -1 when nothing was trained.
     """
 
@@ -213,11 +214,14 @@ class _Trainer:
         return model.losses(positive_B, negative_BK), farther
 
     def epoch(self, users: np.ndarray, items: np.ndarray) -> float:
-        """Train on all pairs once, in a new order; the mean loss."""
+        """Train on all pairs once, or on so many batches of them, in a new order; the mean loss."""
+        hyper = self.model.hyper
         order = self.random.permutation(users.size)
+        if hyper.max_batches_per_epoch:
+            order = order[: hyper.max_batches_per_epoch * hyper.batch_size]
         summed = torch.zeros((), device=self.device)  # stays on the device: no wait for it after every batch
-        for first in range(0, order.size, self.model.hyper.batch_size):
-            chosen = order[first : first + self.model.hyper.batch_size]
+        for first in range(0, order.size, hyper.batch_size):
+            chosen = order[first : first + hyper.batch_size]
             loss = self.losses(self.batch(users[chosen], items[chosen]))[0].mean()
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -299,7 +303,9 @@ def _run_epochs(
     history: list[dict[str, float]] = []
     best, best_epoch = trainer.state(), -1
     for epoch in range(hyper.epochs):
+        started = time.perf_counter()
         entry = {"epoch": float(epoch), "loss": trainer.epoch(users[trained], items[trained])}
+        entry["seconds"] = time.perf_counter() - started  # of training alone
         looks = (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs
         stop, improved = False, validation is None
         if validation is not None and looks:

@@ -1,0 +1,274 @@
+"""From events to published embeddings at the size of the KQGC paper's table 1, and at 1/4 and 1/2 of it: `python -m tests.benchmarks.bench_scale`.
+
+The log is generated: 85,402 users, 1,302,877 items, 2,360,012 purchases (users, items and edges scale together), heavy-tailed on both sides, every user
+and item with at least one purchase. Every stage runs as its own process, as the DAG starts it. Seconds are wall clock, less those of the stage's run on a
+tiny log; memory is the peak of the resident set of the process tree (pages that two processes share count twice). TransE trains one epoch; KQGC (mean) 50
+batches, scaled up to an epoch in the table, and infers everybody once. Medians of 3 at the small sizes, one run at full size.
+
+The last line reads `peak_mib: <figure> exponent: <figure>`: the highest peak of any stage at full size, and the largest slope of log seconds over log size
+among stages of at least 5 seconds net at 1/4. Raw figures go to tests/benchmarks/results/bench_scale.json. At most 12 GiB, and an exponent of 1.25.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from feature_store import Table
+
+USERS, ITEMS, PURCHASES = 85_402, 1_302_877, 2_360_012
+EMPTY = 1 / 2000
+SIZES = {"empty": EMPTY, "1/4": 0.25, "1/2": 0.5, "full": 1.0}
+REPEATS = {"empty": 3, "1/4": 3, "1/2": 3, "full": 1}
+MIN_SECONDS = 5.0  # net, at 1/4: below it noise decides a slope
+KQGC_BATCHES = 50
+D = datetime.date(2026, 3, 1)
+WINDOW_DAYS = 45
+RESULTS = Path(__file__).parent / "results" / "bench_scale.json"
+REPOSITORY = Path(__file__).resolve().parents[2]
+STAGES = {
+    "validate_events": ["jobs.events.validate_events"],
+    "assign_ids": ["jobs.graphs.assign_ids"],
+    "build_knowledge_graph": ["jobs.graphs.build_knowledge_graph"],
+    "build_interactions": ["jobs.graphs.build_interactions"],
+    "pretrain_transe": ["jobs.embeddings.pretrain_transe"],
+    "smooth_kqgc": ["jobs.embeddings.smooth_kqgc", "--model", "kqgc_mean"],
+    "publish_transe": ["jobs.embeddings.publish_users", "--model", "transe"],
+    "publish_kqgc_mean": ["jobs.embeddings.publish_users", "--model", "kqgc_mean"],
+}
+
+
+@dataclass
+class Run:
+    """One stage, once: wall clock, processor seconds of the tree (as far as sampled), peak MiB; `part`: seconds within it, by name."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    part: dict[str, float]
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Wall clock with KQGC's batches scaled up to an epoch."""
+        return self.seconds + self.part.get("scaled_up", 0.0)
+
+
+def counts(scale: float) -> tuple[int, int, int]:
+    """(users, items, purchases) of a size."""
+    users, items, purchases = (max(20, round(n * scale)) for n in (USERS, ITEMS, PURCHASES))
+    return users, items, purchases
+
+
+def heavy_tailed(random: np.random.Generator, n: int, draws: int, exponent: float) -> np.ndarray:
+    """`draws` members of range(n), each at least once, the rest by a power law over a random order of them."""
+    weights = np.cumsum(random.permutation(np.arange(1, n + 1, dtype=np.float64) ** -exponent))
+    rest = np.searchsorted(weights, random.random(draws - n) * weights[-1], side="right")
+    return random.permutation(np.concatenate([np.arange(n), np.minimum(rest, n - 1)]))
+
+
+def generate(path: Path, scale: float, seed: int = 0) -> None:
+    """The log of one size; equal arguments give equal bytes."""
+    random = np.random.default_rng([seed, round(scale * 1e6)])
+    users, items, purchases = counts(scale)
+    buyer, bought = heavy_tailed(random, users, purchases, 0.7), heavy_tailed(random, items, purchases, 0.8)
+    times = np.datetime64(D - datetime.timedelta(days=WINDOW_DAYS), "us") + random.integers(0, WINDOW_DAYS * 86_400_000_000, purchases)
+    names = [_ids(random, prefix, n) for prefix, n in (("u", users), ("i", items))]
+    order = np.argsort(times, kind="stable")
+    rows = pa.table({
+        "user_id": names[0].take(pa.array(buyer[order])), "item_id": names[1].take(pa.array(bought[order])), "event_time": pa.array(times[order], pa.timestamp("us", "UTC")),
+        "quantity": pa.array(np.ones(purchases, np.float32)), "value": pa.array(np.round(random.lognormal(2, 1, purchases), 2).astype(np.float32))})  # fmt: skip
+    pq.write_table(rows, path, compression="zstd")
+
+
+def _ids(random: np.random.Generator, prefix: str, n: int) -> pa.Array:
+    """Names whose order says nothing."""
+    return pa.array([f"{prefix}{value:010d}" for value in random.permutation(n) * 7919 % 10_000_000_019])
+
+
+def write_configuration(folder: Path) -> Path:
+    """The nightly configuration of the paper's dimension, for one night."""
+    document = {
+        "data_root": "data", "seed": 0,
+        "source": {"events": {"path": "events.parquet", "constants": {"behavior": "purchase"}}},
+        "events": {"behaviors": ["purchase"]},
+        "graph": {"window_days": WINDOW_DAYS, "behaviors": {"purchase": {}}},
+        "transe": {"dimension": 100, "epochs": 1},
+        "kqgc": {"epochs": 1, "max_batches_per_epoch": KQGC_BATCHES},
+        "publishing": {"models": ["transe", "kqgc_mean"]},
+        "spark": {"driver_memory": "2g", "shuffle_partitions": 4},
+    }  # fmt: skip
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def measure(command: list[str]) -> Run:
+    """Run a process to its end, looking at its tree ten times a second. Raises RuntimeError with its last words when it fails."""
+    with tempfile.TemporaryFile("w+") as said:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=said, stderr=said, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+        root, cpu, peak = psutil.Process(process.pid), {}, 0
+        while process.poll() is None:
+            resident = 0
+            try:
+                for member in [root, *root.children(recursive=True)]:
+                    times = member.cpu_times()
+                    cpu[member.pid], resident = times.user + times.system, resident + member.memory_info().rss
+            except psutil.Error:
+                pass  # it ended while it was looked at: the next look sees the rest
+            peak = max(peak, resident)
+            time.sleep(0.1)
+        seconds = time.perf_counter() - started
+        if process.returncode:
+            said.seek(0)
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{said.read()[-3000:]}")
+    return Run(seconds, sum(cpu.values()), peak / 2**20, {})
+
+
+def run_stage(name: str, config: Path) -> Run:
+    """One stage as the DAG starts it."""
+    module, *options = STAGES[name]
+    run = measure([sys.executable, "-m", module, "--date", D.isoformat(), "--config", str(config), *options])
+    if name in ("pretrain_transe", "smooth_kqgc"):
+        run.part |= _training_seconds(config.parent / "data", name)
+    return run
+
+
+def _training_seconds(root: Path, name: str) -> dict[str, float]:
+    """What a training stage says of itself: seconds of its epoch, and what a whole epoch would have taken beyond the batches seen."""
+    stage = {"smooth_kqgc": "smooth_kqgc_kqgc_mean"}.get(name, name)
+    rows = {r["metric"]: r for r in Table(f"{root}/run_metrics/stage={stage}").read(D.isoformat()).to_pylist()}
+    history = json.loads(rows["history"]["detail"])
+    seconds = sum(entry["seconds"] for entry in history)
+    if name == "pretrain_transe":
+        return {"epoch": seconds}
+    pairs = rows["rows_in"]["value"] * 0.95  # less the held-out ones
+    batches = math.ceil(pairs / 2048)
+    seen = min(batches, KQGC_BATCHES)
+    return {"batches": seconds, "epoch": seconds * batches / seen, "scaled_up": seconds * (batches / seen - 1)}
+
+
+def run_night(source: Path, folder: Path) -> dict[str, Run]:
+    """All stages of one night on a fresh data root."""
+    folder.mkdir()
+    (folder / "events.parquet").symlink_to(source)
+    config = write_configuration(folder)
+    found = {}
+    for name in STAGES:
+        found[name] = run_stage(name, config)
+        print(f"  {name:24} {found[name].seconds:7.1f} s {found[name].peak_mib:7.0f} MiB", file=sys.stderr, flush=True)
+    return found
+
+
+def median(runs: list[dict[str, Run]], stage: str, field: str) -> float:
+    return statistics.median(getattr(run[stage], field) for run in runs)
+
+
+def slope(pairs: list[tuple[float, float]]) -> float:
+    """Least-squares slope of log value over log size; nan where a value is not above 0."""
+    if any(value <= 0 for _, value in pairs):
+        return math.nan
+    return float(np.polyfit([math.log(size) for size, _ in pairs], [math.log(value) for _, value in pairs], 1)[0])
+
+
+def summarise(measured: dict[str, list[dict[str, Run]]]) -> list[dict[str, float | str]]:
+    """One row per stage: net seconds by size, their slopes, peaks by size and theirs."""
+    rows = []
+    sizes = [size for size in SIZES if size != "empty" and size in measured]
+    for stage in STAGES:
+        empty = median(measured["empty"], stage, "epoch_seconds")
+        net = {size: median(measured[size], stage, "epoch_seconds") - empty for size in sizes}
+        peaks = {size: median(measured[size], stage, "peak_mib") for size in sizes}
+        row: dict[str, float | str] = {"stage": stage, "empty": empty}
+        row |= {f"net {size}": value for size, value in net.items()} | {f"peak {size}": value for size, value in peaks.items()}
+        row["slope"] = slope([(SIZES[size], net[size]) for size in sizes])
+        row |= {f"slope {a} to {b}": slope([(SIZES[a], net[a]), (SIZES[b], net[b])]) for a, b in zip(sizes, sizes[1:], strict=False)}
+        row["memory slope"] = slope([(SIZES[size], peaks[size]) for size in sizes])
+        rows.append(row)
+    return rows
+
+
+def show(rows: list[dict[str, float | str]], measured: dict[str, list[dict[str, Run]]]) -> str:
+    """The tables, and the last line."""
+    sizes = [size for size in SIZES if size != "empty" and size in measured]
+    largest = sizes[-1]
+    lines = ["", "seconds, less those of the empty run (median); KQGC's batches scaled up to an epoch", "",
+             f"{'stage':22}{'empty':>8}" + "".join(f"{size:>9}" for size in sizes) + f"{'slope':>8}{'share':>8}{'µs per purchase, by size':>30}"]  # fmt: skip
+    total = sum(max(0.0, row[f"net {largest}"]) + row["empty"] for row in rows)
+    for row in rows:
+        per = "  ".join(f"{1e6 * row[f'net {size}'] / counts(SIZES[size])[2]:7.2f}" for size in sizes)
+        lines.append(f"{row['stage']:22}{row['empty']:8.1f}" + "".join(f"{row[f'net {size}']:9.1f}" for size in sizes)
+                     + f"{row['slope']:8.2f}{(row['empty'] + max(0.0, row[f'net {largest}'])) / total:8.0%}{per:>30}")  # fmt: skip
+    lines += ["", "peak MiB of the process tree", "", f"{'stage':22}" + "".join(f"{size:>9}" for size in sizes) + f"{'slope':>8}"]
+    lines += [f"{row['stage']:22}" + "".join(f"{row[f'peak {size}']:9.0f}" for size in sizes) + f"{row['memory slope']:8.2f}" for row in rows]
+    lines += ["", f"Where the time of the {largest} night goes ({total:.0f} s with start-up):"]
+    for row in sorted(rows, key=lambda r: -r[f"net {largest}"])[:4]:
+        lines.append(f"  {row['stage']}: {row['empty']:.1f} s start-up and {row[f'net {largest}']:.1f} s work{_parts(row['stage'], measured[largest][0])}")
+    lines += _cache_lines(sizes, measured)
+    counted = [row for row in rows if row[f"net {sizes[0]}"] >= MIN_SECONDS]
+    exponent = max((row["slope"] for row in counted), default=math.nan)
+    lines += ["", f"The exponent is that of {max(counted, key=lambda r: r['slope'])['stage'] if counted else 'no stage'}, of {len(counted)} stages with {MIN_SECONDS:g} s net at {sizes[0]}; "
+              f"memory's exponent is {max(row['memory slope'] for row in rows):.2f}.", f"peak_mib: {max(row[f'peak {largest}'] for row in rows):.0f} exponent: {exponent:.3f}"]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _parts(stage: str, night: dict[str, Run]) -> str:
+    part = night[stage].part
+    if stage == "smooth_kqgc":
+        return f", of it {part['batches']:.1f} s for {KQGC_BATCHES} batches, which make {part['epoch']:.1f} s an epoch"
+    return f", of it {part['epoch']:.1f} s in the epoch itself" if part else ""
+
+
+def _cache_lines(sizes: list[str], measured: dict[str, list[dict[str, Run]]]) -> list[str]:
+    """Seconds per unit should not change with size; where they grow, the vectors have outgrown the processor's caches."""
+    lines = ["", "Cache effects: per-unit time of the random gathers, with the size of the table of vectors"]
+    for size in sizes:
+        users, items, purchases = counts(SIZES[size])
+        table = (users + items) * 100 * 4 / 2**20
+        transe = statistics.median(run["pretrain_transe"].part["epoch"] for run in measured[size])
+        kqgc = statistics.median(run["smooth_kqgc"].part["batches"] for run in measured[size])
+        lines.append(f"  {size:>5}: {table:6.0f} MiB of vectors, TransE {1e6 * transe / purchases:6.2f} µs per edge, KQGC {1e3 * kqgc / KQGC_BATCHES:6.1f} ms per batch")
+    return lines
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, help="of every size but the full one (default 3)")
+    parser.add_argument("--shrink", type=float, default=1.0, help="all sizes times this, to try the benchmark itself")
+    options = parser.parse_args(argv)
+    measured: dict[str, list[dict[str, Run]]] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-scale-") as scratch:
+        for size, scale in SIZES.items():
+            source = Path(scratch) / f"events-{len(measured)}.parquet"
+            generate(source, scale if size == "empty" else scale * options.shrink)
+            measured[size] = []
+            for repeat in range(REPEATS[size] if size == "full" else options.repeats or REPEATS[size]):
+                print(f"{size}, run {repeat + 1}: {', '.join(f'{n:,}' for n in counts(scale))} users, items, purchases", file=sys.stderr, flush=True)
+                folder = Path(scratch) / f"{len(measured)}-{repeat}"
+                measured[size].append(run_night(source, folder))
+                subprocess.run(["rm", "-rf", str(folder)], check=True)
+    rows = summarise(measured)
+    RESULTS.parent.mkdir(exist_ok=True)
+    raw = {size: [{stage: asdict(run) for stage, run in night.items()} for night in nights] for size, nights in measured.items()}
+    RESULTS.write_text(json.dumps({"sizes": SIZES, "raw": raw, "rows": rows}, indent=1) + "\n")
+    print(show(rows, measured))
+
+
+if __name__ == "__main__":
+    main()
