@@ -16,6 +16,7 @@ import datetime
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -171,8 +172,8 @@ def run_night(source: Path, folder: Path) -> dict[str, Run]:
     config = write_configuration(folder)
     found = {}
     for name in STAGES:
-        found[name] = run_stage(name, config)
-        print(f"  {name:24} {found[name].seconds:7.1f} s {found[name].peak_mib:7.0f} MiB", file=sys.stderr, flush=True)
+        found[name] = run = run_stage(name, config)
+        print(f"  {name:24} {run.seconds:7.1f} s {run.cpu_seconds:7.1f} s of processor {run.peak_mib:7.0f} MiB", file=sys.stderr, flush=True)
     return found
 
 
@@ -199,6 +200,8 @@ def summarise(measured: dict[str, list[dict[str, Run]]]) -> list[dict[str, float
         row |= {f"net {size}": value for size, value in net.items()} | {f"peak {size}": value for size, value in peaks.items()}
         row["slope"] = slope([(SIZES[size], net[size]) for size in sizes])
         row |= {f"slope {a} to {b}": slope([(SIZES[a], net[a]), (SIZES[b], net[b])]) for a, b in zip(sizes, sizes[1:], strict=False)}
+        cpu = [(SIZES[size], median(measured[size], stage, "cpu_seconds") - median(measured["empty"], stage, "cpu_seconds")) for size in sizes]
+        row["processor slope"] = slope(cpu)
         row["memory slope"] = slope([(SIZES[size], peaks[size]) for size in sizes])
         rows.append(row)
     return rows
@@ -208,13 +211,13 @@ def show(rows: list[dict[str, float | str]], measured: dict[str, list[dict[str, 
     """The tables, and the last line."""
     sizes = [size for size in SIZES if size != "empty" and size in measured]
     largest = sizes[-1]
-    lines = ["", "seconds, less those of the empty run (median); KQGC's batches scaled up to an epoch", "",
-             f"{'stage':22}{'empty':>8}" + "".join(f"{size:>9}" for size in sizes) + f"{'slope':>8}{'share':>8}{'µs per purchase, by size':>30}"]  # fmt: skip
+    lines = ["", "seconds, less those of the empty run (median); KQGC's batches scaled up to an epoch; cpu: the slope of the tree's processor seconds (KQGC as run)", "",
+             f"{'stage':22}{'empty':>8}" + "".join(f"{size:>9}" for size in sizes) + f"{'slope':>8}{'cpu':>8}{'share':>8}{'µs per purchase, by size':>30}"]  # fmt: skip
     total = sum(max(0.0, row[f"net {largest}"]) + row["empty"] for row in rows)
     for row in rows:
         per = "  ".join(f"{1e6 * row[f'net {size}'] / counts(SIZES[size])[2]:7.2f}" for size in sizes)
         lines.append(f"{row['stage']:22}{row['empty']:8.1f}" + "".join(f"{row[f'net {size}']:9.1f}" for size in sizes)
-                     + f"{row['slope']:8.2f}{(row['empty'] + max(0.0, row[f'net {largest}'])) / total:8.0%}{per:>30}")  # fmt: skip
+                     + f"{row['slope']:8.2f}{row['processor slope']:8.2f}{(row['empty'] + max(0.0, row[f'net {largest}'])) / total:8.0%}{per:>30}")  # fmt: skip
     lines += ["", "peak MiB of the process tree", "", f"{'stage':22}" + "".join(f"{size:>9}" for size in sizes) + f"{'slope':>8}"]
     lines += [f"{row['stage']:22}" + "".join(f"{row[f'peak {size}']:9.0f}" for size in sizes) + f"{row['memory slope']:8.2f}" for row in rows]
     lines += ["", f"Where the time of the {largest} night goes ({total:.0f} s with start-up):"]
@@ -250,24 +253,33 @@ def _cache_lines(sizes: list[str], measured: dict[str, list[dict[str, Run]]]) ->
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, help="of every size but the full one (default 3)")
+    parser.add_argument("--sizes", default=",".join(SIZES), help="which sizes, in this order (default all; the empty run is needed)")
     parser.add_argument("--shrink", type=float, default=1.0, help="all sizes times this, to try the benchmark itself")
     options = parser.parse_args(argv)
     measured: dict[str, list[dict[str, Run]]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-scale-") as scratch:
-        for size, scale in SIZES.items():
+        for size in options.sizes.split(","):
+            scale = SIZES[size] if size == "empty" else SIZES[size] * options.shrink
             source = Path(scratch) / f"events-{len(measured)}.parquet"
-            generate(source, scale if size == "empty" else scale * options.shrink)
+            generate(source, scale)
             measured[size] = []
             for repeat in range(REPEATS[size] if size == "full" else options.repeats or REPEATS[size]):
-                print(f"{size}, run {repeat + 1}: {', '.join(f'{n:,}' for n in counts(scale))} users, items, purchases", file=sys.stderr, flush=True)
+                load = os.getloadavg()[0]
+                print(f"{size}, run {repeat + 1} (load {load:.1f}): {', '.join(f'{n:,}' for n in counts(scale))} users, items, purchases", file=sys.stderr, flush=True)
                 folder = Path(scratch) / f"{len(measured)}-{repeat}"
                 measured[size].append(run_night(source, folder))
-                subprocess.run(["rm", "-rf", str(folder)], check=True)
+                shutil.rmtree(folder)
+                save(measured)
     rows = summarise(measured)
+    save(measured, rows)
+    print(show(rows, measured))
+
+
+def save(measured: dict[str, list[dict[str, Run]]], rows: list[dict[str, float | str]] | None = None) -> None:
+    """The raw figures so far: a run that is cut short leaves them."""
     RESULTS.parent.mkdir(exist_ok=True)
     raw = {size: [{stage: asdict(run) for stage, run in night.items()} for night in nights] for size, nights in measured.items()}
-    RESULTS.write_text(json.dumps({"sizes": SIZES, "raw": raw, "rows": rows}, indent=1) + "\n")
-    print(show(rows, measured))
+    RESULTS.write_text(json.dumps({"sizes": SIZES, "rows": rows, "raw": raw}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
