@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 PEERS   = .venv-pykeen
+# e.g. PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu": torch without CUDA where the index has both
+PIP_FLAGS ?=
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
@@ -48,11 +50,11 @@ clean:  ## what the demo and the nights left here (installed packages stay)
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON): install Python 3.11 (Debian: apt install python3.11-venv), or name one with PYTHON=…" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[all]'
 	touch $@
 
 # The peers of the benchmarks need other versions than ours: a room of their own.
 $(PEERS)/.installed: tests/benchmarks/constraints-pykeen.txt
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/benchmarks/constraints-pykeen.txt pykeen
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-pykeen.txt pykeen
 	touch $@

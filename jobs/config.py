@@ -11,6 +11,7 @@ import datetime
 import difflib
 import hashlib
 import json
+import os
 import re
 import types
 import typing
@@ -341,7 +342,7 @@ def _check_lookalike(settings: Settings) -> None:
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
     def anchor(path: str) -> str:
-        return path if "://" in path else str(folder / path)
+        return path if "://" in path else os.path.normpath(folder / path)
 
     def anchor_table(table: SourceTable | None) -> SourceTable | None:
         return table and dataclasses.replace(table, path=anchor(table.path))

@@ -77,11 +77,11 @@ def summary(settings: Settings, dates: list[datetime.date]) -> str:
     blocks = [
         grid(["", *head], sizes(nights)),
         "PR-AUC at 1:3, mean of the clients\n" + grid(["", *head], qualities(nights)),
-        *(f"{stage} was skipped on {night.date}: {reason}" for night in nights for stage, reason in skipped(night)),
+        "\n".join(f"{stage} was skipped on {night.date}: {reason}" for night in nights for stage, reason in skipped(night)),
         "Seconds by stage\n" + grid(["", *head], seconds(nights)),
         places(settings, dates),
     ]
-    return "\n\n".join(blocks)
+    return "\n\n".join(block for block in blocks if block)
 
 
 def sizes(nights: list[Night]) -> list[list[str]]:
@@ -112,16 +112,23 @@ def _mean_by_set(rows: list[dict[str, Any]] | None) -> dict[str, float]:
 
 
 def skipped(night: Night) -> list[tuple[str, str]]:
-    """(stage, reason) of what had nothing to do."""
-    return [(stage, str(night.detail(stage, "status"))) for stage, v in night.values.items() if v.get("status") == SKIPPED]
+    """(stage, reason) of what could not be done; that nothing was to be deleted is no news."""
+    found = [stage for stage, values in night.values.items() if values.get("status") == SKIPPED and stage != "prune_partitions"]
+    return [(stage, str(night.detail(stage, "status"))) for stage in sorted(found, key=place)]
 
 
 def seconds(nights: list[Night]) -> list[list[str]]:
     """Per stage in the night's order, and the sum."""
     present = {stage for n in nights for stage in n.values}
-    ordered = sorted(present, key=lambda stage: (next((i for i, s in enumerate(STAGES) if stage.startswith(s)), len(STAGES)), stage))
-    rows = [[stage, *(number(n.value(stage, "seconds"), 1) for n in nights)] for stage in ordered]
-    return [*rows, ["all stages", *(number(sum(v.get("seconds", 0.0) for v in n.values.values()), 1) for n in nights)]]
+    rows = [[stage, *(number(n.value(stage, "seconds"), 1) for n in nights)] for stage in sorted(present, key=place)]
+    total = ["all stages", *(number(sum(v.get("seconds", 0.0) for v in n.values.values()), 1) for n in nights)]
+    peak = ["peak memory of a stage, MiB", *(number(max((v.get("peak_memory_mib", 0.0) for v in n.values.values()), default=None)) for n in nights)]
+    return [*rows, total, peak]
+
+
+def place(stage: str) -> tuple[int, str]:
+    """Sorts stages in the order of the night; a model's name stands after its stage's."""
+    return next((i for i, s in enumerate(STAGES) if stage.startswith(s)), len(STAGES)), stage
 
 
 def places(settings: Settings, dates: list[datetime.date]) -> str:

@@ -93,4 +93,4 @@ def _models(names: Any, path: Path) -> tuple[str, ...]:
 
 def _anchored(path: str, folder: Path) -> str:
     """Relative paths are relative to the configuration file."""
-    return path if "://" in path else str(folder / path)
+    return path if "://" in path else os.path.normpath(folder / path)
