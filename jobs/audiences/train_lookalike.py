@@ -185,10 +185,21 @@ def run(
         index["models"] = [
             {"client": f.client, "feature_set": f.feature_set, "columns": f.columns, "calibration": dataclasses.asdict(f.calibration),
              "figures": f.figures, "file": commit.write_bytes(".ubj", to_bytes(f.booster), hint=f.client[:64])} for f in fitted]  # fmt: skip
-        commit.write_bytes(".json", json.dumps(index, ensure_ascii=False, sort_keys=True).encode(), hint="index")
+        commit.write_bytes(".json", _json(index), hint="index", hashed=_json(repeatable(index)))
         commit.fields |= {
             "label_window": [start.isoformat(), date.isoformat()], "spaces": index["spaces"], "chosen": chosen, "config_hash": config_hash(config),
             "code_version": code_version(), "inputs": tables.lineage([start], models) + [knowledge_graph.lineage(date.isoformat())]}
+
+
+def repeatable(index: dict[str, Any]) -> dict[str, Any]:
+    """What two equal runs share of an index: all but the unique names of files and the seconds that fitting took."""
+    models = [{k: v for k, v in m.items() if k not in ("file", "figures")} | {"figures": {k: v for k, v in m["figures"].items() if k != "seconds"}}
+              for m in index["models"]]  # fmt: skip
+    return index | {"models": models}
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, sort_keys=True).encode()
 
 
 if __name__ == "__main__":
