@@ -1,0 +1,117 @@
+"""TransE's triples per second against PyKEEN's on FB15k-237: `python -m tests.benchmarks.bench_transe`.
+
+Both: the same norm, margin, dimension, batch, one uniform negative that may be true (PyKEEN's default), Adagrad at one learning rate, chosen
+on the validation split for PyKEEN among RATES, 2 threads, no evaluation while training, 50 epochs; entities on the unit sphere.
+Timed are epochs 2-6 and 46-50 of the first seed's run, ours including what each epoch plans and draws; the first epochs hold what both
+set up. MRR: filtered, on the test split, mean of 3 seeds, by the same code for both. `--choose-rate` runs PyKEEN at every rate.
+The last line reads `ratio: <ours / PyKEEN, epochs 46-50> early: <the same, epochs 2-6>`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from models.hyperparameters import TransEHyperparameters
+from models.ranking import filtered_ranks, mean_reciprocal_rank
+from models.transe import train_transe
+from tests.papers.fb15k import N_ENTITIES, N_RELATIONS, all_known, as_graph, read_split
+
+ROOT = Path(__file__).resolve().parents[2]
+PEER = ROOT / ".venv-pykeen" / "bin" / "python"
+RESULTS = Path(__file__).parent / "results" / "transe.json"
+RATES = (0.03, 0.1, 0.3)
+THREADS, EPOCHS, SEEDS = 2, 50, (0, 1, 2)
+EARLY, LATE = slice(1, 6), slice(45, 50)  # epochs 2-6 and 46-50
+SETTINGS = TransEHyperparameters(
+    dimension=100, norm="l1", loss="margin", margin=1.0, negatives=1, negatives_shared_by=1, batch_size=10_000, learning_rate=0.1,
+    filtered=False, type_constrained=False, unit_norm=True, epochs=EPOCHS, threads=THREADS, validation_share=0, evaluate_every=EPOCHS,
+)  # fmt: skip
+
+Run = tuple[np.ndarray, np.ndarray, np.ndarray]  # seconds of each epoch, entities, relations
+
+
+def run_ours(seed: int) -> Run:
+    """One training by this project's compiled engine."""
+    result = train_transe(as_graph(read_split("train")), SETTINGS, seed=seed)
+    return np.array([record["seconds"] for record in result.history]), result.state.entities, result.state.relations
+
+
+def run_peer(seed: int, rate: float) -> Run:
+    """One training by PyKEEN, in its own environment and process."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(f"{folder}/in.npz", triples=np.stack(read_split("train"), 1))
+        options = {
+            "triples": f"{folder}/in.npz", "output": f"{folder}/out.npz", "entities": N_ENTITIES, "relations": N_RELATIONS,
+            "dimension": SETTINGS.dimension, "epochs": EPOCHS, "batch-size": SETTINGS.batch_size, "negatives": SETTINGS.negatives,
+            "threads": THREADS, "seed": seed, "norm": 1, "margin": SETTINGS.margin, "rate": rate,
+        }  # fmt: skip
+        command = [str(PEER), str(Path(__file__).with_name("pykeen_transe.py"))]
+        command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": str(THREADS)}, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"PyKEEN's run failed:\n{done.stderr[-2000:]}\nIs .venv-pykeen complete? `make bench-transe` makes it")
+        out = np.load(f"{folder}/out.npz")
+        return out["seconds"], out["entities"], out["relations"]
+
+
+def mrr(run: Run, split: str) -> float:
+    """Filtered MRR of one split, by this project's ranking for both."""
+    return mean_reciprocal_rank(filtered_ranks(run[1], run[2], read_split(split), all_known(), SETTINGS.norm, threads=THREADS))
+
+
+def rate_of(seconds: np.ndarray, epochs: slice) -> float:
+    """Triples per second over some epochs."""
+    return len(read_split("train")[0]) * len(seconds[epochs]) / float(seconds[epochs].sum())
+
+
+def choose_rate() -> None:
+    """PyKEEN's MRR on the validation split at each rate."""
+    for rate in RATES:
+        print(f"PyKEEN, learning rate {rate}: validation MRR {mrr(run_peer(0, rate), 'valid'):.4f}", flush=True)
+
+
+def compare() -> None:
+    """Three runs of each, taking turns."""
+    figures: dict[str, dict[str, list[float]]] = {name: {"early": [], "late": [], "mrr": []} for name in ("pykeen", "nocturne")}
+    for seed in SEEDS:
+        for name, run in (("pykeen", run_peer(seed, SETTINGS.learning_rate)), ("nocturne", run_ours(seed))):
+            own = figures[name]
+            own["early"].append(rate_of(run[0], EARLY))
+            own["late"].append(rate_of(run[0], LATE))
+            own["mrr"].append(mrr(run, "test"))
+            print(
+                f"seed {seed} {name:9s} {own['early'][-1] / 1e6:7.3f} M triples/s early {own['late'][-1] / 1e6:7.3f} late"
+                f"  mrr {own['mrr'][-1]:.4f}",
+                flush=True,
+            )
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({"triples_per_second_and_mrr": figures, "settings": asdict(SETTINGS)}, indent=1) + "\n")
+    means = {name: float(np.mean(own["mrr"])) for name, own in figures.items()}
+    print(f"mrr, mean of {len(SEEDS)} seeds: nocturne {means['nocturne']:.4f} pykeen {means['pykeen']:.4f}")
+    late, early = (figures["nocturne"][part][0] / figures["pykeen"][part][0] for part in ("late", "early"))
+    print(f"ratio: {late:.1f} early: {early:.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--choose-rate", action="store_true")
+    options = parser.parse_args()
+    print(
+        f"both: norm {SETTINGS.norm}, margin {SETTINGS.margin}, dimension {SETTINGS.dimension}, batch {SETTINGS.batch_size}, "
+        f"{SETTINGS.negatives} negative, Adagrad at {SETTINGS.learning_rate}, {THREADS} threads, {EPOCHS} epochs\n"
+        "nocturne updates after each triple, on two threads without locks; PyKEEN after each batch",
+        flush=True,
+    )
+    choose_rate() if options.choose_rate else compare()
+
+
+if __name__ == "__main__":
+    main()
