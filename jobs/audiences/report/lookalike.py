@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,9 @@ def quality(night: Night) -> Row | None:
         base = next((r.get("pr_auc_1to3") for r in mine if str(r.get("feature_set")) == sets[0]), None)
         table = [_table_row(r, colours, str(chosen.get(client)), base if str(r.get("feature_set")) != sets[0] else None, scale) for r in mine]
         lines = [(name, colours[name], curves[client, name]) for name in sets if (client, name) in curves]
-        clients.append({"client": client, "rows": table, "facts": mine[0], "curves": _figures(client, lines, mine[0].get("prevalence")),
-                        "legend": [(colour, name) for name, colour, _ in lines]})
+        drawn = _figures(client, lines, mine[0].get("prevalence"), {sets[0], str(chosen.get(client))})
+        legend = [(colour, name) for name, colour, _ in lines]
+        clients.append({"client": client, "rows": table, "facts": mine[0], "curves": drawn, "legend": legend})
     bases = [name for name in sets if "+" not in name]
     gains = {base: mean_gains(rows, sets, base) for base in bases}
     first = gains[bases[0]] if bases else {}
@@ -74,15 +75,15 @@ def _whisker(scale: tuple[float, float], low: float | None, at: float | None, hi
     return dict(zip(("low_at", "at", "high_at"), ((v - scale[0]) / (scale[1] - scale[0]) for v in ends), strict=True))
 
 
-def _figures(client: str, lines: Sequence[tuple[str, str, Row]], prevalence: float | None) -> list[Any]:
-    """PR curve, cumulative gain and calibration, one line per feature set."""
+def _figures(client: str, lines: Sequence[tuple[str, str, Row]], prevalence: float | None, calibrated: Collection[str] | None = None) -> list[Any]:
+    """PR curve, cumulative gain and calibration, one line each; calibration of those in `calibrated` alone, since they lie upon each other."""
     if not lines:
         return []
     pr = [Series(n, c.get("recall") or [], c.get("precision") or [], colour) for n, colour, c in lines]
     if prevalence:
         pr.append(Series("prevalence", [0, 1], [prevalence, prevalence], "muted", dashed=True))
     gain = [Series(n, c.get("share_contacted") or [], c.get("share_reached") or [], colour) for n, colour, c in lines]
-    bins = [(n, colour, [b for b in c.get("calibration") or [] if isinstance(b, Mapping)]) for n, colour, c in lines]
+    bins = [(n, colour, [b for b in c.get("calibration") or [] if isinstance(b, Mapping)]) for n, colour, c in lines if not calibrated or n in calibrated]
     calibration = [Series(n, [b.get("predicted") for b in bs], [b.get("observed") for b in bs], colour, dots=True) for n, colour, bs in bins]
     highest = max((v for s in calibration for v in (*s.x, *s.y) if v is not None), default=1.0) * 1.05 or 1.0
     unit = {"low": 0.0, "high": 1.0, "tick": as_percent}

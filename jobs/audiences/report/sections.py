@@ -47,7 +47,9 @@ def arrival(night: Night, days: Sequence[tuple[datetime.date, int]], reasons: Ma
         rejected = float(sum(by_reason.values()))
     counts = [{"name": name, "value": value} for name, value in (
         ("Rows read", rows_in), ("Rejected", rejected), ("Repeats left out", stage.figure("rows_repeated")),
-        ("Came late", stage.figure("rows_late")), ("Clean events", stage.figure("rows_out"))) if value is not None]
+        ("Came late", stage.figure("rows_late")), ("Clean events", stage.figure("rows_out")),
+        ("Days written anew", stage.figure("days_written")), ("Days left as they were", stage.figure("days_unchanged")),
+        ("Days without an event", stage.figure("days_empty"))) if value is not None]
     largest = max(by_reason.values(), default=0)
     ranked = sorted(by_reason.items(), key=lambda pair: (-pair[1], pair[0]))
     most = max((n for _, n in days), default=0)
@@ -93,23 +95,30 @@ def training(night: Night) -> list[Row]:
             continue
         seen.add(model)
         history = stage.table("history")
-        losses = [Series("training loss", _column(history, "epoch"), _column(history, "loss"), "c0")]
+        losses = [Series("training loss", _epochs(history), _column(history, "loss"), "c0")]
         if any("validation_loss" in h for h in history):
-            losses.append(Series("validation loss", _column(history, "epoch"), _column(history, "validation_loss"), "c1", dots=True))
+            losses.append(Series("validation loss", _epochs(history), _column(history, "validation_loss"), "c1", dots=True))
         measure = next((k for k in ("validation_mrr", "mrr", "validation_accuracy") if any(k in h for h in history)), None)
         cards.append({
             "model": model, "status": stage.status, "message": stage.message, "start": "warm start" if stage.figure("warm") else "cold start",
             "epochs": len(history), "facts": _training_facts(stage),
-            "loss": line_chart(f"Loss of {model} by epoch", losses, Axis("epoch", low=0), Axis("loss")), "two": len(losses) > 1,
+            "loss": line_chart(f"Loss of {model} by epoch", losses, Axis("epoch"), Axis("loss")), "two": len(losses) > 1,
             "measure": measure and line_chart(f"{text.words(measure)} of {model} by epoch", [
-                Series(measure, _column(history, "epoch"), _column(history, measure), "c2", dots=True)], Axis("epoch", low=0), Axis(text.words(measure)))})
+                Series(measure, _epochs(history), _column(history, measure), "c2", dots=True)], Axis("epoch"), Axis(text.words(measure)))})
     return cards
 
 
 def _training_facts(stage: Stage) -> list[str]:
     wanted = (("mrr", "filtered MRR {:.3f} on held-out edges"), ("validation_accuracy", "{:.1%} of held-out pairs ranked right"),
-              ("rows_in", "{:,.0f} edges or pairs"), ("best_epoch", "best epoch {:.0f}"))
-    return [form.format(stage.figure(name)) for name, form in wanted if stage.figure(name) is not None]
+              ("rows_in", "{:,.0f} edges or pairs"), ("best", "best after epoch {:.0f}"))
+    best = stage.figure("best_epoch")
+    figures = stage.figures | {"best": best + 1 if best is not None and best >= 0 else None}
+    return [form.format(figures[name]) for name, form in wanted if figures.get(name) is not None]
+
+
+def _epochs(history: Sequence[Row]) -> list[float | None]:
+    """Epochs counted from 1, as people do."""
+    return [None if h.get("epoch") is None else h["epoch"] + 1 for h in history]
 
 
 def _column(history: Sequence[Row], name: str) -> list[float | None]:
@@ -127,7 +136,7 @@ def space(night: Night, moved: Mapping[str, Sequence[float]]) -> list[Row]:
             "model": model, "status": stage.status, "message": stage.message, "alignment": stage.mapping("alignment"),
             "reason": stage.mapping("alignment").get("reason") or "",
             "before": drift.get("since_predecessor") or {}, "label_start": drift.get("since_label_start") or {},
-            **{name: stage.figure(f"users_{name}") for name in ("trained", "inductive", "carried")},
+            **{name: stage.figure(f"users_{name}") or (0 if stage.status == "done" else None) for name in ("trained", "inductive", "carried")},
             "users": published(stage), "histogram": _histogram(model, moved.get(model, ()))})
     return found
 
