@@ -13,7 +13,6 @@ from feature_store import Table
 from jobs.config import Settings
 from jobs.tables import TABLES
 
-
 ROWS = (  # label, stage, metric
     ("events read", "validate_events", "rows_in"),
     ("events rejected", "validate_events", "rows_rejected"),

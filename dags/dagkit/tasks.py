@@ -62,11 +62,12 @@ class JobOperator(BaseOperator):
     template_fields: Sequence[str] = ("command",)
     ui_color = "#e8eef7"
 
-    def __init__(self, *, command: list[str], inputs: Sequence[str] = (), outputs: Sequence[str] = (), dt: str = NIGHT, returns_json: bool = False, **arguments: Any) -> None:
+    def __init__(
+        self, *, command: list[str], inputs: Sequence[str] = (), outputs: Sequence[str] = (), returns_json: bool = False, **arguments: Any
+    ) -> None:
         """`inputs` and `outputs` name the tables; `returns_json`: the last line that is a JSON object becomes the task's XCom."""
         super().__init__(**arguments)
         self.command, self.inputs, self.outputs, self.returns_json = command, tuple(inputs), tuple(outputs), returns_json
-        self.dt = dt
         self.process: subprocess.Popen[str] | None = None
 
     def execute(self, context: Any) -> dict[str, Any] | None:
