@@ -192,6 +192,14 @@ def _execute(run: Callable[..., None], call: dict[str, Any], stage: str, date: d
         status, message = 1, str(error)
         log.error("%s %s: %s: %s", stage, date, type(error).__name__, error)
         log.debug("where", exc_info=True)
+    except Exception as bug:  # not dressed up as a message: its traceback goes to the log; the report still learns that the stage failed
+        _finish(stage, date, root, started, 1, f"{type(bug).__name__}: see the task's log")
+        raise
+    return _finish(stage, date, root, started, status, message)
+
+
+def _finish(stage: str, date: datetime.date, root: str, started: float, status: int, message: str) -> int:
+    """Commit the stage's figures and say how it ended; returns the exit status."""
     seconds, peak = time.perf_counter() - started, peak_memory_mib()
     metrics.put("status", status, message or None)
     metrics.put("seconds", seconds)

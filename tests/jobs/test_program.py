@@ -67,6 +67,7 @@ def test_exit_status_and_figures_say_how_it_ended(tmp_path: Path, end: str, stat
 def test_a_bug_is_not_dressed_up_as_a_message(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         call(tmp_path, "--end", "bug")
+    assert figures(tmp_path)["status"] == (1.0, json.dumps("KeyError: see the task's log"))  # the report learns of it, without the rows in it
 
 
 def test_a_wrong_configuration_ends_with_status_2_before_anything_is_written(tmp_path: Path) -> None:
