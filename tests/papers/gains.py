@@ -14,6 +14,7 @@ from jobs.audiences.population import one_to
 from models.precision_recall import average_precision, bootstrap_weights
 
 DRAWS = 20
+DRAWS_IN_BOOTSTRAP = 4  # its width is of users; more draws of negatives change it by little and take as much longer
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,16 @@ class Scored:
     margins: np.ndarray
 
 
-def draws_of(labels: np.ndarray, client: str, ratio: int = 3) -> list[np.ndarray]:
-    """Row numbers of the fixed 1:3 draws, keyed by client and number."""
+def draws_of(labels: np.ndarray, client: str, draws: int, ratio: int = 3) -> list[np.ndarray]:
+    """Row numbers of the first fixed 1:3 draws, keyed by client and number."""
     everybody, key = np.ones(len(labels), bool), [ord(c) for c in client]
-    return [np.flatnonzero(one_to(ratio, labels, everybody, np.random.default_rng([i, *key]).random(len(labels)))) for i in range(DRAWS)]
+    return [np.flatnonzero(one_to(ratio, labels, everybody, np.random.default_rng([i, *key]).random(len(labels)))) for i in range(draws)]
 
 
 def pr_auc_1to3(scored: Scored, weights: np.ndarray | None = None) -> np.ndarray | float:
-    """Mean over the draws; with weights (B, n) one figure per bootstrap draw."""
-    found = [average_precision(scored.labels[rows], scored.margins[rows], None if weights is None else weights[:, rows]) for rows in draws_of(scored.labels, scored.client)]
+    """Mean over the draws; with weights (B, n) one figure per bootstrap draw, over the first few of them."""
+    rows_of = draws_of(scored.labels, scored.client, DRAWS if weights is None else DRAWS_IN_BOOTSTRAP)
+    found = [average_precision(scored.labels[rows], scored.margins[rows], None if weights is None else weights[:, rows]) for rows in rows_of]
     return np.mean(found, axis=0)
 
 

@@ -2,7 +2,7 @@
 
 Trains on the training split alone and ranks the test split once. The settings were chosen on the validation split: 150 settings of
 norm, unit norm, margin, temperature, step and sharing, judged by their filtered MRR on 3,000 of its triples. Published for TransE:
-0.294 (Sun et al. 2019, as cited by most), 0.313 (Ruffini et al. 2020, tuned, d = 128). The last line reads `mrr: <figure>`.
+0.294 (as Sun et al. 2019 list it), 0.313 (the tuned one that LibKGE lists, d = 128). The last line reads `mrr: <figure>`.
 """
 
 from __future__ import annotations
