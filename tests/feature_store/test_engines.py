@@ -50,6 +50,12 @@ def _run(store: FeatureStore, start: str, **names: Any) -> Any:
     return scope[start.split()[0]]
 
 
+def test_the_projects_readme_shows_the_very_lines_that_are_run_here() -> None:
+    text = (README.parents[1] / "README.md").read_text(encoding="utf-8")
+    lines = [_block(start).strip() for start in ("files = ", "pandas_frame", "polars_frame", "duckdb_relation", "spark_frame")]
+    assert [line for line in lines if line not in text] == []
+
+
 def test_this_projects_own_reader(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(store.root).parents[1])
     scope: dict[str, Any] = {}
