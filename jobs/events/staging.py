@@ -24,7 +24,7 @@ from jobs.tables import TABLES, Contract
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-MAX_ROWS_IN_MEMORY = 2_000_000  # up to here the checks run on Arrow (a tenth of the time), beyond it on Spark
+MAX_ROWS_IN_MEMORY = 5_000_000  # half a gigabyte: up to here the checks run on Arrow (a tenth of the time), beyond it on Spark
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from jobs.tables import Contract
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-MAX_ROWS_IN_MEMORY = 2_000_000  # up to here the checks run on Arrow (a tenth of the time), beyond it on Spark
+MAX_ROWS_IN_MEMORY = 5_000_000  # a quarter of a gigabyte: up to here the checks run on Arrow (a tenth of the time), beyond it on Spark
 
 
 def write_checked(spark: SparkSession, rows: DataFrame, commit: Commit, contract: Contract, suite: Suite) -> None:
