@@ -21,9 +21,9 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from jobs.tables import TABLES
 from jobs.audiences.feature_names import FeatureSet
 from jobs.audiences.predicates import PredicateError, parse
+from jobs.tables import TABLES
 from models.hyperparameters import HyperparameterError, KQGCHyperparameters, TransEHyperparameters, TreeHyperparameters
 
 T = TypeVar("T")

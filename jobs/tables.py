@@ -82,7 +82,7 @@ class Contract:
         metadata = {b"nocturne.provenance": ",".join(self.provenance).encode()} if self.provenance else None
         return pa.schema(fields, metadata=metadata)
 
-    def spark_schema(self) -> "StructType":
+    def spark_schema(self) -> StructType:
         from pyspark.sql.types import StructField, StructType
 
         return StructType([StructField(f.name, _spark_type(f), f.nullable) for f in self.fields])

@@ -7,7 +7,12 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from models.precision_recall import (
-    average_precision, average_precision_interval, bootstrap_weights, calibration_curve, curves, precision_at,
+    average_precision,
+    average_precision_interval,
+    bootstrap_weights,
+    calibration_curve,
+    curves,
+    precision_at,
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from feature_store import Segments
 from jobs.graphs import assign_ids
-from tests.jobs.graphs.small_world import D, HOSTILE, WINDOW, World, ledger, random_world, run_jobs
+from tests.jobs.graphs.small_world import HOSTILE, WINDOW, D, World, ledger, random_world, run_jobs
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -12,7 +12,7 @@ import pytest
 
 from feature_store import Table
 from jobs.graphs import assign_ids, bins, build_interactions, build_knowledge_graph
-from tests.jobs.graphs.small_world import D, MIDNIGHT, WINDOW, World, committed_edges, expected_edges, ledger, random_world, run_jobs
+from tests.jobs.graphs.small_world import MIDNIGHT, WINDOW, D, World, committed_edges, expected_edges, ledger, random_world, run_jobs
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
