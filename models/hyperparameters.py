@@ -38,7 +38,7 @@ class TransEHyperparameters:
     norm: str = "l2"  # of Eq. 2: l1 as in the paper, or l2
     loss: str = "self_adversarial"  # margin: Eq. 1; self_adversarial: Sun et al. 2019, Eq. 5
     margin: float = 1.0  # gamma, in units of the distance of Eq. 2
-    adversarial_temperature: float = 2.0  # alpha: sharpness of the weights of hard negatives; used by self_adversarial
+    adversarial_temperature: float = 5.0  # alpha: sharpness of the weights of hard negatives; used by self_adversarial
     negatives: int = 64  # broken triples per true triple
     negatives_shared_by: int = 32  # true triples (of one relation) that share one draw of broken entities; 1: a draw each
     type_constrained: bool = True  # break a triple with entities of the right type only

@@ -13,7 +13,6 @@ from models.kernels.draws import key_of, permute
 from models.kernels.membership import fill_known
 from models.kernels.sampling import draw_into, group_by_relation, key_edges
 
-
 Known = tuple[np.ndarray, np.ndarray]  # hash table and bitmap, both uint64
 
 _PAIR_CHUNK = 64  # edges visited one after the other when every edge has draws of its own: few cache misses, random all the same

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from models.kernels.padding import padded
 from models.kernels.ranking import count_before
 from models.negatives import Pools
 
@@ -39,7 +40,7 @@ def rank_targets(
     pools: (members, offsets, pool of each query) as in `Pools`; without, every row is a candidate.
     Raises ValueError if a number is not finite: a diverged model has no rank.
     """
-    queries, table = np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(table, np.float32)
+    queries, table = padded(queries), padded(table)
     for name, array in (("queries", queries), ("table", table)):
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds numbers that are not finite; the model has diverged, lower its learning rate")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,14 +13,10 @@ import numpy as np
 from models.hyperparameters import TransEHyperparameters
 from models.initialisation import WarmStart, keyed_vectors, neighbours_queries_mean, unit_rows
 from models.kernels.draws import key_of
-from models.kernels.sharing import train_shared
-from models.kernels.translation import train_margin_pairs
-from models.negatives import Known, Plan, Planner, Pools, keyed_edges, known_triples, no_known_triples
+from models.negatives import Known, Planner, Pools, keyed_edges, known_triples, no_known_triples
 from models.ranking import available_cores, filtered_ranks, mean_reciprocal_rank
 from models.training import EarlyStopping, Snapshot, fingerprint
-
-_LANES = 16  # float32 numbers in a 512-bit register: rows are padded to a multiple, so that no loop has a remainder
-_PIECE_EDGES = 16_384  # edges a thread takes at a time
+from models.transe_numba import NumbaEngine
 
 
 @dataclass(frozen=True)
@@ -100,65 +95,6 @@ class TransEResult:
     state: TransEState
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = -1
-
-
-class NumbaEngine:
-    """Trains padded copies of the tables with the compiled kernels, on threads that share them without locks."""
-
-    def __init__(
-        self, tables: dict[str, np.ndarray], hyper: TransEHyperparameters, pools: Pools, known: Known, threads: int
-    ) -> None:
-        self._hyper, self._pools, self._known, self._threads = hyper, pools, known, threads
-        self._entities, self._relations = padded(tables["entities"]), padded(tables["relations"])
-        self._accumulators = {name: array.copy() for name, array in tables.items() if name.endswith("accumulators")}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Copies of the tables and accumulators."""
-        d = self._hyper.dimension
-        tables = {"entities": self._entities[:, :d].copy(), "relations": self._relations[:, :d].copy()}
-        return tables | {name: array.copy() for name, array in self._accumulators.items()}
-
-    def train_epoch(self, plan: Plan, learning_rate: float) -> tuple[float, int]:
-        """(sum of the losses, edges seen). Deterministic on one thread."""
-        n_chunks = len(plan.order)
-        pieces = 1 if self._threads == 1 else max(4 * self._threads, len(plan.heads) // _PIECE_EDGES)
-        cuts = np.linspace(0, n_chunks, min(pieces, n_chunks) + 1).astype(np.int64)
-        if self._threads == 1:
-            return self._train(plan, 0, n_chunks, learning_rate), len(plan.heads)
-        with ThreadPoolExecutor(self._threads) as pool:
-            losses = list(pool.map(lambda i: self._train(plan, cuts[i], cuts[i + 1], learning_rate), range(len(cuts) - 1)))
-        return sum(losses), len(plan.heads)
-
-    def _train(self, plan: Plan, first: int, last: int, learning_rate: float) -> float:
-        hyper, pools, adagrad = self._hyper, self._pools, self._hyper.optimizer == "adagrad"
-        tables = (
-            self._entities, self._accumulators["entity_accumulators"],
-            self._relations, self._accumulators["relation_accumulators"],
-        )  # fmt: skip
-        edges = (plan.heads, plan.relations, plan.tails, plan.starts, plan.order, first, last, plan.key, hyper.negatives)
-        candidates = (pools.members, pools.offsets, pools.of, self._known, hyper.norm == "l1")
-        margin, rate = np.float32(hyper.margin), np.float32(learning_rate)
-        if hyper.loss == "margin" and not plan.shared:
-            loss, _ = train_margin_pairs(
-                *tables, *edges, *candidates, margin, hyper.dimension, rate, adagrad, hyper.unit_norm
-            )
-        else:
-            loss = train_shared(
-                *tables, *edges, *candidates, hyper.loss == "self_adversarial", margin,
-                np.float32(hyper.adversarial_temperature), hyper.dimension, rate, adagrad, hyper.unit_norm,
-            )  # fmt: skip
-        return loss
-
-
-def padded(table: np.ndarray) -> np.ndarray:
-    """A copy with rows padded with zeros to a multiple of 16 numbers and aligned to cache lines."""
-    rows, dimension = table.shape
-    width = -(-dimension // _LANES) * _LANES
-    memory = np.zeros(rows * width + _LANES, np.float32)
-    first = (-memory.ctypes.data // memory.itemsize) % _LANES
-    out = memory[first : first + rows * width].reshape(rows, width)
-    out[:, :dimension] = table
-    return out
 
 
 def initialise(triples: Triples, hyper: TransEHyperparameters, seed: int, initial: WarmStart | None = None) -> TransEState:

@@ -13,7 +13,6 @@ from models.hyperparameters import TransEHyperparameters
 from models.losses import margin_loss, self_adversarial_loss
 from models.negatives import Broken, Known, Plan, Pools, draw_broken_triples
 
-
 _ACCUMULATORS = {"entities": "entity_accumulators", "relations": "relation_accumulators"}
 
 

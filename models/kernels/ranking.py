@@ -1,28 +1,22 @@
-"""Counting who stands before the true answer, with distances cut short as soon as they are too large."""
+"""Counting who stands before the true answer."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from models.kernels.compiling import kernel
-
-_STRIDE = 16  # columns summed between two looks at the limit
+from models.kernels.compiling import inlined, kernel
 
 
-@kernel
-def _power_within(queries, i, table, j, l1, limit):
-    """Sum of |q - e|, or of its squares; any number above `limit` once it is certain to exceed it."""
-    total, width, k = np.float32(0), queries.shape[1], 0
-    while k < width and not total > limit:
-        part = np.float32(0)
-        if l1:
-            for c in range(k, min(k + _STRIDE, width)):
-                part += abs(queries[i, c] - table[j, c])
-        else:
-            for c in range(k, min(k + _STRIDE, width)):
-                part += (queries[i, c] - table[j, c]) ** 2
-        total += part
-        k += _STRIDE
+@inlined
+def _power(queries, i, table, j, l1):
+    """Sum of |q - e|, or of its squares."""
+    total = np.float32(0)
+    if l1:
+        for k in range(queries.shape[1]):
+            total += abs(queries[i, k] - table[j, k])
+    else:
+        for k in range(queries.shape[1]):
+            total += (queries[i, k] - table[j, k]) ** 2
     return total
 
 
@@ -44,11 +38,11 @@ def count_before(
             candidate = targets[i] if c < begin else np.int64(pool_members[c])
             if c >= begin and candidate == targets[i]:
                 continue
-            power = _power_within(queries, i, table, candidate, l1, limit)
+            power = _power(queries, i, table, candidate, l1)
             if c < begin:
                 limit = power
                 continue
-            if power > limit:
+            if power > limit:  # nearly always: the other right answers are looked up for the few that come before
                 continue
             low, high = excluded_offsets[i], excluded_offsets[i + 1]
             place = low + np.searchsorted(excluded[low:high], candidate)

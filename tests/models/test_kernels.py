@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from models.hyperparameters import TransEHyperparameters
+from models.kernels.padding import padded
 from models.negatives import Known, Plan, Pools, known_triples, no_known_triples
-from models.transe import NumbaEngine, padded
+from models.transe_numba import NumbaEngine
 from models.transe_torch import TorchEngine
 
 N, M, D = 400, 3, 21  # more entities than draws, so that a row is rarely met twice; a width that is no multiple of 16

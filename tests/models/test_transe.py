@@ -131,8 +131,8 @@ def test_a_warm_start_keeps_known_rows_and_places_newcomers_by_their_neighbours(
     np.testing.assert_array_equal(state.entity_accumulators[known], np.float32(0.5) * former.entity_accumulators[known])
     np.testing.assert_array_equal(state.entity_accumulators[newcomers], 0)
     for newcomer in newcomers[:2]:
-        told = [former.entities[h] + former.relations[r] for h, r, t in zip(*triples.edges) if t == newcomer and known[h]]
-        told += [former.entities[t] - former.relations[r] for h, r, t in zip(*triples.edges) if h == newcomer and known[t]]
+        told = [former.entities[h] + former.relations[r] for h, r, t in zip(*triples.edges, strict=True) if t == newcomer and known[h]]
+        told += [former.entities[t] - former.relations[r] for h, r, t in zip(*triples.edges, strict=True) if h == newcomer and known[t]]
         mean = np.mean(told, axis=0)
         np.testing.assert_allclose(state.entities[newcomer], mean / np.linalg.norm(mean), atol=1e-5)
     np.testing.assert_array_equal(state.entities[newcomers[2]], initialise(triples, SMALL, 2).entities[newcomers[2]])
