@@ -19,7 +19,7 @@ from typing import Any
 from jobs.run_nights import airflow, environment, prepare
 
 DAEMONS = ("api-server", "scheduler", "dag-processor")
-WAIT_SECONDS = 2400  # on a busy machine; on an idle one a night takes about one minute
+WAIT_SECONDS = 3600  # on a busy machine; on an idle one a night takes about one minute
 ATTEMPTS = 5
 
 
