@@ -69,7 +69,7 @@ class Eligible:
 def choose_vocabulary(snapshot: Snapshot, users: Eligible, history_attribute: str | None, purchase: str) -> Vocabulary:
     """The columns of a training, from what was known at the snapshot's date."""
     demographics = {}
-    for name, edges in snapshot.user_attributes.items():
+    for name, edges in sorted(snapshot.user_attributes.items()):  # by name: the order of columns must survive a checkpoint's JSON
         counts = np.bincount(edges.codes[positions(users.ids, edges.heads) >= 0], minlength=len(edges.values))
         demographics[name] = _most_frequent(edges.values, counts, MOST_DEMOGRAPHIC_VALUES)
     attribute = history_attribute or coarsest(snapshot)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from jobs.audiences.features import Eligible, baseline, choose_vocabulary, own_history, past_buyers
+from jobs.audiences.features import Eligible, Vocabulary, baseline, choose_vocabulary, own_history, past_buyers
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import draw_sample, one_to, uniform
 from jobs.audiences.predicates import parse
@@ -98,3 +99,13 @@ def test_positives_are_thinned_where_negatives_run_short() -> None:
     labels, everybody = np.arange(100) < 60, np.ones(100, bool)
     chosen = one_to(3, labels, everybody, np.random.default_rng(0).random(100))
     assert ((chosen & labels).sum(), (chosen & ~labels).sum()) == (13, 39)
+
+
+def test_a_vocabulary_that_went_through_json_gives_the_columns_in_the_same_order(night: tuple) -> None:
+    """Training's index is JSON with sorted keys; scoring reads it. Attributes may stand in any order in the configuration."""
+    _, snapshot, users = night
+    (age,) = snapshot.user_attributes.values()
+    turned = dataclasses.replace(snapshot, user_attributes={"zone": age, "age": age})
+    vocabulary = choose_vocabulary(turned, users, None, "purchase")
+    back = Vocabulary(**json.loads(json.dumps(dataclasses.asdict(vocabulary), sort_keys=True)))
+    assert baseline(turned, users, back, GRAPH).names == baseline(turned, users, vocabulary, GRAPH).names
