@@ -268,3 +268,21 @@ def test_a_model_without_held_out_edges_has_no_validation_figure() -> None:
     assert np.isnan(model.validation_mrr())
     result = train_transe(triples, replace(hyper, patience=1, evaluate_every=1), seed=0, deterministic=True)
     assert len(result.history) == 3 and result.best_epoch == 2
+
+
+def test_the_step_shrinks_linearly_to_its_share_in_the_last_epoch() -> None:
+    hyper = replace(SMALL, epochs=5, learning_rate=0.4, final_rate_share=0.5)
+    np.testing.assert_allclose([hyper.rate_of(epoch) for epoch in range(5)], [0.4, 0.35, 0.3, 0.25, 0.2])
+    assert replace(hyper, epochs=1).rate_of(0) == 0.4
+    assert replace(hyper, final_rate_share=1.0).rate_of(4) == 0.4
+
+
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+def test_a_smaller_step_moves_less(engine: str) -> None:
+    triples, hyper = triples_of(planted()), replace(SMALL, epochs=1, engine=engine, unit_norm=False, validation_share=0)
+    start = initialise(triples, hyper, 0).entities
+    moves = [
+        np.abs(train_transe(triples, replace(hyper, learning_rate=rate), seed=0, deterministic=True).state.entities - start).max()
+        for rate in (0.001, 0.1)
+    ]
+    assert 0 < moves[0] < moves[1] / 5
