@@ -127,14 +127,13 @@ class TreeHyperparameters:
     learning_rate: float = 0.05
     max_depth: int = 3
     early_stopping_rounds: int = 40  # rounds without a lower loss on the held-out tenth
-    parallel_trees: int = 8  # trees averaged in each round: some hundred buyers make single trees jumpy
-    subsample: float = 0.6  # share of the rows a tree sees
+    subsample: float = 0.8  # share of the rows a tree sees
     colsample: float = 0.5  # share of the columns a tree sees
     min_child_weight: float = 5.0  # sum of p(1-p) a leaf needs: keeps leaves of one or two buyers away
     threads: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "max_depth", "early_stopping_rounds", "parallel_trees", "threads"):
+        for name in ("rounds", "max_depth", "early_stopping_rounds", "threads"):
             check_range(name, getattr(self, name), 1)
         for name in ("learning_rate", "subsample", "colsample"):
             check_range(name, getattr(self, name), 0, 1, open_minimum=True)

@@ -44,7 +44,7 @@ def fit(
             raise ValueError(f"{int(labels[rows].sum())} positives of {int(rows.sum())} users for {name}; expected both classes. Give more positives.")
     parameters = {
         "objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist", "max_depth": hyper.max_depth, "eta": hyper.learning_rate,
-        "num_parallel_tree": hyper.parallel_trees, "subsample": hyper.subsample, "colsample_bytree": hyper.colsample, "min_child_weight": hyper.min_child_weight,
+        "subsample": hyper.subsample, "colsample_bytree": hyper.colsample, "min_child_weight": hyper.min_child_weight,
         "base_score": float(labels[~held_out].mean()), "nthread": hyper.threads, "seed": seed}  # fmt: skip
     if monotone is not None:
         parameters["monotone_constraints"] = monotone
