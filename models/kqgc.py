@@ -184,7 +184,7 @@ class _Trainer:
         deterministic: bool,
     ) -> None:
         self.graph, self.model, self.device = graph, model, model.hyper.device
-        self.entities, self.relations = (torch.from_numpy(values).to(self.device) for values in vectors)
+        self.entities, self.relations = (torch.tensor(values, device=self.device) for values in vectors)  # copies: aligned, as numpy's memory is not
         self.purchase_relation, self.item_candidates = purchase_relation, item_candidates
         self.random = np.random.default_rng([seed, 1])
         self.sampler = graph.sampler(model.hyper.fanout, seed, deterministic=deterministic)
@@ -356,7 +356,7 @@ def infer_kqgc(
         entities, _ = inductive_entities(graph, entities, relations, known)
     model = KQGC(entities.shape[1], hyper).to(hyper.device)
     load_parameters(model, parameters)
-    h_ND, r_MD = (torch.from_numpy(values).to(hyper.device) for values in (entities, relations))
+    h_ND, r_MD = (torch.tensor(values, device=hyper.device) for values in (entities, relations))
     for number in range(hyper.layers):
         out_ND, r_next_MD = torch.empty_like(h_ND), r_MD
         for first, last in graph.chunks(hyper.inference_chunk):

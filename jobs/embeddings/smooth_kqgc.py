@@ -19,7 +19,7 @@ from jobs.embeddings.family import family
 from jobs.embeddings.schedule import last_trained, trains_tonight
 from jobs.program import Input, JobError, Output, code_version, main, metrics
 from jobs.progress import Progress
-from models.graph import KnowledgeGraph
+from models.graph import KnowledgeGraph, deterministic_kernels
 from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
 from models.kqgc import infer_kqgc, train_kqgc
 
@@ -85,7 +85,8 @@ def run(
         parameters, history = train(night, graph, transe, parameters, hyper, config)
         trained_at = date
     known = transe.source == TRAINED
-    entities, relation_vectors = infer_kqgc(graph, transe.entities, transe.relations, parameters, hyper, known=None if known.all() else known)
+    with deterministic_kernels(config.deterministic):
+        entities, relation_vectors = infer_kqgc(graph, transe.entities, transe.relations, parameters, hyper, known=None if known.all() else known)
     extra = {PARAMETERS + name: array for name, array in parameters.items()}
     checkpoint = Checkpoint.of_night(night, entities, relation_vectors, transe.source, extra, {"trained_at": trained_at.isoformat()})
     report(checkpoint, history, former)
