@@ -274,11 +274,12 @@ class NeighbourSampler:
 
         The destinations of each layer are the first of its sources, in order. `hidden_edges`: edges that pass no message.
         """
-        dgl.seed(int(self._seeds.integers(2**31)))
         hidden = torch.from_numpy(np.asarray([] if hidden_edges is None else hidden_edges, dtype=np.int64))
         self._any_hidden = hidden.numel() > 0
         self._hidden[hidden] = True
         with _one_thread() if self._deterministic else contextlib.nullcontext():
+            # Within: DGL adds a thread's number to the seed, and threads are numbered as they first come. Alone, this one is always the first.
+            dgl.seed(int(self._seeds.integers(2**31)))
             layers: list[Messages] = []
             for _ in range(n_layers):
                 nodes, messages = self._one_layer(nodes)
