@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.audiences.feature_names import FeatureSet
-from jobs.audiences.features import Columns, Eligible, Vocabulary, baseline, own_history, past_buyers
+from jobs.audiences.features import Columns, Eligible, Vocabulary, baseline, bought_name, own_history, past_buyers
 from jobs.audiences.population import uniform
-from jobs.audiences.predicates import Predicate
+from jobs.audiences.predicates import Predicate, mentioned
 from jobs.audiences.snapshot import Ledger, Snapshot
 from jobs.audiences.vectors import Vectors
 from jobs.config import Graph
@@ -71,16 +71,22 @@ class Source:
         return ids[there]
 
     def client(self, name: str, predicate: Predicate) -> ClientSource:
-        return ClientSource(self, name, self.snapshot.matching(predicate))
+        own = frozenset(bought_name(attribute, value) for attribute, value in mentioned(predicate))
+        return ClientSource(self, name, self.snapshot.matching(predicate), own)
 
 
 @dataclass(frozen=True)
 class ClientSource:
-    """The features of one client's eligible users. items: bool per item of the snapshot."""
+    """The features of one client's eligible users.
+
+    items: bool per item of the snapshot. own: history columns of the very values that make the client; they are the user's own history
+    with it, which the strong baseline has and the other must not.
+    """
 
     source: Source
     name: str
     items: np.ndarray
+    own: frozenset[str] = frozenset()
 
     @functools.cached_property
     def past_buyers(self) -> np.ndarray:
@@ -115,7 +121,7 @@ class ClientSource:
 
     def columns(self, chosen: FeatureSet) -> Columns:
         """All columns of a feature set."""
-        source, parts = self.source, [self.source.baseline]
+        source, parts = self.source, [self.source.baseline.only(lambda name: name not in self.own)]
         if chosen.strong:
             parts.append(own_history(source.snapshot, source.users, self.items, source.graph))
         for model, kind in chosen.extras:

@@ -153,7 +153,12 @@ def _history(snapshot: Snapshot, users: Eligible, vocabulary: Vocabulary, purcha
     code = _codes(edges.values, vocabulary.history)[edges.codes]
     kept = Attribute(edges.heads[code >= 0], code[code >= 0], pa.array(vocabulary.history, pa.large_string()))
     counts = _purchases_by_value(snapshot, users, kept, purchase).toarray().astype(np.float32)
-    return Columns([f"bought:{vocabulary.history_attribute}={v}" for v in vocabulary.history], counts)
+    return Columns([bought_name(vocabulary.history_attribute, v) for v in vocabulary.history], counts)
+
+
+def bought_name(attribute: str, value: str) -> str:
+    """The history column of one coarse category."""
+    return f"bought:{attribute}={value}"
 
 
 def _purchases_by_value(snapshot: Snapshot, users: Eligible, edges: Attribute, purchase: str) -> sparse.csr_array:

@@ -78,6 +78,14 @@ def parse(tree: Any, path: str, attributes: Collection[str]) -> Predicate:
     return parts[0] if len(parts) == 1 else Every(parts)
 
 
+def mentioned(predicate: Predicate) -> frozenset[tuple[str, str]]:
+    """(attribute, value) of every condition in it."""
+    if isinstance(predicate, OneOf):
+        return frozenset((predicate.attribute, value) for value in predicate.values)
+    parts = (predicate.part,) if isinstance(predicate, Negation) else predicate.parts
+    return frozenset().union(*(mentioned(part) for part in parts))
+
+
 def _condition(key: str, value: Any, path: str, attributes: Collection[str]) -> Predicate:
     if key in ("any", "all"):
         if not isinstance(value, list) or not value:

@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from jobs.audiences.feature_names import FeatureSet
+from jobs.audiences.feature_sets import Source
 from jobs.audiences.features import Eligible, Vocabulary, baseline, choose_vocabulary, own_history, past_buyers
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import draw_sample, one_to, uniform
@@ -51,6 +53,16 @@ def test_every_column_agrees_with_a_loop_over_the_log(night: tuple) -> None:
             "client_share_of_purchases": len(client_bought) / max(1, len(bought)), "age=1": float(age[user] == "1") if len(events) else 0.0}  # fmt: skip
         for name, value in wanted.items():
             assert values[name][row] == pytest.approx(value, abs=1e-4, nan_ok=True), (user, name)
+
+
+def test_the_baseline_does_not_hold_the_users_own_history_with_the_client(night: tuple) -> None:
+    _, snapshot, users = night
+    vocabulary = choose_vocabulary(snapshot, users, "brand", "purchase")
+    source = Source(snapshot, users, None, vocabulary, GRAPH, {}, 0)
+    client = source.client("x", parse({"any": [{"brand": "b1"}, {"not": {"category": "c2"}}]}, "p", GRAPH.item_attributes))
+    plain, strong = (client.columns(FeatureSet.parse(name, [])).names for name in ("baseline", "strong"))
+    assert {n for n in plain if n.startswith("bought:")} == {"bought:brand=b0", "bought:brand=b2", "bought:brand=b3"}
+    assert set(strong) - set(plain) and all(n.startswith("client_") for n in set(strong) - set(plain))
 
 
 def test_the_vocabulary_of_training_fixes_the_columns_of_scoring(night: tuple) -> None:
