@@ -226,8 +226,10 @@ def show(rows: list[dict[str, float | str]], measured: dict[str, list[dict[str, 
     lines += _cache_lines(sizes, measured)
     counted = [row for row in rows if row[f"net {sizes[0]}"] >= MIN_SECONDS]
     exponent = max((row["slope"] for row in counted), default=math.nan)
-    lines += ["", f"The exponent is that of {max(counted, key=lambda r: r['slope'])['stage'] if counted else 'no stage'}, of {len(counted)} stages with {MIN_SECONDS:g} s net at {sizes[0]}; "
-              f"memory's exponent is {max(row['memory slope'] for row in rows):.2f}.", f"peak_mib: {max(row[f'peak {largest}'] for row in rows):.0f} exponent: {exponent:.3f}"]  # fmt: skip
+    of = max(counted, key=lambda row: row["slope"])["stage"] if counted else "no stage"
+    memory, peak = (max(row[name] for row in rows) for name in ("memory slope", f"peak {largest}"))
+    lines += ["", f"The exponent is that of {of}, of {len(counted)} stages with {MIN_SECONDS:g} s net at {sizes[0]}; memory's exponent is {memory:.2f}."]
+    lines += [f"peak_mib: {peak:.0f} exponent: {exponent:.3f}"]
     return "\n".join(lines)
 
 
