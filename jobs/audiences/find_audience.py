@@ -25,14 +25,14 @@ from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource, Source
 from jobs.audiences.features import Columns, past_buyers
 from jobs.audiences.nights import Tables
-from jobs.audiences.population import one_to, sampled_with, uniform
+from jobs.audiences.population import held_out_of, one_to, sampled_with, uniform
 from jobs.audiences.predicates import parse
 from jobs.audiences.seeds import Match, match, read_seeds
 from jobs.audiences.spreadsheet import to_csv
 from jobs.audiences.train_lookalike import Config
 from jobs.program import Input, JobError, Output, code_version, log, main, metrics
 from jobs.tables import NAME, TABLES
-from models.lookalike import calibrate, fit, margins_of
+from models.lookalike import OneClassError, calibrate, fit, margins_of
 
 FOLDS, LEAST_SEEDS = 5, 30
 
@@ -71,12 +71,12 @@ def rank(source: Source, model: str, is_seed: np.ndarray, with_history: bool, na
     everybody, order = np.ones(len(raw), bool), uniform(config.seed, "negative", name, raw)
     sampled = sampled_with(look.negatives_per_positive, is_seed, everybody, order)
     fold = np.floor(uniform(config.seed, "fold", name, raw) * FOLDS).astype(np.int64)
-    early = uniform(config.seed, "early stopping", name, raw) < 0.1
+    early = uniform(config.seed, "early stopping", name, raw)
     margins = np.empty(len(raw), np.float32)
     for held in range(FOLDS):
         train, rest = sampled & (fold != held), fold == held
         columns = columns_of(source, model, np.sort(source.users.ids[is_seed & train]), with_history)
-        booster = fit(columns.values[train], is_seed[train], early[train], look.trees, config.seed, columns.monotone)
+        booster = fit(columns.values[train], is_seed[train], held_out_of(is_seed, train, early)[train], look.trees, config.seed, columns.monotone)
         margins[rest] = margins_of(booster, columns.values[rest], look.trees.threads)
     calibration = calibrate(margins, is_seed)
     scores = calibration(margins)
@@ -150,7 +150,10 @@ def run(
     is_seed = pc.is_in(source.users.raw, value_set=found.known).to_numpy(zero_copy_only=False)
     if is_seed.all():
         raise JobError(f"All {len(is_seed)} active users of {date} are seeds: nobody is left to compare them with. Give fewer.")
-    ranking = rank(source, model, is_seed, client is None, name, config)
+    try:
+        ranking = rank(source, model, is_seed, client is None, name, config)
+    except OneClassError as error:
+        raise JobError(f"{found.active} active seeds among {len(is_seed)} active users of {date} cannot be told apart in {FOLDS} folds: {error}") from error
     chosen = audience(source, ranking.scores, np.ones(len(is_seed), bool) if include_seeds else ~is_seed, k)
     report = describe(name, model, date, found, ranking, chosen.num_rows)
     with requested_audiences.table(name).replace(date.isoformat(), keep_versions=config.publishing.keep_versions) as commit:

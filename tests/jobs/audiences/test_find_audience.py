@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jobs.audiences import find_audience
+from jobs.audiences.population import active_users
 from jobs.program import JobError, Output
 from tests.jobs.audiences.tables_by_hand import Log, table_input
 from tests.jobs.audiences.worlds import BRANDS, DATE, START, config, planted, reads
@@ -56,6 +57,25 @@ def test_seeds_are_ranked_when_asked_for(world: tuple, tmp_path: Path) -> None:
     path.write_text("\n".join(seeds), encoding="utf-8")
     rows, _ = ask(root, seeds=path, include_seeds=True)
     assert {row["user_id"] for row in rows} & set(seeds)
+
+
+@pytest.mark.parametrize("draw", [7, 8])
+def test_few_seeds_are_enough_for_every_fold(world: tuple, tmp_path: Path, draw: int) -> None:
+    """With some thirty seeds a fold has two or three for early stopping; by lot some would have none."""
+    root, _, seeds, alike = world
+    path = tmp_path / f"s{draw}.txt"  # draws hang on the name: with these two a tenth drawn by lot leaves a fold without
+    path.write_text("\n".join(np.random.default_rng(draw).choice(sorted(seeds + alike), 34, replace=False)), encoding="utf-8")
+    rows, _ = ask(root, seeds=path, k=10_000)
+    assert 34 < len(rows) < 800, "k larger than the population: everybody but the seeds"
+
+
+def test_seeds_without_enough_others_are_an_error_that_says_so(world: tuple, tmp_path: Path) -> None:
+    root, *_ = world
+    path = tmp_path / "nearly_all.txt"
+    active = active_users(table_input(root, "clean_events"), DATE, 28).to_pylist()
+    path.write_text("\n".join(active[:-1]), encoding="utf-8")
+    with pytest.raises(JobError, match="active seeds among .* cannot be told apart"):
+        ask(root, seeds=path)
 
 
 def test_seeds_drawn_by_lot_are_at_prevalence(world: tuple, tmp_path: Path) -> None:
