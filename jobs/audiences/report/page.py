@@ -69,11 +69,12 @@ def _gain_key(quality: dict | None) -> dict[str, str]:
 
 
 def _backtest_key(backtest: dict) -> dict[str, str]:
-    lifts = [row["lift_at_k"] for row in backtest["rows"] if isinstance(row.get("lift_at_k"), (int, float))]
+    lifts = [row["lift_at_k"] for row in backtest["chosen"] if isinstance(row.get("lift_at_k"), (int, float))]
     if not lifts:
         return _key("Backtest", text.MISSING, "no earlier scores to hold against what happened")
-    auc = [row["pr_auc_population"] for row in backtest["rows"] if isinstance(row.get("pr_auc_population"), (int, float))]
+    auc = [row["pr_auc_population"] for row in backtest["chosen"] if isinstance(row.get("pr_auc_population"), (int, float))]
     more = f"lift at k, mean of {len(lifts)} client{'s' if len(lifts) > 1 else ''}; PR-AUC {text.figure(float(np.mean(auc)) if auc else None)}"
+    more += "".join(f", {text.signed_percent(gain)} over {base}" for base, gain in backtest["gains"])
     return _key("Backtest, out of time", f"{np.mean(lifts):.1f}×", more)
 
 

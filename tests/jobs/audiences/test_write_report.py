@@ -98,6 +98,7 @@ def test_the_page_shows_the_night(whole: Path) -> None:
         "3.5×",
         "Every stage done",
         "test, out of time",
+        "+25.0 % over baseline and +7.4 % over strong",  # the backtest's gain, each client's ratio first
         "kqgc_mean-7d2c91",
         "bicycles",
         "user-000",
