@@ -80,7 +80,8 @@ def rank(source: Source, model: str, is_seed: np.ndarray, with_history: bool, na
         margins[rest] = margins_of(booster, columns.values[rest], look.trees.threads)
     calibration = calibrate(margins, is_seed)
     scores = calibration(margins)
-    return Ranking(scores, precision_figures(is_seed, margins, one_to(look.negatives_per_positive, is_seed, everybody, order), look.bootstrap_draws, config.seed), curve_figures(is_seed, margins, scores))
+    at_ratio = one_to(look.negatives_per_positive, is_seed, everybody, order)
+    return Ranking(scores, precision_figures(is_seed, margins, at_ratio, look.bootstrap_draws, config.seed), curve_figures(is_seed, margins, scores))
 
 
 def audience(source: Source, scores: np.ndarray, allowed: np.ndarray, k: int) -> pa.Table:

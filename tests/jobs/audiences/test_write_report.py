@@ -15,7 +15,7 @@ import pytest
 from feature_store import Table
 from jobs.audiences import write_report
 from jobs.audiences.report import people, text
-from jobs.audiences.report.charts import ticks
+from jobs.audiences.report.charts import Axis, column_chart, ticks
 from jobs.audiences.report.lookalike import mean_gains
 from jobs.audiences.report.night import expected_stages, task_of
 from jobs.program import execute
@@ -291,6 +291,16 @@ def test_ids_are_shown_without_marks_that_turn_or_hide_text() -> None:
     assert text.shown("a\u202eb\u200dc\n") == "a\\u202eb\\u200dc\\u000a"
     assert text.shown("y" * 1024) == "y" * 47 + "…"
     assert text.signed_percent(-0.042) == "−4.2 %" and text.percent(float("nan")) == text.MISSING and text.count(None) == text.MISSING
+
+
+def test_columns_are_labelled_with_the_edges_between_them() -> None:
+    drawn = str(column_chart("some", [1, 2], ["0 – 0.25", "0.25 – 0.5"], [0.0, 0.25, 0.5], Axis("x"), Axis("y")))
+    below = re.findall(r'text-anchor="middle">([^<]*)<', drawn)
+    assert below == ["0", "0.25", "0.5"] and "<title>0.25 – 0.5: 2</title>" in drawn
+
+
+def test_a_long_name_may_break_and_is_escaped() -> None:
+    assert text.breakable("strong+kqgc_mean:<b>") == "strong<wbr>+kqgc_<wbr>mean:<wbr>&lt;b&gt;"
 
 
 def test_ticks_are_round_and_inside() -> None:
