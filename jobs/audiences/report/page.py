@@ -17,6 +17,7 @@ from jobs.audiences.report.people import NEIGHBOURS, Bought, People, examples, l
 CONTENTS = (
     ("events", "Events"), ("checks", "Checks"), ("graph", "Graph"), ("training", "Training"), ("quality", "Lookalike"), ("backtest", "Backtest"),
     ("audiences", "Audiences"), ("space", "Drift"), ("map", "Map"), ("neighbours", "Neighbours"), ("stages", "Time"))
+OF_CLIENTS = ("quality", "backtest", "audiences")
 IN_A_BASKET = 6
 FILTERS = (text.count, text.figure, text.percent, text.signed_percent, text.duration, text.memory, text.shown, text.shown_text, text.words, text.breakable)
 
@@ -32,8 +33,9 @@ def render(night: Night, shown: dict[str, Any]) -> str:
 
 
 def figures_of(night: Night, arrival: dict | None, graph: dict | None, space: list[dict], quality: dict | None, backtest: dict) -> list[dict[str, str]]:
-    """The strip on top: the night in six figures."""
-    return [_events_key(arrival), _users_key(space), _graph_key(graph), _gain_key(quality), _backtest_key(backtest), _drift_key(space)]
+    """The strip on top: the night in six figures, four of a night without clients."""
+    of_clients = [_gain_key(quality), _backtest_key(backtest)] if night.prospects else []
+    return [_events_key(arrival), _users_key(space), _graph_key(graph), *of_clients, _drift_key(space)]
 
 
 def _key(name: str, value: str, more: str) -> dict[str, str]:

@@ -195,6 +195,18 @@ def test_a_skip_and_a_failure_are_told_with_reason_and_cure(root: Path) -> None:
     assert "by their transe vectors" in page.text  # the map takes the model that there is
 
 
+def test_a_night_without_clients_has_no_gap_where_audiences_would_be(root: Path) -> None:
+    for stage in ("train_lookalike", "score_lookalike"):
+        night.put(root, stage, 99, "No client is configured")
+    config = root / "night.yaml"
+    config.write_text(config.read_text(encoding="utf-8").partition("lookalike:")[0], encoding="utf-8")
+    page = Page(report(root))
+    assert "Every stage done" in page.text and "9 of 9 stages done" in page.text
+    assert "No client is configured" not in page.text and not {"quality", "backtest", "audiences"} & {value for _, name, value in page.attributes if name == "id"}
+    links = {value for tag, name, value in page.attributes if tag == "a" and name == "href"}
+    assert links <= {f"#{value}" for _, name, value in page.attributes if name == "id"}
+
+
 def test_figures_of_another_night_are_not_taken(root: Path) -> None:
     shutil.rmtree(root / "data" / "run_metrics" / "stage=validate_events")
     night.put(root, "validate_events", rows_in=777_777, date=DATE - datetime.timedelta(days=7))
