@@ -10,7 +10,6 @@ cross-validation and called in time: nothing here looks forward. Seeds stay out 
 from __future__ import annotations
 
 import datetime
-import html
 import json
 import re
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from jobs.audiences.features import Columns, past_buyers
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import held_out_of, one_to, sampled_with, uniform
 from jobs.audiences.predicates import parse
+from jobs.audiences.report.page import render_request
 from jobs.audiences.seeds import Match, match, read_seeds
 from jobs.audiences.spreadsheet import to_csv
 from jobs.audiences.train_lookalike import Config
@@ -101,22 +101,6 @@ def describe(name: str, model: str, date: datetime.date, found: Match, ranking: 
         **ranking.figures, "curves": ranking.curves}  # fmt: skip
 
 
-def page(report: dict[str, Any]) -> bytes:
-    """The report as a small page of its own: no network, all texts escaped."""
-    rows = "".join(
-        f"<tr><th>{html.escape(key.replace('_', ' '))}</th><td>{html.escape(str(value))}</td></tr>" for key, value in report.items() if key != "curves")
-    gain = report["curves"]
-    points = " ".join(f"{100 * x:.1f},{100 - 100 * y:.1f}" for x, y in zip(gain["share_contacted"], gain["share_reached"], strict=True))
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:2rem auto;padding:0 1rem;color:#222}"
-        "th{text-align:left;font-weight:500;padding-right:2rem;color:#555}td{font-variant-numeric:tabular-nums}svg{width:100%;max-width:24rem}</style>"
-        f"<title>{html.escape(report['audience'])}</title><h1>Audience {html.escape(report['audience'])}</h1><table>{rows}</table>"
-        "<h2>Seeds reached, by share of active users contacted</h2><svg viewBox='-2 -2 104 104'>"
-        "<path d='M0 0V100H100' fill='none' stroke='#999'/><path d='M0 100L100 0' stroke='#ccc' stroke-dasharray='2'/>"
-        f"<polyline points='{points}' fill='none' stroke='#2563eb' stroke-width='1.5'/></svg></html>").encode()
-
-
 def check_request(seeds: Path | None, client: str | None, k: int, model: str, name: str | None, config: Config) -> str:
     """The audience's name. JobError for a request that cannot be served."""
     if (seeds is None) == (client is None):
@@ -161,7 +145,7 @@ def run(
         commit.write_table(chosen, sorted_by=["rank"])
         commit.write_bytes(".csv", to_csv(chosen), hint="audience")
         commit.write_bytes(".json", json.dumps(report, indent=1, ensure_ascii=False).encode(), hint="report")
-        commit.write_bytes(".html", page(report), hint="report")
+        commit.write_bytes(".html", render_request(report).encode(), hint="report")
         commit.fields |= {"model": model, "code_version": code_version(), "inputs": tables.lineage([date], [model])}
     metrics.put("rows_in", found.given)
     metrics.put("rows_out", chosen.num_rows)

@@ -30,7 +30,7 @@ def quality(night: Night) -> Row | None:
         base = next((r.get("pr_auc_1to3") for r in mine if str(r.get("feature_set")) == sets[0]), None)
         table = [_table_row(r, colours, str(chosen.get(client)), base if str(r.get("feature_set")) != sets[0] else None, scale) for r in mine]
         lines = [(name, colours[name], curves[client, name]) for name in sets if (client, name) in curves]
-        drawn = _figures(client, lines, mine[0].get("prevalence"), {sets[0], str(chosen.get(client))})
+        drawn = curve_charts(client, lines, mine[0].get("prevalence"), {sets[0], str(chosen.get(client))})
         legend = [(colour, name) for name, colour, _ in lines]
         clients.append({"client": client, "rows": table, "facts": mine[0], "curves": drawn, "legend": legend})
     bases = [name for name in sets if "+" not in name]
@@ -75,7 +75,9 @@ def _whisker(scale: tuple[float, float], low: float | None, at: float | None, hi
     return dict(zip(("low_at", "at", "high_at"), ((v - scale[0]) / (scale[1] - scale[0]) for v in ends), strict=True))
 
 
-def _figures(client: str, lines: Sequence[tuple[str, str, Row]], prevalence: float | None, calibrated: Collection[str] | None = None) -> list[Any]:
+def curve_charts(
+    client: str, lines: Sequence[tuple[str, str, Row]], prevalence: float | None, calibrated: Collection[str] | None = None, who: str = "buyers",
+) -> list[Any]:  # fmt: skip
     """PR curve, cumulative gain and calibration, one line each; calibration of those in `calibrated` alone, since they lie upon each other."""
     if not lines:
         return []
@@ -91,10 +93,10 @@ def _figures(client: str, lines: Sequence[tuple[str, str, Row]], prevalence: flo
     drawn = (
         ("Precision and recall", line_chart(f"Precision over recall for {client}", pr, Axis("recall", **unit), Axis("precision", **unit))),
         ("Cumulative gain", line_chart(
-            f"Share of buyers reached over share of users contacted for {client}", gain,
-            Axis("users contacted, best first", **unit), Axis("buyers reached", **unit), True)),
+            f"Share of {who} reached over share of users contacted for {client}", gain,
+            Axis("users contacted, best first", **unit), Axis(f"{who} reached", **unit), True)),
         ("Calibration", line_chart(
-            f"Observed over predicted share of buyers for {client}", calibration, Axis("predicted", **reach), Axis("observed", **reach), True)))
+            f"Observed over predicted share of {who} for {client}", calibration, Axis("predicted", **reach), Axis("observed", **reach), True)))
     return [{"title": title, "svg": svg} for title, svg in drawn if svg]
 
 
@@ -118,7 +120,7 @@ def backtest(night: Night) -> Row:
     lines = [(str(r["client"]), r["colour"], found) for r in chosen if (found := curves.get((str(r["client"]), str(r["feature_set"]))))]
     gains = [(base, gain) for base in sets if "+" not in base and (gain := _mean_gain(rows, sets, base, chosen)) is not None]
     return {"rows": drawn, "clients": [[r for r in drawn if str(r["client"]) == client] for client in colours], "chosen": chosen, "gains": gains,
-            "curves": _figures("each client, out of time", lines, None), "legend": [(colour, name) for name, colour, _ in lines]}
+            "curves": curve_charts("each client, out of time", lines, None), "legend": [(colour, name) for name, colour, _ in lines]}
 
 
 def _first_figure(rows: Sequence[Row], row: Row) -> float | None:

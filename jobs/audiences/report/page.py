@@ -1,4 +1,4 @@
-"""One night's page: sections filled into `page.html.jinja`, everything inline."""
+"""One night's page, and that of an audience on demand: sections filled into templates, everything inline."""
 
 from __future__ import annotations
 
@@ -24,12 +24,21 @@ FILTERS = (text.count, text.figure, text.percent, text.signed_percent, text.dura
 
 def render(night: Night, shown: dict[str, Any]) -> str:
     """The page as HTML; `shown` holds what the template names beside the night."""
+    return _fill("page.html.jinja", night=night, date=night.date, legend=legend, **shown)
+
+
+def render_request(report: dict[str, Any]) -> str:
+    """The page of an audience on demand; `report` is what its JSON holds."""
+    charts = lookalike.curve_charts(report["audience"], [("the model", "c0", report["curves"])], report["prevalence"], who="seeds")
+    return _fill("request.html.jinja", report=report, charts=charts)
+
+
+def _fill(name: str, **shown: Any) -> str:
     folder = files("jobs.audiences.report")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {f.__name__: f for f in FILTERS}
     style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))  # ours, not foreign: nothing to escape
-    template = environment.from_string(folder.joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    return template.render(night=night, date=night.date, style=style, legend=legend, **shown)
+    return environment.from_string(folder.joinpath(name).read_text(encoding="utf-8")).render(style=style, **shown)
 
 
 def figures_of(night: Night, arrival: dict | None, graph: dict | None, space: list[dict], quality: dict | None, backtest: dict) -> list[dict[str, str]]:

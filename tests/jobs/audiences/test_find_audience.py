@@ -33,6 +33,9 @@ def ask(root: Path, **request: Any) -> tuple[list[dict[str, Any]], dict[str, Any
     files = table.table(name).files(DATE.isoformat())
     report = json.loads(Path(next(f for f in files if f.endswith(".json"))).read_text(encoding="utf-8"))
     assert {f.rpartition(".")[2] for f in files} == {"parquet", "csv", "json", "html"}
+    page = Path(next(f for f in files if f.endswith(".html"))).read_text(encoding="utf-8")
+    assert page.count('class="chart"') == 3 and "in time (cross-validation" in page and f"{report['pr_auc_population']:.3f}" in page
+    assert "<script" not in page and "http" not in page.replace("http-equiv", ""), "self-contained"
     return table.table(name).read(DATE.isoformat()).to_pylist(), report
 
 
