@@ -54,6 +54,19 @@ def test_people_like_the_seeds_come_first_and_seeds_stay_out(world: tuple, tmp_p
     assert [row["rank"] for row in rows] == list(range(1, 51))
 
 
+def test_no_fold_is_scored_by_references_of_its_own(world: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each seed is left out of the reference users of one fold: the one that scores it."""
+    root, _, seeds, _ = world
+    seen, honest = [], find_audience.columns_of
+    monkeypatch.setattr(find_audience, "columns_of", lambda source, model, references, rest: seen.append(set(references)) or honest(source, model, references, rest))
+    path = tmp_path / "folds.txt"
+    path.write_text("\n".join(seeds), encoding="utf-8")
+    _, report = ask(root, seeds=path)
+    everybody = set.union(*seen)
+    assert len(seen) == find_audience.FOLDS and len(everybody) == report["seeds_active"]
+    assert {sum(seed not in references for references in seen) for seed in everybody} == {1}
+
+
 def test_seeds_are_ranked_when_asked_for(world: tuple, tmp_path: Path) -> None:
     root, _, seeds, _ = world
     path = tmp_path / "again.txt"

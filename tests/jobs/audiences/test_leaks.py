@@ -7,6 +7,7 @@ features or vectors read as of D. `test_each_leak_turns_the_null_world_red` does
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 from jobs.audiences import nights, population, train_lookalike
 from jobs.audiences.population import active_users, purchases_between
 from tests.jobs.audiences.tables_by_hand import Log, table_input, write_clean_events
-from tests.jobs.audiences.worlds import DATE, SETS, START, config, day, null, planted, train
+from tests.jobs.audiences.worlds import DATE, SETS, START, config, day, events, null, planted, score, train
 
 TOLERANCE = 0.035  # PR-AUC of a random ranking of 600 users, mean over four clients
 
@@ -92,6 +93,22 @@ def test_shuffled_labels_are_at_prevalence(planted_root: Path, monkeypatch: pyte
     monkeypatch.setattr(train_lookalike, "label", shuffled)
     for name, value in excess(train(planted_root, config())).items():
         assert abs(value) < TOLERANCE, f"{name} is {value:+.3f} off prevalence"
+
+
+def test_what_happens_from_d_on_changes_no_model_and_no_score(tmp_path: Path) -> None:
+    """A night that runs late, or again, finds days in the tables that it may not read."""
+    log = planted(tmp_path, users=300)
+    settings = config(min_positives=20, feature_sets=["baseline"])
+
+    def night() -> list[str]:
+        train(tmp_path, settings)
+        score(tmp_path, settings)
+        return [table_input(tmp_path, name).table().existing_manifest(DATE.isoformat()).content_hash for name in ("lookalike_models", "lookalike_scores")]
+
+    before, random = night(), np.random.default_rng(1)
+    later = events(random.integers(0, 300, 400), random.integers(0, 80, 400), 7 + 2 * random.random(400))
+    write_clean_events(tmp_path, dataclasses.replace(log, events=pd.concat([log.events, later], ignore_index=True)))
+    assert night() == before
 
 
 def features_as_of_d(monkeypatch: pytest.MonkeyPatch) -> None:
