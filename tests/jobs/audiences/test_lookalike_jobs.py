@@ -126,6 +126,17 @@ def test_another_space_is_skipped_with_the_dates_to_rerun(tmp_path: Path) -> Non
         train(tmp_path, config())
 
 
+def test_users_are_drawn_once_per_client_and_shared_by_all_feature_sets(world: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, *_ = world
+    drawn, used, honest, fit = [], {}, train_lookalike.draw_sample, train_lookalike.fit_one
+    monkeypatch.setattr(train_lookalike, "draw_sample", lambda *given: drawn.append(given[-1]) or honest(*given))
+    monkeypatch.setattr(train_lookalike, "fit_one", lambda task, *rest: used.setdefault(task.client.name, []).append(id(task.sample)) or fit(task, *rest))
+    found = pd.DataFrame(train(root, config(feature_sets=["baseline", "strong"]))["pr_auc"])
+    assert sorted(drawn) == sorted(config().lookalike.clients)
+    assert {name: (len(samples), len(set(samples))) for name, samples in used.items()} == dict.fromkeys(drawn, (2, 1))
+    assert (found.groupby("client")[["positives", "validation_positives", "prevalence"]].nunique() == 1).all(axis=None)
+
+
 def test_too_few_buyers_are_a_warning_and_the_others_go_on(world: tuple, caplog: pytest.LogCaptureFixture) -> None:
     root, *_ = world
     rare = {"rare": {"item_id": ["i1"]}, "brand_0": {"brand": "b0"}, "nothing": {"brand": "none"}}
