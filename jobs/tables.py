@@ -197,8 +197,10 @@ TABLES: dict[str, Contract] = {
             Field("feature_set", "string", "features of the model that scored"),
             Field("user_id", "string", "eligible user"),
             Field("score", "float32", "calibrated probability to buy from the client in the next label window"),
+            Field("chosen", "bool", "the feature set of the audiences; the others are baselines, for the backtest"),
         ),
-        "Every eligible user's score per client.", sorted_by=("client", "user_id")),
+        "Every eligible user's score per client, by the chosen feature set and by the baselines that were fitted.",
+        sorted_by=("client", "feature_set", "user_id")),
     "audiences": Contract(
         "audiences", "dt",
         (

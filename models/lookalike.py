@@ -18,6 +18,10 @@ _NEWTON_STEPS = 50
 _SLOPE_FLOOR = 1e-3  # a calibration must not turn the ranking around
 
 
+class OneClassError(ValueError):
+    """Trees cannot learn or stop: one side of the split lacks a class."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """probability = 1 / (1 + exp(-(slope · margin + intercept))); Platt 1999."""
@@ -36,12 +40,12 @@ def fit(
     """Trees fitted to the rows that are not `held_out`, as many as serve those best.
 
     features float32 (n, F), NaN where missing; labels, held_out bool (n,). monotone (F,): -1 where a column may only lower the odds as it
-    grows, 1 only raise, 0 free. ValueError when one side of the split lacks a class.
+    grows, 1 only raise, 0 free. OneClassError when one side of the split lacks a class.
     """
     expect("features", features, (len(labels), None), "float32")
     for name, rows in (("training", ~held_out), ("early stopping", held_out)):
         if not labels[rows].any() or labels[rows].all():
-            raise ValueError(f"{int(labels[rows].sum())} positives of {int(rows.sum())} users for {name}; expected both classes. Give more positives.")
+            raise OneClassError(f"{int(labels[rows].sum())} positives of {int(rows.sum())} users for {name}; expected both classes. Give more of the other.")
     parameters = {
         "objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist", "max_depth": hyper.max_depth, "eta": hyper.learning_rate,
         "subsample": hyper.subsample, "colsample_bytree": hyper.colsample, "min_child_weight": hyper.min_child_weight,

@@ -50,7 +50,7 @@ def house_defaults(settings: Settings) -> dict[str, Any]:
     return {
         "retries": settings.retries,
         "retry_delay": settings.retry_delay,
-        "retry_exponential_backoff": True,
+        "retry_exponential_backoff": 2.0,  # a factor since Airflow 3.2; True would be 1, no back-off, in a mapped task
         "max_retry_delay": datetime.timedelta(hours=1),
         "execution_timeout": settings.task_timeout,
     }

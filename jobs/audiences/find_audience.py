@@ -10,7 +10,6 @@ cross-validation and called in time: nothing here looks forward. Seeds stay out 
 from __future__ import annotations
 
 import datetime
-import html
 import json
 import re
 from dataclasses import dataclass
@@ -25,14 +24,15 @@ from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource, Source
 from jobs.audiences.features import Columns, past_buyers
 from jobs.audiences.nights import Tables
-from jobs.audiences.population import one_to, sampled_with, uniform
+from jobs.audiences.population import held_out_of, one_to, sampled_with, uniform
 from jobs.audiences.predicates import parse
+from jobs.audiences.report.page import render_request
 from jobs.audiences.seeds import Match, match, read_seeds
 from jobs.audiences.spreadsheet import to_csv
 from jobs.audiences.train_lookalike import Config
 from jobs.program import Input, JobError, Output, code_version, log, main, metrics
 from jobs.tables import NAME, TABLES
-from models.lookalike import calibrate, fit, margins_of
+from models.lookalike import OneClassError, calibrate, fit, margins_of
 
 FOLDS, LEAST_SEEDS = 5, 30
 
@@ -71,16 +71,17 @@ def rank(source: Source, model: str, is_seed: np.ndarray, with_history: bool, na
     everybody, order = np.ones(len(raw), bool), uniform(config.seed, "negative", name, raw)
     sampled = sampled_with(look.negatives_per_positive, is_seed, everybody, order)
     fold = np.floor(uniform(config.seed, "fold", name, raw) * FOLDS).astype(np.int64)
-    early = uniform(config.seed, "early stopping", name, raw) < 0.1
+    early = uniform(config.seed, "early stopping", name, raw)
     margins = np.empty(len(raw), np.float32)
     for held in range(FOLDS):
         train, rest = sampled & (fold != held), fold == held
         columns = columns_of(source, model, np.sort(source.users.ids[is_seed & train]), with_history)
-        booster = fit(columns.values[train], is_seed[train], early[train], look.trees, config.seed, columns.monotone)
+        booster = fit(columns.values[train], is_seed[train], held_out_of(is_seed, train, early)[train], look.trees, config.seed, columns.monotone)
         margins[rest] = margins_of(booster, columns.values[rest], look.trees.threads)
     calibration = calibrate(margins, is_seed)
     scores = calibration(margins)
-    return Ranking(scores, precision_figures(is_seed, margins, one_to(look.negatives_per_positive, is_seed, everybody, order), look.bootstrap_draws, config.seed), curve_figures(is_seed, margins, scores))
+    at_ratio = one_to(look.negatives_per_positive, is_seed, everybody, order)
+    return Ranking(scores, precision_figures(is_seed, margins, at_ratio, look.bootstrap_draws, config.seed), curve_figures(is_seed, margins, scores))
 
 
 def audience(source: Source, scores: np.ndarray, allowed: np.ndarray, k: int) -> pa.Table:
@@ -98,22 +99,6 @@ def describe(name: str, model: str, date: datetime.date, found: Match, ranking: 
         "seeds_unknown": found.given - len(found.known), "match_rate": number(found.rate), "seeds_active": found.active,
         "active_users": len(ranking.scores), "handed_out": handed_out, "quality": "in time (cross-validation; nothing looks forward)",
         **ranking.figures, "curves": ranking.curves}  # fmt: skip
-
-
-def page(report: dict[str, Any]) -> bytes:
-    """The report as a small page of its own: no network, all texts escaped."""
-    rows = "".join(
-        f"<tr><th>{html.escape(key.replace('_', ' '))}</th><td>{html.escape(str(value))}</td></tr>" for key, value in report.items() if key != "curves")
-    gain = report["curves"]
-    points = " ".join(f"{100 * x:.1f},{100 - 100 * y:.1f}" for x, y in zip(gain["share_contacted"], gain["share_reached"], strict=True))
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:2rem auto;padding:0 1rem;color:#222}"
-        "th{text-align:left;font-weight:500;padding-right:2rem;color:#555}td{font-variant-numeric:tabular-nums}svg{width:100%;max-width:24rem}</style>"
-        f"<title>{html.escape(report['audience'])}</title><h1>Audience {html.escape(report['audience'])}</h1><table>{rows}</table>"
-        "<h2>Seeds reached, by share of active users contacted</h2><svg viewBox='-2 -2 104 104'>"
-        "<path d='M0 0V100H100' fill='none' stroke='#999'/><path d='M0 100L100 0' stroke='#ccc' stroke-dasharray='2'/>"
-        f"<polyline points='{points}' fill='none' stroke='#2563eb' stroke-width='1.5'/></svg></html>").encode()
 
 
 def check_request(seeds: Path | None, client: str | None, k: int, model: str, name: str | None, config: Config) -> str:
@@ -150,14 +135,17 @@ def run(
     is_seed = pc.is_in(source.users.raw, value_set=found.known).to_numpy(zero_copy_only=False)
     if is_seed.all():
         raise JobError(f"All {len(is_seed)} active users of {date} are seeds: nobody is left to compare them with. Give fewer.")
-    ranking = rank(source, model, is_seed, client is None, name, config)
+    try:
+        ranking = rank(source, model, is_seed, client is None, name, config)
+    except OneClassError as error:
+        raise JobError(f"{found.active} active seeds among {len(is_seed)} active users of {date} cannot be told apart in {FOLDS} folds: {error}") from error
     chosen = audience(source, ranking.scores, np.ones(len(is_seed), bool) if include_seeds else ~is_seed, k)
     report = describe(name, model, date, found, ranking, chosen.num_rows)
     with requested_audiences.table(name).replace(date.isoformat(), keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(chosen, sorted_by=["rank"])
         commit.write_bytes(".csv", to_csv(chosen), hint="audience")
         commit.write_bytes(".json", json.dumps(report, indent=1, ensure_ascii=False).encode(), hint="report")
-        commit.write_bytes(".html", page(report), hint="report")
+        commit.write_bytes(".html", render_request(report).encode(), hint="report")
         commit.fields |= {"model": model, "code_version": code_version(), "inputs": tables.lineage([date], [model])}
     metrics.put("rows_in", found.given)
     metrics.put("rows_out", chosen.num_rows)

@@ -83,11 +83,16 @@ def draw_sample(eligible: pa.Array, labels: np.ndarray, allowed: np.ndarray, neg
     in_training = uniform(seed, "split", client, eligible) < TRAIN_SHARE
     order = uniform(seed, "negative", client, eligible)
     training, validation = sampled_with(negatives_per_positive, labels, in_training & allowed, order), ~in_training & allowed
-    early = uniform(seed, "early stopping", client, eligible)
+    held_out = held_out_of(labels, training, uniform(seed, "early stopping", client, eligible))
+    return Sample(labels, training, held_out, validation, one_to(negatives_per_positive, labels, validation, order))
+
+
+def held_out_of(labels: np.ndarray, training: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """bool: a tenth of the training users for early stopping, of either class those that come first in the order: at least one of each."""
     held_out = np.zeros(len(labels), bool)
     for among in (labels & training, ~labels & training):
-        held_out |= _first_rows(among, early, max(1, round(EARLY_STOPPING_SHARE * int(among.sum()))))
-    return Sample(labels, training, held_out, validation, one_to(negatives_per_positive, labels, validation, order))
+        held_out |= _first_rows(among, order, max(1, round(EARLY_STOPPING_SHARE * int(among.sum()))))
+    return held_out
 
 
 def sampled_with(ratio: int, labels: np.ndarray, part: np.ndarray, order: np.ndarray) -> np.ndarray:

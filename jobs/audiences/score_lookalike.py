@@ -3,8 +3,9 @@
 Reads: lookalike_models of D; clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings,
 entity_embeddings of D; lookalike_scores of D - L. Writes: lookalike_scores and audiences of D (Parquet, and one CSV per client with
 cells that are safe in a spreadsheet, see spreadsheet.py).
-Guarantees: who is scored follows the rule of training; the backtest is the only figure called test. Skips where there is no model of D;
-the backtest is reported all the same.
+Guarantees: who is scored follows the rule of training; the backtest is the only figure called test. The baselines score as well, so that the
+backtest can tell what the chosen feature set gains out of time; audiences are the chosen one's alone. Skips where there is no model of D; the
+backtest is reported all the same.
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ from models.precision_recall import precision_at
 
 @dataclass(frozen=True)
 class Trained:
-    """The chosen models of a date: the index that train_lookalike wrote, and the bytes of each client's model."""
+    """The models of a date that score, by client: the index that train_lookalike wrote, and the bytes of each model."""
 
     index: dict[str, Any]
-    chosen: list[dict[str, Any]]
+    models: list[dict[str, Any]]  # of the chosen feature set and of the baselines
     content: dict[str, bytes]
+
+    def is_chosen(self, model: dict[str, Any]) -> bool:
+        return model["feature_set"] == self.index["chosen"]
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -56,24 +60,24 @@ def read_models(lookalike_models: Input, dt: str) -> Trained | None:
         with open(path, "rb") as file:
             content[path.rpartition("/")[2]] = file.read()
     (index,) = (json.loads(blob) for name, blob in content.items() if name.endswith(".json"))
-    chosen = sorted((m for m in index["models"] if m["feature_set"] == index["chosen"]), key=lambda m: m["client"])
-    return Trained(index, chosen, {m["file"]: content[m["file"]] for m in chosen})
+    scoring = sorted((m for m in index["models"] if m["feature_set"] in ("baseline", "strong", index["chosen"])), key=lambda m: (m["client"], m["feature_set"]))
+    return Trained(index, scoring, {m["file"]: content[m["file"]] for m in scoring})
 
 
-def score_client(model: dict[str, Any], content: bytes, source: Source, predicate: Predicate, feature_set: FeatureSet, config: Config) -> pa.Table:
+def score_client(model: dict[str, Any], trained: Trained, source: Source, predicate: Predicate, config: Config) -> pa.Table:
     """Every eligible user's score, sorted by user id; past buyers only where training knew them too."""
     client = source.client(model["client"], predicate)
-    columns = client.columns(feature_set)
+    columns = client.columns(FeatureSet.parse(model["feature_set"], config.publishing.models))
     if columns.names != model["columns"]:
         missing = sorted(set(model["columns"]) ^ set(columns.names))[:5]
         raise JobError(f"The features of {source.snapshot.date} for {model['client']} differ from those of training, e.g. in {missing}. Run train_lookalike again.")
     rows = np.flatnonzero(~client.bought_before) if config.lookalike.exclude_past_buyers else np.arange(len(source.users))
-    margins = margins_of(from_bytes(content), columns.values[rows], config.lookalike.trees.threads)
+    margins = margins_of(from_bytes(trained.content[model["file"]]), columns.values[rows], config.lookalike.trees.threads)
     scores = Calibration(**model["calibration"])(margins)
     user_id = source.users.raw.take(pa.array(rows)).cast(pa.string())
     schema = TABLES["lookalike_scores"].arrow_schema()
-    return pa.Table.from_arrays(
-        [pa.repeat(model["client"], len(rows)), pa.repeat(feature_set.name, len(rows)), user_id, pa.array(scores)], names=schema.names).cast(schema)
+    constants = [pa.repeat(value, len(rows)) for value in (model["client"], model["feature_set"], trained.is_chosen(model))]
+    return pa.Table.from_arrays([*constants[:2], user_id, pa.array(scores), constants[2]], names=schema.names).cast(schema)
 
 
 def best(scores: pa.Table, k: int) -> pa.Table:
@@ -84,15 +88,15 @@ def best(scores: pa.Table, k: int) -> pa.Table:
 
 
 def backtest(scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(figures, curves): one client's scores of D - L against the buyers of [D - L, D). The only figure called test."""
-    client, feature_set = scores.column("client")[0].as_py(), scores.column("feature_set")[0].as_py()
+    """(figures, curves): one client's scores of D - L by one feature set against the buyers of [D - L, D). The only figure called test."""
+    client, feature_set, chosen = (scores.column(name)[0].as_py() for name in ("client", "feature_set", "chosen"))
     raw = scores.column("user_id").cast(pa.large_string()).combine_chunks()
     labels, not_scored = label(raw, buyers)
     values, k = scores.column("score").to_numpy().astype(np.float64), config.lookalike.top_k
     sampled = one_to(config.lookalike.negatives_per_positive, labels, np.ones(len(labels), bool), uniform(config.seed, "negative", client, raw))
     figures = precision_figures(labels, values, sampled, config.lookalike.bootstrap_draws, config.seed)
     precision = precision_at(labels, values, k)
-    name = {"client": client, "feature_set": feature_set, "scored_at": scored_at}
+    name = {"client": client, "feature_set": feature_set, "chosen": chosen, "scored_at": scored_at}
     return name | figures | {
         "buyers": int(labels.sum()), "not_scored_buyers": not_scored, "scored": len(labels), "k": min(k, len(labels)),
         "precision_at_k": number(precision), "lift_at_k": number(precision / labels.mean()) if labels.any() else None,
@@ -100,7 +104,7 @@ def backtest(scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config)
 
 
 def report_backtest(tables: Tables, lookalike_scores: Input, start: datetime.date, date: datetime.date, config: Config) -> None:
-    """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still configured."""
+    """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still configured, and feature set."""
     if lookalike_scores.table().manifest(start.isoformat()) is None:
         return
     scores = lookalike_scores.table().read(start.isoformat())
@@ -109,22 +113,21 @@ def report_backtest(tables: Tables, lookalike_scores: Input, start: datetime.dat
     found = []
     for name, predicate in clients_of(config).items():
         mine = scores.filter(pc.equal(scores.column("client"), name))
-        if mine.num_rows:
-            items = snapshot.item_raw.filter(pa.array(snapshot.matching(predicate)))
-            found.append(backtest(mine, purchases.buyers(items), start.isoformat(), config))
+        buyers = purchases.buyers(snapshot.item_raw.filter(pa.array(snapshot.matching(predicate))))
+        for feature_set in pc.unique(mine.column("feature_set")):
+            found.append(backtest(mine.filter(pc.equal(mine.column("feature_set"), feature_set)), buyers, start.isoformat(), config))
     metrics.put("backtest", detail=[figures for figures, _ in found])
     metrics.put("backtest_curves", detail=[curves for _, curves in found])
 
 
 def score_all(trained: Trained, scored: list[dict[str, Any]], tables: Tables, date: datetime.date, config: Config) -> list[pa.Table]:
-    """One table of scores per client with a model. Skip when D's vectors are not in the space that was learned in."""
-    feature_set = FeatureSet.parse(trained.index["chosen"], config.publishing.models)
-    models, clients = models_of([feature_set]), clients_of(config)
+    """One table of scores per model. Skip when D's vectors are not in the space that was learned in."""
+    models, clients = models_of([FeatureSet.parse(m["feature_set"], config.publishing.models) for m in scored]), clients_of(config)
     for model, space in tables.spaces(models, date).items():
         if space != trained.index["spaces"][model]:
             raise Skip(f"The models of {date} learned in space {trained.index['spaces'][model]!r} of {model}, whose {date} is in {space!r}. Run train_lookalike again.")
     source = tables.source(date, models, config.graph, config.lookalike, config.seed, trained.vocabulary)
-    return [score_client(m, trained.content[m["file"]], source, clients[m["client"]], feature_set, config) for m in scored]
+    return [score_client(m, trained, source, clients[m["client"]], config) for m in scored]
 
 
 def run(
@@ -136,24 +139,24 @@ def run(
     start = date - datetime.timedelta(days=config.lookalike.label_window_days)
     report_backtest(tables, lookalike_scores, start, date, config)
     trained = read_models(lookalike_models, dt)
-    if trained is None or not any(m["client"] in config.lookalike.clients for m in trained.chosen):
+    if trained is None or not any(m["client"] in config.lookalike.clients for m in trained.models):
         raise Skip(f"There is no lookalike model of {date}: see why train_lookalike of {date} was skipped, or which clients had too few buyers.")
-    scored = [m for m in trained.chosen if m["client"] in config.lookalike.clients]
+    scored = [m for m in trained.models if m["client"] in config.lookalike.clients]
     scores = score_all(trained, scored, tables, date, config)
-    tops = [best(table, config.lookalike.top_k) for table in scores]
+    tops = [(model, table.num_rows, best(table, config.lookalike.top_k)) for model, table in zip(scored, scores, strict=True) if trained.is_chosen(model)]
     fields = {"feature_set": trained.index["chosen"], "code_version": code_version(), "inputs": [lookalike_models.lineage(dt)]}
     with lookalike_scores.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
-        commit.write_table(pa.concat_tables(scores), sorted_by=["client", "user_id"])
+        commit.write_table(pa.concat_tables(scores), sorted_by=["client", "feature_set", "user_id"])
         commit.fields |= fields
     with audiences.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
-        commit.write_table(pa.concat_tables(tops), sorted_by=["client", "rank"])
-        files = [commit.write_bytes(".csv", to_csv(top), hint=model["client"][:64]) for model, top in zip(scored, tops, strict=True)]
+        commit.write_table(pa.concat_tables(top for _, _, top in tops), sorted_by=["client", "rank"])
+        files = [commit.write_bytes(".csv", to_csv(top), hint=model["client"][:64]) for model, _, top in tops]
         commit.fields |= fields
     metrics.put("rows_in", max(t.num_rows for t in scores))
-    metrics.put("rows_out", sum(t.num_rows for t in tops))
+    metrics.put("rows_out", sum(top.num_rows for _, _, top in tops))
     metrics.put("audiences", detail=[
-        {"client": m["client"], "feature_set": m["feature_set"], "eligible": s.num_rows, "k": t.num_rows, "file": f}
-        for m, s, t, f in zip(scored, scores, tops, files, strict=True)])  # fmt: skip
+        {"client": m["client"], "feature_set": m["feature_set"], "eligible": n, "k": top.num_rows, "file": file}
+        for (m, n, top), file in zip(tops, files, strict=True)])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def read_seeds(path: Path) -> pa.Array:
         ids = _READERS.get(path.suffix.lower(), _from_text)(path)
     except FileNotFoundError:
         raise JobError(f"No seed file at {path}. Name a text, CSV or Parquet file of user ids that this machine can read.") from None
-    except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
+    except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
         raise JobError(f"{path} cannot be read as {path.suffix or 'text'} ({error}). Expected UTF-8 text or CSV, or Parquet, of user ids.") from error
     ids = pc.unique(ids.drop_null())
     return ids.filter(pc.not_equal(ids, ""))

@@ -29,7 +29,7 @@ from jobs.audiences.predicates import Predicate, parse
 from jobs.audiences.snapshot import Snapshot
 from jobs.config import Graph, Lookalike, Publishing, config_hash
 from jobs.program import Input, Output, Skip, code_version, log, main, metrics
-from models.lookalike import Calibration, calibrate, fit, margins_of, to_bytes
+from models.lookalike import Calibration, OneClassError, calibrate, fit, margins_of, to_bytes
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def fit_all(tasks: list[Task], sets: list[FeatureSet], config: Config) -> list[F
             continue
         try:
             fitted += [fit_one(task, feature_set, config) for feature_set in sets]
-        except ValueError as error:
+        except OneClassError as error:
             log.warning("client %s: no model tonight: %s", task.client.name, error)
     return fitted
 

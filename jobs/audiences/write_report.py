@@ -18,7 +18,7 @@ import numpy as np
 
 from jobs.audiences.report import lookalike, sections
 from jobs.audiences.report.night import Night, read_night
-from jobs.audiences.report.page import CONTENTS, render, shown_of
+from jobs.audiences.report.page import CONTENTS, OF_CLIENTS, render, shown_of
 from jobs.audiences.report.people import People, moved_since, read_people
 from jobs.config import Graph as GraphConfig
 from jobs.config import Lookalike, Publishing
@@ -114,7 +114,7 @@ def run(
     label_days = config.lookalike.label_window_days
     shown = shown_of(night, arrival, lookalike.audiences(night, *expected_buyers(dt, audiences)), people, moved, config.seed) | {
         "window_days": window_days, "label_days": label_days, "label_start": date - datetime.timedelta(days=label_days),
-        "contents": [entry for entry in CONTENTS if entry[0] != "neighbours" or people], "stages": sections.stages(night),
+        "contents": [e for e in CONTENTS if (e[0] != "neighbours" or people) and (e[0] not in OF_CLIENTS or night.prospects)], "stages": sections.stages(night),
         "total_seconds": sum(s.figure("seconds") or 0 for s in night.stages), "lineage": [f"{x['table']}/dt={x['dt']}" for x in lineage]}
     page = render(night, shown).encode()
     with reports.table().replace(dt) as commit:

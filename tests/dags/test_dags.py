@@ -75,7 +75,7 @@ def test_every_task_has_retries_a_time_limit_and_a_doc(dagbag: DagBag) -> None:
             assert task.doc_md, task.task_id
             assert task.execution_timeout or task.task_id.endswith("wait_for_source"), task.task_id
             assert task.retries == 0 and task.retry_delay == datetime.timedelta(seconds=1), "as the small configuration says"
-            assert task.retry_exponential_backoff, task.task_id
+            assert task.retry_exponential_backoff == 2, task.task_id
 
 
 @pytest.mark.parametrize("dag_id", ["nightly_user_embeddings", "lookalike_audience"])

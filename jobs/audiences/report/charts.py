@@ -77,8 +77,8 @@ def _line(frame: _Frame, one: Series, xs: np.ndarray, ys: np.ndarray) -> Markup:
     return result
 
 
-def column_chart(summary: str, values: Sequence[float], labels: Sequence[str], x: Axis, y: Axis, colour: str = "c0") -> Markup | None:
-    """Upright columns side by side, each with its label as a tooltip; the first, middle and last label stand below."""
+def column_chart(summary: str, values: Sequence[float], labels: Sequence[str], edges: Sequence[float], x: Axis, y: Axis, colour: str = "c0") -> Markup | None:
+    """Upright columns side by side, each with its label as a tooltip; of the edges between them (one more) the first, middle and last stand below."""
     heights = np.nan_to_num(np.asarray(values, np.float64))
     if not heights.size:
         return None
@@ -89,10 +89,8 @@ def column_chart(summary: str, values: Sequence[float], labels: Sequence[str], x
         top = float(frame.vertical(np.array([height]))[0])
         parts.append(Markup('<rect class="column {}" x="{:.2f}" y="{:.1f}" width="{:.2f}" height="{:.1f}"><title>{}: {}</title></rect>').format(
             colour, LEFT + i * step + step * 0.08, top, max(step * 0.84, 0.5), HEIGHT - BOTTOM - top, label, f"{height:,.6g}"))
-    for i in sorted({0, heights.size // 2, heights.size - 1}) if heights.size > 2 else range(heights.size):
-        anchor = "start" if i == 0 else "end" if i == heights.size - 1 else "middle"
-        at = LEFT + (i + {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]) * step
-        parts.append(Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="{}">{}</text>').format(at, HEIGHT - BOTTOM + 13, anchor, labels[i]))
+    for i in sorted({0, heights.size // 2, heights.size}):
+        parts.append(Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(LEFT + i * step, HEIGHT - BOTTOM + 13, x.tick(edges[i])))
     return _svg("chart", WIDTH, HEIGHT, summary, parts)
 
 

@@ -30,7 +30,7 @@ def quality(night: Night) -> Row | None:
         base = next((r.get("pr_auc_1to3") for r in mine if str(r.get("feature_set")) == sets[0]), None)
         table = [_table_row(r, colours, str(chosen.get(client)), base if str(r.get("feature_set")) != sets[0] else None, scale) for r in mine]
         lines = [(name, colours[name], curves[client, name]) for name in sets if (client, name) in curves]
-        drawn = _figures(client, lines, mine[0].get("prevalence"), {sets[0], str(chosen.get(client))})
+        drawn = curve_charts(client, lines, mine[0].get("prevalence"), {sets[0], str(chosen.get(client))})
         legend = [(colour, name) for name, colour, _ in lines]
         clients.append({"client": client, "rows": table, "facts": mine[0], "curves": drawn, "legend": legend})
     bases = [name for name in sets if "+" not in name]
@@ -75,7 +75,9 @@ def _whisker(scale: tuple[float, float], low: float | None, at: float | None, hi
     return dict(zip(("low_at", "at", "high_at"), ((v - scale[0]) / (scale[1] - scale[0]) for v in ends), strict=True))
 
 
-def _figures(client: str, lines: Sequence[tuple[str, str, Row]], prevalence: float | None, calibrated: Collection[str] | None = None) -> list[Any]:
+def curve_charts(
+    client: str, lines: Sequence[tuple[str, str, Row]], prevalence: float | None, calibrated: Collection[str] | None = None, who: str = "buyers",
+) -> list[Any]:  # fmt: skip
     """PR curve, cumulative gain and calibration, one line each; calibration of those in `calibrated` alone, since they lie upon each other."""
     if not lines:
         return []
@@ -91,10 +93,10 @@ def _figures(client: str, lines: Sequence[tuple[str, str, Row]], prevalence: flo
     drawn = (
         ("Precision and recall", line_chart(f"Precision over recall for {client}", pr, Axis("recall", **unit), Axis("precision", **unit))),
         ("Cumulative gain", line_chart(
-            f"Share of buyers reached over share of users contacted for {client}", gain,
-            Axis("users contacted, best first", **unit), Axis("buyers reached", **unit), True)),
+            f"Share of {who} reached over share of users contacted for {client}", gain,
+            Axis("users contacted, best first", **unit), Axis(f"{who} reached", **unit), True)),
         ("Calibration", line_chart(
-            f"Observed over predicted share of buyers for {client}", calibration, Axis("predicted", **reach), Axis("observed", **reach), True)))
+            f"Observed over predicted share of {who} for {client}", calibration, Axis("predicted", **reach), Axis("observed", **reach), True)))
     return [{"title": title, "svg": svg} for title, svg in drawn if svg]
 
 
@@ -104,16 +106,32 @@ def too_few(night: Night) -> list[Row]:
 
 
 def backtest(night: Night) -> Row:
-    """Scores of D − L held against what happened since: the only figures called test. Per client, and drawn together."""
+    """Scores of D − L held against what happened since: the only figures called test. Per client, the chosen features beside the baselines."""
     stage = night["score_lookalike"]
     rows = stage.table("backtest")
+    sets = list(dict.fromkeys(str(r.get("feature_set")) for r in rows))
     names = ("pr_auc_population_low", "pr_auc_population", "pr_auc_population_high")
     scale = _scale(rows, *names, "prevalence")
-    colours = {str(r.get("client")): f"c{i % 8}" for i, r in enumerate(rows)}
-    drawn = [{**r, "colour": colours[str(r.get("client"))], **_whisker(scale, *(r.get(n) for n in names)),
-              "chance_at": _whisker(scale, None, r.get("prevalence"), None).get("at")} for r in rows]
-    lines = [(str(c.get("client")), colours[str(c.get("client"))], c) for c in stage.table("backtest_curves") if str(c.get("client")) in colours]
-    return {"rows": drawn, "curves": _figures("each client, out of time", lines, None), "legend": [(colour, name) for name, colour, _ in lines]}
+    colours = {client: f"c{i % 8}" for i, client in enumerate(dict.fromkeys(str(r.get("client")) for r in rows))}
+    drawn = [{**r, "colour": colours[str(r.get("client"))], "chosen": r.get("chosen", True), "gain": _gain(r.get("pr_auc_1to3"), _first_figure(rows, r)),
+              **_whisker(scale, *(r.get(n) for n in names)), "chance_at": _whisker(scale, None, r.get("prevalence"), None).get("at")} for r in rows]
+    chosen = [r for r in drawn if r["chosen"]]
+    curves = {(str(c.get("client")), str(c.get("feature_set"))): c for c in stage.table("backtest_curves")}
+    lines = [(str(r["client"]), r["colour"], found) for r in chosen if (found := curves.get((str(r["client"]), str(r["feature_set"]))))]
+    gains = [(base, gain) for base in sets if "+" not in base and (gain := _mean_gain(rows, sets, base, chosen)) is not None]
+    return {"rows": drawn, "clients": [[r for r in drawn if str(r["client"]) == client] for client in colours], "chosen": chosen, "gains": gains,
+            "curves": curve_charts("each client, out of time", lines, None), "legend": [(colour, name) for name, colour, _ in lines]}
+
+
+def _first_figure(rows: Sequence[Row], row: Row) -> float | None:
+    """What the gain of a row is taken over: its client's first baseline, None for that one itself."""
+    first = next(r for r in rows if r.get("client") == row.get("client"))
+    return None if first is row else first.get("pr_auc_1to3")
+
+
+def _mean_gain(rows: Sequence[Row], sets: Sequence[str], base: str, chosen: Sequence[Row]) -> float | None:
+    """Mean gain of the chosen features over a baseline, None where that one was chosen."""
+    return mean_gains(rows, sets, base).get(str(chosen[0]["feature_set"])) if chosen else None
 
 
 def audiences(night: Night, expected_buyers: Mapping[str, float], sizes: Mapping[str, int]) -> list[Row]:

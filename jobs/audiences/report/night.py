@@ -70,6 +70,11 @@ class Night:
             yield model, self["pretrain_transe" if model == "transe" else f"smooth_kqgc_{model}"]
 
     @property
+    def prospects(self) -> bool:
+        """Whether there are clients to find prospects for, or figures of some."""
+        return any(s.name in ("train_lookalike", "score_lookalike") for s in self.stages)
+
+    @property
     def gaps(self) -> list[Stage]:
         """Stages that did not do their work."""
         return [s for s in self.stages if s.status != "done"]
@@ -93,13 +98,13 @@ def expected_stages(models: list[str], has_clients: bool) -> list[str]:
 
 
 def read_night(date: datetime.date, run_metrics: Input, models: list[str], has_clients: bool) -> Night:
-    """Every stage that left figures for `date`, and the expected ones that left none."""
+    """Every stage that did something for `date`, and the expected ones that did not: without clients a skipped lookalike is no gap."""
     expected = expected_stages(models, has_clients)
     folders = run_metrics.table(expected[0]).disk.list(run_metrics.uri)
     found = sorted(f.name.removeprefix("stage=") for f in folders if f.is_folder and f.name.startswith("stage="))
     others = [name for name in found if name not in expected and name not in AFTER]
     stages = [_read_stage(name, date, run_metrics) for name in expected + others]
-    return Night(date, tuple(models), tuple(s for s in stages if s.ran or s.name in expected))
+    return Night(date, tuple(models), tuple(s for s in stages if s.name in expected or s.status in ("done", "failed")))
 
 
 def _read_stage(name: str, date: datetime.date, run_metrics: Input) -> Stage:

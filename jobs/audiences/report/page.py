@@ -1,4 +1,4 @@
-"""One night's page: sections filled into `page.html.jinja`, everything inline."""
+"""One night's page, and that of an audience on demand: sections filled into templates, everything inline."""
 
 from __future__ import annotations
 
@@ -17,23 +17,34 @@ from jobs.audiences.report.people import NEIGHBOURS, Bought, People, examples, l
 CONTENTS = (
     ("events", "Events"), ("checks", "Checks"), ("graph", "Graph"), ("training", "Training"), ("quality", "Lookalike"), ("backtest", "Backtest"),
     ("audiences", "Audiences"), ("space", "Drift"), ("map", "Map"), ("neighbours", "Neighbours"), ("stages", "Time"))
+OF_CLIENTS = ("quality", "backtest", "audiences")
 IN_A_BASKET = 6
 FILTERS = (text.count, text.figure, text.percent, text.signed_percent, text.duration, text.memory, text.shown, text.shown_text, text.words, text.breakable)
 
 
 def render(night: Night, shown: dict[str, Any]) -> str:
     """The page as HTML; `shown` holds what the template names beside the night."""
+    return _fill("page.html.jinja", night=night, date=night.date, legend=legend, **shown)
+
+
+def render_request(report: dict[str, Any]) -> str:
+    """The page of an audience on demand; `report` is what its JSON holds."""
+    charts = lookalike.curve_charts(report["audience"], [("the model", "c0", report["curves"])], report["prevalence"], who="seeds")
+    return _fill("request.html.jinja", report=report, charts=charts)
+
+
+def _fill(name: str, **shown: Any) -> str:
     folder = files("jobs.audiences.report")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {f.__name__: f for f in FILTERS}
     style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))  # ours, not foreign: nothing to escape
-    template = environment.from_string(folder.joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    return template.render(night=night, date=night.date, style=style, legend=legend, **shown)
+    return environment.from_string(folder.joinpath(name).read_text(encoding="utf-8")).render(style=style, **shown)
 
 
 def figures_of(night: Night, arrival: dict | None, graph: dict | None, space: list[dict], quality: dict | None, backtest: dict) -> list[dict[str, str]]:
-    """The strip on top: the night in six figures."""
-    return [_events_key(arrival), _users_key(space), _graph_key(graph), _gain_key(quality), _backtest_key(backtest), _drift_key(space)]
+    """The strip on top: the night in six figures, four of a night without clients."""
+    of_clients = [_gain_key(quality), _backtest_key(backtest)] if night.prospects else []
+    return [_events_key(arrival), _users_key(space), _graph_key(graph), *of_clients, _drift_key(space)]
 
 
 def _key(name: str, value: str, more: str) -> dict[str, str]:
@@ -69,11 +80,12 @@ def _gain_key(quality: dict | None) -> dict[str, str]:
 
 
 def _backtest_key(backtest: dict) -> dict[str, str]:
-    lifts = [row["lift_at_k"] for row in backtest["rows"] if isinstance(row.get("lift_at_k"), (int, float))]
+    lifts = [row["lift_at_k"] for row in backtest["chosen"] if isinstance(row.get("lift_at_k"), (int, float))]
     if not lifts:
         return _key("Backtest", text.MISSING, "no earlier scores to hold against what happened")
-    auc = [row["pr_auc_population"] for row in backtest["rows"] if isinstance(row.get("pr_auc_population"), (int, float))]
+    auc = [row["pr_auc_population"] for row in backtest["chosen"] if isinstance(row.get("pr_auc_population"), (int, float))]
     more = f"lift at k, mean of {len(lifts)} client{'s' if len(lifts) > 1 else ''}; PR-AUC {text.figure(float(np.mean(auc)) if auc else None)}"
+    more += "".join(f", {text.signed_percent(gain)} over {base}" for base, gain in backtest["gains"])
     return _key("Backtest, out of time", f"{np.mean(lifts):.1f}×", more)
 
 

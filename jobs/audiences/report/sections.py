@@ -155,7 +155,7 @@ def _histogram(model: str, distances: Sequence[float]) -> Markup | None:
     counts, edges = np.histogram(distances, bins=20, range=(0.0, max(float(np.max(distances)), 1e-3)))
     labels = [f"{low:.2g} – {high:.2g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
     summary = f"Cosine distance of {len(distances)} users to the night before, {model}"
-    return column_chart(summary, counts.tolist(), labels, Axis("cosine distance"), Axis("users", tick=as_short_count))
+    return column_chart(summary, counts.tolist(), labels, edges.tolist(), Axis("cosine distance", tick="{:.2g}".format), Axis("users", tick=as_short_count))
 
 
 def stages(night: Night) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 
 from markupsafe import Markup, escape
@@ -58,8 +59,8 @@ def shown_text(raw: object) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """A feature set's name with places where a line may break."""
-    return Markup("<wbr>+").join(Markup(":<wbr>").join(escape(part) for part in extra.split(":")) for extra in name.split("+"))
+    """A feature set's or stage's name with places where a line may break."""
+    return Markup(re.sub(r"([:_])", r"\1<wbr>", str(escape(name))).replace("+", "<wbr>+"))
 
 
 def words(name: str) -> str:

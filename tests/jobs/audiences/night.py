@@ -273,18 +273,20 @@ def _write_lookalike_figures(root: Path, date: datetime.date) -> None:
         backtest=[
             {
                 "client": c,
-                "feature_set": SETS[3],
+                "feature_set": name,
+                "chosen": name == SETS[3],
                 "scored_at": "2026-02-23",
                 "pr_auc_population": 0.24 + i / 50,
                 "pr_auc_population_low": 0.2,
                 "pr_auc_population_high": 0.31,
-                "pr_auc_1to3": 0.5,
+                "pr_auc_1to3": at,
                 "prevalence": 0.08,
                 "buyers": 118,
                 "precision_at_k": 0.27,
                 "lift_at_k": 3.3 + i / 5,
             }
             for i, c in enumerate(CLIENTS)
+            for name, at in ((SETS[0], 0.4), (SETS[1], 0.45 if i else 0.5), (SETS[3], 0.5))
         ],
         backtest_curves=[c for c in curves if c["feature_set"] == SETS[3]],
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jobs.audiences import find_audience
+from jobs.audiences.population import active_users
 from jobs.program import JobError, Output
 from tests.jobs.audiences.tables_by_hand import Log, table_input
 from tests.jobs.audiences.worlds import BRANDS, DATE, START, config, planted, reads
@@ -32,6 +33,9 @@ def ask(root: Path, **request: Any) -> tuple[list[dict[str, Any]], dict[str, Any
     files = table.table(name).files(DATE.isoformat())
     report = json.loads(Path(next(f for f in files if f.endswith(".json"))).read_text(encoding="utf-8"))
     assert {f.rpartition(".")[2] for f in files} == {"parquet", "csv", "json", "html"}
+    page = Path(next(f for f in files if f.endswith(".html"))).read_text(encoding="utf-8")
+    assert page.count('class="chart"') == 3 and "in time (cross-validation" in page and f"{report['pr_auc_population']:.3f}" in page
+    assert "<script" not in page and "http" not in page.replace("http-equiv", ""), "self-contained"
     return table.table(name).read(DATE.isoformat()).to_pylist(), report
 
 
@@ -50,12 +54,44 @@ def test_people_like_the_seeds_come_first_and_seeds_stay_out(world: tuple, tmp_p
     assert [row["rank"] for row in rows] == list(range(1, 51))
 
 
+def test_no_fold_is_scored_by_references_of_its_own(world: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each seed is left out of the reference users of one fold: the one that scores it."""
+    root, _, seeds, _ = world
+    seen, honest = [], find_audience.columns_of
+    monkeypatch.setattr(find_audience, "columns_of", lambda source, model, references, rest: seen.append(set(references)) or honest(source, model, references, rest))
+    path = tmp_path / "folds.txt"
+    path.write_text("\n".join(seeds), encoding="utf-8")
+    _, report = ask(root, seeds=path)
+    everybody = set.union(*seen)
+    assert len(seen) == find_audience.FOLDS and len(everybody) == report["seeds_active"]
+    assert {sum(seed not in references for references in seen) for seed in everybody} == {1}
+
+
 def test_seeds_are_ranked_when_asked_for(world: tuple, tmp_path: Path) -> None:
     root, _, seeds, _ = world
     path = tmp_path / "again.txt"
     path.write_text("\n".join(seeds), encoding="utf-8")
     rows, _ = ask(root, seeds=path, include_seeds=True)
     assert {row["user_id"] for row in rows} & set(seeds)
+
+
+@pytest.mark.parametrize("draw", [7, 8])
+def test_few_seeds_are_enough_for_every_fold(world: tuple, tmp_path: Path, draw: int) -> None:
+    """With some thirty seeds a fold has two or three for early stopping; by lot some would have none."""
+    root, _, seeds, alike = world
+    path = tmp_path / f"s{draw}.txt"  # draws hang on the name: with these two a tenth drawn by lot leaves a fold without
+    path.write_text("\n".join(np.random.default_rng(draw).choice(sorted(seeds + alike), 34, replace=False)), encoding="utf-8")
+    rows, _ = ask(root, seeds=path, k=10_000)
+    assert 34 < len(rows) < 800, "k larger than the population: everybody but the seeds"
+
+
+def test_seeds_without_enough_others_are_an_error_that_says_so(world: tuple, tmp_path: Path) -> None:
+    root, *_ = world
+    path = tmp_path / "nearly_all.txt"
+    active = active_users(table_input(root, "clean_events"), DATE, 28).to_pylist()
+    path.write_text("\n".join(active[:-1]), encoding="utf-8")
+    with pytest.raises(JobError, match="active seeds among .* cannot be told apart"):
+        ask(root, seeds=path)
 
 
 def test_seeds_drawn_by_lot_are_at_prevalence(world: tuple, tmp_path: Path) -> None:

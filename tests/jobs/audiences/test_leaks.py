@@ -7,6 +7,7 @@ features or vectors read as of D. `test_each_leak_turns_the_null_world_red` does
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 from jobs.audiences import nights, population, train_lookalike
 from jobs.audiences.population import active_users, purchases_between
 from tests.jobs.audiences.tables_by_hand import Log, table_input, write_clean_events
-from tests.jobs.audiences.worlds import DATE, SETS, START, config, day, null, planted, train
+from tests.jobs.audiences.worlds import DATE, SETS, START, config, day, events, null, planted, score, train
 
 TOLERANCE = 0.035  # PR-AUC of a random ranking of 600 users, mean over four clients
 
@@ -70,10 +71,10 @@ def test_constant_vectors_and_missing_ones_alone_are_at_prevalence(null_root: Pa
     assert all(abs(value) < TOLERANCE for value in excess(found).values())
 
 
-def test_negatives_are_of_the_eligible_only(null_root: Path) -> None:
+def test_positives_and_negatives_are_of_the_eligible_only(null_root: Path) -> None:
     found = train(null_root, config())
     assert {row["eligible"] for row in found["clients"]} == {1500}
-    assert {row["not_eligible_buyers"] for row in found["clients"]} == {0}
+    assert sum(row["not_eligible_buyers"] for row in found["clients"]) == 300, "the newcomers, each of one client: counted, not learned from"
 
 
 def test_what_can_be_found_is_found(planted_root: Path) -> None:
@@ -92,6 +93,22 @@ def test_shuffled_labels_are_at_prevalence(planted_root: Path, monkeypatch: pyte
     monkeypatch.setattr(train_lookalike, "label", shuffled)
     for name, value in excess(train(planted_root, config())).items():
         assert abs(value) < TOLERANCE, f"{name} is {value:+.3f} off prevalence"
+
+
+def test_what_happens_from_d_on_changes_no_model_and_no_score(tmp_path: Path) -> None:
+    """A night that runs late, or again, finds days in the tables that it may not read."""
+    log = planted(tmp_path, users=300)
+    settings = config(min_positives=20, feature_sets=["baseline"])
+
+    def night() -> list[str]:
+        train(tmp_path, settings)
+        score(tmp_path, settings)
+        return [table_input(tmp_path, name).table().existing_manifest(DATE.isoformat()).content_hash for name in ("lookalike_models", "lookalike_scores")]
+
+    before, random = night(), np.random.default_rng(1)
+    later = events(random.integers(0, 300, 400), random.integers(0, 80, 400), 7 + 2 * random.random(400))
+    write_clean_events(tmp_path, dataclasses.replace(log, events=pd.concat([log.events, later], ignore_index=True)))
+    assert night() == before
 
 
 def features_as_of_d(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,18 +130,24 @@ def whole_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nights, "active_users", lambda clean, date, days: active(clean, date, 10_000))
 
 
+def eligible_as_of_d(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leak: who was active in the label window itself is eligible, and newcomers are all buyers."""
+    active = nights.active_users
+    monkeypatch.setattr(nights, "active_users", lambda clean, date, days: active(clean, DATE, days + 7))
+
+
 def one_day_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """The leak: `day < end` made `day <= end`, where the day of D - L is a day of labels."""
     honest = population.days_between
     monkeypatch.setattr(population, "days_between", lambda clean, first, end: honest(clean, first, end + datetime.timedelta(days=1)))
 
 
-@pytest.mark.parametrize("leak", [features_as_of_d, vectors_as_of_d, whole_ledger, one_day_more])
+@pytest.mark.parametrize("leak", [features_as_of_d, vectors_as_of_d, eligible_as_of_d, whole_ledger, one_day_more])
 def test_each_leak_turns_the_null_world_red(leak, null_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above are worth something: put in, every leak fails at least one of them."""
     leak(monkeypatch)
     red = 0
-    for test, argument in ((test_by_lot_is_at_prevalence_whatever_the_features, null_root), (test_negatives_are_of_the_eligible_only, null_root), (test_windows_end_before_their_date, tmp_path)):
+    for test, argument in ((test_by_lot_is_at_prevalence_whatever_the_features, null_root), (test_positives_and_negatives_are_of_the_eligible_only, null_root), (test_windows_end_before_their_date, tmp_path)):
         try:
             test(argument)
         except AssertionError:

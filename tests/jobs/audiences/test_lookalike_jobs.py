@@ -42,14 +42,16 @@ def test_everybody_eligible_is_scored_and_the_best_are_handed_out(world: tuple) 
     root, log, trained, scored = world
     scores, audiences = rows(root, "lookalike_scores"), rows(root, "audiences")
     known = log.events[(log.events["event_time"] < pd.Timestamp(DATE, tz="UTC")) & (log.events["event_time"] >= pd.Timestamp(DATE, tz="UTC") - pd.Timedelta(days=28))]
-    for client, mine in scores.groupby("client"):
-        assert set(mine["user_id"]) == set(known["user_id"])
+    for _, mine in scores.groupby(["client", "feature_set"]):
+        assert set(mine["user_id"]) == set(known["user_id"]) and mine["user_id"].is_unique
+    for client, mine in scores[scores["chosen"]].groupby("client"):
         top = audiences[audiences["client"] == client]
         assert top["rank"].tolist() == list(range(1, 41))
         assert top["score"].is_monotonic_decreasing
         assert top["score"].min() >= mine.loc[~mine["user_id"].isin(top["user_id"]), "score"].max()
         assert 0 <= mine["score"].min() and mine["score"].max() <= 1
-    assert set(scores["feature_set"]) == set(trained["chosen"].values())
+    assert set(scores.loc[scores["chosen"], "feature_set"]) == set(trained["chosen"].values())
+    assert set(scores.loc[~scores["chosen"], "feature_set"]) == {"baseline", "strong"} - set(trained["chosen"].values())
 
 
 def test_each_client_gets_a_csv_of_its_audience(world: tuple) -> None:
@@ -65,8 +67,8 @@ def test_each_client_gets_a_csv_of_its_audience(world: tuple) -> None:
 def test_the_calibrated_scores_add_up_to_the_buyers(world: tuple) -> None:
     root, _, trained, _ = world
     prevalence = {row["client"]: row["prevalence"] for row in trained["clients"]}
-    means = rows(root, "lookalike_scores").groupby("client")["score"].mean()
-    for client, mean in means.items():
+    means = rows(root, "lookalike_scores").groupby(["client", "feature_set"])["score"].mean()
+    for (client, _), mean in means.items():
         assert mean == pytest.approx(prevalence[client], abs=0.06)
 
 
@@ -95,10 +97,11 @@ def test_the_backtest_holds_the_scores_against_what_happened(world: tuple) -> No
         score(root, config(), NEXT)
     from tests.jobs.audiences.worlds import figures
 
-    found = {row["client"]: row for row in figures()["backtest"]}
-    scores = rows(root, "lookalike_scores")
-    for brand in range(BRANDS):
-        mine, row = scores[scores["client"] == f"brand_{brand}"], found[f"brand_{brand}"]
+    found, scores = figures()["backtest"], rows(root, "lookalike_scores")
+    assert {(row["client"], row["feature_set"], row["chosen"]) for row in found} == {tuple(key) for key, _ in scores.groupby(["client", "feature_set", "chosen"])}
+    assert len(found) == 3 * BRANDS, "the chosen features beside both baselines"
+    for row in found:
+        brand, mine = int(row["client"][-1]), scores[(scores["client"] == row["client"]) & (scores["feature_set"] == row["feature_set"])]
         labels = mine["user_id"].isin([f"u{u:05d}" for u in users[users % BRANDS == brand]])
         assert row["buyers"] == labels.sum()
         assert row["pr_auc_population"] == pytest.approx(average_precision_score(labels, mine["score"]), abs=1e-6)
@@ -121,6 +124,17 @@ def test_another_space_is_skipped_with_the_dates_to_rerun(tmp_path: Path) -> Non
     write_vectors(tmp_path, "transe", DATE, *vectors, np.zeros(DIMENSION), space_id="other")
     with pytest.raises(Skip, match=r"'space'.*'other'.*-s 2026-03-02"):
         train(tmp_path, config())
+
+
+def test_users_are_drawn_once_per_client_and_shared_by_all_feature_sets(world: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, *_ = world
+    drawn, used, honest, fit = [], {}, train_lookalike.draw_sample, train_lookalike.fit_one
+    monkeypatch.setattr(train_lookalike, "draw_sample", lambda *given: drawn.append(given[-1]) or honest(*given))
+    monkeypatch.setattr(train_lookalike, "fit_one", lambda task, *rest: used.setdefault(task.client.name, []).append(id(task.sample)) or fit(task, *rest))
+    found = pd.DataFrame(train(root, config(feature_sets=["baseline", "strong"]))["pr_auc"])
+    assert sorted(drawn) == sorted(config().lookalike.clients)
+    assert {name: (len(samples), len(set(samples))) for name, samples in used.items()} == dict.fromkeys(drawn, (2, 1))
+    assert (found.groupby("client")[["positives", "validation_positives", "prevalence"]].nunique() == 1).all(axis=None)
 
 
 def test_too_few_buyers_are_a_warning_and_the_others_go_on(world: tuple, caplog: pytest.LogCaptureFixture) -> None:

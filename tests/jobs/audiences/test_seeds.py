@@ -50,6 +50,9 @@ def test_a_csv_without_header_is_its_first_column(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="No seed file at"):
         read_seeds(tmp_path / "none.txt")
+    pq.write_table(pa.table({"user_id": [["u1"]]}), tmp_path / "lists.parquet")
+    with pytest.raises(JobError, match="cannot be read as .parquet"):
+        read_seeds(tmp_path / "lists.parquet")
     for name, content in (("broken.parquet", b"no parquet"), ("latin.txt", b"\xff\xfe\xff")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(JobError, match="cannot be read"):

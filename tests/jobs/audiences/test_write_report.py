@@ -15,7 +15,7 @@ import pytest
 from feature_store import Table
 from jobs.audiences import write_report
 from jobs.audiences.report import people, text
-from jobs.audiences.report.charts import ticks
+from jobs.audiences.report.charts import Axis, column_chart, ticks
 from jobs.audiences.report.lookalike import mean_gains
 from jobs.audiences.report.night import expected_stages, task_of
 from jobs.program import execute
@@ -98,6 +98,7 @@ def test_the_page_shows_the_night(whole: Path) -> None:
         "3.5×",
         "Every stage done",
         "test, out of time",
+        "+25.0 % over baseline and +7.4 % over strong",  # the backtest's gain, each client's ratio first
         "kqgc_mean-7d2c91",
         "bicycles",
         "user-000",
@@ -192,6 +193,18 @@ def test_a_skip_and_a_failure_are_told_with_reason_and_cure(root: Path) -> None:
     assert page.text.count("the alignment is broken: residual 0.95") == 2
     assert "Backtest: not there tonight. score_lookalike did not run" in page.text
     assert "by their transe vectors" in page.text  # the map takes the model that there is
+
+
+def test_a_night_without_clients_has_no_gap_where_audiences_would_be(root: Path) -> None:
+    for stage in ("train_lookalike", "score_lookalike"):
+        night.put(root, stage, 99, "No client is configured")
+    config = root / "night.yaml"
+    config.write_text(config.read_text(encoding="utf-8").partition("lookalike:")[0], encoding="utf-8")
+    page = Page(report(root))
+    assert "Every stage done" in page.text and "9 of 9 stages done" in page.text
+    assert "No client is configured" not in page.text and not {"quality", "backtest", "audiences"} & {value for _, name, value in page.attributes if name == "id"}
+    links = {value for tag, name, value in page.attributes if tag == "a" and name == "href"}
+    assert links <= {f"#{value}" for _, name, value in page.attributes if name == "id"}
 
 
 def test_figures_of_another_night_are_not_taken(root: Path) -> None:
@@ -290,6 +303,16 @@ def test_ids_are_shown_without_marks_that_turn_or_hide_text() -> None:
     assert text.shown("a\u202eb\u200dc\n") == "a\\u202eb\\u200dc\\u000a"
     assert text.shown("y" * 1024) == "y" * 47 + "…"
     assert text.signed_percent(-0.042) == "−4.2 %" and text.percent(float("nan")) == text.MISSING and text.count(None) == text.MISSING
+
+
+def test_columns_are_labelled_with_the_edges_between_them() -> None:
+    drawn = str(column_chart("some", [1, 2], ["0 – 0.25", "0.25 – 0.5"], [0.0, 0.25, 0.5], Axis("x"), Axis("y")))
+    below = re.findall(r'text-anchor="middle">([^<]*)<', drawn)
+    assert below == ["0", "0.25", "0.5"] and "<title>0.25 – 0.5: 2</title>" in drawn
+
+
+def test_a_long_name_may_break_and_is_escaped() -> None:
+    assert text.breakable("strong+kqgc_mean:<b>") == "strong<wbr>+kqgc_<wbr>mean:<wbr>&lt;b&gt;"
 
 
 def test_ticks_are_round_and_inside() -> None:

@@ -77,24 +77,25 @@ def planted(root: Path, users: int = 1200, seed: int = 0, **vectors: Any) -> Log
     return log
 
 
-def null(root: Path, users: int = 1500, idle: int = 3000, seed: int = 0) -> Log:
+def null(root: Path, users: int = 1500, idle: int = 3000, newcomers: int = 300, seed: int = 0) -> Log:
     """Who buys in [D - L, D) is drawn by lot; every leak would show.
 
     At D the buyers have a history with the client and they alone have vectors. At D - L a random half has vectors, all the same. The
-    ledger is full of users who were active before the eligible ones, and never after.
+    ledger is full of users who were active before the eligible ones, and never after; and newcomers buy who were not there at D - L.
     """
     random = np.random.default_rng(seed)
     before, gone = random.integers(0, users, 4 * users), np.arange(users, users + idle)
-    buyers = random.permutation(users)[: users // 2]
+    buyers, new = random.permutation(users)[: users // 2], np.arange(users + idle, users + idle + newcomers)
     log = log_of([
         events(np.arange(users), random.integers(0, ITEMS, users), -1 - 20 * random.random(users), "view"),
         events(before, random.integers(0, ITEMS, len(before)), -30 * random.random(len(before))),
         events(gone, random.integers(0, ITEMS, idle), -29 - 10 * random.random(idle)),
-        events(buyers, random.integers(0, ITEMS, len(buyers)), 7 * random.random(len(buyers)))], users + idle)  # fmt: skip
+        events(buyers, random.integers(0, ITEMS, len(buyers)), 7 * random.random(len(buyers))),
+        events(new, random.integers(0, ITEMS, newcomers), 7 * random.random(newcomers))], users + idle + newcomers)  # fmt: skip
     write_clean_events(root, log)
     same = np.ones(DIMENSION)
     item_vectors = {f"i{i}": random.normal(size=DIMENSION) for i in range(ITEMS)}
-    for date, there in ((START, random.permutation(users)[: users // 2]), (DATE, buyers)):
+    for date, there in ((START, random.permutation(users)[: users // 2]), (DATE, np.concatenate([buyers, new]))):
         write_graphs(root, log, date, GRAPH)
         write_vectors(root, "transe", date, {f"u{u:05d}": same for u in there}, item_vectors, np.zeros(DIMENSION))
     return log
