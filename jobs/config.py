@@ -82,6 +82,7 @@ class Attribute:
 
     type: Literal["category", "number"] = "category"  # number: cut into bins at the quantiles of D's graph
     bins: int = 10  # number only
+    min_entities: int = 1  # category only: values that fewer items (or users) of D's graph have are left out of it
     entity_type: str | None = None  # name of the values' entity type; the attribute's own name where none
 
 

@@ -40,7 +40,7 @@ class Config:
 
 
 def raw_ids(spark: SparkSession, events: DataFrame, date: datetime.date, config: Config) -> DataFrame:
-    """type, raw: everything that the night's tables name, with repeats."""
+    """type, raw: everything that the night's tables name, with repeats; also values too rare for the graph (`min_entities`), which cost an id."""
     from pyspark.sql import functions as F
 
     ends = F.array(F.struct(F.lit(USER).alias("type"), F.col("user_id").alias("raw")), F.struct(F.lit(ITEM).alias("type"), F.col("item_id").alias("raw")))

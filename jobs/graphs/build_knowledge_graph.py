@@ -2,7 +2,7 @@
 
 Reads: clean_events of the window, entity_ids, relations; items and users of the sources. Writes: knowledge_graph of D.
 Guarantees: only events in [D − window, D), each behaviour in its own window; an item or user is in the graph with such an event, or
-from its valid_from; the bins of number attributes are cut over these entities only. Items without a row in the catalogue and
+from its valid_from; the bins of number attributes are cut, and rare values counted, over these entities only. Items without a row in the catalogue and
 entities without a value are counted, and stay in the graph by their events.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,13 +59,26 @@ def attributes(rows: DataFrame, kind: Kind, value_ids: DataFrame) -> tuple[DataF
     """(name, head, tail, count of a kind's attributes; relation → bounds of its bins). `rows` as `in_graph` gives them."""
     from pyspark.sql import functions as F
 
-    values = attribute_rows(rows, kind, ["head"])
+    values = frequent(attribute_rows(rows, kind, ["head"]), kind)
     counts = {relation: attribute.bins for relation, attribute in kind.numbers.items()}
     bounds = bins.bounds(values.where(F.col("number").isNotNull()), counts) if counts else {}
     named = values.withColumn("raw", F.coalesce("value", _bin_names(bounds, counts)))
     joined = named.join(value_ids.withColumnsRenamed({"type": "tail_type", "id": "tail"}), ["tail_type", "raw"], "left")
     edges = joined.select(F.col("relation").alias("name"), "head", "tail", F.lit(1).cast("bigint").alias("count"))
     return edges.distinct(), bounds
+
+
+def frequent(values: DataFrame, kind: Kind) -> DataFrame:
+    """Without the values that fewer entities have than their attribute's `min_entities`; `values`: head, relation, value, …, each once."""
+    from pyspark.sql import functions as F
+
+    least = {kind.relation(name): attribute.min_entities for name, attribute in kind.attributes.items() if attribute.min_entities > 1}
+    if not least:
+        return values
+    enough = functools.reduce(operator.or_, ((F.col("relation") == relation) & (F.col("n") >= n) for relation, n in least.items()))
+    judged = F.col("relation").isin(list(least)) & F.col("value").isNotNull()
+    kept = values.where(judged).groupBy("relation", "value").agg(F.count("*").alias("n")).where(enough).select("relation", "value")
+    return values.where(~judged).unionByName(values.where(judged).join(kept, ["relation", "value"], "left_semi").select(*values.columns))
 
 
 def _bin_names(bounds: dict[str, list[float]], bin_counts: dict[str, int]) -> Column:
