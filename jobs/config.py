@@ -15,6 +15,8 @@ import os
 import re
 import types
 import typing
+import zoneinfo
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -98,6 +100,19 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """Great Expectations' results stand in the night's report; its own pages are an extra."""
+
+    # A folder below the data root for its Data Docs, a page per checked table and night, e.g. data_docs; none: no pages. They load styles and
+    # scripts from several outside servers: without a network they are plain, and who opens them with one is seen there.
+    data_docs: str | None = None
+
+    def page(self, date: datetime.date, table: str, model: str | None = None) -> str | None:
+        """Path of the page on a table of a night; none where none is wanted."""
+        return self.data_docs and f"{self.data_docs}/{date}/{table}{f'_{model}' if model else ''}.html"
+
+
+@dataclass(frozen=True)
 class Training:
     """When models are trained and what they start from."""
 
@@ -175,6 +190,7 @@ class Settings:
     deterministic: bool = False  # one thread, equal content hashes for equal inputs
     transe: TransEHyperparameters = TransEHyperparameters()
     kqgc: KQGCHyperparameters = KQGCHyperparameters()
+    quality: Quality = Quality()
     training: Training = Training()
     publishing: Publishing = Publishing()
     lookalike: Lookalike = Lookalike()
@@ -190,6 +206,8 @@ def load_settings(path: Path | str) -> Settings:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"No configuration at {path}. Name one of jobs/configs/*.yaml or your own with --config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as a text in UTF-8: {error}. Name a YAML file with --config.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     settings = build(Settings, document, "")
@@ -284,26 +302,62 @@ def _join(path: str, key: Any) -> str:
 def _check(settings: Settings) -> None:
     """Rules across fields."""
     graph, events = settings.graph, settings.events
-    for name in graph.behaviors:
-        _expect(name in events.behaviors, name, f"graph.behaviors.{name}", f"one of events.behaviors: {events.behaviors}")
-    _expect(graph.purchase in graph.behaviors, graph.purchase, "graph.purchase", f"one of graph.behaviors: {list(graph.behaviors)}")
-    for kind in ("item_attributes", "user_attributes"):
-        for name, attribute in getattr(graph, kind).items():
-            entity_type = attribute.entity_type or name
-            usable = NAME.fullmatch(entity_type) and entity_type not in ("user", "item", "relation")
-            _expect(bool(usable), entity_type, f"graph.{kind}.{name}", "an entity type of [a-z0-9_]+ other than user, item, relation (set entity_type)")
-    for name in graph.behaviors:
-        _expect(bool(NAME.fullmatch(name)), name, f"graph.behaviors.{name}", "a name of [a-z0-9_]+")
+    _check_graph(graph, events)
     for i, model in enumerate(settings.publishing.models):
         _expect(model in MODELS, model, f"publishing.models[{i}]", f"one of {', '.join(MODELS)}")
+    _check_sources(settings.source)
     _check_lookalike(settings)
     positive = {"graph.window_days": graph.window_days, "lookalike.label_window_days": settings.lookalike.label_window_days,
                 "lookalike.active_days": settings.lookalike.active_days, "training.train_every_days": settings.training.train_every_days,
                 "training.max_gap_days": settings.training.max_gap_days, "lookalike.top_k": settings.lookalike.top_k}
     for path, value in positive.items():
         _expect(value >= 1, value, path, "at least 1")
+    docs, folders = settings.quality.data_docs, {contract.path.split("/")[0] for contract in TABLES.values()}
+    usable = docs is None or (NAME.fullmatch(docs) and docs not in folders)
+    _expect(bool(usable), docs, "quality.data_docs", "the name of a folder of [a-z0-9_]+ that is no table's, such as data_docs")
     _check_retention(settings)
     _expect(0 <= events.max_rejected_share <= 1, events.max_rejected_share, "events.max_rejected_share", "a share from 0 to 1")
+
+
+def _check_graph(graph: Graph, events: Events) -> None:
+    for name, relation in graph.behaviors.items():
+        path, days = f"graph.behaviors.{name}", relation.window_days
+        _expect(name in events.behaviors, name, path, f"one of events.behaviors: {events.behaviors}")
+        _expect(bool(NAME.fullmatch(name)), name, path, "a name of [a-z0-9_]+")
+        _expect(days is None or 1 <= days <= graph.window_days, days, f"{path}.window_days", f"1 to graph.window_days ({graph.window_days})")
+    _expect(graph.purchase in graph.behaviors, graph.purchase, "graph.purchase", f"one of graph.behaviors: {list(graph.behaviors)}")
+    for kind in ("item_attributes", "user_attributes"):
+        for name, attribute in getattr(graph, kind).items():
+            path, entity_type = f"graph.{kind}.{name}", attribute.entity_type or name
+            usable = NAME.fullmatch(entity_type) and entity_type not in ("user", "item", "relation")
+            _expect(bool(usable), entity_type, path, "an entity type of [a-z0-9_]+ other than user, item, relation (set entity_type)")
+            _expect(attribute.bins >= 2, attribute.bins, f"{path}.bins", "at least 2")
+            _expect(attribute.min_entities >= 1, attribute.min_entities, f"{path}.min_entities", "at least 1")
+
+
+def _check_sources(source: Source) -> None:
+    for name in ("events", "items", "users"):
+        table = getattr(source, name)
+        if table is not None:
+            check_source(table, f"source.{name}", TABLES["clean_events"].columns if name == "events" else None)
+
+
+def check_source(table: SourceTable, path: str, known: Collection[str] | None) -> None:
+    """ConfigError for a zone or delimiter that is none, or a mapping of a column that nothing reads (`known`; None: any may be an attribute)."""
+    _expect(_is_zone(table.timezone), table.timezone, f"{path}.timezone", "a zone such as Europe/Berlin, UTC, or an offset such as +01:00")
+    _expect(len(table.delimiter) == 1, table.delimiter, f"{path}.delimiter", 'one character (a tab is "\\t" in double quotes)')
+    for key in ("columns", "constants"):
+        for ours in getattr(table, key):
+            _expect(known is None or ours in known, ours, f"{path}.{key}.{ours}", f"one of our columns: {', '.join(known or ())}")
+
+
+def _is_zone(name: str) -> bool:
+    if re.fullmatch(r"[+-]\d{2}:\d{2}", name):
+        return True
+    try:
+        return bool(zoneinfo.ZoneInfo(name))
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        return False
 
 
 def _check_retention(settings: Settings) -> None:
@@ -352,4 +406,6 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     source = dataclasses.replace(
         source, events=anchor_table(source.events), items=anchor_table(source.items), users=anchor_table(source.users),
         ready_marker=source.ready_marker and anchor(source.ready_marker))
-    return dataclasses.replace(settings, data_root=anchor(settings.data_root), source=source)
+    root, docs = anchor(settings.data_root), settings.quality.data_docs
+    quality = dataclasses.replace(settings.quality, data_docs=docs and f"{root}/{docs}")
+    return dataclasses.replace(settings, data_root=root, source=source, quality=quality)

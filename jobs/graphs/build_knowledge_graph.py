@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs import spark as engine
-from jobs.config import Graph, Source, Spark, config_hash
+from jobs.config import Graph, Quality, Source, Spark, config_hash
 from jobs.graphs import bins
 from jobs.graphs.build_interactions import require_known, with_ids
 from jobs.graphs.catalogue import Catalogue, Kind, attribute_rows, bin_name, kinds, read_catalogue
@@ -36,6 +36,7 @@ class Config:
     graph: Graph
     source: Source
     spark: Spark
+    quality: Quality = Quality()
 
 
 def event_edges(events: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
@@ -160,7 +161,7 @@ def run(date: datetime.date, clean_events: Input, entity_ids: Input, relations: 
         require_known(sizes.unknown, entity_ids, date)
         require_events(sizes, graph, window)
         with knowledge_graph.table().replace(dt) as commit:
-            write_checked(spark, built.edges, commit, knowledge_graph.contract, suites.knowledge_graph())
+            write_checked(spark, built.edges, commit, knowledge_graph.contract, suites.knowledge_graph(), config.quality.page(date, "knowledge_graph"))
             commit.fields |= built.fields() | {
                 "window": window.fields | {"behaviors": windows}, "inputs": {"clean_events": window.inputs},
                 "config_hash": config_hash(graph), "code_version": code_version()}  # fmt: skip
