@@ -18,7 +18,7 @@ from jobs import spark as engine
 from jobs.config import Graph, Quality, Source, Spark, config_hash
 from jobs.graphs import bins
 from jobs.graphs.build_interactions import require_known, with_ids
-from jobs.graphs.catalogue import Catalogue, Kind, attribute_rows, bin_name, kinds, read_catalogue
+from jobs.graphs.catalogue import Catalogue, Kind, attribute_rows, kinds, read_catalogue
 from jobs.graphs.checked import write_checked
 from jobs.graphs.ledgers import ITEM, USER, RelationType, entity_types, ledger, ledgers, relation_ids, relation_types, snapshots
 from jobs.graphs.sizes import Sizes, measure, report
@@ -61,9 +61,11 @@ def attributes(rows: DataFrame, kind: Kind, value_ids: DataFrame) -> tuple[DataF
     from pyspark.sql import functions as F
 
     values = frequent(attribute_rows(rows, kind, ["head"]), kind)
-    counts = {relation: attribute.bins for relation, attribute in kind.numbers.items()}
-    bounds = bins.bounds(values.where(F.col("number").isNotNull()), counts) if counts else {}
-    named = values.withColumn("raw", F.coalesce("value", _bin_names(bounds, counts)))
+    bounds = {relation: attribute.bounds for relation, attribute in kind.numbers.items() if attribute.bounds}
+    counts = {relation: attribute.bins for relation, attribute in kind.numbers.items() if not attribute.bounds}
+    if counts:
+        bounds |= bins.bounds(values.where(F.col("number").isNotNull() & F.col("relation").isin(list(counts))), counts)
+    named = values.withColumn("raw", F.coalesce("value", _bin_names(bounds, kind)))
     joined = named.join(value_ids.withColumnsRenamed({"type": "tail_type", "id": "tail"}), ["tail_type", "raw"], "left")
     edges = joined.select(F.col("relation").alias("name"), "head", "tail", F.lit(1).cast("bigint").alias("count"))
     return edges.distinct(), bounds
@@ -82,13 +84,12 @@ def frequent(values: DataFrame, kind: Kind) -> DataFrame:
     return values.where(~judged).unionByName(values.where(judged).join(kept, ["relation", "value"], "left_semi").select(*values.columns))
 
 
-def _bin_names(bounds: dict[str, list[float]], bin_counts: dict[str, int]) -> Column:
+def _bin_names(bounds: dict[str, list[float]], kind: Kind) -> Column:
     from pyspark.sql import functions as F
 
     result = F.lit(None).cast("string")
     for relation, upper in bounds.items():
-        count = bin_counts[relation]
-        names = F.array(*(F.lit(bin_name(n, count)) for n in range(1, count + 1)))
+        names = F.array(*(F.lit(name) for name in kind.numbers[relation].bin_names))
         result = F.when(F.col("relation") == relation, F.element_at(names, bins.ordinal(F.col("number"), upper))).otherwise(result)
     return result
 

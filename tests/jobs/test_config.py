@@ -34,6 +34,8 @@ from tests.jobs.embeddings.planted import write_config
         ({"graph": {"behaviors": {"purchase": {}}, "user_attributes": {"age": {"min_entities": 0}}}}, r"graph\.user_attributes\.age\.min_entities is 0"),
         ({"quality": {"data_docs": "../out"}}, r"quality\.data_docs is '\.\./out'.*a folder"),
         ({"quality": {"data_docs": "clean_events"}}, r"quality\.data_docs is 'clean_events'.*no table's"),
+        ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"price": {"type": "number", "bounds": [5, 5]}}}}, r"price\.bounds is \[5\.0, 5\.0\].*ascending"),
+        ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {"bounds": [5]}}}}, r"graph\.item_attributes\.brand\.bounds.*type: number"),
         ({"source": {}}, r"Missing key 'source\.events'"),
         ({"dag": {"start_date": "soon"}}, r"dag\.start_date is 'soon'.*a date"),
     ],

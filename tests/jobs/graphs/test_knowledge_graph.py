@@ -137,6 +137,18 @@ def test_rare_values_are_those_of_the_nights_graph_alone(spark: SparkSession, tm
     assert committed_edges(tmp_path) == [edge for edge in everything if edge[0] != "item_brand" or counts[edge[2]] >= least]
 
 
+def test_configured_bounds_cut_the_same_every_night(spark: SparkSession, tmp_path: Path) -> None:
+    world = random_world(1)
+    graph = configuration()["graph"]
+    graph["item_attributes"] |= {"price": {"type": "number", "bounds": [1.0, 2.5]}, "brand": {}}
+    run_jobs(world.write(tmp_path, graph=graph), assign_ids.run, build_knowledge_graph.run)
+    price = world.items.set_index("item_id")["price"]
+    found = [(item, name) for relation, item, name, _ in committed_edges(tmp_path) if relation == "item_price"]
+    wanted = {item: f"bin_{1 + (price[item] > 1.0) + (price[item] > 2.5)}_of_3" for item, _ in found}
+    assert dict(found) == wanted and len(set(wanted.values())) == 3 and {1.0, 2.5} <= set(price[item] for item in wanted)
+    assert set(ledger(tmp_path, "price")["raw"]) == {"bin_1_of_3", "bin_2_of_3", "bin_3_of_3"}
+
+
 @pytest.mark.parametrize("parts", [1, 3])
 def test_bounds_are_the_order_statistics_of_each_group(spark: SparkSession, parts: int) -> None:
     random = np.random.default_rng(2)
