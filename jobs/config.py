@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import difflib
 import hashlib
+import itertools
 import json
+import math
 import os
 import re
-import types
-import typing
+import zoneinfo
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,16 +24,13 @@ import yaml
 
 from jobs.audiences.feature_names import FeatureSet
 from jobs.audiences.predicates import PredicateError, parse
+from jobs.config_tree import ConfigError, build, expect
 from jobs.tables import TABLES
-from models.hyperparameters import HyperparameterError, KQGCHyperparameters, TransEHyperparameters, TreeHyperparameters
+from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters, TreeHyperparameters
 
 T = TypeVar("T")
 NAME = re.compile(r"[a-z0-9_]+")
 MODELS = ("transe", "kqgc_mean", "kqgc_attention1", "kqgc_attention2")
-
-
-class ConfigError(ValueError):
-    """The configuration cannot be used: dotted path, what was found, what would do."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +78,17 @@ class Relation:
 class Attribute:
     """An attribute of items or users whose values become entities."""
 
-    type: Literal["category", "number"] = "category"  # number: cut into bins at the quantiles of D's graph
-    bins: int = 10  # number only
+    type: Literal["category", "number"] = "category"  # number: cut into bins at the quantiles of D's graph, or at `bounds`
+    bins: int = 10  # number only: how many, where no bounds are given
+    bounds: list[float] = field(default_factory=list)  # number only, ascending: [10, 20] cuts into ≤ 10, above 10 up to 20, above 20
+    min_entities: int = 1  # category only: values that fewer items (or users) of D's graph have are left out of it
     entity_type: str | None = None  # name of the values' entity type; the attribute's own name where none
+
+    @property
+    def bin_names(self) -> list[str]:
+        """number only: the values that stand for the bins, ascending, `bin_03_of_10`."""
+        count = len(self.bounds) + 1 if self.bounds else self.bins
+        return [f"bin_{n:0{len(str(count))}d}_of_{count}" for n in range(1, count + 1)]
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,19 @@ class Graph:
     item_attributes: dict[str, Attribute] = field(default_factory=dict)
     user_attributes: dict[str, Attribute] = field(default_factory=dict)
     purchase: str = "purchase"  # the behaviour of Eq. 12–13 of KQGC and of the lookalike labels
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Great Expectations' results stand in the night's report; its own pages are an extra."""
+
+    # A folder below the data root for its Data Docs, a page per checked table and night, e.g. data_docs; none: no pages. They load styles and
+    # scripts from several outside servers: without a network they are plain, and who opens them with one is seen there.
+    data_docs: str | None = None
+
+    def page(self, date: datetime.date, table: str, model: str | None = None) -> str | None:
+        """Path of the page on a table of a night; none where none is wanted."""
+        return self.data_docs and f"{self.data_docs}/{date}/{table}{f'_{model}' if model else ''}.html"
 
 
 @dataclass(frozen=True)
@@ -174,6 +193,7 @@ class Settings:
     deterministic: bool = False  # one thread, equal content hashes for equal inputs
     transe: TransEHyperparameters = TransEHyperparameters()
     kqgc: KQGCHyperparameters = KQGCHyperparameters()
+    quality: Quality = Quality()
     training: Training = Training()
     publishing: Publishing = Publishing()
     lookalike: Lookalike = Lookalike()
@@ -189,6 +209,8 @@ def load_settings(path: Path | str) -> Settings:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"No configuration at {path}. Name one of jobs/configs/*.yaml or your own with --config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as a text in UTF-8: {error}. Name a YAML file with --config.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     settings = build(Settings, document, "")
@@ -212,97 +234,68 @@ def config_hash(config: Any) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()
 
 
-def build(cls: Any, value: Any, path: str) -> Any:
-    """`value`, as YAML gave it, as an instance of the type `cls`; `path` is its dotted path for messages."""
-    origin, arguments = typing.get_origin(cls), typing.get_args(cls)
-    if dataclasses.is_dataclass(cls):
-        return _build_dataclass(cls, value, path)
-    if origin is Literal:
-        return _expect(value in arguments, value, path, f"one of {', '.join(map(repr, arguments))}")
-    if origin in (types.UnionType, typing.Union):
-        inner = [a for a in arguments if a is not type(None)]
-        return None if value is None else build(inner[0], value, path)
-    if origin is list:
-        _expect(isinstance(value, list), value, path, "a list")
-        return [build(arguments[0], v, f"{path}[{i}]") for i, v in enumerate(value)]
-    if origin is dict:
-        _expect(isinstance(value, dict), value, path, "a mapping")
-        return {_expect_key(k, path): build(arguments[1], v, f"{path}.{k}") for k, v in value.items()}
-    return _build_plain(cls, value, path)
-
-
-def _build_dataclass(cls: Any, value: Any, path: str) -> Any:
-    value = {} if value is None else value
-    _expect(isinstance(value, dict), value, path, "a mapping of keys to values")
-    hints = typing.get_type_hints(cls)
-    for key in value:
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"Unknown key {_join(path, key)!r}.{hint} Known here: {', '.join(sorted(hints))}.")
-    for f in dataclasses.fields(cls):
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in value:
-            raise ConfigError(f"Missing key {_join(path, f.name)!r}: it has no default. Add it to the configuration.")
-    fields = {key: build(hints[key], v, _join(path, key)) for key, v in value.items()}
-    try:
-        return cls(**fields)
-    except HyperparameterError as error:
-        raise ConfigError(f"{_join(path, str(error))}") from error
-
-
-def _build_plain(cls: Any, value: Any, path: str) -> Any:
-    if cls is Any:
-        return value
-    if cls is float and type(value) is int:
-        return float(value)
-    if cls is datetime.date and isinstance(value, str):
-        try:
-            return datetime.date.fromisoformat(value)
-        except ValueError:
-            _expect(False, value, path, "a date such as 2026-01-31")
-    if cls is datetime.date:
-        return _expect(type(value) is datetime.date, value, path, "a date such as 2026-01-31")
-    names = {int: "a whole number", float: "a number", str: "a text (quote it)", bool: "true or false", dict: "a mapping"}
-    return _expect(type(value) is cls, value, path, names.get(cls, cls.__name__))
-
-
-def _expect(holds: bool, value: Any, path: str, wanted: str) -> Any:
-    if not holds:
-        raise ConfigError(f"{path or 'The file'} is {value!r} ({type(value).__name__}); expected {wanted}.")
-    return value
-
-
-def _expect_key(key: Any, path: str) -> str:
-    return _expect(isinstance(key, str), key, path, "a text as key (quote it)")
-
-
-def _join(path: str, key: Any) -> str:
-    return f"{path}.{key}" if path else str(key)
-
-
 def _check(settings: Settings) -> None:
     """Rules across fields."""
     graph, events = settings.graph, settings.events
-    for name in graph.behaviors:
-        _expect(name in events.behaviors, name, f"graph.behaviors.{name}", f"one of events.behaviors: {events.behaviors}")
-    _expect(graph.purchase in graph.behaviors, graph.purchase, "graph.purchase", f"one of graph.behaviors: {list(graph.behaviors)}")
-    for kind in ("item_attributes", "user_attributes"):
-        for name, attribute in getattr(graph, kind).items():
-            entity_type = attribute.entity_type or name
-            usable = NAME.fullmatch(entity_type) and entity_type not in ("user", "item", "relation")
-            _expect(bool(usable), entity_type, f"graph.{kind}.{name}", "an entity type of [a-z0-9_]+ other than user, item, relation (set entity_type)")
-    for name in graph.behaviors:
-        _expect(bool(NAME.fullmatch(name)), name, f"graph.behaviors.{name}", "a name of [a-z0-9_]+")
+    _check_graph(graph, events)
     for i, model in enumerate(settings.publishing.models):
-        _expect(model in MODELS, model, f"publishing.models[{i}]", f"one of {', '.join(MODELS)}")
+        expect(model in MODELS, model, f"publishing.models[{i}]", f"one of {', '.join(MODELS)}")
+    _check_sources(settings.source)
     _check_lookalike(settings)
     positive = {"graph.window_days": graph.window_days, "lookalike.label_window_days": settings.lookalike.label_window_days,
                 "lookalike.active_days": settings.lookalike.active_days, "training.train_every_days": settings.training.train_every_days,
                 "training.max_gap_days": settings.training.max_gap_days, "lookalike.top_k": settings.lookalike.top_k}
     for path, value in positive.items():
-        _expect(value >= 1, value, path, "at least 1")
+        expect(value >= 1, value, path, "at least 1")
+    docs, folders = settings.quality.data_docs, {contract.path.split("/")[0] for contract in TABLES.values()}
+    usable = docs is None or (NAME.fullmatch(docs) and docs not in folders)
+    expect(bool(usable), docs, "quality.data_docs", "the name of a folder of [a-z0-9_]+ that is no table's, such as data_docs")
     _check_retention(settings)
-    _expect(0 <= events.max_rejected_share <= 1, events.max_rejected_share, "events.max_rejected_share", "a share from 0 to 1")
+    expect(0 <= events.max_rejected_share <= 1, events.max_rejected_share, "events.max_rejected_share", "a share from 0 to 1")
+
+
+def _check_graph(graph: Graph, events: Events) -> None:
+    for name, relation in graph.behaviors.items():
+        path, days = f"graph.behaviors.{name}", relation.window_days
+        expect(name in events.behaviors, name, path, f"one of events.behaviors: {events.behaviors}")
+        expect(bool(NAME.fullmatch(name)), name, path, "a name of [a-z0-9_]+")
+        expect(days is None or 1 <= days <= graph.window_days, days, f"{path}.window_days", f"1 to graph.window_days ({graph.window_days})")
+    expect(graph.purchase in graph.behaviors, graph.purchase, "graph.purchase", f"one of graph.behaviors: {list(graph.behaviors)}")
+    for kind in ("item_attributes", "user_attributes"):
+        for name, attribute in getattr(graph, kind).items():
+            path, entity_type = f"graph.{kind}.{name}", attribute.entity_type or name
+            usable = NAME.fullmatch(entity_type) and entity_type not in ("user", "item", "relation")
+            expect(bool(usable), entity_type, path, "an entity type of [a-z0-9_]+ other than user, item, relation (set entity_type)")
+            expect(attribute.bins >= 2, attribute.bins, f"{path}.bins", "at least 2")
+            ascending = all(a < b for a, b in itertools.pairwise(attribute.bounds)) and all(map(math.isfinite, attribute.bounds))
+            expect(ascending, attribute.bounds, f"{path}.bounds", "ascending numbers")
+            expect(attribute.type == "number" or not attribute.bounds, attribute.bounds, f"{path}.bounds", "none: only a number has bounds (type: number)")
+            expect(attribute.min_entities >= 1, attribute.min_entities, f"{path}.min_entities", "at least 1")
+
+
+def _check_sources(source: Source) -> None:
+    for name in ("events", "items", "users"):
+        table = getattr(source, name)
+        if table is not None:
+            check_source(table, f"source.{name}", TABLES["clean_events"].columns if name == "events" else None)
+
+
+def check_source(table: SourceTable, path: str, known: Collection[str] | None) -> None:
+    """ConfigError for a zone or delimiter that is none, or a mapping of a column that nothing reads (`known`; None: any may be an attribute)."""
+    expect(_is_zone(table.timezone), table.timezone, f"{path}.timezone", "a zone such as Europe/Berlin, UTC, or an offset such as +01:00")
+    expect(len(table.delimiter) == 1, table.delimiter, f"{path}.delimiter", 'one character (a tab is "\\t" in double quotes)')
+    for key in ("columns", "constants"):
+        for ours in getattr(table, key):
+            expect(known is None or ours in known, ours, f"{path}.{key}.{ours}", f"one of our columns: {', '.join(known or ())}")
+
+
+def _is_zone(name: str) -> bool:
+    if re.fullmatch(r"[+-]\d{2}:\d{2}", name):
+        return True
+    try:
+        return bool(zoneinfo.ZoneInfo(name))
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        return False
 
 
 def _check_retention(settings: Settings) -> None:
@@ -310,18 +303,18 @@ def _check_retention(settings: Settings) -> None:
     lookalike = settings.lookalike
     for name, days in settings.retention.items():
         known = name in TABLES and TABLES[name].key != "segments"
-        _expect(known, name, f"retention.{name}", f"a table with dates: {', '.join(n for n, t in TABLES.items() if t.key != 'segments')}")
+        expect(known, name, f"retention.{name}", f"a table with dates: {', '.join(n for n, t in TABLES.items() if t.key != 'segments')}")
         least = lookalike.label_window_days + 1
         if name == "clean_events":
             least += max(settings.graph.window_days, lookalike.active_days)
-        _expect(days >= least, days, f"retention.{name}", f"at least {least} days, which later nights still read")
+        expect(days >= least, days, f"retention.{name}", f"at least {least} days, which later nights still read")
 
 
 def _check_lookalike(settings: Settings) -> None:
     lookalike, item_attributes = settings.lookalike, settings.graph.item_attributes
     for name, predicate in lookalike.clients.items():
         path = f"lookalike.clients.{name}"
-        _expect(bool(NAME.fullmatch(name)), name, path, "a name of [a-z0-9_]+")
+        expect(bool(NAME.fullmatch(name)), name, path, "a name of [a-z0-9_]+")
         try:
             parse(predicate, path, item_attributes)
         except PredicateError as error:
@@ -334,10 +327,10 @@ def _check_lookalike(settings: Settings) -> None:
             raise ConfigError(f"{path} {error}.") from error
     attribute = lookalike.history_attribute
     known = ", ".join(item_attributes) or "none is configured"
-    _expect(attribute is None or attribute in item_attributes, attribute, "lookalike.history_attribute", f"one of graph.item_attributes: {known}")
+    expect(attribute is None or attribute in item_attributes, attribute, "lookalike.history_attribute", f"one of graph.item_attributes: {known}")
     for name in ("negatives_per_positive", "min_positives"):
-        _expect(getattr(lookalike, name) >= 1, getattr(lookalike, name), f"lookalike.{name}", "at least 1")
-    _expect(lookalike.bootstrap_draws >= 0, lookalike.bootstrap_draws, "lookalike.bootstrap_draws", "at least 0")
+        expect(getattr(lookalike, name) >= 1, getattr(lookalike, name), f"lookalike.{name}", "at least 1")
+    expect(lookalike.bootstrap_draws >= 0, lookalike.bootstrap_draws, "lookalike.bootstrap_draws", "at least 0")
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
@@ -351,4 +344,6 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     source = dataclasses.replace(
         source, events=anchor_table(source.events), items=anchor_table(source.items), users=anchor_table(source.users),
         ready_marker=source.ready_marker and anchor(source.ready_marker))
-    return dataclasses.replace(settings, data_root=anchor(settings.data_root), source=source)
+    root, docs = anchor(settings.data_root), settings.quality.data_docs
+    quality = dataclasses.replace(settings.quality, data_docs=docs and f"{root}/{docs}")
+    return dataclasses.replace(settings, data_root=root, source=source, quality=quality)

@@ -14,7 +14,7 @@ from jobs.program import JobError
 from jobs.quality import check, suites
 
 
-def check_vectors(published: pa.Table, users_with_events: int, dimension: int, publishing: Publishing) -> dict[str, Any]:
+def check_vectors(published: pa.Table, users_with_events: int, dimension: int, publishing: Publishing, page: str | None = None) -> dict[str, Any]:
     """The quality figures for the manifest. JobError, naming every check that fails, when the vectors must not be published."""
     matrix = as_matrix(published.column("embedding"))
     own = pc.not_equal(published.column("source"), "carried").to_numpy(zero_copy_only=False)
@@ -22,7 +22,7 @@ def check_vectors(published: pa.Table, users_with_events: int, dimension: int, p
     coverage = n_own / users_with_events if users_with_events else 0.0
     norm = float(np.median(np.linalg.norm(matrix[own], axis=1))) if n_own else 0.0
     spread = float(matrix.std(axis=0, dtype=np.float64).mean()) if len(matrix) else 0.0
-    results = check.check(published, suites.user_embeddings(dimension))
+    results = check.check(published, suites.user_embeddings(dimension), page)
     found = [f"{r['expectation']} of {r['column']} ({r['unexpected']} of {r['rows']} rows)" for r in results if not r["success"]]
     if coverage < publishing.min_coverage:
         found.append(f"{n_own} of {users_with_events} users with events have a vector; publishing.min_coverage is {publishing.min_coverage}")
@@ -33,3 +33,10 @@ def check_vectors(published: pa.Table, users_with_events: int, dimension: int, p
     if found:
         raise JobError(f"Not published; readers keep what they have. {'; '.join(found)}.")
     return {"coverage": coverage, "median_norm": norm, "spread": spread, "checks": results}
+
+
+def check_entities(rotated: pa.Table, dimension: int, page: str | None = None) -> list[dict[str, Any]]:
+    """The checks' results on entity_embeddings, which classifiers take items and relations from. QualityError: not to be published."""
+    results = check.check(rotated, suites.entity_embeddings(dimension), page)
+    check.require(results)
+    return results

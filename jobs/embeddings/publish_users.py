@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.arrays import NONE, SOURCES, Checkpoint, raw_of, read_checkpoint, vectors
-from jobs.config import Lookalike, Publishing, Training, config_hash
-from jobs.embeddings.checks import check_vectors
+from jobs.config import Lookalike, Publishing, Quality, Training, config_hash
+from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.embeddings.family import family
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
 from jobs.program import Input, Output, code_version, main, metrics, midnight
@@ -34,6 +34,7 @@ class Config:
     training: Training
     publishing: Publishing
     lookalike: Lookalike
+    quality: Quality = Quality()
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,12 @@ def run(
     with entity_embeddings.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as entities, \
             table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:  # fmt: skip
         published = user_table(users, space, rest, date, commit.created_timestamp)
-        quality = check_vectors(published, int(pc.count_distinct(seen.column("user")).as_py()), checkpoint.entities.shape[1], config.publishing)
+        quality = check_vectors(published, int(pc.count_distinct(seen.column("user")).as_py()), checkpoint.entities.shape[1], config.publishing,
+                                config.quality.page(date, "user_embeddings", model))
         quality |= drift_between(published, table, date, space, former, config.lookalike.label_window_days)
-        entities.write_table(entity_table(checkpoint, space, entity_ids, relations), sorted_by=["entity_type", "raw"])
+        rotated = entity_table(checkpoint, space, entity_ids, relations)
+        quality["checks"] += check_entities(rotated, checkpoint.entities.shape[1], config.quality.page(date, "entity_embeddings", model))
+        entities.write_table(rotated, sorted_by=["entity_type", "raw"])
         entities.fields |= fields
         commit.write_table(published, sorted_by=["user_id"])
         commit.fields |= fields | {"quality": quality}

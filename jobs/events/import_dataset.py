@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jobs.config import ConfigError
 from jobs.events.readers import alibaba_ecomm, completejourney, movielens, online_retail, table
 from jobs.events.readers.imported import Imported
 from jobs.program import JobError
@@ -83,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     only = result.add_argument_group("only for --format table")
     only.add_argument("--column", action="append", default=[], type=pair, metavar="OURS=THEIRS", help="how a column is called in the source; repeat")
     only.add_argument("--constant", action="append", default=[], type=pair, metavar="OURS=VALUE", help="one value for every row; repeat")
-    only.add_argument("--delimiter", default=",")
+    only.add_argument("--delimiter", default=",", type=lambda text: text.replace("\\t", "\t"), help="one character; \\t is a tab")
     only.add_argument("--timezone", default="UTC", help="zone of times without an offset")
     only.add_argument("--day-only", action="store_true", help="times are known to the day")
     return result
@@ -94,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     options = table.Options(dict(arguments.column), dict(arguments.constant), arguments.delimiter, arguments.timezone, arguments.day_only)
     try:
         imported = import_dataset(arguments.format, arguments.source, arguments.output, options)
-    except JobError as error:
+    except (JobError, ConfigError) as error:
         print(error, file=sys.stderr)
         return 1
     print("\n".join([*summary(imported), f"written to {arguments.output}"]))

@@ -11,7 +11,7 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.config import Events, Graph, Lookalike, Source, Spark, config_hash
+from jobs.config import Events, Graph, Lookalike, Quality, Source, Spark, config_hash
 from jobs.events import read_events
 from jobs.events.fingerprint import combined, fingerprint
 from jobs.events.read_source import find_files
@@ -27,6 +27,7 @@ class Config:
     graph: Graph
     lookalike: Lookalike
     spark: Spark
+    quality: Quality = Quality()
 
 
 @dataclass(frozen=True)

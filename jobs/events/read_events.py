@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from jobs.config import SourceTable
 from jobs.events import times
-from jobs.events.read_source import SourceError, column_names, parquet_schema, quoted, resolve_columns
+from jobs.events.read_source import SourceError, column_names, header, parquet_schema, quoted, resolve_columns
 from jobs.events.text_rows import TextSource, read_batches, schema
 
 if TYPE_CHECKING:
@@ -32,13 +32,32 @@ def read_events(spark: SparkSession, source: SourceTable, files: list[str]) -> D
 
     SourceError: a missing column, a wrong type, a file that is none of the format.
     """
-    columns = resolve_columns(source, column_names(source, files), REQUIRED, OPTIONAL)
+    columns = _columns(source, files)
     raw, nanoseconds = _read_parquet(spark, source, files, columns) if source.format == "parquet" else (_read_text(spark, source, files, columns), set())
     for name, value in source.constants.items():
         from pyspark.sql import functions as F
 
         raw = raw.withColumn(name, F.lit(value))
     return _typed(raw, source, nanoseconds)
+
+
+def _columns(source: SourceTable, files: list[str]) -> dict[str, str]:
+    """Our column → the source's. Optional keys of JSON lines may first occur anywhere, so they are always looked for."""
+    names = column_names(source, files)
+    wherever = [name for name in OPTIONAL if name not in source.columns and name not in names] if source.format == "jsonl" and names else []
+    columns = resolve_columns(source, [*names, *wherever], REQUIRED, OPTIONAL)
+    if source.format == "csv":
+        for file in files:
+            _require_columns(file, header(source, file), columns)
+    return columns
+
+
+def _require_columns(file: str, names: list[str], columns: dict[str, str]) -> None:
+    """SourceError when a file lacks a column that the source's first one has. A file without a byte has no rows, and lacks nothing."""
+    for ours, theirs in columns.items():
+        if names and theirs not in names:
+            has = ", ".join(map(repr, names))
+            raise SourceError(f"{file} has no column {theirs!r} (our {ours!r}); it has {has}. All files of a source need the same columns.")
 
 
 def labels(source: SourceTable, files: list[str]) -> dict[str, str]:
@@ -86,10 +105,8 @@ def _check_parquet(source: SourceTable, files: list[str], columns: dict[str, str
     first: pa.Schema | None = None
     for file in files:
         found = parquet_schema(file)
+        _require_columns(file, found.names, columns)
         for ours, theirs in columns.items():
-            if theirs not in found.names:
-                has = ", ".join(map(repr, found.names))
-                raise SourceError(f"{file} has no column {theirs!r} (our {ours!r}); it has {has}. All files of a source need the same columns.")
             kind = found.field(theirs).type
             if not _usable(ours, kind):
                 column = f"{file}: column {theirs!r} (our {ours!r})"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import glob
 import gzip
+import itertools
 import json
 import zlib
 from pathlib import Path
@@ -89,16 +90,28 @@ def _hidden(path: Path) -> bool:
 
 
 def column_names(source: SourceTable, files: list[str]) -> list[str]:
-    """The columns that the source has: those of the first file; for JSON lines the keys of its first lines. SourceError."""
+    """The columns that the source has: those of the first file that has any; for JSON lines the keys of the first lines. SourceError."""
     if source.format == "parquet":
         return parquet_schema(files[0]).names
-    with open_text(files[0]) as lines:
+    if source.format == "csv":
+        return next((names for file in files if (names := header(source, file))), [])
+    keys: dict[str, None] = {}
+    peeked = 0
+    for file in files:
+        if peeked < PEEK_LINES:
+            peeked += _peek(file, PEEK_LINES - peeked, keys)
+    return list(keys)
+
+
+def header(source: SourceTable, file: str) -> list[str]:
+    """The column names of a CSV; none for a file without a byte. SourceError."""
+    with open_text(file) as lines:
         try:
-            if source.format == "csv":
-                return next(csv.reader(lines, delimiter=source.delimiter), [])
-            return _keys(lines)
+            return next(csv.reader(lines, delimiter=source.delimiter), [])
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise truncated(files[0], error) from error
+            raise truncated(file, error) from error
+        except csv.Error as error:
+            raise SourceError(f"{file} has no readable header ({error}). Check that it is a CSV with source.*.delimiter {source.delimiter!r}.") from error
 
 
 def parquet_schema(file: str) -> pa.Schema:
@@ -160,16 +173,34 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def _keys(lines: TextIO) -> list[str]:
-    keys: dict[str, None] = {}
-    for line, _ in zip(lines, range(PEEK_LINES), strict=False):
+def _require_one_header(source: SourceTable, files: list[str]) -> None:
+    """Spark takes columns by their place, as the first file has them: in another order they would trade names unnoticed."""
+    found = {file: names for file in files if (names := header(source, file))}
+    first = next(iter(found), "")
+    for file, names in found.items():
+        if names != found[first]:
+            raise SourceError(f"{file} has the columns {', '.join(map(repr, names))}, and {first} has {', '.join(map(repr, found[first]))}. Write the files alike.")
+
+
+def _peek(file: str, most: int, keys: dict[str, None]) -> int:
+    """Add the keys of a JSON-lines file's first lines; returns how many were looked at. SourceError."""
+    looked = 0
+    with open_text(file) as lines:
         try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # a malformed line is rejected, with its number, when rows are read
-        if isinstance(row, dict):
-            keys.update(dict.fromkeys(row))
-    return list(keys)
+            for looked, line in enumerate(itertools.islice(lines, most), start=1):  # noqa: B007
+                keys.update(dict.fromkeys(_object(line)))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise truncated(file, error) from error
+    return looked
+
+
+def _object(line: str) -> dict:
+    """A malformed line has no keys: it is rejected, with its number, when rows are read."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def _load(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
@@ -180,6 +211,7 @@ def _load(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFra
             parquet_schema(file)
         return spark.read.option("mergeSchema", len(files) > 1).parquet(*files)
     if source.format == "csv":
+        _require_one_header(source, files)
         options = {"header": True, "multiLine": True, "escape": '"', "sep": source.delimiter, "mode": "FAILFAST"}
         return spark.read.options(**options).csv(files)
     return spark.read.option("mode", "FAILFAST").json(files)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store.errors import explain_os_errors
 from jobs.program import Output
 from jobs.quality import check
 from jobs.quality.suites import Suite
@@ -45,14 +46,14 @@ def staged_files(path: str, day: str | None = None) -> list[str]:
     return sorted(str(file) for file in Path(path).glob(f"day={day or '*'}/*.parquet"))
 
 
-def check_staged(spark: SparkSession, path: str, suite: Suite) -> list[dict[str, Any]]:
+def check_staged(spark: SparkSession, path: str, suite: Suite, page: str | None = None) -> list[dict[str, Any]]:
     """The checks' results on everything staged; none where nothing is."""
     files = staged_files(path)
     if not files:
         return []
     if sum(pq.read_metadata(file).num_rows for file in files) <= MAX_ROWS_IN_MEMORY:
-        return check.check(pa.concat_tables(pq.read_table(file, partitioning=None) for file in files), suite)
-    return check.check(spark.read.parquet(path).drop("day"), suite)
+        return check.check(pa.concat_tables(pq.read_table(file, partitioning=None) for file in files), suite, page)
+    return check.check(spark.read.parquet(path).drop("day"), suite, page)
 
 
 def commit_day(clean_events: Output, path: str, day: str, fields: dict[str, Any]) -> str:
@@ -61,7 +62,8 @@ def commit_day(clean_events: Output, path: str, day: str, fields: dict[str, Any]
     former = table.manifest(day)
     with table.replace(day, only_if_changed=True) as commit:
         for file in staged_files(path, day):
-            table.disk.copy(file, f"{commit.path}/{Path(file).name}")
+            with explain_os_errors("copying a staged day", commit.path):
+                table.disk.copy(file, f"{commit.path}/{Path(file).name}")
         commit.adopt_new()
         if not commit.files:
             commit.write_table(empty(TABLES["clean_events"]))

@@ -63,7 +63,10 @@ def reasons(commit: Commit) -> dict[str, int]:
 
 
 def require_events(judged: DataFrame, figures: dict[str, Any], night: Night) -> None:
-    """JobError when the window holds none: the date lies outside the data, or the source is the wrong one."""
+    """JobError when the window holds none: the date lies outside the data, or the source is the wrong one.
+
+    Where no row at all has a usable time and more rows are rejected than may be, nothing is raised here: they are to be looked at.
+    """
     from pyspark.sql import functions as F
 
     if figures["in_window"]:
@@ -71,13 +74,19 @@ def require_events(judged: DataFrame, figures: dict[str, Any], night: Night) -> 
     config = night.config
     rows = read_events.read_events(judged.sparkSession, config.source.events, night.files)
     first, last = rows.agg(F.min("event_time"), F.max("event_time")).first()
+    if first is None and rejected_share(figures) > config.events.max_rejected_share:
+        return
     has = f"its events run from {first:%Y-%m-%d} to {last:%Y-%m-%d}" if first else "it has no event with a usable time"
     where = f"No event in the window {night.first} ≤ time < {night.date} of {config.source.events.path}"
     raise JobError(f"{where}: {has}. Choose a date after the data begins, or mend source.events.")
 
 
+def rejected_share(figures: dict[str, Any]) -> float:
+    return figures["rows_rejected"] / max(1, figures["rows_in"])
+
+
 def too_many_rejected(figures: dict[str, Any], limit: float, counts: dict[str, int], uri: str) -> str | None:
-    share = figures["rows_rejected"] / max(1, figures["rows_in"])
+    share = rejected_share(figures)
     if share <= limit:
         return None
     found = ", ".join(f"{reason}: {count}" for reason, count in list(counts.items())[:5])
@@ -100,7 +109,7 @@ def write_days(judged: DataFrame, stale: list[str], clean_events: Output, night:
     with staging.folder(clean_events, night.date) as path:
         rows.repartition("day").sortWithinPartitions("day", *ORDER).write.partitionBy("day").parquet(path)
         suite = suites.clean_events(config.events.behaviors, max(night.first, config.events.earliest_event_time), night.date)
-        results = staging.check_staged(judged.sparkSession, path, suite)
+        results = staging.check_staged(judged.sparkSession, path, suite, config.quality.page(night.date, suite.table))
         check.require(results)
         fields = night.record | {"dt": night.date.isoformat()}
         return {day: staging.commit_day(clean_events, path, day, fields | {"sources": holders.get(day, [])}) for day in stale}, results

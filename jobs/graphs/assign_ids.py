@@ -20,7 +20,7 @@ import pyarrow.dataset as ds
 
 from jobs import spark as engine
 from jobs.config import Graph, Source, Spark
-from jobs.graphs.catalogue import Kind, attribute_rows, bin_name, kinds, read_catalogue
+from jobs.graphs.catalogue import Kind, attribute_rows, kinds, read_catalogue
 from jobs.graphs.ledgers import ITEM, USER, assign_relations, entity_types, ledgers, relation_types, snapshots, value_type
 from jobs.graphs.scratch import scratch_folder
 from jobs.graphs.window import open_window, read_events
@@ -40,7 +40,7 @@ class Config:
 
 
 def raw_ids(spark: SparkSession, events: DataFrame, date: datetime.date, config: Config) -> DataFrame:
-    """type, raw: everything that the night's tables name, with repeats."""
+    """type, raw: everything that the night's tables name, with repeats; also values too rare for the graph (`min_entities`), which cost an id."""
     from pyspark.sql import functions as F
 
     ends = F.array(F.struct(F.lit(USER).alias("type"), F.col("user_id").alias("raw")), F.struct(F.lit(ITEM).alias("type"), F.col("item_id").alias("raw")))
@@ -64,8 +64,8 @@ def _from_catalogue(spark: SparkSession, kind: Kind, found: DataFrame, date: dat
         values = attribute_rows(rows, kind, []).where(F.col("value").isNotNull())
         result = result.unionAll(values.select(F.col("tail_type").alias("type"), F.col("value").alias("raw")))
     names = [
-        F.struct(F.lit(value_type(name, attribute)).alias("type"), F.lit(bin_name(n, attribute.bins)).alias("raw"))
-        for name, attribute in kind.attributes.items() if attribute.type == "number" for n in range(1, attribute.bins + 1)
+        F.struct(F.lit(value_type(name, attribute)).alias("type"), F.lit(bin_name).alias("raw"))
+        for name, attribute in kind.attributes.items() if attribute.type == "number" for bin_name in attribute.bin_names
     ]  # fmt: skip
     if names:
         result = result.unionAll(spark.range(1).select(F.explode(F.array(*names)).alias("one")).select("one.*"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs import spark as engine
-from jobs.config import Events, Graph, Spark, config_hash
+from jobs.config import Events, Graph, Quality, Spark, config_hash
 from jobs.graphs.checked import write_checked
 from jobs.graphs.ledgers import ITEM, USER, ledger, snapshots
 from jobs.graphs.window import known_at, open_window, read_events
@@ -29,6 +29,7 @@ class Config:
     graph: Graph
     events: Events
     spark: Spark
+    quality: Quality = Quality()
 
 
 def summed(events: DataFrame) -> DataFrame:
@@ -72,7 +73,7 @@ def run(date: datetime.date, clean_events: Input, entity_ids: Input, interaction
         rows = with_ids(summed(events), users, items).select(interactions.contract.columns).persist()
         require_known(rows.where(F.col("user").isNull() | F.col("item").isNull()).count(), entity_ids, date)
         with interactions.table().replace(dt) as commit:
-            write_checked(spark, rows, commit, interactions.contract, suites.interactions(behaviors))
+            write_checked(spark, rows, commit, interactions.contract, suites.interactions(behaviors), config.quality.page(date, "interactions"))
             commit.fields |= {
                 "window": window.fields, "inputs": {"clean_events": window.inputs},
                 "config_hash": config_hash(config.graph), "code_version": code_version()}  # fmt: skip

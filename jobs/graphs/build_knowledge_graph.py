@@ -2,7 +2,7 @@
 
 Reads: clean_events of the window, entity_ids, relations; items and users of the sources. Writes: knowledge_graph of D.
 Guarantees: only events in [D − window, D), each behaviour in its own window; an item or user is in the graph with such an event, or
-from its valid_from; the bins of number attributes are cut over these entities only. Items without a row in the catalogue and
+from its valid_from; the bins of number attributes are cut, and rare values counted, over these entities only. Items without a row in the catalogue and
 entities without a value are counted, and stay in the graph by their events.
 """
 
@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import datetime
 import functools
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs import spark as engine
-from jobs.config import Graph, Source, Spark, config_hash
+from jobs.config import Graph, Quality, Source, Spark, config_hash
 from jobs.graphs import bins
 from jobs.graphs.build_interactions import require_known, with_ids
-from jobs.graphs.catalogue import Catalogue, Kind, attribute_rows, bin_name, kinds, read_catalogue
+from jobs.graphs.catalogue import Catalogue, Kind, attribute_rows, kinds, read_catalogue
 from jobs.graphs.checked import write_checked
 from jobs.graphs.ledgers import ITEM, USER, RelationType, entity_types, ledger, ledgers, relation_ids, relation_types, snapshots
 from jobs.graphs.sizes import Sizes, measure, report
@@ -35,6 +36,7 @@ class Config:
     graph: Graph
     source: Source
     spark: Spark
+    quality: Quality = Quality()
 
 
 def event_edges(events: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
@@ -58,22 +60,36 @@ def attributes(rows: DataFrame, kind: Kind, value_ids: DataFrame) -> tuple[DataF
     """(name, head, tail, count of a kind's attributes; relation → bounds of its bins). `rows` as `in_graph` gives them."""
     from pyspark.sql import functions as F
 
-    values = attribute_rows(rows, kind, ["head"])
-    counts = {relation: attribute.bins for relation, attribute in kind.numbers.items()}
-    bounds = bins.bounds(values.where(F.col("number").isNotNull()), counts) if counts else {}
-    named = values.withColumn("raw", F.coalesce("value", _bin_names(bounds, counts)))
+    values = frequent(attribute_rows(rows, kind, ["head"]), kind)
+    bounds = {relation: attribute.bounds for relation, attribute in kind.numbers.items() if attribute.bounds}
+    counts = {relation: attribute.bins for relation, attribute in kind.numbers.items() if not attribute.bounds}
+    if counts:
+        bounds |= bins.bounds(values.where(F.col("number").isNotNull() & F.col("relation").isin(list(counts))), counts)
+    named = values.withColumn("raw", F.coalesce("value", _bin_names(bounds, kind)))
     joined = named.join(value_ids.withColumnsRenamed({"type": "tail_type", "id": "tail"}), ["tail_type", "raw"], "left")
     edges = joined.select(F.col("relation").alias("name"), "head", "tail", F.lit(1).cast("bigint").alias("count"))
     return edges.distinct(), bounds
 
 
-def _bin_names(bounds: dict[str, list[float]], bin_counts: dict[str, int]) -> Column:
+def frequent(values: DataFrame, kind: Kind) -> DataFrame:
+    """Without the values that fewer entities have than their attribute's `min_entities`; `values`: head, relation, value, …, each once."""
+    from pyspark.sql import functions as F
+
+    least = {kind.relation(name): attribute.min_entities for name, attribute in kind.attributes.items() if attribute.min_entities > 1}
+    if not least:
+        return values
+    enough = functools.reduce(operator.or_, ((F.col("relation") == relation) & (F.col("n") >= n) for relation, n in least.items()))
+    judged = F.col("relation").isin(list(least)) & F.col("value").isNotNull()
+    kept = values.where(judged).groupBy("relation", "value").agg(F.count("*").alias("n")).where(enough).select("relation", "value")
+    return values.where(~judged).unionByName(values.where(judged).join(kept, ["relation", "value"], "left_semi").select(*values.columns))
+
+
+def _bin_names(bounds: dict[str, list[float]], kind: Kind) -> Column:
     from pyspark.sql import functions as F
 
     result = F.lit(None).cast("string")
     for relation, upper in bounds.items():
-        count = bin_counts[relation]
-        names = F.array(*(F.lit(bin_name(n, count)) for n in range(1, count + 1)))
+        names = F.array(*(F.lit(name) for name in kind.numbers[relation].bin_names))
         result = F.when(F.col("relation") == relation, F.element_at(names, bins.ordinal(F.col("number"), upper))).otherwise(result)
     return result
 
@@ -146,7 +162,7 @@ def run(date: datetime.date, clean_events: Input, entity_ids: Input, relations: 
         require_known(sizes.unknown, entity_ids, date)
         require_events(sizes, graph, window)
         with knowledge_graph.table().replace(dt) as commit:
-            write_checked(spark, built.edges, commit, knowledge_graph.contract, suites.knowledge_graph())
+            write_checked(spark, built.edges, commit, knowledge_graph.contract, suites.knowledge_graph(), config.quality.page(date, "knowledge_graph"))
             commit.fields |= built.fields() | {
                 "window": window.fields | {"behaviors": windows}, "inputs": {"clean_events": window.inputs},
                 "config_hash": config_hash(graph), "code_version": code_version()}  # fmt: skip

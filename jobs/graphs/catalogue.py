@@ -5,7 +5,7 @@ not before D. An entity enters the graph of D with an event in it, or by a row w
 
 Values: a category is its text; a list gives one edge per member; a number becomes the bin it falls into among the entities of D's
 graph, named by its ordinal: `bin_03_of_10` holds the numbers above the second and up to the third tenth (quantiles as order
-statistics, so that ties stay together and some bins may be empty). Nulls, empty texts and unusable ids are no values.
+statistics, so that ties stay together and some bins may be empty), or between the configured `bounds`. Nulls, empty texts and unusable ids are no values.
 """
 
 from __future__ import annotations
@@ -55,11 +55,6 @@ def kinds(graph: Graph, source: Source) -> list[Kind]:
         if kind.attributes and kind.source is None:
             raise SourceError(f"graph.{kind.entity_type}_attributes names {sorted(kind.attributes)}, and there is no {kind.path}. Configure it, or leave the attributes out.")
     return found
-
-
-def bin_name(ordinal: int, bins: int) -> str:
-    """The value that stands for a number attribute's bin, from 1."""
-    return f"bin_{ordinal:0{len(str(bins))}d}_of_{bins}"
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 MAX_ROWS_IN_MEMORY = 5_000_000  # a quarter of a gigabyte: up to here the checks run on Arrow (a tenth of the time), beyond it on Spark
 
 
-def write_checked(spark: SparkSession, rows: DataFrame, commit: Commit, contract: Contract, suite: Suite) -> None:
-    """QualityError when a check fails."""
+def write_checked(spark: SparkSession, rows: DataFrame, commit: Commit, contract: Contract, suite: Suite, page: str | None) -> None:
+    """QualityError when a check fails. `page`: see check()."""
     write(rows, commit, contract)
     files = [f"{commit.path}/{file.name}" for file in commit.files]
     if commit.row_count <= MAX_ROWS_IN_MEMORY:
-        results = check(pa.concat_tables(pq.read_table(file, partitioning=None) for file in files), suite)
+        results = check(pa.concat_tables(pq.read_table(file, partitioning=None) for file in files), suite, page)
     else:
-        results = check(spark.read.parquet(*files), suite)
+        results = check(spark.read.parquet(*files), suite, page)
     metrics.put("checks", detail=results)
     require(results)

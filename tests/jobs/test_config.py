@@ -25,6 +25,17 @@ from tests.jobs.embeddings.planted import write_config
         ({"training": {"on_gap": "ignore"}}, r"training\.on_gap is 'ignore'.*'warm', 'fail'"),
         ({"lookalike": {"clients": {"../x": {}}}}, r"lookalike\.clients\.\.\./x"),
         ({"events": {"behaviors": ["purchase"], "max_rejected_share": 2}}, r"events\.max_rejected_share is 2"),
+        ({"source": {"events": {"path": "x", "timezone": "Europe/Pariss"}}}, r"source\.events\.timezone is 'Europe/Pariss'.*a zone such as"),
+        ({"source": {"events": {"path": "x", "delimiter": "||"}}}, r"source\.events\.delimiter is '\|\|'.*one character"),
+        ({"source": {"events": {"path": "x", "columns": {"price": "p"}}}}, r"source\.events\.columns\.price is 'price'.*one of our columns: user_id.*value"),
+        ({"source": {"events": {"path": "x"}, "items": {"path": "x", "timezone": ""}}}, r"source\.items\.timezone is ''"),
+        ({"graph": {"behaviors": {"purchase": {"window_days": 99}}, "window_days": 9}}, r"graph\.behaviors\.purchase\.window_days is 99.*1 to graph\.window_days \(9\)"),
+        ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"price": {"type": "number", "bins": 1}}}}, r"graph\.item_attributes\.price\.bins is 1.*at least 2"),
+        ({"graph": {"behaviors": {"purchase": {}}, "user_attributes": {"age": {"min_entities": 0}}}}, r"graph\.user_attributes\.age\.min_entities is 0"),
+        ({"quality": {"data_docs": "../out"}}, r"quality\.data_docs is '\.\./out'.*a folder"),
+        ({"quality": {"data_docs": "clean_events"}}, r"quality\.data_docs is 'clean_events'.*no table's"),
+        ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"price": {"type": "number", "bounds": [5, 5]}}}}, r"price\.bounds is \[5\.0, 5\.0\].*ascending"),
+        ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {"bounds": [5]}}}}, r"graph\.item_attributes\.brand\.bounds.*type: number"),
         ({"source": {}}, r"Missing key 'source\.events'"),
         ({"dag": {"start_date": "soon"}}, r"dag\.start_date is 'soon'.*a date"),
     ],
@@ -40,11 +51,17 @@ def test_no_file_and_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("a: [1")
     with pytest.raises(ConfigError, match="is not YAML"):
         load_settings(tmp_path / "broken.yaml")
+    with pytest.raises(ConfigError, match="cannot be read as a text"):
+        load_settings(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("seed: ü".encode("latin-1"))
+    with pytest.raises(ConfigError, match="cannot be read as a text"):
+        load_settings(tmp_path / "latin.yaml")
 
 
 def test_relative_paths_are_seen_from_the_files_folder(tmp_path: Path) -> None:
     settings = load_settings(write_config(tmp_path))
-    assert settings.data_root == str(tmp_path / "data") and settings.source.events.path == str(tmp_path / "events.parquet")
+    assert load_settings(write_config(tmp_path, quality={"data_docs": "docs"})).quality.data_docs == str(tmp_path / "data/docs")
+    assert settings.quality.data_docs is None and settings.data_root == str(tmp_path / "data") and settings.source.events.path == str(tmp_path / "events.parquet")
 
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.yaml")), ids=lambda p: p.stem)

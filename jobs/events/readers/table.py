@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from jobs.config import SourceTable, Spark
+from jobs.config import SourceTable, Spark, check_source
 from jobs.events import judge
 from jobs.events.read_events import read_events
 from jobs.events.read_source import SUFFIXES, SourceError, check_whole, find_files
 from jobs.events.readers.imported import Imported, events_table
 from jobs.spark import session
+from jobs.tables import TABLES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -35,9 +36,10 @@ class Options:
 
 
 def read(source: Path, options: Options) -> Imported:
-    """Events in our columns; unusable rows are left out and counted. Items and users: name them in the configuration as they are."""
+    """Events in our columns; unusable rows are left out and counted. ConfigError: an option that cannot be. Items and users: name them in the configuration as they are."""
     kind = format_of(source)
     described = SourceTable(str(source), kind, options.columns, options.constants, options.delimiter, options.timezone, options.day_only)
+    check_source(described, "--", TABLES["clean_events"].columns)
     files = find_files(described)
     for file in files:
         check_whole(file)

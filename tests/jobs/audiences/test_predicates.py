@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from jobs.audiences.predicates import PredicateError, parse
+from jobs.config import Attribute
 
 VALUES = {
     "brand": ["acme", "acme", "zeta", "zeta", None], "words": ["mug", "tea", "mug", "sign", "mug"], "size": ["1", "2", "true", "1", "1"],
-    "item_id": ["a", "b", "c", "d", "e"]}  # fmt: skip
+    "price": ["bin_1_of_3", "bin_2_of_3", "bin_3_of_3", "bin_2_of_3", None], "item_id": ["a", "b", "c", "d", "e"]}  # fmt: skip
+
+
+ATTRIBUTES = {name: Attribute() for name in ("brand", "words", "size")} | {"price": Attribute("number", bounds=[10.0, 20.0]), "weight": Attribute("number", bins=4)}
 
 
 def having(attribute: str, values: tuple[str, ...]) -> np.ndarray:
@@ -29,9 +33,14 @@ def having(attribute: str, values: tuple[str, ...]) -> np.ndarray:
     ({"item_id": ["a", "d", "unknown"]}, {0, 3}),
     ({"size": 1}, {0, 3, 4}),
     ({"size": True}, {2}),
+    ({"price": {"above": 10, "up_to": 20}}, {1, 3}),
+    ({"price": {"above": 10}}, {1, 2, 3}),
+    ({"price": {"up_to": 10.0}}, {0}),
+    ({"price": "bin_3_of_3"}, {2}),
+    ({"not": {"price": {"up_to": 20}}, "brand": "zeta"}, {2}),
 ])  # fmt: skip
 def test_a_predicate_finds_its_items(tree: dict[str, Any], wanted: set[int]) -> None:
-    assert set(np.flatnonzero(parse(tree, "p", ["brand", "words", "size"]).matches(having))) == wanted
+    assert set(np.flatnonzero(parse(tree, "p", ATTRIBUTES).matches(having))) == wanted
 
 
 @pytest.mark.parametrize(("tree", "message"), [
@@ -40,8 +49,14 @@ def test_a_predicate_finds_its_items(tree: dict[str, Any], wanted: set[int]) -> 
     ({"brnd": "acme"}, "Unknown key 'clients.x.brnd'.*brand"),
     ({"any": {"brand": "acme"}}, "clients.x.any is"),
     ({"any": [{"not": {"brand": None}}]}, r"clients.x.any\[0\].not.brand is None"),
+    ({"price": 10}, "clients.x.price is 10; price is a number.*bin_1_of_3.*above: 10"),
+    ({"price": {"above": 12}}, r"clients.x.price is {'above': 12}; expected a range.*its bounds \[10.0, 20.0\]"),
+    ({"price": {"min": 10}}, "clients.x.price is {'min': 10}; expected a range such as {above: 10, up_to: 20}"),
+    ({"price": {"above": 20, "up_to": 10}}, "no number is in it"),
+    ({"weight": {"above": 10}}, "it has none: add graph.item_attributes.weight.bounds"),
+    ({"brand": {"above": 10}}, "clients.x.brand is .*expected a value"),
     ({"brand": []}, r"clients.x.brand is \[\]"),
 ])  # fmt: skip
 def test_an_unreadable_predicate_names_the_place(tree: Any, message: str) -> None:
     with pytest.raises(PredicateError, match=message):
-        parse(tree, "clients.x", ["brand"])
+        parse(tree, "clients.x", ATTRIBUTES)

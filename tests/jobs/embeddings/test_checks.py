@@ -10,7 +10,7 @@ import pytest
 
 from jobs.arrays import vectors
 from jobs.config import Publishing
-from jobs.embeddings.checks import check_vectors
+from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.program import JobError, midnight
 from jobs.tables import TABLES
 
@@ -22,6 +22,13 @@ def published(matrix: np.ndarray, user_ids: list[str] | None = None) -> pa.Table
     n = len(matrix)
     columns = [user_ids or [f"u{i:03d}" for i in range(n)], vectors(matrix), [moment] * n, [moment] * n, [3] * n, ["trained"] * n, [None] * n]
     schema = TABLES["user_embeddings"].arrow_schema(matrix.shape[1])
+    return pa.Table.from_arrays([c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+
+
+def entities(matrix: np.ndarray) -> pa.Table:
+    n = len(matrix)
+    columns = [["item"] * n, list(range(n)), [f"i{i:03d}" for i in range(n)], vectors(matrix)]
+    schema = TABLES["entity_embeddings"].arrow_schema(matrix.shape[1])
     return pa.Table.from_arrays([c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 
 
@@ -56,3 +63,11 @@ def test_a_user_twice_and_a_wrong_length_are_refused() -> None:
         check_vectors(published(sound(), ["twice"] * 2 + [f"u{i}" for i in range(N - 2)]), N, D, Publishing())
     with pytest.raises(JobError, match="embedding_length"):
         check_vectors(published(sound()), N, D + 1, Publishing())
+
+
+def test_an_item_without_a_finite_vector_is_refused() -> None:
+    assert all(c["success"] for c in check_entities(entities(sound()), D))
+    broken = sound()
+    broken[3, 1] = np.nan
+    with pytest.raises(JobError, match="entity_embeddings failed .*finite"):
+        check_entities(entities(broken), D)

@@ -43,6 +43,7 @@ class Sandbox:
         self.folder = folder
         self.root = folder / "data"
         self.source: dict[str, Any] = {"path": "events.parquet"}
+        self.quality: dict[str, Any] = {}
         self.events: dict[str, Any] = {"behaviors": ["view", "purchase"], "earliest_event_time": "2026-01-02", "max_rejected_share": 1.0}
 
     def write_parquet(self, rows: list[dict[str, Any]], name: str = "events.parquet", **types: pa.DataType) -> Path:
@@ -63,7 +64,7 @@ class Sandbox:
     def config_file(self) -> Path:
         path = self.folder / "config.yaml"
         tree = {
-            "data_root": "data", "source": {"events": self.source}, "events": self.events,
+            "data_root": "data", "source": {"events": self.source}, "events": self.events, "quality": self.quality,
             "graph": {"behaviors": {"purchase": {}}, "window_days": WINDOW_DAYS}, "lookalike": {"active_days": 3}, "spark": {"shuffle_partitions": 2},
         }
         path.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import pyarrow as pa
 import pytest
 
 from jobs.config import SourceTable
-from jobs.events.read_source import read_entities
-from jobs.program import JobError
-from tests.jobs.events.night import Sandbox, event, every_day
+from jobs.events import validate_events
+from jobs.events.read_source import PEEK_LINES, read_entities
+from jobs.program import JobError, execute
+from tests.feature_store.faulty import FaultyOs
+from tests.jobs.events.night import DATE, Sandbox, event, every_day
 
 LINES = ["user_id,item_id,behavior,event_time,quantity,value"] + [f"u{n},i{n},view,2026-01-{day:02d} 12:00:00,1,2.5" for day in range(6, 11) for n in (1, 2)]
 
@@ -27,6 +30,14 @@ def misnamed_column(sandbox: Sandbox) -> str:
     sandbox.source |= {"path": "events.csv", "format": "csv"}
     sandbox.write_lines([LINES[0].replace("event_time", "at"), *LINES[1:]], "events.csv")
     return r"no column 'event_time'.*it has .*'at'.*Map it"
+
+
+def misnamed_column_in_a_later_file(sandbox: Sandbox) -> str:
+    sandbox.source |= {"path": "log", "format": "csv"}
+    (sandbox.folder / "log").mkdir()
+    sandbox.write_lines(LINES, "log/a.csv")
+    sandbox.write_lines([LINES[0].replace("user_id", "customer"), *LINES[1:]], "log/b.csv")
+    return r"log/b.csv has no column 'user_id'.*it has 'customer', .*All files of a source need the same columns"
 
 
 def wrong_type(sandbox: Sandbox) -> str:
@@ -73,7 +84,7 @@ def nothing_there(sandbox: Sandbox) -> str:
 
 
 CASES = [
-    missing_column, misnamed_column, wrong_type, id_as_float, truncated_gzip, no_parquet, damaged_parquet,
+    missing_column, misnamed_column, misnamed_column_in_a_later_file, wrong_type, id_as_float, truncated_gzip, no_parquet, damaged_parquet,
     no_event_in_the_window, a_date_before_the_data_begins, nothing_there,
 ]
 
@@ -85,6 +96,30 @@ def test_a_broken_source_is_one_error_and_changes_nothing(case: Any, sandbox: Sa
         sandbox.run()
     assert "\n" not in str(error.value)
     assert sandbox.manifests() == {} and sandbox.outputs()[1].table().values() == []
+
+
+def test_a_root_that_is_no_folder_is_one_message(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    sandbox.write_parquet(every_day())
+    sandbox.root.write_text("a file")
+    with caplog.at_level("ERROR", "nocturne"):
+        assert execute(validate_events.run, ["--date", DATE.isoformat(), "--config", str(sandbox.config_file())]) == 1
+    assert "CannotWrite: Not a directory" in caplog.text and "Traceback" not in caplog.text
+    assert sandbox.root.read_text() == "a file"
+
+
+@pytest.mark.parametrize(("error", "said"), [(errno.ENOSPC, "DiskFull: No space left"), (errno.EROFS, "Mount the data root writable")], ids=["full", "read-only"])
+def test_a_disk_that_refuses_leaves_the_night_before(
+    error: int, said: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    sandbox.write_parquet(every_day())
+    sandbox.run()
+    before = sandbox.manifests()
+    sandbox.write_parquet(every_day() + [event("new", 9)])
+    with monkeypatch.context() as patched, caplog.at_level("ERROR", "nocturne"):
+        FaultyOs(fails=lambda name, _: name in ("write", "link"), error=error).install(patched)
+        assert execute(validate_events.run, ["--date", DATE.isoformat(), "--config", str(sandbox.config_file())]) == 1
+    assert said in caplog.text and "Traceback" not in caplog.text
+    assert sandbox.manifests() == before
+    assert sandbox.run()["days_written"] == 1
 
 
 def test_a_source_that_breaks_later_leaves_what_was_published(sandbox: Sandbox) -> None:
@@ -117,6 +152,27 @@ def test_broken_json_lines_are_rejected_one_by_one(sandbox: Sandbox) -> None:
     assert figures["rows_rejected"] == 6
 
 
+def test_optional_keys_of_json_lines_count_wherever_they_first_occur(sandbox: Sandbox) -> None:
+    """The first file is empty, and the first price comes after more lines than are looked at for their keys."""
+    sandbox.source |= {"path": "log", "format": "jsonl"}
+    (sandbox.folder / "log").mkdir()
+    view = {"user_id": "u", "item_id": "i", "behavior": "view", "event_time": "2026-01-07 12:00:00"}
+    (sandbox.folder / "log/a.jsonl").write_bytes(b"")
+    sandbox.write_lines([json.dumps(row) for row in [view] * PEEK_LINES + [view | {"behavior": "purchase", "value": 3.5}]], "log/b.jsonl")
+    sandbox.run()
+    assert [row["value"] for row in sandbox.clean() if row["behavior"] == "purchase"] == [3.5]
+
+
+def test_files_of_a_csv_may_be_empty_and_order_their_columns_as_they_like(sandbox: Sandbox) -> None:
+    sandbox.source |= {"path": "log", "format": "csv"}
+    (sandbox.folder / "log").mkdir()
+    (sandbox.folder / "log/a.csv").write_bytes(b"")
+    sandbox.write_lines(LINES, "log/b.csv")
+    sandbox.write_lines(["event_time,behavior,item_id,user_id,value,quantity", "2026-01-07 12:00:00,view,item,user,7,2"], "log/c.csv")
+    assert sandbox.run()["rows_rejected"] == 0
+    assert [(row["item_id"], row["value"], row["quantity"]) for row in sandbox.clean() if row["user_id"] == "user"] == [("item", 7.0, 2.0)]
+
+
 def test_broken_csv_lines_are_rejected_one_by_one(sandbox: Sandbox) -> None:
     sandbox.source |= {"path": "events.csv", "format": "csv"}
     bad = [
@@ -147,6 +203,14 @@ def test_broken_catalogues_are_one_error(name: str, lines: list[str], format: st
         path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(JobError, match=message):
         read_entities(spark, SourceTable(str(path), format), "item_id").collect()
+
+
+def test_catalogue_files_with_their_columns_in_another_order_are_refused(tmp_path: Path, spark) -> None:
+    """Spark would take the brands of the second for ids."""
+    (tmp_path / "a.csv").write_text("item_id,brand\n1,x\n")
+    (tmp_path / "b.csv").write_text("brand,item_id\ny,2\n")
+    with pytest.raises(JobError, match="b.csv has the columns 'brand', 'item_id', and .*a.csv has 'item_id', 'brand'"):
+        read_entities(spark, SourceTable(str(tmp_path), "csv"), "item_id")
 
 
 def test_catalogues_have_our_names_and_keep_hostile_ids(tmp_path: Path, spark) -> None:

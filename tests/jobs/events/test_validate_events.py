@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 
+import pyarrow as pa
 import pytest
 
 from jobs.events import validate_events
@@ -90,6 +91,25 @@ def test_too_many_rejected_rows_are_committed_and_no_clean_day(sandbox: Sandbox)
     assert len(sandbox.rejected()) == 2 and sandbox.manifests() == {}
     sandbox.events["max_rejected_share"] = 0.2
     assert sandbox.run()["rows_out"] == 10
+
+
+def test_a_log_without_one_readable_time_can_be_looked_at(sandbox: Sandbox) -> None:
+    """Nothing is in the window, since nothing has a time: too many rejected rows, which are committed like any."""
+    sandbox.events["max_rejected_share"] = 0.1
+    sandbox.write_parquet([event(user, 7, event_time="07/01/2026") for user in "abc"], event_time=pa.string())
+    with pytest.raises(JobError, match=r"3 of 3 rows \(100.0%\).*unparseable event_time: 3"):
+        sandbox.run()
+    assert [row["user_id"] for row in sandbox.rejected()] == ["a", "b", "c"] and sandbox.manifests() == {}
+
+
+def test_pages_on_the_checks_come_when_asked_for(sandbox: Sandbox) -> None:
+    sandbox.write_parquet(every_day())
+    sandbox.run()
+    assert not list(sandbox.root.rglob("*.html"))
+    sandbox.quality["data_docs"] = "data_docs"
+    sandbox.write_parquet([*every_day(), event("another", 8)])
+    sandbox.run()
+    assert [path.relative_to(sandbox.root).as_posix() for path in sandbox.root.rglob("*.html")] == ["data_docs/2026-01-11/clean_events.html"]
 
 
 def test_a_day_is_committed_only_when_its_rows_change(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

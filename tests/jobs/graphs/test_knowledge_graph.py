@@ -12,7 +12,7 @@ import pytest
 
 from feature_store import Table
 from jobs.graphs import assign_ids, bins, build_interactions, build_knowledge_graph
-from tests.jobs.graphs.small_world import MIDNIGHT, WINDOW, D, World, committed_edges, expected_edges, ledger, random_world, run_jobs
+from tests.jobs.graphs.small_world import MIDNIGHT, WINDOW, D, World, committed_edges, configuration, expected_edges, ledger, random_world, run_jobs
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -120,6 +120,33 @@ def test_validity_lets_entities_in_and_keeps_them_out(spark: SparkSession, tmp_p
     assert edges == expected_edges(world)
     assert any(head.startswith("silent") for _, head, _, _ in edges) and "silent2" not in {e[1] for e in edges}
     assert Table(str(tmp_path / "data/knowledge_graph")).existing_manifest(D.isoformat()).fields["static_attributes"] == ["user_likes", "user_region"]
+
+
+def test_rare_values_are_those_of_the_nights_graph_alone(spark: SparkSession, tmp_path: Path) -> None:
+    """A value that many items of the catalogue have, and too few in the graph, is left out; numbers and other attributes stay."""
+    world = random_world(1)
+    unseen = world.items.head(40).assign(item_id=[f"unseen{n}" for n in range(40)], brand="b3")
+    world.items = pd.concat([world.items, unseen], ignore_index=True)
+    everything = expected_edges(world)
+    counts = pd.Series([tail for name, _, tail, _ in everything if name == "item_brand"]).value_counts()
+    least = int(counts["b3"]) + 1
+    assert (counts < least).any() and (counts >= least).any()
+    graph = configuration()["graph"]
+    graph["item_attributes"]["brand"] = {"min_entities": least}
+    run_jobs(world.write(tmp_path, graph=graph), assign_ids.run, build_knowledge_graph.run)
+    assert committed_edges(tmp_path) == [edge for edge in everything if edge[0] != "item_brand" or counts[edge[2]] >= least]
+
+
+def test_configured_bounds_cut_the_same_every_night(spark: SparkSession, tmp_path: Path) -> None:
+    world = random_world(1)
+    graph = configuration()["graph"]
+    graph["item_attributes"] |= {"price": {"type": "number", "bounds": [1.0, 2.5]}, "brand": {}}
+    run_jobs(world.write(tmp_path, graph=graph), assign_ids.run, build_knowledge_graph.run)
+    price = world.items.set_index("item_id")["price"]
+    found = [(item, name) for relation, item, name, _ in committed_edges(tmp_path) if relation == "item_price"]
+    wanted = {item: f"bin_{1 + (price[item] > 1.0) + (price[item] > 2.5)}_of_3" for item, _ in found}
+    assert dict(found) == wanted and len(set(wanted.values())) == 3 and {1.0, 2.5} <= set(price[item] for item in wanted)
+    assert set(ledger(tmp_path, "price")["raw"]) == {"bin_1_of_3", "bin_2_of_3", "bin_3_of_3"}
 
 
 @pytest.mark.parametrize("parts", [1, 3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -78,6 +79,14 @@ def test_counts_and_no_values() -> None:
     with pytest.raises(QualityError, match=r"failed 2 of .*behavior \(1 of 4 rows\)") as error:
         require(results)
     assert SECRET not in json.dumps(results) + str(error.value)
+
+
+def test_the_page_tells_no_value_and_asks_no_server_for_a_picture(tmp_path: Path) -> None:
+    page = tmp_path / "docs/2026-01-04/clean_events.html"
+    check(events(user_id=[SECRET, None, "c", "d"], behavior=["view", SECRET, "cart", "view"]), EVENTS, str(page))
+    text = page.read_text()
+    assert "values must never be null" in text and "behavior" in text and "Failed" in text
+    assert SECRET not in text and "<img" not in text
 
 
 def test_an_edge_twice_is_found() -> None:
