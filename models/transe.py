@@ -211,7 +211,7 @@ class TransE:
             return NumbaEngine(tables, self.hyper, self._pools, known, self._threads)
         from models.transe_torch import TorchEngine  # torch takes seconds to import, and only this engine needs it
 
-        return TorchEngine(tables, self.hyper, self._pools, known)
+        return TorchEngine(tables, self.hyper, self._pools, known, deterministic)
 
     @property
     def state(self) -> TransEState:

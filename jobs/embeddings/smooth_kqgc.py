@@ -19,7 +19,8 @@ from jobs.embeddings.family import family
 from jobs.embeddings.schedule import last_trained, trains_tonight
 from jobs.program import Input, JobError, Output, code_version, main, metrics
 from jobs.progress import Progress
-from models.graph import KnowledgeGraph, deterministic_kernels
+from models.determinism import deterministic_kernels
+from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
 from models.kqgc import infer_kqgc, train_kqgc
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from models.hyperparameters import HyperparameterError, TransEHyperparameters
 from models.initialisation import WarmStart
@@ -104,6 +105,18 @@ def test_threads_reach_the_quality_of_one() -> None:
         train_transe(triples_of(data), replace(SMALL, threads=threads), seed=1).history[-1]["loss"] for threads in (1, 2)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_the_torch_engine_repeats_bit_by_bit_with_several_threads_at_work() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        triples = triples_of(planted(n_users=600, n_items=200))
+        hyper = replace(SMALL, engine="torch", dimension=32, negatives=64, batch_size=1024, epochs=2)  # gradients large enough to be shared out
+        first, again = (train_transe(triples, hyper, seed=1, deterministic=True).state for _ in range(2))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(first.entities, again.entities)
 
 
 def test_random_vectors_belong_to_keys_not_to_places() -> None:
