@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from jobs.arrays import NONE, SOURCES, Checkpoint, raw_of, read_checkpoint, vectors
 from jobs.config import Lookalike, Publishing, Training, config_hash
-from jobs.embeddings.checks import check_vectors
+from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.embeddings.family import family
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
 from jobs.program import Input, Output, code_version, main, metrics, midnight
@@ -133,9 +133,11 @@ def run(
         "code_version": code_version(), "trained_at": checkpoint.facts["trained_at"], "inputs": {model: lineage, "interactions": interactions.lineage(dt)},
         "predecessor": user_embeddings.lineage(predecessor.isoformat(), model) if predecessor else None}
     rest = carried(former, users, space, date, config.publishing.carry_days)
-    with entity_embeddings.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as entities, \
-            table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:  # fmt: skip
+    # the last to be entered commits first: whoever sees users of D finds the items and relations of D
+    with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit, \
+            entity_embeddings.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as entities:  # fmt: skip
         published = user_table(users, space, rest, date, commit.created_timestamp)
+        check_entities(checkpoint)
         quality = check_vectors(published, int(pc.count_distinct(seen.column("user")).as_py()), checkpoint.entities.shape[1], config.publishing)
         quality |= drift_between(published, table, date, space, former, config.lookalike.label_window_days)
         entities.write_table(entity_table(checkpoint, space, entity_ids, relations), sorted_by=["entity_type", "raw"])

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.arrays import vectors
+from jobs.arrays import TRAINED, Checkpoint, vectors
 from jobs.config import Publishing
-from jobs.embeddings.checks import check_vectors
+from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.program import JobError, midnight
 from jobs.tables import TABLES
 
@@ -41,14 +41,34 @@ def test_sound_vectors_pass_and_give_their_figures() -> None:
         (lambda m: np.where(np.arange(N)[:, None] == 3, np.inf, m), N, "finite"),
         (lambda m: m * 1e-6, N, "median length"),
         (lambda m: m * 1e6, N, "median length"),
-        (lambda m: np.repeat(m[:1], N, axis=0), N, "collapsed"),
+        (lambda m: np.where(np.arange(N)[:, None] < 2, 1e6, m), N, "2 of 40 vectors have collapsed or exploded"),
+        (lambda m: np.where(np.arange(N)[:, None] < 2, 0, m), N, "2 of 40 vectors have collapsed or exploded"),
+        (lambda m: np.repeat(m[:1], N, axis=0), N, "all vectors are the same"),
         (lambda m: m, N * 2, "have a vector"),
     ],
-    ids=["nan", "infinite", "shrunk", "exploded", "all the same", "users missing"],
+    ids=["nan", "infinite", "shrunk", "exploded", "two exploded", "two collapsed", "all the same", "users missing"],
 )
 def test_unsound_vectors_are_refused(spoil, users: int, said: str) -> None:  # noqa: ANN001
     with pytest.raises(JobError, match=f"Not published.*{said}"):
         check_vectors(published(spoil(sound()).astype(np.float32)), users, D, Publishing())
+
+
+def test_vectors_that_are_all_the_same_are_refused_whatever_is_carried_beside_them() -> None:
+    same = published(np.repeat(sound()[:1], N, axis=0))
+    carried = published(sound(), [f"v{i}" for i in range(N)]).set_column(same.column_names.index("source"), "source", pa.array(["carried"] * N))
+    with pytest.raises(JobError, match="all vectors are the same"):
+        check_vectors(pa.concat_tables([same, carried.cast(same.schema)]), N, D, Publishing())
+
+
+@pytest.mark.parametrize(("part", "said"), [("entities", "1 of type item"), ("relations", "relations")])
+def test_an_item_or_a_relation_without_a_finite_vector_is_refused(part: str, said: str) -> None:
+    entities, relations = np.ones((3, D), np.float32), np.ones((1, D), np.float32)
+    numbers = np.arange(3)
+    checkpoint = Checkpoint(["item", "user"], np.array([0, 0, 1]), numbers, numbers[:1], entities, relations, np.full(3, TRAINED), {}, {})
+    check_entities(checkpoint)
+    getattr(checkpoint, part)[0, 2] = np.inf
+    with pytest.raises(JobError, match=f"Not published.*{said}"):
+        check_entities(checkpoint)
 
 
 def test_a_user_twice_and_a_wrong_length_are_refused() -> None:
