@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import initialisation
 from models.hyperparameters import HyperparameterError, TransEHyperparameters
 from models.initialisation import WarmStart
 from models.negatives import Plan, Pools, draw_broken_triples, no_known_triples
@@ -151,6 +152,16 @@ def test_a_warm_start_keeps_known_rows_and_places_newcomers_by_their_neighbours(
     np.testing.assert_array_equal(state.entities[newcomers[2]], initialise(triples, SMALL, 2).entities[newcomers[2]])
 
 
+def test_the_mean_of_the_neighbours_queries_does_not_hang_on_how_many_edges_are_summed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    triples = triples_of(planted())
+    state, known = initialise(triples, SMALL, 0), np.arange(triples.n_entities) % 3 > 0
+    means, found = initialisation.neighbours_queries_mean(state.entities, state.relations, known, *triples.edges)
+    monkeypatch.setattr(initialisation, "_EDGES_AT_ONCE", 7)
+    again, _ = initialisation.neighbours_queries_mean(state.entities, state.relations, known, *triples.edges)
+    assert found.sum() > 20
+    np.testing.assert_array_equal(means, again)
+
+
 def test_a_warm_start_of_another_dimension_is_refused() -> None:
     triples = triples_of(planted())
     small = initialise(triples, replace(SMALL, dimension=8), 0)
@@ -231,6 +242,15 @@ def test_another_seed_does_not_take_up_a_snapshot(tmp_path) -> None:
     seen: list[float] = []
     train_transe(triples, hyper, seed=2, resume=tmp_path / "resume", progress=lambda record: seen.append(record["epoch"]))
     assert seen == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+def test_entities_without_an_edge_are_not_trained_as_stand_ins(engine: str) -> None:
+    data = planted(n_isolated=3)
+    triples, hyper = triples_of(data), replace(SMALL, epochs=3, engine=engine)
+    before, after = initialise(triples, hyper, 1).entities, train_transe(triples, hyper, seed=1, deterministic=True).state.entities
+    still = np.flatnonzero((before == after).all(axis=1))
+    np.testing.assert_array_equal(still, np.arange(data.n_entities - 3, data.n_entities))
 
 
 def test_a_single_edge_trains() -> None:

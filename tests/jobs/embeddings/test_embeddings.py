@@ -105,7 +105,7 @@ def test_a_cold_retraining_is_rotated_back_into_the_former_space(root: Path, tmp
 def test_a_night_without_training_infers_newcomers_and_keeps_the_rest(root: Path) -> None:
     config = write_config(root, training={"train_every_days": 30})
     night(config, DATES[0], models=("transe", "kqgc_mean"))
-    newcomer = "u900"
+    newcomer = "a900"  # before all others in tonight's index: vectors are joined by ledger id
     write_ledgers(root / "data", [*USERS, newcomer])
     write_graph(root / "data", DATES[1], [*USERS, newcomer])
     night(config, DATES[1], DATES[0], models=("transe", "kqgc_mean"))
