@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from feature_store import FeatureStore, Table
+from feature_store import FeatureStore, Segments, Table
 from jobs.arrays import INDUCTIVE, TRAINED, read_checkpoint
 from jobs.embeddings import pretrain_transe, publish_users, resolve_predecessor, smooth_kqgc
-from jobs.program import execute
+from jobs.program import execute, midnight
 from tests.jobs.embeddings.planted import DIMENSION, N_USERS, group_of, write_config, write_graph, write_ledgers
 
 DATES = [datetime.date(2026, 1, 5), datetime.date(2026, 1, 6), datetime.date(2026, 1, 7)]
@@ -232,6 +233,26 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_the_same(root: Path, tm
     np.testing.assert_array_equal(resumed.entities, whole.entities)
     for name, array in whole.extra.items():
         np.testing.assert_array_equal(resumed.extra[name], array)
+
+
+def test_users_whose_events_are_not_in_the_graph_are_not_missed(root: Path) -> None:
+    """Known behaviours that are no relation, and events before a relation's own window: interactions hold them, the graph does not."""
+    write_ledgers(root / "data", [*USERS, *(f"w{n}" for n in range(40))])
+    ledger = Segments(str(root / "data/entity_ids/user")).read()
+    ids = dict(zip(ledger.column("raw").to_pylist(), ledger.column("id").to_pylist(), strict=True))
+    table = Table(str(root / "data/interactions"))
+    seen, evening = table.read(str(DATES[0])), midnight(DATES[0]) - datetime.timedelta(hours=5)
+    others = [(ids[f"w{n}"], "view", evening) if n < 20 else (ids[f"w{n}"], "purchase", evening - datetime.timedelta(days=15)) for n in range(40)]
+    others.append((ids["u000"], "view", evening))
+    rows = [{"user": u, "item": 0, "behavior": b, "count": 7, "value_sum": 0.0, "last_time": when} for u, b, when in others]
+    with table.replace(str(DATES[0])) as commit:
+        commit.write_table(pa.concat_tables([seen, pa.Table.from_pylist(rows, seen.schema)]))
+    graph = {"behaviors": {"purchase": {"window_days": 15}}, "item_attributes": {"brand": {}}, "user_attributes": {"region": {}}}
+    night(write_config(root, events={"behaviors": ["view", "purchase"]}, graph=graph), DATES[0])
+    published = Table(str(root / "data/feature_store/user_embeddings/model=transe"))
+    assert published.manifest(str(DATES[0])).fields["quality"]["coverage"] == 1.0
+    first = published.read(str(DATES[0])).to_pylist()[0]
+    assert first["user_id"] == "u000" and first["n_events"] <= 6
 
 
 def test_items_and_relations_are_committed_before_the_users_that_need_them(root: Path) -> None:
