@@ -119,7 +119,7 @@ class Quality:
 class Training:
     """When models are trained and what they start from."""
 
-    train_every_days: int = 1  # trained when D − the date of last training is at least this; between, users are inferred
+    train_every_days: int = 1  # trained when D − the date of last training is at least this (or a relation is new); between, users are inferred
     min_train_events: int = 1  # users with fewer events in the window are inferred, not trained
     max_gap_days: int = 30  # how old a predecessor may be
     on_gap: Literal["warm", "fail"] = "warm"  # a missing night between predecessor and D: go on from it, or stop
@@ -136,8 +136,8 @@ class Publishing:
     on_space_break: Literal["fail", "publish"] = "fail"  # publish: opens a new space when alignment fails
     min_neighbour_overlap: float = 0.2  # of aligned vectors with the predecessor's, mean share of common 10 nearest
     min_coverage: float = 0.99  # share of the users with events who have a vector
-    min_norm: float = 1e-3  # a shorter median vector has collapsed
-    max_norm: float = 1e3  # a longer one has exploded
+    min_norm: float = 1e-3  # a shorter vector has collapsed
+    max_norm: float = 1e3  # a longer one has exploded; both may befall a share of 1 − min_coverage
     keep_versions: int = 1  # replaced versions kept for rollback
 
 

@@ -95,12 +95,14 @@ def _robust_procrustes(source: np.ndarray, target: np.ndarray, iterations: int) 
     rotation = _procrustes(source, target, weights)
     for iteration in range(iterations):
         distances = np.linalg.norm(source @ rotation - target, axis=1)
-        floor = 1e-9 * scale  # rows that fit exactly: no weight without bound
         if iteration < iterations // 2:
             weights = 1 / np.maximum(distances, 1e-3 * scale)
         else:
-            sigma = _MAD_TO_SIGMA * float(np.median(distances)) + floor
-            weights = np.maximum(1 - (distances / (_TUKEY * sigma)) ** 2, 0) ** 2
+            # a distance in many dimensions is never near 0 but near its median: far is what lies far above that, not above 0
+            middle = float(np.median(distances))
+            sigma = _MAD_TO_SIGMA * float(np.median(np.abs(distances - middle)))
+            limit = middle + _TUKEY * sigma + 1e-9 * scale  # the last term: rows that all fit exactly
+            weights = np.maximum(1 - (distances / limit) ** 2, 0) ** 2
         former, rotation = rotation, _procrustes(source, target, weights)
         if iteration >= iterations // 2 and np.abs(rotation - former).max() < 1e-12:
             break

@@ -320,22 +320,6 @@ def _ranges(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def deterministic_kernels(wanted: bool) -> Iterator[None]:
-    """Within, where `wanted`, torch takes kernels whose result does not depend on the order of its threads, and one thread on the CPU.
-
-    The one thread is for repeats in other processes: how BLAS splits a product may differ from one to the next.
-    """
-    before, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
-    torch.use_deterministic_algorithms(wanted or before)
-    torch.set_num_threads(1 if wanted else threads)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
     """One thread within: torch and DGL share one setting."""
     threads = dgl.utils.get_num_threads()

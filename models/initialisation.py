@@ -8,6 +8,8 @@ import numpy as np
 
 from models.kernels.draws import key_of, keyed_numbers
 
+_EDGES_AT_ONCE = 1 << 18  # a vector for each: bounds memory, leaves the sums as they are
+
 
 @dataclass(frozen=True)
 class WarmStart:
@@ -47,7 +49,9 @@ def neighbours_queries_mean(
     """
     sums, counts = np.zeros(entities.shape, np.float64), np.zeros(len(entities), np.int64)
     for target, anchor, sign in ((tails, heads, 1.0), (heads, tails, -1.0)):
-        use = known[anchor] & ~known[target]
-        np.add.at(sums, target[use], entities[anchor[use]] + sign * relations[rels[use]])
+        use = np.flatnonzero(known[anchor] & ~known[target])
+        for first in range(0, len(use), _EDGES_AT_ONCE):
+            some = use[first : first + _EDGES_AT_ONCE]
+            np.add.at(sums, target[some], entities[anchor[some]] + sign * relations[rels[some]])
         counts += np.bincount(target[use], minlength=len(entities))
     return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32), counts > 0

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.graph import KnowledgeGraph, Messages, deterministic_kernels
+from models.determinism import deterministic_kernels
+from models.graph import KnowledgeGraph, Messages
 from models.hyperparameters import KQGCHyperparameters
 from models.shapes import expect, expect_indices
 from models.training import EarlyStopping

@@ -23,32 +23,41 @@ class Pools:
     """The entities that may replace a head or a tail.
 
     members: int32, entities pool by pool. offsets: int64 (pools + 1,). of: int64 (2, n_relations), the pool of each relation's
-    heads (row 0) and tails (row 1).
+    heads (row 0) and tails (row 1). n_entities: of the graph, whether in a pool or not.
     """
 
     members: np.ndarray
     offsets: np.ndarray
     of: np.ndarray
+    n_entities: int
 
     @classmethod
     def any_entity(cls, n_entities: int, n_relations: int) -> Pools:
         """One pool of all entities, as in the paper."""
         return cls(
-            np.arange(n_entities, dtype=np.int32), np.array([0, n_entities], np.int64), np.zeros((2, n_relations), np.int64)
+            np.arange(n_entities, dtype=np.int32), np.array([0, n_entities], np.int64), np.zeros((2, n_relations), np.int64), n_entities
         )
 
     @classmethod
-    def by_type(cls, entity_type: np.ndarray, head_type: np.ndarray, tail_type: np.ndarray) -> Pools:
-        """One pool per entity type: type-constrained corruption (Krompass et al. 2015)."""
+    def by_type(cls, entity_type: np.ndarray, head_type: np.ndarray, tail_type: np.ndarray, trained: np.ndarray | None = None) -> Pools:
+        """One pool per entity type: type-constrained corruption (Krompass et al. 2015).
+
+        trained: bool (n,), who has an edge. Others say nothing as stand-ins, being where chance put them; they are left out of their
+        type's pool, unless it has nobody else.
+        """
         n_types = int(max(entity_type.max(), head_type.max(), tail_type.max())) + 1
         counts = np.bincount(entity_type, minlength=n_types)
         for side, types in (("head", head_type), ("tail", tail_type)):
             empty = np.flatnonzero(counts[types] == 0)
             if len(empty):
                 raise ValueError(f"relation {empty[0]} has {side} type {types[empty[0]]}, of which there is no entity")
+        if trained is not None:
+            chosen = trained | (np.bincount(entity_type[trained], minlength=n_types) == 0)[entity_type]
+            counts = np.bincount(entity_type[chosen], minlength=n_types)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         members = np.argsort(entity_type, kind="stable").astype(np.int32)
-        return cls(members, offsets, np.stack([head_type, tail_type]).astype(np.int64))
+        members = members if trained is None else members[chosen[members]]
+        return cls(members, offsets, np.stack([head_type, tail_type]).astype(np.int64), len(entity_type))
 
 
 def known_triples(
@@ -136,7 +145,7 @@ def draw_broken_triples(plan: Plan, chunks: np.ndarray, negatives: int, pools: P
     """What the compiled kernels draw for these chunks of the plan, as arrays."""
     positions = np.concatenate([np.arange(plan.starts[c], plan.starts[c + 1]) for c in chunks])
     numbers = np.repeat(chunks, np.diff(plan.starts)[chunks]) if plan.shared else positions
-    n_entities, n_relations = len(pools.members), pools.of.shape[1]
+    n_entities, n_relations = pools.n_entities, pools.of.shape[1]
     broken_tail = np.empty(len(positions), np.bool_)
     entities, counts = np.empty((len(positions), negatives), np.int64), np.empty((len(positions), negatives), np.bool_)
     draw_into(

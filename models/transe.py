@@ -58,6 +58,13 @@ class Triples:
         return len(self.relation_head_type)
 
     @property
+    def connected(self) -> np.ndarray:
+        """bool (n,): entities with an edge."""
+        found = np.zeros(self.n_entities, bool)
+        found[self.heads] = found[self.tails] = True
+        return found
+
+    @property
     def edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(heads, relations, tails)."""
         return self.heads, self.relations, self.tails
@@ -181,7 +188,7 @@ class TransE:
 
     Departs from the paper:
     - Loss: self-adversarial by option (Sun et al. 2019, Eq. 5), which learns from many broken triples what (1) learns from few.
-    - Broken triples are of the right type and not true ones (both by option); their number K is free; several edges of a relation
+    - Broken triples are of the right type, made of entities that have edges, and not true ones (both by option); their number K is free; several edges of a relation
       may share a draw. Each edge (or chunk) breaks its head or its tail, by a fair coin.
     - Row-wise Adagrad (one accumulator per vector) instead of plain gradient descent.
     - The compiled engine updates after each edge or chunk, without locks, not after a batch: same gradients, other rounding.
@@ -194,7 +201,7 @@ class TransE:
         self.hyper = hyper
         self._held_out = held_out_edges(triples, hyper, seed)
         self._pools = (
-            Pools.by_type(triples.entity_type, triples.relation_head_type, triples.relation_tail_type)
+            Pools.by_type(triples.entity_type, triples.relation_head_type, triples.relation_tail_type, triples.connected)
             if hyper.type_constrained
             else Pools.any_entity(triples.n_entities, triples.n_relations)
         )
@@ -211,7 +218,7 @@ class TransE:
             return NumbaEngine(tables, self.hyper, self._pools, known, self._threads)
         from models.transe_torch import TorchEngine  # torch takes seconds to import, and only this engine needs it
 
-        return TorchEngine(tables, self.hyper, self._pools, known)
+        return TorchEngine(tables, self.hyper, self._pools, known, deterministic)
 
     @property
     def state(self) -> TransEState:

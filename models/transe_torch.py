@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.determinism import deterministic_kernels
 from models.hyperparameters import TransEHyperparameters
 from models.losses import margin_loss, self_adversarial_loss
 from models.negatives import Broken, Known, Plan, Pools, draw_broken_triples
@@ -39,12 +40,15 @@ def triple_losses(
 
 
 class TorchEngine:
-    """Trains the tables it is given on `hyper.device`; `arrays` brings them back."""
+    """Trains the tables it is given on `hyper.device`; `arrays` brings them back.
+
+    deterministic: one thread on the CPU, since torch's threads add a row's gradients in the order in which they come.
+    """
 
     def __init__(
-        self, tables: dict[str, np.ndarray], hyper: TransEHyperparameters, pools: Pools, known: Known
+        self, tables: dict[str, np.ndarray], hyper: TransEHyperparameters, pools: Pools, known: Known, deterministic: bool = False
     ) -> None:
-        self._hyper, self._pools, self._known = hyper, pools, known
+        self._hyper, self._pools, self._known, self._deterministic = hyper, pools, known, deterministic
         self._tables = {name: torch.tensor(array, device=hyper.device) for name, array in tables.items()}
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -56,9 +60,10 @@ class TorchEngine:
         total = 0.0
         sizes = np.diff(plan.starts)[plan.order]
         batch_of_chunk = (np.cumsum(sizes) - sizes) // self._hyper.batch_size
-        for chunks in np.split(plan.order, np.flatnonzero(np.diff(batch_of_chunk)) + 1):
-            broken = draw_broken_triples(plan, chunks, self._hyper.negatives, self._pools, self._known)
-            total += self._train_batch(plan, broken, learning_rate)
+        with deterministic_kernels(self._deterministic):
+            for chunks in np.split(plan.order, np.flatnonzero(np.diff(batch_of_chunk)) + 1):
+                broken = draw_broken_triples(plan, chunks, self._hyper.negatives, self._pools, self._known)
+                total += self._train_batch(plan, broken, learning_rate)
         return total, len(plan.heads)
 
     def _train_batch(self, plan: Plan, drawn: Broken, learning_rate: float) -> float:

@@ -2,13 +2,14 @@
 
 Reads: knowledge_graph, entity_ids, relations of D; the predecessor's checkpoint. Writes: checkpoints/transe of D.
 Guarantees: every entity of D's graph has a row; who was not trained (too few events, or a night without training) gets the
-unit-normed mean of the neighbours' reversed queries and counts as inductive. A killed run goes on where it was.
+unit-normed mean of the neighbours' reversed queries and counts as inductive. A relation that was never trained says nothing, so its
+first night trains. A night without training changes nothing of what was trained. A killed run goes on where it was.
 """
 
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from jobs.arrays import INDUCTIVE, NONE, TRAINED, Checkpoint, Night, read_checkp
 from jobs.config import Graph, Publishing, Training, config_hash
 from jobs.embeddings.family import family
 from jobs.embeddings.schedule import last_trained, trains_tonight
-from jobs.program import Input, Output, code_version, main, metrics
+from jobs.program import Input, Output, code_version, log, main, metrics
 from jobs.progress import Progress
 from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
 from models.initialisation import WarmStart, neighbours_queries_mean, unit_rows
@@ -48,11 +49,14 @@ def warm_start(night: Night, former: Checkpoint) -> WarmStart:
 
 
 def trained_edges(night: Night, behaviours: list[str], min_train_events: int) -> np.ndarray:
-    """bool (E,): the edges that training sees: all but those of users with fewer events in the window."""
-    events = night.user_events(behaviours)
-    users = np.zeros(night.n_entities, bool)
-    users[night.of_type("user")] = True
-    return ~(users & (events < min_train_events))[night.heads]
+    """bool (E,): the edges that training sees: all but those of users with fewer events in the window; all where every user has fewer."""
+    users = night.of_type("user")
+    few = np.zeros(night.n_entities, bool)
+    few[users] = night.user_events(behaviours)[users] < min_train_events
+    if len(users) and few[users].all():
+        log.warning("no user has training.min_train_events %d events in the window: all are trained on", min_train_events)
+        few[:] = False
+    return ~few[night.heads]
 
 
 def filled(night: Night, state: TransEState, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,11 +92,12 @@ def run(
     warm = warm_start(night, former) if former else None
     scratch = Path(table.path(dt)).parent / "_scratch" / f"{dt}.safetensors"
     scratch.parent.mkdir(parents=True, exist_ok=True)
-    if trains_tonight(date, former, config.training):
+    if trains_tonight(date, former, config.training) or not warm.relation_known.all():
         state, known, history = train(night, warm, config, scratch)
         trained_at = date
     else:
-        state, known, history = initialise(night.triples(), config.transe, config.seed, warm), former.trained_in(night), []
+        as_it_was = replace(config.transe, warm_accumulator_share=1.0)
+        state, known, history = initialise(night.triples(), as_it_was, config.seed, warm), former.trained_in(night), []
         trained_at = last_trained(former)
     entities, source = filled(night, state, known)
     extra = {name: getattr(state, name) for name in ACCUMULATORS}

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.arrays import NONE, SOURCES, Checkpoint, raw_of, read_checkpoint, vectors
-from jobs.config import Lookalike, Publishing, Quality, Training, config_hash
+from jobs.config import Graph, Lookalike, Publishing, Quality, Training, config_hash
 from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.embeddings.family import family
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
@@ -29,6 +29,7 @@ from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
 @dataclass(frozen=True)
 class Config:
     seed: int
+    graph: Graph
     transe: TransEHyperparameters
     kqgc: KQGCHyperparameters
     training: Training
@@ -45,6 +46,15 @@ class Users:
     native: np.ndarray
     source: np.ndarray
     n_events: np.ndarray
+
+
+def behind_the_graph(interactions: pa.Table, date: datetime.date, graph: Graph) -> pa.Table:
+    """The rows that gave an edge: interactions hold every known behaviour over the whole window, the graph some, each in its own window."""
+    kept = pa.array(np.zeros(interactions.num_rows, bool))
+    for name, relation in graph.behaviors.items():
+        since = pa.scalar(midnight(date - datetime.timedelta(days=relation.window_days or graph.window_days)), interactions.schema.field("last_time").type)
+        kept = pc.or_(kept, pc.and_(pc.equal(interactions.column("behavior"), name), pc.greater_equal(interactions.column("last_time"), since)))
+    return interactions.filter(kept)
 
 
 def users_of(checkpoint: Checkpoint, interactions: pa.Table, ids: Input) -> Users:
@@ -123,7 +133,8 @@ def run(
 ) -> None:  # fmt: skip
     """Align, check, publish."""
     dt, table = date.isoformat(), user_embeddings.table(model)
-    checkpoint, seen = read_checkpoint(checkpoints.table(model), dt), interactions.table().read(dt, columns=["user", "count"])
+    checkpoint = read_checkpoint(checkpoints.table(model), dt)
+    seen = behind_the_graph(interactions.table().read(dt, columns=["user", "behavior", "count", "last_time"]), date, config.graph)
     users = users_of(checkpoint, seen, entity_ids)
     former = Former.read(table, predecessor) if predecessor else None
     trained_tonight = checkpoint.facts["trained_at"] == dt
@@ -134,8 +145,9 @@ def run(
         "code_version": code_version(), "trained_at": checkpoint.facts["trained_at"], "inputs": {model: lineage, "interactions": interactions.lineage(dt)},
         "predecessor": user_embeddings.lineage(predecessor.isoformat(), model) if predecessor else None}
     rest = carried(former, users, space, date, config.publishing.carry_days)
-    with entity_embeddings.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as entities, \
-            table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:  # fmt: skip
+    # the last to be entered commits first: whoever sees users of D finds the items and relations of D
+    with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit, \
+            entity_embeddings.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as entities:  # fmt: skip
         published = user_table(users, space, rest, date, commit.created_timestamp)
         quality = check_vectors(published, int(pc.count_distinct(seen.column("user")).as_py()), checkpoint.entities.shape[1], config.publishing,
                                 config.quality.page(date, "user_embeddings", model))

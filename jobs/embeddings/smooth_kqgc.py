@@ -2,13 +2,16 @@
 
 Reads: knowledge_graph, entity_ids, relations, checkpoints/transe of D; the predecessor's checkpoint of the same model.
 Writes: checkpoints/<model> of D. Guarantees: TransE stays frozen; training samples neighbours, the vectors handed out come from
-full neighbourhoods; on a night without training the predecessor's parameters infer everybody.
+full neighbourhoods; on a night without training the predecessor's parameters infer everybody. They belong to TransE's vectors: where
+TransE was trained since they were, they are trained too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +22,8 @@ from jobs.embeddings.family import family
 from jobs.embeddings.schedule import last_trained, trains_tonight
 from jobs.program import Input, JobError, Output, code_version, main, metrics
 from jobs.progress import Progress
-from models.graph import KnowledgeGraph, deterministic_kernels
+from models.determinism import deterministic_kernels
+from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
 from models.kqgc import infer_kqgc, train_kqgc
 
@@ -59,15 +63,26 @@ def train(
     candidates = items[transe.source[items] == TRAINED]
     pairs = training_pairs(night, purchase, transe.source)
     metrics.put("rows_in", len(pairs[0]))
-    with Progress("KQGC", hyper.epochs) as progress:
-        try:
-            result = train_kqgc(
-                graph, transe.entities, transe.relations, pairs, purchase, candidates, hyper, seed=config.seed,
-                deterministic=config.deterministic, initial=initial, progress=progress)  # fmt: skip
-        except ValueError as error:
-            raise JobError(f"{error}. Set another training.space to begin anew.") from error
+    with Progress("KQGC", hyper.epochs) as progress, _fitting():
+        result = train_kqgc(
+            graph, transe.entities, transe.relations, pairs, purchase, candidates, hyper, seed=config.seed,
+            deterministic=config.deterministic, initial=initial, progress=progress)  # fmt: skip
     metrics.put("best_epoch", result.best_epoch)
     return result.checkpoint(), result.history
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """JobError where a checkpoint's parameters do not fit the configuration's model."""
+    try:
+        yield
+    except ValueError as error:
+        raise JobError(f"{error}. Set another training.space to begin anew.") from error
+
+
+def trains(date: datetime.date, transe: Checkpoint, former: Checkpoint | None, training: Training) -> bool:
+    """As TransE's schedule has it, and whenever TransE was trained since: a model added between two trainings is not left behind."""
+    return trains_tonight(date, former, training) or last_trained(transe) > last_trained(former)
 
 
 def run(
@@ -81,11 +96,11 @@ def run(
     graph = KnowledgeGraph(night.heads, night.relations, night.tails, n_entities=night.n_entities, n_relations=len(night.relation_names))
     former = read_checkpoint(checkpoints.table(model), predecessor.isoformat()) if predecessor else None
     parameters, history, trained_at = former and parameters_of(former), [], former and last_trained(former)
-    if trains_tonight(date, former, config.training):
+    if trains(date, transe, former, config.training):
         parameters, history = train(night, graph, transe, parameters, hyper, config)
         trained_at = date
     known = transe.source == TRAINED
-    with deterministic_kernels(config.deterministic):
+    with deterministic_kernels(config.deterministic), _fitting():
         entities, relation_vectors = infer_kqgc(graph, transe.entities, transe.relations, parameters, hyper, known=None if known.all() else known)
     extra = {PARAMETERS + name: array for name, array in parameters.items()}
     checkpoint = Checkpoint.of_night(night, entities, relation_vectors, transe.source, extra, {"trained_at": trained_at.isoformat()})

@@ -132,6 +132,8 @@ def drift_between(
 
 
 def _drift(published: pa.Table, earlier: pa.Table) -> dict[str, Any]:
+    """Of users with a vector of their own in both: a carried one is a copy, and a copy has not moved."""
+    published, earlier = (t.filter(pc.not_equal(t.column("source"), "carried")) for t in (published, earlier))
     at = pc.index_in(published.column("user_id"), value_set=earlier.column("user_id").combine_chunks())
     now, then = (_matrix(t.column("embedding")) for t in (published, earlier))
     found = at.is_valid().to_numpy(zero_copy_only=False)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Frame = pd.DataFrame | pa.Table | DataFrame
 
+ROWS_AT_ONCE = 1 << 16  # vectors are looked at a piece at a time: what is derived takes several times their memory
 COUNTS_ONLY = {"result_format": "BASIC", "partial_unexpected_count": 0}  # rows are personal data: no samples of them
 
 
@@ -150,7 +151,7 @@ def _pandas(table: pa.Table, suite: Suite) -> pd.DataFrame:
 def _derived(name: str, vectors: pa.ChunkedArray) -> dict[str, pa.Array]:
     """Length, finite and norm of lists of float32, of fixed size or not; null vectors have length 0 and no norm."""
     lengths, finite, norms = [], [], []
-    for chunk in vectors.chunks:
+    for chunk in (c.slice(first, ROWS_AT_ONCE) for c in vectors.chunks for first in range(0, len(c), ROWS_AT_ONCE)):
         length = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         values = chunk.drop_null().flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
         starts = np.concatenate([[0], np.cumsum(length)])

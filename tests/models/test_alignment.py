@@ -49,6 +49,18 @@ def test_is_not_pulled_by_users_that_moved_far(rng: np.random.Generator, share: 
     assert found.n_inliers <= 600 - moved.size
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_users_that_moved_far_among_users_that_all_moved_a_little_do_not_count(rng: np.random.Generator, share: float) -> None:
+    """Every night moves everybody some; unit vectors cannot move farther than 2, which is not many times as far."""
+    current, planted = unit(rng.normal(size=(2000, 4 * D))), np.linalg.qr(rng.normal(size=(4 * D, 4 * D)))[0]
+    previous = current @ planted + 0.3 / np.sqrt(4 * D) * rng.normal(size=current.shape)
+    moved = rng.permutation(2000)[: int(share * 2000)]
+    previous[moved] = unit(rng.normal(size=(moved.size, 4 * D)))
+    found = fit_rotation(current, previous)
+    assert found.n_inliers == pytest.approx(2000 - moved.size, abs=20)
+    assert found.residual == pytest.approx(0.3, rel=0.1)
+
+
 def test_rotation_is_orthogonal_to_float64_precision(rng: np.random.Generator) -> None:
     current = unit(rng.normal(size=(300, D)))
     rotation = fit_rotation(current, current @ random_rotation(rng) + 0.2 * rng.normal(size=current.shape)).rotation

@@ -92,6 +92,23 @@ def test_true_triples_do_not_count_as_broken() -> None:
     assert not drawn.counts.all()
 
 
+def test_only_entities_that_are_trained_stand_in_unless_their_type_has_no_other() -> None:
+    edges, types = graph(), (np.arange(N) >= N // 2).astype(int)
+    trained = np.arange(N) % 3 > 0
+    plan = Planner(*edges, M, 0, 8).plan(0)
+    known = known_triples(*edges, N, M)
+    true = set(zip(*(column.tolist() for column in edges), strict=True))
+    users_alone = trained & (types == 0)
+    for who, expected in ((trained, trained), (users_alone, users_alone | (types == 1))):
+        drawn = draw_broken_triples(plan, plan.order, 20, Pools.by_type(types, np.zeros(M, int), np.ones(M, int), who), known)
+        heads, tails = (set(drawn.entities[drawn.broken_tail == tail].ravel().tolist()) for tail in (False, True))
+        assert heads == set(np.flatnonzero(expected & (types == 0))) and tails == set(np.flatnonzero(expected & (types == 1)))
+        for b, position in enumerate(drawn.positions):  # which triples are true does not hang on who is in the pools
+            h, r, t = int(plan.heads[position]), int(plan.relations[position]), int(plan.tails[position])
+            others = [(h, r, e) if drawn.broken_tail[b] else (e, r, t) for e in drawn.entities[b].tolist()]
+            assert drawn.counts[b].tolist() == [other not in true for other in others]
+
+
 def test_a_relation_to_a_type_without_entities_is_refused() -> None:
     with pytest.raises(ValueError, match="relation 1 has tail type 2"):
         Pools.by_type(np.array([0, 1]), np.array([0, 0]), np.array([1, 2]))

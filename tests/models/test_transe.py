@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from models import initialisation
 from models.hyperparameters import HyperparameterError, TransEHyperparameters
 from models.initialisation import WarmStart
 from models.negatives import Plan, Pools, draw_broken_triples, no_known_triples
@@ -106,6 +108,18 @@ def test_threads_reach_the_quality_of_one() -> None:
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
+def test_the_torch_engine_repeats_bit_by_bit_with_several_threads_at_work() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        triples = triples_of(planted(n_users=600, n_items=200))
+        hyper = replace(SMALL, engine="torch", dimension=32, negatives=64, batch_size=1024, epochs=2)  # gradients large enough to be shared out
+        first, again = (train_transe(triples, hyper, seed=1, deterministic=True).state for _ in range(2))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(first.entities, again.entities)
+
+
 def test_random_vectors_belong_to_keys_not_to_places() -> None:
     triples = triples_of(planted())
     state = initialise(triples, SMALL, 7)
@@ -136,6 +150,16 @@ def test_a_warm_start_keeps_known_rows_and_places_newcomers_by_their_neighbours(
         mean = np.mean(told, axis=0)
         np.testing.assert_allclose(state.entities[newcomer], mean / np.linalg.norm(mean), atol=1e-5)
     np.testing.assert_array_equal(state.entities[newcomers[2]], initialise(triples, SMALL, 2).entities[newcomers[2]])
+
+
+def test_the_mean_of_the_neighbours_queries_does_not_hang_on_how_many_edges_are_summed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    triples = triples_of(planted())
+    state, known = initialise(triples, SMALL, 0), np.arange(triples.n_entities) % 3 > 0
+    means, found = initialisation.neighbours_queries_mean(state.entities, state.relations, known, *triples.edges)
+    monkeypatch.setattr(initialisation, "_EDGES_AT_ONCE", 7)
+    again, _ = initialisation.neighbours_queries_mean(state.entities, state.relations, known, *triples.edges)
+    assert found.sum() > 20
+    np.testing.assert_array_equal(means, again)
 
 
 def test_a_warm_start_of_another_dimension_is_refused() -> None:
@@ -218,6 +242,15 @@ def test_another_seed_does_not_take_up_a_snapshot(tmp_path) -> None:
     seen: list[float] = []
     train_transe(triples, hyper, seed=2, resume=tmp_path / "resume", progress=lambda record: seen.append(record["epoch"]))
     assert seen == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+def test_entities_without_an_edge_are_not_trained_as_stand_ins(engine: str) -> None:
+    data = planted(n_isolated=3)
+    triples, hyper = triples_of(data), replace(SMALL, epochs=3, engine=engine)
+    before, after = initialise(triples, hyper, 1).entities, train_transe(triples, hyper, seed=1, deterministic=True).state.entities
+    still = np.flatnonzero((before == after).all(axis=1))
+    np.testing.assert_array_equal(still, np.arange(data.n_entities - 3, data.n_entities))
 
 
 def test_a_single_edge_trains() -> None:

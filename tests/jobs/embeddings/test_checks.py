@@ -48,14 +48,23 @@ def test_sound_vectors_pass_and_give_their_figures() -> None:
         (lambda m: np.where(np.arange(N)[:, None] == 3, np.inf, m), N, "finite"),
         (lambda m: m * 1e-6, N, "median length"),
         (lambda m: m * 1e6, N, "median length"),
-        (lambda m: np.repeat(m[:1], N, axis=0), N, "collapsed"),
+        (lambda m: np.where(np.arange(N)[:, None] < 2, 1e6, m), N, "2 of 40 vectors have collapsed or exploded"),
+        (lambda m: np.where(np.arange(N)[:, None] < 2, 0, m), N, "2 of 40 vectors have collapsed or exploded"),
+        (lambda m: np.repeat(m[:1], N, axis=0), N, "all vectors are the same"),
         (lambda m: m, N * 2, "have a vector"),
     ],
-    ids=["nan", "infinite", "shrunk", "exploded", "all the same", "users missing"],
+    ids=["nan", "infinite", "shrunk", "exploded", "two exploded", "two collapsed", "all the same", "users missing"],
 )
 def test_unsound_vectors_are_refused(spoil, users: int, said: str) -> None:  # noqa: ANN001
     with pytest.raises(JobError, match=f"Not published.*{said}"):
         check_vectors(published(spoil(sound()).astype(np.float32)), users, D, Publishing())
+
+
+def test_vectors_that_are_all_the_same_are_refused_whatever_is_carried_beside_them() -> None:
+    same = published(np.repeat(sound()[:1], N, axis=0))
+    carried = published(sound(), [f"v{i}" for i in range(N)]).set_column(same.column_names.index("source"), "source", pa.array(["carried"] * N))
+    with pytest.raises(JobError, match="all vectors are the same"):
+        check_vectors(pa.concat_tables([same, carried.cast(same.schema)]), N, D, Publishing())
 
 
 def test_a_user_twice_and_a_wrong_length_are_refused() -> None:

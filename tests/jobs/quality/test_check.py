@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from jobs.quality import check as check_module
 from jobs.quality import suites
 from jobs.quality.check import QualityError, check, require
 from jobs.tables import TABLES
@@ -117,6 +118,17 @@ def test_broken_vectors_are_found(engine: str, request: pytest.FixtureRequest) -
         ("expect_column_values_to_be_between", "embedding_norm"),
     }
     assert failed(check(as_frame(vectors(np.eye(5, dtype=np.float32)[:4])), suite)) == {("expect_column_values_to_be_between", "embedding_length")}
+
+
+def test_vectors_are_the_same_a_piece_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = np.random.default_rng(0).normal(size=(11, 4)).astype(np.float32)
+    matrix[4, 2] = np.inf
+    column = pa.chunked_array([vectors(matrix).column("embedding").combine_chunks().slice(start, 6) for start in (0, 6)])
+    monkeypatch.setattr(check_module, "ROWS_AT_ONCE", 4)
+    found = check_module._derived("v", column)
+    assert found["v_length"].to_pylist() == [4] * 11 and found["v_finite"].to_pylist() == [i != 4 for i in range(11)]
+    expected = [None if i == 4 else pytest.approx(np.linalg.norm(row)) for i, row in enumerate(matrix)]
+    assert found["v_norm"].to_pylist() == expected
 
 
 def test_pandas_frames_need_their_columns() -> None:

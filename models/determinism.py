@@ -1,0 +1,24 @@
+"""How torch repeats itself bit by bit, in this process and in the next."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def deterministic_kernels(wanted: bool) -> Iterator[None]:
+    """Within, where `wanted`, torch takes kernels whose result does not depend on the order of its threads, and one thread on the CPU.
+
+    The one thread is for repeats in other processes: how BLAS splits a product may differ from one to the next.
+    """
+    before, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    torch.use_deterministic_algorithms(wanted or before)
+    torch.set_num_threads(1 if wanted else threads)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.set_num_threads(threads)
