@@ -1,6 +1,7 @@
 """Deletes partitions that have outlived their table's retention, and nothing that something kept still needs."""
 
 import datetime
+import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -51,7 +52,16 @@ def delete(root: DataRoot, candidate: Candidate, wait_seconds: float = 60.0) -> 
             for entry in table.disk.list(folder):
                 if entry.name != LOCK:
                     (table.disk.delete_folder if entry.is_folder else table.disk.delete)(f"{folder}/{entry.name}")
-            table.disk.delete_folder(folder)  # with the lock: whoever waits for it sees that its name is gone
+            _delete_emptied(table, folder)
+
+
+def _delete_emptied(table: Table, folder: str) -> None:
+    """With the lock: whoever waits for it sees that its name is gone, and makes both anew, perhaps before the folder went."""
+    try:
+        table.disk.delete_folder(folder)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
 
 
 def _by_table(root: DataRoot, retention_days: Mapping[str, int]) -> dict[str, int]:

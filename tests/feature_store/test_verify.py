@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,23 @@ def test_prune_counts_from_the_data_and_never_takes_everything(root: Path) -> No
     for wrong in ({"nix": 3}, {"clean_events": 0}, {"clean_events": True}):
         with pytest.raises(StoreError, match="Found"):
             prune.plan(data, wrong)
+
+
+def test_a_publish_that_waited_for_a_prune_makes_the_date_anew(root: Path) -> None:
+    data, days = DataRoot(str(root)), Table(str(root / "clean_events"), key="day")
+    disk, publishing = data.tables["clean_events"].disk, threading.Thread(target=publish, args=(days, "2026-01-01", embeddings(7)))
+    sync = disk.sync_folder
+
+    def manifest_is_gone(folder: str) -> None:
+        sync(folder)
+        if folder.endswith("day=2026-01-01"):
+            publishing.start()
+            publishing.join(0.3)  # it waits for our lock
+
+    disk.sync_folder = manifest_is_gone
+    prune.delete(data, prune.Candidate("clean_events", "2026-01-01", 0, None))
+    publishing.join(20)
+    assert days.read("2026-01-01").equals(embeddings(7)) and days.verify("2026-01-01") == [] and days.orphans("2026-01-01") == []
 
 
 def test_the_tree_finds_tables_and_ledgers_wherever_they_are(root: Path) -> None:
