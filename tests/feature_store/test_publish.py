@@ -246,6 +246,16 @@ def test_a_newer_minor_version_is_read_and_a_newer_major_says_what_to_install(ta
             call(DATE)
 
 
+def test_a_newer_manifest_format_is_not_taken_for_a_broken_manifest(table: Table) -> None:
+    publish(table, DATE, embeddings(0))
+    path = Path(table.path(DATE), "_manifest.json")
+    path.write_text('{"format": 2, "parts": []}')
+    for call in (table.read, lambda value: publish(table, value, embeddings(1)), table.rollback):
+        with pytest.raises(SchemaTooNew, match="manifest format 2.*nocturne>=2"):
+            call(DATE)
+    assert path.read_text() == '{"format": 2, "parts": []}' and len(list(path.parent.glob("*.parquet"))) == 1
+
+
 def test_a_manifest_can_not_point_out_of_its_folder(table: Table) -> None:
     publish(table, DATE, embeddings(0))
     manifest = table.manifest(DATE)
