@@ -23,7 +23,7 @@ from feature_store.view import USER_EMBEDDINGS
 
 def list_tables(options: argparse.Namespace) -> int:
     """Every table under the root, its first and last partition, and the last one's rows and bytes."""
-    root = DataRoot(options.root)
+    root = _root(options)
     rows = []
     for name, table in sorted(root.tables.items()):
         values = table.values()
@@ -41,8 +41,6 @@ def list_tables(options: argparse.Namespace) -> int:
     for name, ledger in sorted(root.ledgers.items()):
         count = len(ledger.files())
         rows.append([name, "segment", count, "1" if count else "", str(count or ""), _ledger_rows(ledger.files()), ""])
-    if not rows:
-        raise PartitionMissing(f"Nothing is committed under {root.path}. Name the data root with --root, or run a night first.")
     print(show.table(["table", "key", "partitions", "first", "last", "rows in last", "size of last"], rows))
     return 0
 
@@ -108,7 +106,7 @@ def read(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Checksums, counts, order and lineage of everything, one table, or one partition."""
-    root = DataRoot(options.root)
+    root = _root(options)
     names = [options.table] if options.table else sorted(root.tables)
     problems, notes, count = [], [], 0
     for name in names:
@@ -117,6 +115,7 @@ def verify(options: argparse.Namespace) -> int:
             count += 1
             problems += table.verify(value)
             notes += _orphans(table, value)
+        notes += [_left_over(table, value) for value in (table.unfinished() if table else []) if options.value in (None, value)]
     for name, ledger in root.ledgers.items():
         problems += ledger.verify() if not options.table or options.table == name else []
     for finding in lineage.findings(root, options.table):
@@ -163,6 +162,14 @@ def _retention(options: argparse.Namespace) -> dict[str, int]:
     return mapping
 
 
+def _root(options: argparse.Namespace) -> DataRoot:
+    """The data root, or PartitionMissing: a wrong path must not pass for one without problems."""
+    root = DataRoot(options.root)
+    if not root.tables and not root.ledgers:
+        raise PartitionMissing(f"Nothing is committed under {root.path}. Name the data root with --root, or run a night first.")
+    return root
+
+
 def _table(options: argparse.Namespace) -> tuple[DataRoot, Table]:
     root = DataRoot(options.root)
     return root, _named(root, options.table)
@@ -188,6 +195,13 @@ def _orphans(table: Table, value: str) -> list[str]:
         return []  # a broken manifest, which `verify` has named as a problem
     what = "from a publish that crashed, or from one that runs now; readers ignore them, a plain glob does not; the next publish removes them"
     return [f"{table.path(value)} holds {len(found)} files that its manifest does not name ({', '.join(found[:3])}): {what}"] if found else []
+
+
+def _left_over(table: Table, value: str) -> str:
+    return (
+        f"{table.path(value)} was never committed and holds {len(table.orphans(value))} files, of a publish that crashed or runs now, or of a prune that "
+        "crashed; readers ignore them, a plain glob does not; the next publish or prune of that date removes them"
+    )
 
 
 def _ledger_rows(files: list[str]) -> int:

@@ -36,8 +36,7 @@ def plan(root: DataRoot, retention_days: Mapping[str, int], keep: Iterable[str] 
     for name, values in old.items():
         for value in values:
             reason = "a label window needs it" if value in keep_dates else needed.get((name, value))
-            manifest = root.tables[name].manifest(value)
-            found.append(Candidate(name, value, manifest.size if manifest else 0, reason))
+            found.append(Candidate(name, value, _size(root.tables[name], value), reason))
     return found
 
 
@@ -45,7 +44,10 @@ def delete(root: DataRoot, candidate: Candidate, wait_seconds: float = 60.0) -> 
     """The manifest first: from then on the partition is not there, whatever crashes. LockHeld, CannotWrite."""
     table = root.tables[candidate.table]
     folder = table.path(candidate.value)
+    was_committed = table.disk.exists(f"{folder}/{MANIFEST}")
     with writing(table, folder, wait_seconds):
+        if not was_committed and table.disk.exists(f"{folder}/{MANIFEST}"):
+            return  # it was no leftover but a publish, which has finished
         with explain_os_errors("pruning", folder, "The partition is either whole or gone for readers; prune again."):
             table.disk.delete(f"{folder}/{MANIFEST}")
             table.disk.sync_folder(folder)
@@ -85,12 +87,18 @@ def _covers(name: str, table: str) -> bool:
 
 
 def _old_values(table: Table, days: int, as_of: str | None) -> list[str]:
+    """Beyond `days`, ascending: committed ones but the newest, and leftovers of a publish or a prune that crashed."""
     values = table.values()
-    if not values:
+    newest = check_date("--as-of", as_of) if as_of else max(values, default=None)
+    if newest is None:
         return []
-    newest = datetime.date.fromisoformat(check_date("--as-of", as_of) if as_of else values[-1])
-    limit = (newest - datetime.timedelta(days=days)).isoformat()
-    return [value for value in values[:-1] if value < limit]
+    limit = (datetime.date.fromisoformat(newest) - datetime.timedelta(days=days)).isoformat()
+    return sorted(value for value in [*values[:-1], *table.unfinished()] if value < limit)
+
+
+def _size(table: Table, value: str) -> int:
+    manifest = table.manifest(value)
+    return manifest.size if manifest else sum(entry.size for entry in table.disk.list(table.path(value)))
 
 
 def _needed(root: DataRoot, going: set[tuple[str, str]]) -> dict[tuple[str, str], str]:

@@ -46,6 +46,8 @@ def replacing(table: "Table", value: str, schema_version: tuple[int, int], keep_
 def roll_back(table: "Table", value: str, wait_seconds: float) -> Manifest:
     """See Table.rollback."""
     folder = table.path(value)
+    if not table.disk.exists(folder):
+        table.existing_manifest(value)  # says what there is
     with writing(table, folder, wait_seconds):
         current, known = _start(table, value, folder)
         with explain_os_errors("looking for replaced versions", folder):

@@ -13,7 +13,7 @@ from feature_store import retired
 from feature_store.commit import Commit
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explain_os_errors, explained
-from feature_store.layout import MANIFEST, check_key, check_value
+from feature_store.layout import MANIFEST, check_key, check_value, is_value
 from feature_store.manifest import Manifest
 from feature_store.publish import orphans, replacing, roll_back
 from feature_store.verify import verify_partition
@@ -39,11 +39,20 @@ class Table:
 
     def values(self) -> list[str]:
         """Committed partition values, ascending."""
+        return [value for value in self._folders() if self._is_committed(value)]
+
+    def unfinished(self) -> list[str]:
+        """Values whose folder holds files and no manifest: of a first publish that crashed or runs now, or of a prune that crashed."""
+        return [value for value in self._folders() if is_value(self.key, value) and not self._is_committed(value) and self.orphans(value)]
+
+    def _folders(self) -> list[str]:
         prefix = f"{self.key}="
         with explain_os_errors("listing the partitions", self.uri, "Nothing was changed."):
             entries = self.disk.list(self.uri)
-        found = [entry.name.removeprefix(prefix) for entry in entries if entry.is_folder and entry.name.startswith(prefix)]
-        return sorted(value for value in found if self.disk.exists(f"{self.uri}/{prefix}{value}/{MANIFEST}"))
+        return sorted(entry.name.removeprefix(prefix) for entry in entries if entry.is_folder and entry.name.startswith(prefix))
+
+    def _is_committed(self, value: str) -> bool:
+        return self.disk.exists(f"{self.uri}/{self.key}={value}/{MANIFEST}")
 
     def manifest(self, value: str) -> Manifest | None:
         """The committed version's manifest, or None. ManifestBroken, SchemaTooNew."""

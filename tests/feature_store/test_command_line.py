@@ -1,5 +1,6 @@
 """`python -m feature_store`: what it prints, what it writes, how it exits."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,25 @@ def test_verify_exits_with_one_and_names_the_file_or_the_command(root: Path, cap
     assert status == 1 and f"PROBLEM {path}" in text
 
 
+def test_verify_tells_what_a_first_publish_that_crashed_left(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in (root / NAME / "dt=2026-01-19", root / "reports" / "dt=2026-01-19"):  # a date, and a table without any other
+        folder.mkdir(parents=True)
+        (folder / "_lock").write_bytes(b"")
+        (folder / "part-00000-crashed.parquet").write_bytes(b"half")
+    shutil.copytree(folder, root / NAME / "dt=__HIVE_DEFAULT_PARTITION__")  # not ours
+    status, text = _run(root, capsys, "verify")
+    assert status == 0 and text.count("was never committed and holds 1 files") == 2 and "2 partitions of 2 tables verified: 0 problems, 2 notes" in text
+
+
+def test_a_root_that_holds_nothing_is_no_root_without_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("list", "verify"):
+        status, text = _run(tmp_path / "typo", capsys, command)
+        assert status == 2 and "Nothing is committed under" in text
+    (tmp_path / "file").write_bytes(b"")
+    status, text = _run(tmp_path / "file", capsys, "verify")
+    assert status == 2 and "Not a directory" in text
+
+
 def test_rollback_and_prune(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe")
     status, text = _run(root, capsys, "prune", "--retention", '{"feature_store": 3}', "--dry-run")
@@ -99,7 +119,7 @@ def test_rollback_and_prune(root: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["read", "--model", "../x"], "BadName.*lower-case"),
         (["read", "--model", "kqgc"], "Nothing is committed"),
         (["rollback", NAME, "2026-01-05"], "No replaced version"),
-        (["rollback", NAME, "2027-01-05"], "No replaced version"),
+        (["rollback", NAME, "2027-01-05"], "No committed partition dt=2027-01-05.*There are 2"),
         (["prune"], "Expected either --table"),
         (["prune", "--retention", "{"], "no JSON"),
         (["verify", NAME, "x"], "expected a date"),
@@ -110,6 +130,7 @@ def test_refusals_are_one_message_and_exit_with_two(root: Path, capsys: pytest.C
 
     status, text = _run(root, capsys, *arguments)
     assert status == 2 and re.search(expected, text) and len(text.splitlines()) == 1
+    assert sorted(path.name for path in (root / NAME).iterdir()) == [f"dt={date}" for date in DATES]  # nor is anything made
 
 
 def test_it_starts_as_a_module_and_imports_neither_pandas_nor_engines(root: Path) -> None:

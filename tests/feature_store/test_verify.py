@@ -1,5 +1,6 @@
 """What verify finds: damage by file, faulty rows, and dates built on what has been published anew since; and what prune spares."""
 
+import errno
 import json
 import shutil
 import threading
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from feature_store import FeatureStore, Manifest, Segments, Table, lineage, prune
-from feature_store.errors import DataDamaged, StoreError
+from feature_store.errors import CannotWrite, DataDamaged, StoreError
 from feature_store.tree import DataRoot
 from tests.feature_store.samples import embeddings, publish
 
@@ -195,6 +196,28 @@ def test_prune_counts_from_the_data_and_never_takes_everything(root: Path) -> No
     for wrong in ({"nix": 3}, {"clean_events": 0}, {"clean_events": True}):
         with pytest.raises(StoreError, match="Found"):
             prune.plan(data, wrong)
+
+
+def test_what_a_crashed_prune_or_first_publish_left_is_told_and_goes_with_the_next_prune(root: Path) -> None:
+    data = DataRoot(str(root))
+    days, folder = data.tables["clean_events"], root / "clean_events" / "day=2026-01-01"
+    days.disk.sync_folder = lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "killed after the manifest"))
+    with pytest.raises(CannotWrite, match="prune again"):
+        prune.delete(data, prune.Candidate("clean_events", "2026-01-01", 0, None))
+    assert days.values()[0] == "2026-01-02" and list(folder.glob("*.parquet")) and days.unfinished() == ["2026-01-01"]
+    del days.disk.sync_folder
+    (candidate,) = prune.plan(data, {"clean_events": 7})
+    assert candidate.value == "2026-01-01" and candidate.kept_because is None and candidate.size > 1000
+    prune.delete(data, candidate)
+    assert not folder.exists() and days.unfinished() == []
+    with days.replace("2026-01-01") as commit:  # a first publish that runs is no leftover
+        commit.write_table(embeddings(0))
+        assert days.unfinished() == ["2026-01-01"]
+        finishing = threading.Thread(target=prune.delete, args=(data, candidate))
+        finishing.start()
+        finishing.join(0.2)
+    finishing.join(20)
+    assert days.read("2026-01-01").equals(embeddings(0))
 
 
 def test_a_publish_that_waited_for_a_prune_makes_the_date_anew(root: Path) -> None:
