@@ -204,8 +204,11 @@ def _left_over(table: Table, value: str) -> str:
     )
 
 
-def _ledger_rows(files: list[str]) -> int:
-    return pq.read_metadata(files[-1]).num_rows if files else 0
+def _ledger_rows(files: list[str]) -> int | str:
+    try:
+        return pq.read_metadata(files[-1]).num_rows if files else 0
+    except (OSError, pa.ArrowInvalid):
+        return "damaged"  # `verify` says more
 
 
 def _short(field: object) -> str:

@@ -29,8 +29,14 @@ class Segments:
 
     def read(self) -> pa.Table | None:
         """All rows of all segments in order; None when there is no segment."""
-        tables = [pq.read_table(path, filesystem=self.disk.arrow, partitioning=None) for path in self.files()]
+        tables = [self._read(path) for path in self.files()]
         return pa.concat_tables(tables) if tables else None
+
+    def _read(self, path: str) -> pa.Table:
+        try:
+            return pq.read_table(path, filesystem=self.disk.arrow, partitioning=None)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataDamaged(f"{path} cannot be read ({error}). Ledgers are never rewritten: restore the file from a backup.") from error
 
     def verify(self) -> list[str]:
         """Problems found, each naming its file: a missing number, or bytes that do not fit Parquet's page checksums."""

@@ -1,15 +1,43 @@
 """An `os` that fails or stops at its n-th call, put in the place of the one that the store's disk uses."""
 
 import errno
+import io
 import os
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.fs
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from feature_store import local_disk, lock
 
 COUNTED = {"open", "write", "fsync", "replace", "link", "unlink", "mkdir", "rmdir", "listdir", "lstat", "ftruncate", "pwrite", "stat"}
+
+
+class CountingFile(io.FileIO):
+    """Tells its handler how much was read."""
+
+    def __init__(self, path: str, handler: "CountingHandler") -> None:
+        super().__init__(path)
+        self._handler = handler
+
+    def read(self, size: int = -1) -> bytes:
+        content = super().read(size)
+        self._handler.read_bytes += len(content)
+        return content
+
+
+class CountingHandler(pyarrow.fs.FSSpecHandler):
+    """The local disk as an Arrow file system of Python's, which counts the bytes read."""
+
+    def __init__(self) -> None:
+        super().__init__(LocalFileSystem())
+        self.read_bytes = 0
+
+    def open_input_file(self, path: str) -> pa.PythonFile:
+        return pa.PythonFile(CountingFile(path, self), mode="r")
 
 
 class Stopped(BaseException):

@@ -49,6 +49,8 @@ def test_a_damaged_segment_is_named(ledger: Segments) -> None:
     path = Path(ledger.files()[0])
     path.write_bytes(path.read_bytes()[:-5])
     assert str(path) in ledger.verify()[0] and "backup" in ledger.verify()[0]
+    with pytest.raises(DataDamaged, match=f"{path.name} cannot be read.*backup"):
+        ledger.read()
 
 
 def test_strays_of_dead_writers_go_and_those_of_living_ones_stay(ledger: Segments) -> None:

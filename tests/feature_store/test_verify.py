@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from feature_store import FeatureStore, Manifest, Segments, Table, lineage, prune
@@ -48,6 +50,17 @@ def test_a_changed_byte_anywhere_is_found_and_its_file_named(table: Table, seed:
         assert len(problems) == 1 and str(path) in problems[0]
         path.write_bytes(whole)
     assert table.verify(DATE) == []
+
+
+def test_a_read_of_pages_that_do_not_unpack_says_damaged(table: Table) -> None:
+    path = Path(table.files(DATE)[0])
+    start = pq.read_metadata(path).row_group(0).column(0).data_page_offset
+    damaged = bytearray(path.read_bytes())
+    damaged[start + 60 : start + 400] = bytes(340)
+    path.write_bytes(damaged)
+    for filter in (None, pc.field("user_id") == "u00001"):
+        with pytest.raises(DataDamaged, match="`verify` names the file"):
+            table.read(DATE, filter=filter)
 
 
 def test_a_file_that_is_gone_is_named_by_verify_and_by_a_read(table: Table) -> None:
