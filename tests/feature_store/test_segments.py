@@ -53,6 +53,20 @@ def test_a_damaged_segment_is_named(ledger: Segments) -> None:
         ledger.read()
 
 
+def test_a_sweeper_between_a_temporary_and_its_lock_costs_nothing(ledger: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.append(1, ROWS)
+    lock, swept = fcntl.flock, []
+
+    def flock_too_late(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX and not swept:  # the writer's; another run appends just before it
+            swept.extend(Path(ledger.uri).glob(".tmp-*"))
+            ledger.disk.remove_strays(ledger.uri)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_too_late)
+    assert ledger.append(2, ROWS) and len(swept) == 1 and len(ledger.read()) == 2
+
+
 def test_strays_of_dead_writers_go_and_those_of_living_ones_stay(ledger: Segments) -> None:
     ledger.append(1, ROWS)
     dead, alive = Path(ledger.uri, ".tmp-dead"), Path(ledger.uri, ".tmp-alive")

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from feature_store import FeatureStore, commit
 from feature_store.errors import BadName, CannotWrite, DataDamaged, PartitionMissing, SpaceMismatch, StoreError, TooOld
@@ -175,6 +176,24 @@ def test_any_arrow_file_system_reads_and_says_that_it_does_not_write(store: Feat
     with pytest.raises(CannotWrite, match="reads from any Arrow file system"):
         publish(other.table(VIEW, "transe"), DATES[0], embeddings(0))
     assert FeatureStore(f"file://{store.root}").models(VIEW) == ["transe"]
+
+
+@pytest.mark.parametrize("kind", ["Arrow", "a part of it", "fsspec"])
+def test_file_systems_in_memory_read_as_the_disk_does(store: FeatureStore, kind: str) -> None:
+    memory = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(MemoryFileSystem())) if kind == "fsspec" else pyarrow.fs._MockFileSystem()
+    pyarrow.fs.copy_files(store.root, "lake/store", source_filesystem=pyarrow.fs.LocalFileSystem(), destination_filesystem=memory)
+    other = FeatureStore("store", pyarrow.fs.SubTreeFileSystem("lake", memory)) if kind == "a part of it" else FeatureStore("lake/store", memory)
+    for arguments in ({}, {"user_ids": ["u00002"], "columns": ["embedding"]}):
+        read, expected = (one.read(VIEW, model="transe", as_of="2026-01-13", **arguments) for one in (other, store))
+        assert read.table.equals(expected.table) and read.manifest == expected.manifest and np.array_equal(read.matrix(), expected.matrix())
+    assert other.table(VIEW, "transe").verify(DATES[0]) == []
+    with pytest.raises(PartitionMissing, match="There are 3"):
+        other.read(VIEW, model="transe", dt="2026-01-06")
+
+
+def test_a_file_system_that_is_not_arrows_says_how_to_wrap_it() -> None:
+    with pytest.raises(StoreError, match="Found the file system MemoryFileSystem; .*FSSpecHandler"):
+        FeatureStore("store", MemoryFileSystem())
 
 
 def _slow_join(store: FeatureStore, rows: list[tuple[str, datetime.datetime]], max_age_days: float | None) -> list[tuple[list | None, object]]:
