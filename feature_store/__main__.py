@@ -20,6 +20,8 @@ from feature_store.table import Table
 from feature_store.tree import DataRoot
 from feature_store.view import USER_EMBEDDINGS
 
+_DRY_RUN_DAYS = 30
+
 
 def list_tables(options: argparse.Namespace) -> int:
     """Every table under the root, its first and last partition, and the last one's rows and bytes."""
@@ -135,9 +137,9 @@ def rollback(options: argparse.Namespace) -> int:
 
 
 def prune_tables(options: argparse.Namespace) -> int:
-    """Deletes partitions beyond their retention."""
-    root = DataRoot(options.root)
-    candidates = prune.plan(root, _retention(options), options.keep.split(",") if options.keep else [], options.as_of)
+    """Deletes partitions beyond their retention that nothing kept still needs; with --dry-run alone, says what could go."""
+    root = _root(options)
+    candidates = prune.plan(root, _retention(options, root), options.keep.split(",") if options.keep else [], options.as_of)
     for candidate in candidates:
         verb = f"kept: {candidate.kept_because}" if candidate.kept_because else "would go" if options.dry_run else "deleted"
         if not candidate.kept_because and not options.dry_run:
@@ -148,9 +150,11 @@ def prune_tables(options: argparse.Namespace) -> int:
     return 0
 
 
-def _retention(options: argparse.Namespace) -> dict[str, int]:
+def _retention(options: argparse.Namespace, root: DataRoot) -> dict[str, int]:
+    if options.dry_run and not (options.retention or options.table):
+        return dict.fromkeys(root.tables, options.days or _DRY_RUN_DAYS)
     if (options.retention is None) == (options.table is None):
-        raise StoreError("Expected either --table with --days, or --retention with JSON like '{\"clean_events\": 90}'.")
+        raise StoreError("Expected either --table with --days, or --retention with JSON like '{\"clean_events\": 90}', or --dry-run alone.")
     if options.table:
         return {options.table: options.days}
     try:
@@ -269,8 +273,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command("prune", prune_tables)
     sub.add_argument("--retention", help="JSON object: table → days kept")
     sub.add_argument("--table", help="one table (or a folder of tables) ...")
-    sub.add_argument("--days", type=int, help="... and its days")
-    sub.add_argument("--keep", help="comma-separated dates that a label window still needs")
+    sub.add_argument("--days", type=int, help=f"... and its days (with --dry-run alone: of every table, {_DRY_RUN_DAYS} by default)")
+    sub.add_argument("--keep", help="comma-separated dates that are needed; those of the last label window are known")
     sub.add_argument("--as-of", help="count days back from this date (default: each table's newest)")
     sub.add_argument("--dry-run", action="store_true")
     return main_parser

@@ -27,9 +27,10 @@ def plan(root: DataRoot, retention_days: Mapping[str, int], keep: Iterable[str] 
     """Partitions older than their table's `retention_days` before `as_of` (each table's newest date by default; never the clock).
 
     A retention's name is a table's path below the root or a folder above tables ("feature_store/user_embeddings"). `keep` names dates that a label
-    window still needs. Kept as well: each table's newest partition, and every predecessor that a remaining partition was built on.
+    window still needs; those of the windows that manifests record are known without it. Kept as well: each table's newest partition, and every
+    predecessor that a remaining partition was built on.
     """
-    keep_dates = {check_date("--keep", date) for date in keep}
+    keep_dates = {check_date("--keep", date) for date in keep} | _label_window_dates(root)
     old = {name: _old_values(root.tables[name], days, as_of) for name, days in _by_table(root, retention_days).items()}
     needed = _needed(root, {(name, value) for name, values in old.items() for value in values if value not in keep_dates})
     found = []
@@ -94,6 +95,18 @@ def _old_values(table: Table, days: int, as_of: str | None) -> list[str]:
         return []
     limit = (datetime.date.fromisoformat(newest) - datetime.timedelta(days=days)).isoformat()
     return sorted(value for value in [*values[:-1], *table.unfinished()] if value < limit)
+
+
+def _label_window_dates(root: DataRoot) -> set[str]:
+    """From D − L to D, where D is a table's newest date that learned from a label window [D − L, D): each is the D − L of a night to come."""
+    dates: set[str] = set()
+    for table in root.tables.values():
+        manifest = table.manifest(values[-1]) if (values := table.values()) else None
+        window = manifest.fields.get("label_window") if manifest else None
+        if window:
+            start, end = map(datetime.date.fromisoformat, window)
+            dates |= {(start + datetime.timedelta(days=n)).isoformat() for n in range((end - start).days + 1)}
+    return dates
 
 
 def _size(table: Table, value: str) -> int:

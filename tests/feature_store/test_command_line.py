@@ -107,6 +107,8 @@ def test_rollback_and_prune(root: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert status == 0 and "kept: the predecessor of" in text and "0 partitions" in text
     status, text = _run(root, capsys, "rollback", NAME, DATES[1])
     assert status == 0 and table.read(DATES[1]).equals(embeddings(0, dt=DATES[1]))
+    status, text = _run(root, capsys, "prune", "--dry-run", "--days", "3")  # of every table
+    assert status == 0 and f"{NAME} {DATES[0]}" in text and "1 partitions" in text and "0 partitions" in _run(root, capsys, "prune", "--dry-run")[1]
     assert "would go" in _run(root, capsys, "prune", "--table", "feature_store", "--days", "3", "--dry-run")[1] and table.values() == DATES
     assert "label window" in _run(root, capsys, "prune", "--table", "feature_store", "--days", "3", "--keep", DATES[0])[1] and table.values() == DATES
     assert "deleted" in _run(root, capsys, "prune", "--table", "feature_store", "--days", "3")[1] and table.values() == DATES[1:]
@@ -121,6 +123,7 @@ def test_rollback_and_prune(root: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["rollback", NAME, "2026-01-05"], "No replaced version"),
         (["rollback", NAME, "2027-01-05"], "No committed partition dt=2027-01-05.*There are 2"),
         (["prune"], "Expected either --table"),
+        (["prune", "--days", "3"], "Expected either --table"),
         (["prune", "--retention", "{"], "no JSON"),
         (["verify", NAME, "x"], "expected a date"),
     ],

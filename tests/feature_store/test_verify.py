@@ -201,6 +201,18 @@ def test_prune_spares_predecessors_label_windows_and_the_newest(root: Path) -> N
     assert all(finding.rerun is None for finding in _found(root))  # pruned inputs are no reason to rerun
 
 
+def test_prune_knows_the_label_windows_that_manifests_record(root: Path) -> None:
+    models = Table(str(root / "lookalike_models"))
+    for start, end in (("2026-01-01", "2026-01-05"), ("2026-01-04", "2026-01-08")):
+        with models.replace(end) as commit:
+            commit.write_bytes(".json", b"{}")
+            commit.fields["label_window"] = [start, end]
+    plan = prune.plan(DataRoot(str(root)), {"clean_events": 3})
+    assert {candidate.value: candidate.kept_because for candidate in plan} == {
+        "2026-01-01": None, "2026-01-02": None, "2026-01-03": None, "2026-01-04": "a label window needs it", "2026-01-05": "a label window needs it"
+    }  # fmt: skip
+
+
 def test_prune_counts_from_the_data_and_never_takes_everything(root: Path) -> None:
     data = DataRoot(str(root))
     assert prune.plan(data, {"clean_events": 100}) == []
