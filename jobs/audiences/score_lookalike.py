@@ -141,7 +141,9 @@ def run(
     scored = [m for m in trained.chosen if m["client"] in config.lookalike.clients]
     scores = score_all(trained, scored, tables, date, config)
     tops = [best(table, config.lookalike.top_k) for table in scores]
-    fields = {"feature_set": trained.index["chosen"], "code_version": code_version(), "inputs": [lookalike_models.lineage(dt)]}
+    models = models_of([FeatureSet.parse(trained.index["chosen"], config.publishing.models)])
+    inputs = [lookalike_models.lineage(dt), *tables.lineage([date], models)]
+    fields = {"feature_set": trained.index["chosen"], "code_version": code_version(), "inputs": inputs}
     with lookalike_scores.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(pa.concat_tables(scores), sorted_by=["client", "user_id"])
         commit.fields |= fields

@@ -133,8 +133,8 @@ def run(
         "code_version": code_version(), "trained_at": checkpoint.facts["trained_at"], "inputs": {model: lineage, "interactions": interactions.lineage(dt)},
         "predecessor": user_embeddings.lineage(predecessor.isoformat(), model) if predecessor else None}
     rest = carried(former, users, space, date, config.publishing.carry_days)
-    with entity_embeddings.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as entities, \
-            table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:  # fmt: skip
+    with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit, \
+            entity_embeddings.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as entities:  # the inner one is committed first
         published = user_table(users, space, rest, date, commit.created_timestamp)
         quality = check_vectors(published, int(pc.count_distinct(seen.column("user")).as_py()), checkpoint.entities.shape[1], config.publishing)
         quality |= drift_between(published, table, date, space, former, config.lookalike.label_window_days)
