@@ -37,13 +37,17 @@ def list_tables(options: argparse.Namespace) -> int:
                 len(values),
                 *((values[0], values[-1]) if values else ("", "")),
                 last.row_count if last else 0,
-                show.size(last.size if last else 0),
+                last.size if last else 0,
             ]
         )
     for name, ledger in sorted(root.ledgers.items()):
         count = len(ledger.files())
-        rows.append([name, "segment", count, "1" if count else "", str(count or ""), _ledger_rows(ledger.files()), ""])
-    print(show.table(["table", "key", "partitions", "first", "last", "rows in last", "size of last"], rows))
+        rows.append([name, "segment", count, "1" if count else "", str(count or ""), _ledger_rows(ledger.files()), None])
+    header = ["table", "key", "partitions", "first", "last", "rows in last", "size of last"]
+    if options.json:
+        print(json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=1))
+    else:
+        print(show.table(header, [[*row, "" if size is None else show.size(size)] for *row, size in rows]))
     return 0
 
 
@@ -52,6 +56,9 @@ def describe(options: argparse.Namespace) -> int:
     root, table = _table(options)
     value = options.value or _last(table)
     manifest = table.existing_manifest(value)
+    if options.json:
+        print(manifest.to_bytes().decode(), end="")
+        return 0
     print(f"{options.table} {table.key}={value}\n  in {table.path(value)}")
     facts = {
         "rows": f"{manifest.row_count:,}",
@@ -249,13 +256,15 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    command("list", list_tables)
+    sub = command("list", list_tables)
+    sub.add_argument("--json", action="store_true", help="for programs")
     sub = command("describe", describe)
     sub.add_argument("table", help="as `list` shows it, e.g. feature_store/user_embeddings/model=transe")
     sub.add_argument("value", nargs="?", help="partition, e.g. 2026-01-05 (default: the last)")
+    sub.add_argument("--json", action="store_true", help="the whole manifest, as it lies on the disk")
     sub = command("read", read)
-    sub.add_argument("--view", default=USER_EMBEDDINGS)
-    sub.add_argument("--model", required=True)
+    sub.add_argument("--view", default=USER_EMBEDDINGS, help=f"default {USER_EMBEDDINGS}")
+    sub.add_argument("--model", required=True, help="as `list` shows it, e.g. transe")
     sub.add_argument("--dt", help="this very date (default: the last)")
     sub.add_argument("--as-of", help="the newest known at this date or time (UTC)")
     sub.add_argument("--max-age-days", type=float, help="refuse older ones (with --as-of)")
@@ -264,12 +273,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--output", help="FILE.parquet or FILE.csv")
     sub.add_argument("--head", type=int, default=10, help="rows to print without --output (default 10)")
     sub = command("verify", verify)
-    sub.add_argument("table", nargs="?")
-    sub.add_argument("value", nargs="?")
+    sub.add_argument("table", nargs="?", help="only this table or ledger, as `list` shows it")
+    sub.add_argument("value", nargs="?", help="only this partition, e.g. 2026-01-05")
     sub = command("rollback", rollback)
-    sub.add_argument("table")
-    sub.add_argument("value")
-    sub.add_argument("--wait-seconds", type=float, default=60.0)
+    sub.add_argument("table", help="as `list` shows it")
+    sub.add_argument("value", help="partition, e.g. 2026-01-05")
+    sub.add_argument("--wait-seconds", type=float, default=60.0, help="for a writer that holds the partition (default 60)")
     sub = command("prune", prune_tables)
     sub.add_argument("--retention", help="JSON object: table → days kept")
     sub.add_argument("--table", help="one table (or a folder of tables) ...")
@@ -283,10 +292,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
     except StoreError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `| head` has seen enough; nothing is left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

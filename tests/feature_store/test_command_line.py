@@ -1,5 +1,6 @@
 """`python -m feature_store`: what it prints, what it writes, how it exits."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,21 @@ def test_list_and_describe(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert status == 0 and [NAME, "dt", "2", *DATES, "32"] == rows[1][:6] and ["entity_ids/user", "segment", "1", "1", "1", "32"] == rows[2][:6]
     status, text = _run(root, capsys, "describe", NAME)
     assert status == 0 and "dt=2026-01-12" in text and "fixed_size_list<element: float>[4]" in text and "replaced version 1: 32 rows" in text and '"a"' in text
+
+
+def test_list_and_describe_for_programs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = _run(root, capsys, "list", "--json")
+    found = [tuple(row[name] for name in ("table", "partitions", "last", "size of last")) for row in json.loads(text)]
+    size = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe").manifest(DATES[1]).size
+    assert status == 0 and found == [(NAME, 2, DATES[1], size), ("entity_ids/user", 1, "1", None)]
+    status, text = _run(root, capsys, "describe", NAME, DATES[0], "--json")
+    assert status == 0 and text == (root / NAME / f"dt={DATES[0]}" / "_manifest.json").read_text()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(root: Path) -> None:
+    command = f"{sys.executable} -m feature_store describe --root {root} {NAME} --json | true; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    assert (ended.stdout.strip(), ended.stderr) == ("0", "")
 
 
 def test_read_prints_hostile_ids_on_one_line_each(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
