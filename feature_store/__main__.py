@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from feature_store import lineage, prune, show
 from feature_store.errors import PartitionMissing, StoreError, explain_os_errors
+from feature_store.layout import rerun_command
 from feature_store.store import FeatureStore
 from feature_store.table import Table
 from feature_store.tree import DataRoot
@@ -127,11 +128,14 @@ def verify(options: argparse.Namespace) -> int:
         notes += [_left_over(table, value) for value in (table.unfinished() if table else []) if options.value in (None, value)]
     for name, ledger in root.ledgers.items():
         problems += ledger.verify() if not options.table or options.table == name else []
-    for finding in lineage.findings(root, options.table):
-        if not options.value or finding.value == options.value:
-            (problems if finding.rerun else notes).append(str(finding))
+    found = [finding for finding in lineage.findings(root, options.table) if options.value in (None, finding.value)]
+    for finding in found:
+        (problems if finding.rerun else notes).append(str(finding))
+    dates = lineage.hanging_on(root, found)
     print("\n".join([f"PROBLEM {problem}" for problem in problems] + [f"note    {note}" for note in notes]) or "no problem found")
     print(f"{count} partitions of {len(names)} tables verified: {len(problems)} problems, {len(notes)} notes")
+    if dates:
+        print(f"With what hangs on them {len(dates)} dates are to be run again, oldest first: {rerun_command(dates[0], dates[-1])}")
     return 1 if problems else 0
 
 

@@ -91,6 +91,7 @@ def test_verify_exits_with_one_and_names_the_file_or_the_command(root: Path, cap
     assert (
         status == 1 and "airflow tasks clear nightly_user_embeddings -s 2026-01-12 -e 2026-01-12 -y" in text and "note" in text and "part-00000-orphan" in text
     )
+    assert text.splitlines()[-1].startswith("With what hangs on them 1 dates are to be run again, oldest first: airflow tasks clear")
     assert _run(root, capsys, "verify", NAME, DATES[0])[0] == 0
     path = Path(table.files(DATES[1])[0])
     path.write_bytes(path.read_bytes()[:-1])

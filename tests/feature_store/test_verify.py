@@ -152,6 +152,21 @@ def test_a_republished_predecessor_lists_the_dates_built_on_it_and_their_command
     assert "airflow tasks clear nightly_user_embeddings -s 2026-01-07 -e 2026-01-07 -y" in str(_found(root)[0])
 
 
+def test_dates_that_hang_on_a_stale_one_are_told_with_it(root: Path) -> None:
+    nights, reports = Table(str(root / "checkpoints/transe")), Table(str(root / "reports"))
+    with reports.replace("2026-01-08") as commit:
+        commit.write_bytes(".html", b"")
+        commit.fields["inputs"] = [_ref(nights, "checkpoints/transe", "2026-01-07")]
+    assert lineage.hanging_on(DataRoot(str(root)), _found(root)) == []
+    fields = nights.manifest("2026-01-05").fields
+    with nights.replace("2026-01-05") as commit:
+        commit.write_bytes(".safetensors", b"other")
+        commit.fields.update(fields)
+    data = DataRoot(str(root))
+    assert [finding.rerun for finding in _found(root)] == ["2026-01-06"]
+    assert lineage.hanging_on(data, _found(root)) == ["2026-01-06", "2026-01-07", "2026-01-08"]
+
+
 def test_a_changed_day_lists_every_later_date_built_on_its_former_version(root: Path) -> None:
     days = Table(str(root / "clean_events"), key="day")
     publish(days, "2026-01-05", embeddings(99))

@@ -64,6 +64,9 @@ def test_entity_embeddings_hold_every_entity_and_relation_in_the_users_space(roo
     dt = str(DATES[1])
     entities = Table(str(root / "data" / "entity_embeddings" / "transe")).read(dt)
     assert set(entities.column("entity_type").to_pylist()) == {"user", "item", "brand", "region", "relation"}
+    manifest = Table(str(root / "data/feature_store/user_embeddings/model=transe")).manifest(dt)
+    assert manifest.fields["dimension"] == entities.schema.field("embedding").type.list_size
+    assert manifest.fields["window"] == {"days": 45, "before": dt}
     users = {r["raw"]: r["embedding"] for r in entities.to_pylist() if r["entity_type"] == "user"}
     published = FeatureStore(str(root / "data" / "feature_store")).read("user_embeddings", model="transe", dt=dt)
     np.testing.assert_allclose(published.matrix(), np.array([users[u] for u in published.user_ids()]))
