@@ -53,6 +53,24 @@ def test_a_damaged_segment_is_named(ledger: Segments) -> None:
         ledger.read()
 
 
+def test_no_changed_byte_of_a_segment_changes_what_is_read_unnoticed(ledger: Segments) -> None:
+    ledger.append(1, pa.table({"id": pa.array(range(30), pa.int64()), "raw": [f"u{number}" for number in range(30)]}))
+    path, expected = Path(ledger.files()[0]), ledger.read()
+    whole = path.read_bytes()
+    found = 0
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        problems = ledger.verify()
+        found += bool(problems)
+        try:
+            assert problems or ledger.read().equals(expected), position
+        except DataDamaged as refused:
+            assert path.name in str(refused)
+    assert found > len(whole) / 2
+    path.write_bytes(whole)
+    assert ledger.verify() == []
+
+
 def test_a_sweeper_between_a_temporary_and_its_lock_costs_nothing(ledger: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger.append(1, ROWS)
     lock, swept = fcntl.flock, []
