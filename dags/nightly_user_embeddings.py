@@ -98,7 +98,7 @@ def nightly_user_embeddings():
 
     prune = job(
         SETTINGS, "prune_partitions", trigger_rule=TriggerRule.NONE_FAILED,
-        doc_md="Deletes partitions older than `retention` that nothing kept still needs. Only after a night without failures; skipped where nothing is to go.")
+        doc_md="Deletes partitions older than `retention` that nothing kept still needs. Only after a night without failures.")
     [*published, train, score, report] >> prune
 
     complete = EmptyOperator(

@@ -15,15 +15,18 @@ import pyarrow.parquet as pq
 
 from feature_store import lineage, prune, show
 from feature_store.errors import PartitionMissing, StoreError, explain_os_errors
+from feature_store.layout import rerun_command
 from feature_store.store import FeatureStore
 from feature_store.table import Table
 from feature_store.tree import DataRoot
 from feature_store.view import USER_EMBEDDINGS
 
+_DRY_RUN_DAYS = 30
+
 
 def list_tables(options: argparse.Namespace) -> int:
     """Every table under the root, its first and last partition, and the last one's rows and bytes."""
-    root = DataRoot(options.root)
+    root = _root(options)
     rows = []
     for name, table in sorted(root.tables.items()):
         values = table.values()
@@ -35,15 +38,17 @@ def list_tables(options: argparse.Namespace) -> int:
                 len(values),
                 *((values[0], values[-1]) if values else ("", "")),
                 last.row_count if last else 0,
-                show.size(last.size if last else 0),
+                last.size if last else 0,
             ]
         )
     for name, ledger in sorted(root.ledgers.items()):
         count = len(ledger.files())
-        rows.append([name, "segment", count, "1" if count else "", str(count or ""), _ledger_rows(ledger.files()), ""])
-    if not rows:
-        raise PartitionMissing(f"Nothing is committed under {root.path}. Name the data root with --root, or run a night first.")
-    print(show.table(["table", "key", "partitions", "first", "last", "rows in last", "size of last"], rows))
+        rows.append([name, "segment", count, "1" if count else "", str(count or ""), _ledger_rows(ledger.files()), None])
+    header = ["table", "key", "partitions", "first", "last", "rows in last", "size of last"]
+    if options.json:
+        print(json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=1))
+    else:
+        print(show.table(header, [[*row, "" if size is None else show.size(size)] for *row, size in rows]))
     return 0
 
 
@@ -52,6 +57,9 @@ def describe(options: argparse.Namespace) -> int:
     root, table = _table(options)
     value = options.value or _last(table)
     manifest = table.existing_manifest(value)
+    if options.json:
+        print(manifest.to_bytes().decode(), end="")
+        return 0
     print(f"{options.table} {table.key}={value}\n  in {table.path(value)}")
     facts = {
         "rows": f"{manifest.row_count:,}",
@@ -108,7 +116,7 @@ def read(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Checksums, counts, order and lineage of everything, one table, or one partition."""
-    root = DataRoot(options.root)
+    root = _root(options)
     names = [options.table] if options.table else sorted(root.tables)
     problems, notes, count = [], [], 0
     for name in names:
@@ -117,13 +125,17 @@ def verify(options: argparse.Namespace) -> int:
             count += 1
             problems += table.verify(value)
             notes += _orphans(table, value)
+        notes += [_left_over(table, value) for value in (table.unfinished() if table else []) if options.value in (None, value)]
     for name, ledger in root.ledgers.items():
         problems += ledger.verify() if not options.table or options.table == name else []
-    for finding in lineage.findings(root, options.table):
-        if not options.value or finding.value == options.value:
-            (problems if finding.rerun else notes).append(str(finding))
+    found = [finding for finding in lineage.findings(root, options.table) if options.value in (None, finding.value)]
+    for finding in found:
+        (problems if finding.rerun else notes).append(str(finding))
+    dates = lineage.hanging_on(root, found)
     print("\n".join([f"PROBLEM {problem}" for problem in problems] + [f"note    {note}" for note in notes]) or "no problem found")
     print(f"{count} partitions of {len(names)} tables verified: {len(problems)} problems, {len(notes)} notes")
+    if dates:
+        print(f"With what hangs on them {len(dates)} dates are to be run again, oldest first: {rerun_command(dates[0], dates[-1])}")
     return 1 if problems else 0
 
 
@@ -136,9 +148,9 @@ def rollback(options: argparse.Namespace) -> int:
 
 
 def prune_tables(options: argparse.Namespace) -> int:
-    """Deletes partitions beyond their retention."""
-    root = DataRoot(options.root)
-    candidates = prune.plan(root, _retention(options), options.keep.split(",") if options.keep else [], options.as_of)
+    """Deletes partitions beyond their retention that nothing kept still needs; with --dry-run alone, says what could go."""
+    root = _root(options)
+    candidates = prune.plan(root, _retention(options, root), options.keep.split(",") if options.keep else [], options.as_of)
     for candidate in candidates:
         verb = f"kept: {candidate.kept_because}" if candidate.kept_because else "would go" if options.dry_run else "deleted"
         if not candidate.kept_because and not options.dry_run:
@@ -149,9 +161,11 @@ def prune_tables(options: argparse.Namespace) -> int:
     return 0
 
 
-def _retention(options: argparse.Namespace) -> dict[str, int]:
+def _retention(options: argparse.Namespace, root: DataRoot) -> dict[str, int]:
+    if options.dry_run and not (options.retention or options.table):
+        return dict.fromkeys(root.tables, options.days or _DRY_RUN_DAYS)
     if (options.retention is None) == (options.table is None):
-        raise StoreError("Expected either --table with --days, or --retention with JSON like '{\"clean_events\": 90}'.")
+        raise StoreError("Expected either --table with --days, or --retention with JSON like '{\"clean_events\": 90}', or --dry-run alone.")
     if options.table:
         return {options.table: options.days}
     try:
@@ -161,6 +175,14 @@ def _retention(options: argparse.Namespace) -> dict[str, int]:
     if not isinstance(mapping, dict):
         raise StoreError(f"--retention is {mapping!r}; expected an object table → days.")
     return mapping
+
+
+def _root(options: argparse.Namespace) -> DataRoot:
+    """The data root, or PartitionMissing: a wrong path must not pass for one without problems."""
+    root = DataRoot(options.root)
+    if not root.tables and not root.ledgers:
+        raise PartitionMissing(f"Nothing is committed under {root.path}. Name the data root with --root, or run a night first.")
+    return root
 
 
 def _table(options: argparse.Namespace) -> tuple[DataRoot, Table]:
@@ -190,8 +212,18 @@ def _orphans(table: Table, value: str) -> list[str]:
     return [f"{table.path(value)} holds {len(found)} files that its manifest does not name ({', '.join(found[:3])}): {what}"] if found else []
 
 
-def _ledger_rows(files: list[str]) -> int:
-    return pq.read_metadata(files[-1]).num_rows if files else 0
+def _left_over(table: Table, value: str) -> str:
+    return (
+        f"{table.path(value)} was never committed and holds {len(table.orphans(value))} files, of a publish that crashed or runs now, or of a prune that "
+        "crashed; readers ignore them, a plain glob does not; the next publish or prune of that date removes them"
+    )
+
+
+def _ledger_rows(files: list[str]) -> int | str:
+    try:
+        return pq.read_metadata(files[-1]).num_rows if files else 0
+    except (OSError, pa.ArrowInvalid):
+        return "damaged"  # `verify` says more
 
 
 def _short(field: object) -> str:
@@ -228,13 +260,15 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    command("list", list_tables)
+    sub = command("list", list_tables)
+    sub.add_argument("--json", action="store_true", help="for programs")
     sub = command("describe", describe)
     sub.add_argument("table", help="as `list` shows it, e.g. feature_store/user_embeddings/model=transe")
     sub.add_argument("value", nargs="?", help="partition, e.g. 2026-01-05 (default: the last)")
+    sub.add_argument("--json", action="store_true", help="the whole manifest, as it lies on the disk")
     sub = command("read", read)
-    sub.add_argument("--view", default=USER_EMBEDDINGS)
-    sub.add_argument("--model", required=True)
+    sub.add_argument("--view", default=USER_EMBEDDINGS, help=f"default {USER_EMBEDDINGS}")
+    sub.add_argument("--model", required=True, help="as `list` shows it, e.g. transe")
     sub.add_argument("--dt", help="this very date (default: the last)")
     sub.add_argument("--as-of", help="the newest known at this date or time (UTC)")
     sub.add_argument("--max-age-days", type=float, help="refuse older ones (with --as-of)")
@@ -243,17 +277,17 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--output", help="FILE.parquet or FILE.csv")
     sub.add_argument("--head", type=int, default=10, help="rows to print without --output (default 10)")
     sub = command("verify", verify)
-    sub.add_argument("table", nargs="?")
-    sub.add_argument("value", nargs="?")
+    sub.add_argument("table", nargs="?", help="only this table or ledger, as `list` shows it")
+    sub.add_argument("value", nargs="?", help="only this partition, e.g. 2026-01-05")
     sub = command("rollback", rollback)
-    sub.add_argument("table")
-    sub.add_argument("value")
-    sub.add_argument("--wait-seconds", type=float, default=60.0)
+    sub.add_argument("table", help="as `list` shows it")
+    sub.add_argument("value", help="partition, e.g. 2026-01-05")
+    sub.add_argument("--wait-seconds", type=float, default=60.0, help="for a writer that holds the partition (default 60)")
     sub = command("prune", prune_tables)
     sub.add_argument("--retention", help="JSON object: table → days kept")
     sub.add_argument("--table", help="one table (or a folder of tables) ...")
-    sub.add_argument("--days", type=int, help="... and its days")
-    sub.add_argument("--keep", help="comma-separated dates that a label window still needs")
+    sub.add_argument("--days", type=int, help=f"... and its days (with --dry-run alone: of every table, {_DRY_RUN_DAYS} by default)")
+    sub.add_argument("--keep", help="comma-separated dates that are needed; those of the last label window are known")
     sub.add_argument("--as-of", help="count days back from this date (default: each table's newest)")
     sub.add_argument("--dry-run", action="store_true")
     return main_parser
@@ -262,10 +296,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
     except StoreError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `| head` has seen enough; nothing is left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import NoReturn, Protocol
 
 from pyarrow import fs
 
-from feature_store.errors import CannotWrite
+from feature_store.errors import CannotWrite, StoreError
 from feature_store.local_disk import Entry, LocalDisk
 
 
@@ -74,6 +74,11 @@ class ReadOnlyDisk:
 def open_disk(uri: str, filesystem: "fs.FileSystem | Disk | None") -> tuple[Disk, str]:
     """The disk and the plain path for a local path, a URI, or a path on the given file system."""
     if filesystem is not None and not isinstance(filesystem, fs.FileSystem):
+        if not hasattr(filesystem, "put_atomic"):
+            raise StoreError(
+                f"Found the file system {type(filesystem).__name__}; expected one of pyarrow.fs. Wrap an fsspec one: "
+                "pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(...))."
+            )
         return filesystem, uri.rstrip("/")
     if filesystem is None and "://" in uri:
         filesystem, uri = fs.FileSystem.from_uri(uri)

@@ -52,6 +52,14 @@ def check_value(key: str, value: str) -> str:
     return value
 
 
+def is_value(key: str, value: str) -> bool:
+    """Whether a folder found on the disk may be one of ours."""
+    try:
+        return bool(check_value(key, value))
+    except BadName:
+        return False
+
+
 def check_date(key: str, value: str) -> str:
     if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
         return value.isoformat()

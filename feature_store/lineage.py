@@ -4,7 +4,7 @@ A manifest's `fields["predecessor"]` and each of `fields["inputs"]` say {"table"
 hash, under the table's name. Table names are paths below the data root.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from feature_store.errors import StoreError
@@ -67,6 +67,19 @@ def findings(root: DataRoot, only: str | None = None) -> Iterator[Finding]:
             manifest = current.manifest(name, value)
             if manifest is not None:
                 yield from _check(current, name, table, value, manifest)
+
+
+def hanging_on(root: DataRoot, found: Iterable[Finding]) -> list[str]:
+    """Dates to run again, ascending: those of the findings, and every date that was built on one of them, or on one that was built on it, ..."""
+    stale = {(one.table, one.value) for one in found if one.rerun}
+    current, sources = _Current(root), {}
+    for name in root.tables if stale else ():
+        for value in current.values(name):
+            manifest = current.manifest(name, value)
+            sources[name, value] = {(edge.table, edge.value) for edge in built_on(manifest)} if manifest else set()
+    while more := {node for node, its in sources.items() if node not in stale and its & stale}:
+        stale |= more
+    return sorted({value for name, value in stale if root.tables[name].key == "dt"})
 
 
 def _check(current: "_Current", name: str, table: Table, value: str, manifest: Manifest) -> Iterator[Finding]:

@@ -189,10 +189,8 @@ class LocalDisk:
 
 def _write_temporary(folder: str, content: bytes) -> tuple[str, int]:
     """A durable temporary file; the flock on its open descriptor tells sweepers that its writer lives."""
-    path = f"{folder}/{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-    descriptor = os.open(path, _CREATE_FLAGS, 0o644)
+    path, descriptor = _open_temporary(folder)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         _write_all(descriptor, memoryview(content).cast("B"))
         os.fsync(descriptor)
     except BaseException:
@@ -200,6 +198,17 @@ def _write_temporary(folder: str, content: bytes) -> tuple[str, int]:
         os.unlink(path)
         raise
     return path, descriptor
+
+
+def _open_temporary(folder: str) -> tuple[str, int]:
+    """Created and locked. Between the two a sweeper may take it for abandoned: then there is no such name any more, and another one is made."""
+    while True:
+        path = f"{folder}/{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        descriptor = os.open(path, _CREATE_FLAGS, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return path, descriptor
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, view: memoryview) -> None:

@@ -84,6 +84,7 @@ class Manifest:
         """Reads what `to_bytes` wrote; `path` is for the messages. ManifestBroken, SchemaTooNew."""
         try:
             tree = json.loads(content)
+            _check_versions(tree, path)  # first: what a newer format holds is not known here
             manifest = cls(
                 table=tree["table"],
                 partition=dict(tree["partition"]),
@@ -97,13 +98,12 @@ class Manifest:
                 fields=dict(tree["fields"]),
                 written=bytes(content),
             )
-            format_version, checksum = int(tree["format"]), tree["checksum"]
+            checksum = tree["checksum"]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise ManifestBroken(
                 f"{path} is no manifest of this store ({type(error).__name__}: {error}). "
                 "Expected the JSON that a publish writes. Roll the partition back or publish it again."
             ) from error
-        _check_versions(format_version, manifest, path)
         if checksum != _checksum(tree):
             raise ManifestBroken(f"{path} was changed after it was written: its checksum does not fit. Roll the partition back or publish it again.")
         _check_names(manifest, path)
@@ -116,11 +116,12 @@ def _checksum(tree: dict) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def _check_versions(format_version: int, manifest: Manifest, path: str) -> None:
-    major = max(format_version, manifest.schema_version[0])
-    if format_version > FORMAT or manifest.schema_version[0] > READS_MAJOR:
+def _check_versions(tree: dict, path: str) -> None:
+    version, schema = int(tree["format"]), [int(number) for number in tree.get("schema_version", ())]
+    major = max([version, *schema[:1]])
+    if version > FORMAT or schema[:1] > [READS_MAJOR]:
         raise SchemaTooNew(
-            f"{path} has manifest format {format_version} and schema version {'.'.join(map(str, manifest.schema_version))}; "
+            f"{path} has manifest format {version} and schema version {'.'.join(map(str, schema))}; "
             f"this code reads format {FORMAT} and schema {READS_MAJOR}.x. Install a newer reader: pip install --upgrade 'nocturne>={major}'."
         )
 

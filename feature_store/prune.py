@@ -1,6 +1,7 @@
 """Deletes partitions that have outlived their table's retention, and nothing that something kept still needs."""
 
 import datetime
+import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -26,17 +27,17 @@ def plan(root: DataRoot, retention_days: Mapping[str, int], keep: Iterable[str] 
     """Partitions older than their table's `retention_days` before `as_of` (each table's newest date by default; never the clock).
 
     A retention's name is a table's path below the root or a folder above tables ("feature_store/user_embeddings"). `keep` names dates that a label
-    window still needs. Kept as well: each table's newest partition, and every predecessor that a remaining partition was built on.
+    window still needs; those of the windows that manifests record are known without it. Kept as well: each table's newest partition, and every
+    predecessor that a remaining partition was built on.
     """
-    keep_dates = {check_date("--keep", date) for date in keep}
+    keep_dates = {check_date("--keep", date) for date in keep} | _label_window_dates(root)
     old = {name: _old_values(root.tables[name], days, as_of) for name, days in _by_table(root, retention_days).items()}
     needed = _needed(root, {(name, value) for name, values in old.items() for value in values if value not in keep_dates})
     found = []
     for name, values in old.items():
         for value in values:
             reason = "a label window needs it" if value in keep_dates else needed.get((name, value))
-            manifest = root.tables[name].manifest(value)
-            found.append(Candidate(name, value, manifest.size if manifest else 0, reason))
+            found.append(Candidate(name, value, _size(root.tables[name], value), reason))
     return found
 
 
@@ -44,14 +45,26 @@ def delete(root: DataRoot, candidate: Candidate, wait_seconds: float = 60.0) -> 
     """The manifest first: from then on the partition is not there, whatever crashes. LockHeld, CannotWrite."""
     table = root.tables[candidate.table]
     folder = table.path(candidate.value)
+    was_committed = table.disk.exists(f"{folder}/{MANIFEST}")
     with writing(table, folder, wait_seconds):
+        if not was_committed and table.disk.exists(f"{folder}/{MANIFEST}"):
+            return  # it was no leftover but a publish, which has finished
         with explain_os_errors("pruning", folder, "The partition is either whole or gone for readers; prune again."):
             table.disk.delete(f"{folder}/{MANIFEST}")
             table.disk.sync_folder(folder)
             for entry in table.disk.list(folder):
                 if entry.name != LOCK:
                     (table.disk.delete_folder if entry.is_folder else table.disk.delete)(f"{folder}/{entry.name}")
-            table.disk.delete_folder(folder)  # with the lock: whoever waits for it sees that its name is gone
+            _delete_emptied(table, folder)
+
+
+def _delete_emptied(table: Table, folder: str) -> None:
+    """With the lock: whoever waits for it sees that its name is gone, and makes both anew, perhaps before the folder went."""
+    try:
+        table.disk.delete_folder(folder)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
 
 
 def _by_table(root: DataRoot, retention_days: Mapping[str, int]) -> dict[str, int]:
@@ -75,12 +88,30 @@ def _covers(name: str, table: str) -> bool:
 
 
 def _old_values(table: Table, days: int, as_of: str | None) -> list[str]:
+    """Beyond `days`, ascending: committed ones but the newest, and leftovers of a publish or a prune that crashed."""
     values = table.values()
-    if not values:
+    newest = check_date("--as-of", as_of) if as_of else max(values, default=None)
+    if newest is None:
         return []
-    newest = datetime.date.fromisoformat(check_date("--as-of", as_of) if as_of else values[-1])
-    limit = (newest - datetime.timedelta(days=days)).isoformat()
-    return [value for value in values[:-1] if value < limit]
+    limit = (datetime.date.fromisoformat(newest) - datetime.timedelta(days=days)).isoformat()
+    return sorted(value for value in [*values[:-1], *table.unfinished()] if value < limit)
+
+
+def _label_window_dates(root: DataRoot) -> set[str]:
+    """From D − L to D, where D is a table's newest date that learned from a label window [D − L, D): each is the D − L of a night to come."""
+    dates: set[str] = set()
+    for table in root.tables.values():
+        manifest = table.manifest(values[-1]) if (values := table.values()) else None
+        window = manifest.fields.get("label_window") if manifest else None
+        if window:
+            start, end = map(datetime.date.fromisoformat, window)
+            dates |= {(start + datetime.timedelta(days=n)).isoformat() for n in range((end - start).days + 1)}
+    return dates
+
+
+def _size(table: Table, value: str) -> int:
+    manifest = table.manifest(value)
+    return manifest.size if manifest else sum(entry.size for entry in table.disk.list(table.path(value)))
 
 
 def _needed(root: DataRoot, going: set[tuple[str, str]]) -> dict[tuple[str, str], str]:

@@ -46,6 +46,8 @@ def replacing(table: "Table", value: str, schema_version: tuple[int, int], keep_
 def roll_back(table: "Table", value: str, wait_seconds: float) -> Manifest:
     """See Table.rollback."""
     folder = table.path(value)
+    if not table.disk.exists(folder):
+        table.existing_manifest(value)  # says what there is
     with writing(table, folder, wait_seconds):
         current, known = _start(table, value, folder)
         with explain_os_errors("looking for replaced versions", folder):
@@ -70,11 +72,17 @@ def roll_back(table: "Table", value: str, wait_seconds: float) -> Manifest:
 @contextmanager
 def writing(table: "Table", folder: str, wait_seconds: float) -> Iterator[None]:
     """The partition's folder, made and locked."""
-    with explain_os_errors("making the folder", folder):
-        table.disk.make_folder(folder)
-    lock = table.disk.lock(f"{folder}/{LOCK}", wait_seconds)
-    with explain_os_errors("taking the lock", folder):
-        lock.__enter__()
+    for last_try in (False, True):
+        with explain_os_errors("making the folder", folder):
+            table.disk.make_folder(folder)
+        lock = table.disk.lock(f"{folder}/{LOCK}", wait_seconds)
+        with explain_os_errors("taking the lock", folder):
+            try:
+                lock.__enter__()
+                break
+            except FileNotFoundError:  # a prune held the lock, and took the folder away with it
+                if last_try:
+                    raise
     try:
         yield
     finally:

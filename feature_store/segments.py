@@ -4,9 +4,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from feature_store.content import ContentHasher
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, StoreError, explain_os_errors
 
+_CONTENT_HASH = b"nocturne.content_hash"  # in the footer: page checksums do not cover the columns' names
 _PREFIX, _SUFFIX = "segment-", ".parquet"
 
 
@@ -29,11 +31,17 @@ class Segments:
 
     def read(self) -> pa.Table | None:
         """All rows of all segments in order; None when there is no segment."""
-        tables = [pq.read_table(path, filesystem=self.disk.arrow, partitioning=None) for path in self.files()]
+        tables = [self._read(path) for path in self.files()]
         return pa.concat_tables(tables) if tables else None
 
+    def _read(self, path: str) -> pa.Table:
+        try:
+            return pq.read_table(path, filesystem=self.disk.arrow, partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            raise DataDamaged(f"{path} cannot be read ({error}). Ledgers are never rewritten: restore the file from a backup.") from error
+
     def verify(self) -> list[str]:
-        """Problems found, each naming its file: a missing number, or bytes that do not fit Parquet's page checksums."""
+        """Problems found, each naming its file: a missing number, or rows and bytes that do not fit their checksums."""
         try:
             paths = self.files()
         except DataDamaged as error:
@@ -52,8 +60,11 @@ class Segments:
             return False
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(sink, rows.schema, compression="zstd", write_page_checksum=True) as writer:
+            content = ContentHasher()
             for batch in rows.to_reader() if isinstance(rows, pa.Table) else rows:
+                content.update(batch)
                 writer.write_batch(batch)
+            writer.add_key_value_metadata({_CONTENT_HASH.decode(): content.hexdigest()})
         with explain_os_errors(f"appending segment {number}", self.uri, "The segment is whole or absent, and the ones before it are unchanged."):
             self.disk.make_folder(self.uri)
             self.disk.remove_strays(self.uri)
@@ -61,13 +72,16 @@ class Segments:
 
 
 def _verify_segment(disk: Disk, path: str) -> list[str]:
+    advice = "Ledgers are never rewritten: restore the file from a backup."
     try:
         with disk.arrow.open_input_file(path) as source:
-            for _ in pq.ParquetFile(source, page_checksum_verification=True).iter_batches():
-                continue
-    except (OSError, pa.ArrowInvalid) as error:
-        return [f"{path} cannot be read ({error}). Ledgers are never rewritten: restore the file from a backup."]
-    return []
+            file, content = pq.ParquetFile(source, page_checksum_verification=True), ContentHasher()
+            for batch in file.iter_batches():
+                content.update(batch)
+            recorded = (file.metadata.metadata or {}).get(_CONTENT_HASH, content.hexdigest().encode())
+    except (OSError, pa.ArrowException) as error:
+        return [f"{path} cannot be read ({error}). {advice}"]
+    return [] if content.hexdigest().encode() == recorded else [f"{path} was changed after it was written: its content hash does not fit. {advice}"]
 
 
 def _name(number: int) -> str:

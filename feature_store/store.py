@@ -1,7 +1,7 @@
 """The feature store: views of features, by model and date."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -46,32 +46,34 @@ class FeatureStore:
         dt: str | Sequence[str] | None = None,
         as_of: AsOf | None = None,
         max_age_days: float | None = None,
-        user_ids: Sequence[str] | None = None,
-        columns: list[str] | None = None,
+        user_ids: Iterable[str] | None = None,
+        columns: Sequence[str] | None = None,
     ) -> Features:
         """`dt` exactly (several dates: one after the other, in one space), or the newest partition that knew nothing from `as_of` on.
 
         `max_age_days` refuses a partition that was older than that at `as_of`. `user_ids` reads only row groups that may hold them; unknown ids
         are absent from the answer. PartitionMissing, TooOld, SpaceMismatch.
         """
+        user_ids = None if user_ids is None else _strings("user_ids", user_ids)
+        columns = None if columns is None else _strings("columns", columns).to_pylist()
         if dt is None or isinstance(dt, str) or isinstance(dt, datetime.date):
             value = self.resolve(view, model=model, dt=dt, as_of=as_of, max_age_days=max_age_days)
             limit = as_utc(value if as_of is None else as_of)
             table, manifest = self._read_one(view, model, value, limit, user_ids, columns)
             return Features(table, (manifest,))
-        if as_of is not None or not dt:
-            raise StoreError(f"Found dt={dt!r} and as_of={as_of!r}; expected at least one date in dt, or as_of alone.")
+        if as_of is not None or max_age_days is not None or not dt:
+            raise StoreError(f"Found dt={dt!r}, as_of={as_of!r}, max_age_days={max_age_days!r}; expected at least one date in dt alone, or as_of.")
         values = [check_value("dt", value) for value in dt]
         parts = [self._read_one(view, model, value, as_utc(value), user_ids, columns) for value in values]
         check_one_space([manifest for _, manifest in parts])
         return Features(pa.concat_tables([table for table, _ in parts], promote_options="default"), tuple(manifest for _, manifest in parts))
 
     def _read_one(
-        self, view: str, model: str, value: str, limit: datetime.datetime, user_ids: Sequence[str] | None, columns: list[str] | None
+        self, view: str, model: str, value: str, limit: datetime.datetime, user_ids: pa.Array | None, columns: list[str] | None
     ) -> tuple[pa.Table, Manifest]:
         """One partition's rows; refuses vectors from after `limit`, whatever their partition claims."""
         source = self.table(view, model)
-        wanted = None if user_ids is None else pc.field("user_id").isin(pa.array(user_ids, pa.string()))
+        wanted = None if user_ids is None else pc.field("user_id").isin(user_ids)
         with_time = None if columns is None else list(dict.fromkeys([*columns, *(["event_timestamp"] if self._has_time(source, value) else [])]))
         table, manifest = source.read_version(value, with_time, wanted)
         late = count_after(table.column("event_timestamp"), limit) if "event_timestamp" in table.column_names else 0
@@ -89,6 +91,8 @@ class FeatureStore:
         """The partition value that a read would take."""
         if (dt is None) == (as_of is None):
             raise StoreError(f"Found dt={dt!r} and as_of={as_of!r}; expected exactly one: dt for that very date, as_of for the newest known then.")
+        if max_age_days is not None and (dt is not None or not max_age_days >= 0):
+            raise StoreError(f"Found max_age_days={max_age_days!r} and dt={dt!r}; expected a number of days from 0 on, together with as_of.")
         if dt is not None:
             return check_value("dt", dt)
         moment = as_utc(as_of)
@@ -108,10 +112,21 @@ class FeatureStore:
         return known[-1]
 
 
+def _strings(name: str, values: Iterable[str]) -> pa.Array:
+    """StoreError for one text in place of many, which would be taken for its letters, and for what is no text. Its message names no user."""
+    if isinstance(values, (str, bytes)):
+        raise StoreError(f"Found one text as {name}; expected a list of texts, also for a single one.")
+    try:
+        return pa.array(values, pa.string())
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"Found {name} that are no texts; expected texts only, as the column holds them.") from error
+
+
 def as_utc(moment: AsOf) -> datetime.datetime:
-    """A date is its 00:00 UTC; a time without a zone is UTC."""
-    if isinstance(moment, str):
-        moment = datetime.datetime.fromisoformat(moment)
-    elif not isinstance(moment, datetime.datetime):
-        moment = datetime.datetime(moment.year, moment.month, moment.day)
+    """A date is its 00:00 UTC; a time without a zone is UTC. StoreError when it is neither."""
+    try:
+        if not isinstance(moment, datetime.datetime):
+            moment = datetime.datetime.fromisoformat(moment if isinstance(moment, str) else moment.isoformat())
+    except (ValueError, AttributeError) as error:
+        raise StoreError(f"Found the time {moment!r}; expected a date or a time, like '2026-01-05' or '2026-01-05T06:00:00Z'.") from error
     return moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)

@@ -13,7 +13,7 @@ from feature_store import retired
 from feature_store.commit import Commit
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explain_os_errors, explained
-from feature_store.layout import MANIFEST, check_key, check_value
+from feature_store.layout import MANIFEST, check_key, check_value, is_value
 from feature_store.manifest import Manifest
 from feature_store.publish import orphans, replacing, roll_back
 from feature_store.verify import verify_partition
@@ -39,11 +39,20 @@ class Table:
 
     def values(self) -> list[str]:
         """Committed partition values, ascending."""
+        return [value for value in self._folders() if self._is_committed(value)]
+
+    def unfinished(self) -> list[str]:
+        """Values whose folder holds files and no manifest: of a first publish that crashed or runs now, or of a prune that crashed."""
+        return [value for value in self._folders() if is_value(self.key, value) and not self._is_committed(value) and self.orphans(value)]
+
+    def _folders(self) -> list[str]:
         prefix = f"{self.key}="
         with explain_os_errors("listing the partitions", self.uri, "Nothing was changed."):
             entries = self.disk.list(self.uri)
-        found = [entry.name.removeprefix(prefix) for entry in entries if entry.is_folder and entry.name.startswith(prefix)]
-        return sorted(value for value in found if self.disk.exists(f"{self.uri}/{prefix}{value}/{MANIFEST}"))
+        return sorted(entry.name.removeprefix(prefix) for entry in entries if entry.is_folder and entry.name.startswith(prefix))
+
+    def _is_committed(self, value: str) -> bool:
+        return self.disk.exists(f"{self.uri}/{self.key}={value}/{MANIFEST}")
 
     def manifest(self, value: str) -> Manifest | None:
         """The committed version's manifest, or None. ManifestBroken, SchemaTooNew."""
@@ -92,7 +101,9 @@ class Table:
                         f"A file that {self.path(value)}/{MANIFEST} names is gone ({error}). Nothing but this store may delete there. "
                         "Roll the partition back or publish it again."
                     ) from error
-            except pa.ArrowInvalid as error:
+            except (pa.ArrowInvalid, OSError) as error:
+                if getattr(error, "errno", None):  # of the disk; Arrow's own, for pages that do not unpack, has none
+                    raise explained(error, "reading", self.path(value), "Nothing was changed.") from error
                 raise DataDamaged(
                     f"{self.path(value)} cannot be read ({error}). `verify` names the file; roll the partition back or publish it again."
                 ) from error
@@ -130,6 +141,8 @@ class Table:
         paths = [f"{self.path(value)}/{file.name}" for file in manifest.files if file.name.endswith(".parquet")]  # beside them: CSV, pages, ...
         if not paths:
             raise StoreError(f"{self.path(value)} holds no table but {[file.name for file in manifest.files]}. Open the paths that files({value!r}) gives.")
+        if columns is not None:
+            _check_columns(columns, pq.read_schema(paths[0], filesystem=self.disk.arrow).names, paths[0])
         if filter is None:
             tables = [self._read_file(path, columns) for path in paths]
             return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
@@ -138,11 +151,13 @@ class Table:
     def _read_file(self, path: str, columns: list[str] | None) -> pa.Table:
         """One chunk per column, so that a matrix is a view of it."""
         with self.disk.arrow.open_input_file(path) as source:
-            file = pq.ParquetFile(source, pre_buffer=True)
-            unknown = set(columns or ()) - set(file.schema_arrow.names)
-            if unknown:
-                raise StoreError(f"Found no column {sorted(unknown)} in {path}; it has {file.schema_arrow.names}.")
-            return file.read(columns)
+            return pq.ParquetFile(source, pre_buffer=True).read(columns)
+
+
+def _check_columns(columns: list[str], there: list[str], path: str) -> None:
+    unknown = sorted(set(columns) - set(there))
+    if unknown:
+        raise StoreError(f"Found no column {unknown} in {path}; it has {there}.")
 
 
 def _name_of(uri: str) -> str:

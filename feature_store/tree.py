@@ -3,7 +3,8 @@
 from pyarrow import fs
 
 from feature_store.disk import Disk, open_disk
-from feature_store.layout import MANIFEST, RETIRED
+from feature_store.errors import explain_os_errors
+from feature_store.layout import LOCK, MANIFEST, RETIRED
 from feature_store.segments import Segments
 from feature_store.table import Table
 
@@ -23,7 +24,8 @@ class DataRoot:
 
     def _look(self, name: str, depth: int) -> None:
         folder = f"{self.path}/{name}" if name else self.path
-        entries = self.disk.list(folder)
+        with explain_os_errors("looking for tables", folder, "Nothing was changed."):
+            entries = self.disk.list(folder)
         if any(entry.name.startswith("segment-") and entry.name.endswith(".parquet") for entry in entries):
             self.ledgers[name] = Segments(folder, self.disk)
         for entry in entries:
@@ -36,4 +38,4 @@ class DataRoot:
                 self._look(below, depth - 1)
 
     def _is_partition(self, folder: str) -> bool:
-        return self.disk.exists(f"{folder}/{MANIFEST}") or self.disk.exists(f"{folder}/{RETIRED}")
+        return any(self.disk.exists(f"{folder}/{name}") for name in (MANIFEST, RETIRED, LOCK))

@@ -144,7 +144,9 @@ def run(
     scored = [m for m in trained.models if m["client"] in config.lookalike.clients]
     scores = score_all(trained, scored, tables, date, config)
     tops = [(model, table.num_rows, best(table, config.lookalike.top_k)) for model, table in zip(scored, scores, strict=True) if trained.is_chosen(model)]
-    fields = {"feature_set": trained.index["chosen"], "code_version": code_version(), "inputs": [lookalike_models.lineage(dt)]}
+    models = models_of([FeatureSet.parse(trained.index["chosen"], config.publishing.models)])
+    inputs = [lookalike_models.lineage(dt), *tables.lineage([date], models)]
+    fields = {"feature_set": trained.index["chosen"], "code_version": code_version(), "inputs": inputs}
     with lookalike_scores.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(pa.concat_tables(scores), sorted_by=["client", "feature_set", "user_id"])
         commit.fields |= fields

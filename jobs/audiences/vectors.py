@@ -64,7 +64,7 @@ def space_of(user_embeddings: Input, model: str, date: datetime.date) -> str | N
 
 
 def read_vectors(model: str, date: datetime.date, user_embeddings: Input, entity_embeddings: Input, users: Ledger, purchase: str) -> Vectors:
-    """The vectors of `date`. PartitionMissing; SpaceMismatch when users and items are of different spaces."""
+    """The vectors of `date`. PartitionMissing; SpaceMismatch when users and items are of different spaces, JobError when of different publishes."""
     dt = date.isoformat()
     root, _, view = user_embeddings.uri.rstrip("/").rpartition("/")
     features = FeatureStore(root).read(view, model=model, dt=dt, columns=["user_id", "embedding"])
@@ -75,6 +75,10 @@ def read_vectors(model: str, date: datetime.date, user_embeddings: Input, entity
         raise SpaceMismatch(
             f"{model} of {dt}: users are in space {fields.get('space_id')!r}, items in {manifest.fields.get('space_id')!r}. "
             f"Expected one. Run publish_users for {dt} again.")
+    if any(manifest.fields.get(name) != fields.get(name) for name in ("inputs", "rotation")):
+        raise JobError(
+            f"{model} of {dt}: users and items were not published together (one of them was rolled back, or its publish broke off in between). "
+            f"Roll the other one back too, or run publish_users for {dt} again.")
     items = entities.filter(pc.equal(entities.column("entity_type"), "item"))
     relation = entities.filter(pc.and_(pc.equal(entities.column("entity_type"), "relation"), pc.equal(entities.column("raw"), purchase)))
     if relation.num_rows != 1:

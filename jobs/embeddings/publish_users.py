@@ -143,7 +143,8 @@ def run(
     fields = {
         "family": family(model, config), "norm": family(model, config)["norm"], **space.fields(), "config_hash": config_hash(config),
         "code_version": code_version(), "trained_at": checkpoint.facts["trained_at"], "inputs": {model: lineage, "interactions": interactions.lineage(dt)},
-        "predecessor": user_embeddings.lineage(predecessor.isoformat(), model) if predecessor else None}
+        "predecessor": user_embeddings.lineage(predecessor.isoformat(), model) if predecessor else None,
+        "dimension": checkpoint.entities.shape[1], "window": interactions.table().existing_manifest(dt).fields.get("window")}
     rest = carried(former, users, space, date, config.publishing.carry_days)
     # the last to be entered commits first: whoever sees users of D finds the items and relations of D
     with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit, \

@@ -1,5 +1,7 @@
 """`python -m feature_store`: what it prints, what it writes, how it exits."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +48,21 @@ def test_list_and_describe(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert status == 0 and "dt=2026-01-12" in text and "fixed_size_list<element: float>[4]" in text and "replaced version 1: 32 rows" in text and '"a"' in text
 
 
+def test_list_and_describe_for_programs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = _run(root, capsys, "list", "--json")
+    found = [tuple(row[name] for name in ("table", "partitions", "last", "size of last")) for row in json.loads(text)]
+    size = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe").manifest(DATES[1]).size
+    assert status == 0 and found == [(NAME, 2, DATES[1], size), ("entity_ids/user", 1, "1", None)]
+    status, text = _run(root, capsys, "describe", NAME, DATES[0], "--json")
+    assert status == 0 and text == (root / NAME / f"dt={DATES[0]}" / "_manifest.json").read_text()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(root: Path) -> None:
+    command = f"{sys.executable} -m feature_store describe --root {root} {NAME} --json | true; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    assert (ended.stdout.strip(), ended.stderr) == ("0", "")
+
+
 def test_read_prints_hostile_ids_on_one_line_each(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, text = _run(root, capsys, "read", "--model", "transe", "--head", "40", "--as-of", "2026-01-13", "--columns", "user_id,n_events")
     assert status == 0 and len(text.splitlines()) == 1 + 32 + 1 and r"line\nend" in text and r"\u202eright-to-left" in text and "\u202e" not in text
@@ -74,11 +91,31 @@ def test_verify_exits_with_one_and_names_the_file_or_the_command(root: Path, cap
     assert (
         status == 1 and "airflow tasks clear nightly_user_embeddings -s 2026-01-12 -e 2026-01-12 -y" in text and "note" in text and "part-00000-orphan" in text
     )
+    assert text.splitlines()[-1].startswith("With what hangs on them 1 dates are to be run again, oldest first: airflow tasks clear")
     assert _run(root, capsys, "verify", NAME, DATES[0])[0] == 0
     path = Path(table.files(DATES[1])[0])
     path.write_bytes(path.read_bytes()[:-1])
     status, text = _run(root, capsys, "verify", NAME, DATES[1])
     assert status == 1 and f"PROBLEM {path}" in text
+
+
+def test_verify_tells_what_a_first_publish_that_crashed_left(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in (root / NAME / "dt=2026-01-19", root / "reports" / "dt=2026-01-19"):  # a date, and a table without any other
+        folder.mkdir(parents=True)
+        (folder / "_lock").write_bytes(b"")
+        (folder / "part-00000-crashed.parquet").write_bytes(b"half")
+    shutil.copytree(folder, root / NAME / "dt=__HIVE_DEFAULT_PARTITION__")  # not ours
+    status, text = _run(root, capsys, "verify")
+    assert status == 0 and text.count("was never committed and holds 1 files") == 2 and "2 partitions of 2 tables verified: 0 problems, 2 notes" in text
+
+
+def test_a_root_that_holds_nothing_is_no_root_without_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("list", "verify"):
+        status, text = _run(tmp_path / "typo", capsys, command)
+        assert status == 2 and "Nothing is committed under" in text
+    (tmp_path / "file").write_bytes(b"")
+    status, text = _run(tmp_path / "file", capsys, "verify")
+    assert status == 2 and "Not a directory" in text
 
 
 def test_rollback_and_prune(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +124,8 @@ def test_rollback_and_prune(root: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert status == 0 and "kept: the predecessor of" in text and "0 partitions" in text
     status, text = _run(root, capsys, "rollback", NAME, DATES[1])
     assert status == 0 and table.read(DATES[1]).equals(embeddings(0, dt=DATES[1]))
+    status, text = _run(root, capsys, "prune", "--dry-run", "--days", "3")  # of every table
+    assert status == 0 and f"{NAME} {DATES[0]}" in text and "1 partitions" in text and "0 partitions" in _run(root, capsys, "prune", "--dry-run")[1]
     assert "would go" in _run(root, capsys, "prune", "--table", "feature_store", "--days", "3", "--dry-run")[1] and table.values() == DATES
     assert "label window" in _run(root, capsys, "prune", "--table", "feature_store", "--days", "3", "--keep", DATES[0])[1] and table.values() == DATES
     assert "deleted" in _run(root, capsys, "prune", "--table", "feature_store", "--days", "3")[1] and table.values() == DATES[1:]
@@ -99,8 +138,9 @@ def test_rollback_and_prune(root: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["read", "--model", "../x"], "BadName.*lower-case"),
         (["read", "--model", "kqgc"], "Nothing is committed"),
         (["rollback", NAME, "2026-01-05"], "No replaced version"),
-        (["rollback", NAME, "2027-01-05"], "No replaced version"),
+        (["rollback", NAME, "2027-01-05"], "No committed partition dt=2027-01-05.*There are 2"),
         (["prune"], "Expected either --table"),
+        (["prune", "--days", "3"], "Expected either --table"),
         (["prune", "--retention", "{"], "no JSON"),
         (["verify", NAME, "x"], "expected a date"),
     ],
@@ -110,6 +150,7 @@ def test_refusals_are_one_message_and_exit_with_two(root: Path, capsys: pytest.C
 
     status, text = _run(root, capsys, *arguments)
     assert status == 2 and re.search(expected, text) and len(text.splitlines()) == 1
+    assert sorted(path.name for path in (root / NAME).iterdir()) == [f"dt={date}" for date in DATES]  # nor is anything made
 
 
 def test_it_starts_as_a_module_and_imports_neither_pandas_nor_engines(root: Path) -> None:

@@ -15,12 +15,16 @@ from feature_store import FeatureStore, Table, content_hash
 from tests.feature_store.samples import embeddings, names_in, publish
 
 DATE = "2026-01-05"
-README = Path(__file__).parents[2] / "feature_store" / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+ROOT = Path(__file__).parents[2]
 
 
-def _block(start: str) -> str:
-    (found,) = [block for block in BLOCKS if block.startswith(start)]
+def _blocks(readme: str) -> list[str]:
+    """Its Python, as it stands there."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / readme).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def _block(start: str, readme: str = "feature_store/README.md") -> str:
+    (found,) = [block for block in _blocks(readme) if block.startswith(start)]
     return found
 
 
@@ -50,10 +54,17 @@ def _run(store: FeatureStore, start: str, **names: Any) -> Any:
     return scope[start.split()[0]]
 
 
-def test_the_projects_readme_shows_the_very_lines_that_are_run_here() -> None:
-    text = (README.parents[1] / "README.md").read_text(encoding="utf-8")
-    lines = [_block(start).strip() for start in ("files = ", "pandas_frame", "polars_frame", "duckdb_relation", "spark_frame")]
-    assert [line for line in lines if line not in text] == []
+def test_the_projects_readme_runs_from_its_reader_to_its_other_engines(store: FeatureStore, spark: Any) -> None:
+    publish(store.table("user_embeddings", "kqgc_mean"), "2026-02-16", embeddings(1, users=50, dt="2026-02-16"))
+    scope: dict[str, Any] = {"pandas": pandas, "polars": polars, "duckdb": duckdb, "spark": spark}
+    assert len(_blocks("README.md")) == 2
+    exec(_block("from feature_store", "README.md").replace("/data/nocturne/feature_store", store.root), scope)
+    assert scope["found"].manifest.partition == {"dt": "2026-02-16"} and scope["found"].user_ids() == scope["found"].to_pandas()["user_id"].tolist()
+    exec(_block("files = ", "README.md"), scope)
+    frames = {"pandas": len(scope["pandas_frame"]), "polars": scope["polars_frame"].height, "duckdb": len(scope["duckdb_relation"])}
+    assert {**frames, "spark": scope["spark_frame"].count()} == dict.fromkeys([*frames, "spark"], embeddings(1, users=50).num_rows)
+    ours = [line for block in _blocks("feature_store/README.md")[1:] for line in block.splitlines()]
+    assert [line for line in _block("files = ", "README.md").splitlines() if line not in ours] == []  # the lines whose rows are checked below
 
 
 def test_this_projects_own_reader(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:

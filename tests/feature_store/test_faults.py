@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from feature_store import Segments, Table
@@ -147,6 +148,42 @@ def test_a_ledger_append_that_breaks_at_any_call_is_whole_or_absent(tmp_path: Pa
         assert ledger.read() is None or ledger.read().equals(rows)
         assert ledger.append(ledger.next_number(), rows)
         assert [entry.name for entry in ledger.disk.list(ledger.uri) if entry.name.startswith(".tmp-")] == []
+
+
+def _last(events: list[tuple[str, str]], event: tuple[str, str], before: int) -> int:
+    return max(position for position, one in enumerate(events[:before]) if one == event)
+
+
+def test_bytes_and_names_of_all_files_are_durable_when_the_manifest_is_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = _fresh(tmp_path, "t", True)
+    folder = table.path(DATE)
+    faulty = FaultyOs().install(monkeypatch)
+    publish(table, DATE, NEW)
+    events, put = faulty.events, faulty.events.index(("replace", f"{folder}/_manifest.json"))
+    (data,) = table.files(DATE)
+    assert _last(events, ("write", data), put) < _last(events, ("fsync", data), put)
+    assert events.index(("create", data)) < _last(events, ("fsync", folder), put)
+    ((position, kept),) = [(position, path) for position, (name, path) in enumerate(events) if name == "link"]
+    assert position < _last(events, ("fsync", str(Path(kept).parent)), events.index(("replace", f"{Path(kept).parent}/_manifest.json"))) < put
+    old = [position for position, (name, path) in enumerate(events) if name == "unlink" and path.endswith(".parquet")]
+    assert old and events.index(("fsync", folder), put) < min(old)
+
+
+def test_files_that_an_engine_wrote_are_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, faulty = _fresh(tmp_path, "t", False), FaultyOs().install(monkeypatch)
+    with table.replace(DATE) as commit:
+        pq.write_table(NEW, f"{commit.path}/part-0.parquet")
+        commit.adopt_new()
+    assert ("fsync", table.files(DATE)[0]) in faulty.events and table.read(DATE).equals(NEW)
+
+
+def test_files_of_a_crashed_publish_are_not_adopted_by_the_next(tmp_path: Path) -> None:
+    table = _fresh(tmp_path, "t", True)
+    pq.write_table(embeddings(5), f"{table.path(DATE)}/part-crashed.parquet")
+    with table.replace(DATE) as commit:
+        pq.write_table(NEW, f"{commit.path}/part-0.parquet")
+        commit.adopt_new()
+    assert table.read(DATE).equals(NEW)
 
 
 def test_what_a_manifest_names_is_durable_before_the_manifest_and_the_manifest_before_the_publish_returns(tmp_path: Path) -> None:

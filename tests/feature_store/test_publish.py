@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -246,6 +247,16 @@ def test_a_newer_minor_version_is_read_and_a_newer_major_says_what_to_install(ta
             call(DATE)
 
 
+def test_a_newer_manifest_format_is_not_taken_for_a_broken_manifest(table: Table) -> None:
+    publish(table, DATE, embeddings(0))
+    path = Path(table.path(DATE), "_manifest.json")
+    path.write_text('{"format": 2, "parts": []}')
+    for call in (table.read, lambda value: publish(table, value, embeddings(1)), table.rollback):
+        with pytest.raises(SchemaTooNew, match="manifest format 2.*nocturne>=2"):
+            call(DATE)
+    assert path.read_text() == '{"format": 2, "parts": []}' and len(list(path.parent.glob("*.parquet"))) == 1
+
+
 def test_a_manifest_can_not_point_out_of_its_folder(table: Table) -> None:
     publish(table, DATE, embeddings(0))
     manifest = table.manifest(DATE)
@@ -280,6 +291,22 @@ def test_a_broken_manifest_can_be_rolled_back_and_a_broken_replaced_one_stops_no
     assert table.versions(DATE) == []
     publish(table, DATE, embeddings(2))
     assert [version.content_hash for version in table.versions(DATE)] == [content_hash([embeddings(1)])]
+
+
+@pytest.mark.parametrize("filter", [None, pc.field("n_events") >= 0])
+def test_a_read_starts_over_when_its_version_was_replaced_after_the_manifest(table: Table, monkeypatch: pytest.MonkeyPatch, filter: pc.Expression | None) -> None:
+    publish(table, DATE, embeddings(0))
+    read_files, replaced = Table._read_files, []
+
+    def replaced_meanwhile(self: Table, value: str, manifest: Manifest, *rest: object) -> pa.Table:
+        if len(replaced) < 3:
+            replaced.append(manifest.hash)
+            publish(Table(table.uri), value, embeddings(len(replaced)))
+        return read_files(self, value, manifest, *rest)
+
+    monkeypatch.setattr(Table, "_read_files", replaced_meanwhile)
+    rows, manifest = table.read_version(DATE, filter=filter)
+    assert rows.equals(embeddings(3)) and manifest.content_hash == content_hash([embeddings(3)]) and len(set(replaced)) == 3
 
 
 def test_what_is_missing_says_what_there_is(table: Table) -> None:

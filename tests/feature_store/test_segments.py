@@ -49,6 +49,40 @@ def test_a_damaged_segment_is_named(ledger: Segments) -> None:
     path = Path(ledger.files()[0])
     path.write_bytes(path.read_bytes()[:-5])
     assert str(path) in ledger.verify()[0] and "backup" in ledger.verify()[0]
+    with pytest.raises(DataDamaged, match=f"{path.name} cannot be read.*backup"):
+        ledger.read()
+
+
+def test_no_changed_byte_of_a_segment_changes_what_is_read_unnoticed(ledger: Segments) -> None:
+    ledger.append(1, pa.table({"id": pa.array(range(30), pa.int64()), "raw": [f"u{number}" for number in range(30)]}))
+    path, expected = Path(ledger.files()[0]), ledger.read()
+    whole = path.read_bytes()
+    found = 0
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        problems = ledger.verify()
+        found += bool(problems)
+        try:
+            assert problems or ledger.read().equals(expected), position
+        except DataDamaged as refused:
+            assert path.name in str(refused)
+    assert found > len(whole) / 2
+    path.write_bytes(whole)
+    assert ledger.verify() == []
+
+
+def test_a_sweeper_between_a_temporary_and_its_lock_costs_nothing(ledger: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.append(1, ROWS)
+    lock, swept = fcntl.flock, []
+
+    def flock_too_late(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX and not swept:  # the writer's; another run appends just before it
+            swept.extend(Path(ledger.uri).glob(".tmp-*"))
+            ledger.disk.remove_strays(ledger.uri)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_too_late)
+    assert ledger.append(2, ROWS) and len(swept) == 1 and len(ledger.read()) == 2
 
 
 def test_strays_of_dead_writers_go_and_those_of_living_ones_stay(ledger: Segments) -> None:

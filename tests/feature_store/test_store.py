@@ -1,16 +1,19 @@
 """Reading by model and date: point in time, age, users, spaces, and the join."""
 
 import datetime
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from feature_store import FeatureStore
+from feature_store import FeatureStore, commit
 from feature_store.errors import BadName, CannotWrite, DataDamaged, PartitionMissing, SpaceMismatch, StoreError, TooOld
 from feature_store.join import point_in_time
+from tests.feature_store.faulty import CountingHandler
 from tests.feature_store.samples import HOSTILE_IDS, embeddings, publish
 
 VIEW = "user_embeddings"
@@ -128,6 +131,44 @@ def test_exactly_one_of_dt_and_as_of(store: FeatureStore) -> None:
     assert store.files(VIEW, model="transe", as_of="2026-01-06") == store.files(VIEW, model="transe", dt=DATES[0])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"as_of": "yesterday"}, "Found the time 'yesterday'; expected a date or a time, like"),
+        ({"as_of": 20260105}, "Found the time 20260105"),
+        ({"dt": DATES[0], "max_age_days": 3}, "together with as_of"),
+        ({"dt": DATES[:2], "max_age_days": 3}, "max_age_days=3; expected"),
+        ({"as_of": DATES[0], "max_age_days": float("nan")}, "from 0 on"),
+        ({"dt": DATES[0], "user_ids": "u00001"}, "Found one text as user_ids; expected a list"),
+        ({"dt": DATES[0], "user_ids": [1717171717]}, "user_ids that are no texts"),
+        ({"dt": DATES[0], "columns": "embedding"}, "Found one text as columns"),
+        ({"dt": DATES[0], "columns": ["nix"], "user_ids": ["u00001"]}, r"Found no column \['nix'\].*it has \['user_id'"),
+    ],
+)
+def test_a_wrong_argument_is_refused_by_name_and_no_reason_to_suspect_the_data(store: FeatureStore, arguments: dict, expected: str) -> None:
+    with pytest.raises(StoreError, match=expected) as raised:
+        store.read(VIEW, model="transe", **arguments)
+    assert type(raised.value) is StoreError and "u00001" not in str(raised.value) and "1717171717" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [np.array, set, iter, pa.array, lambda ids: pa.chunked_array([ids[:1], ids[1:]])])
+def test_users_may_come_as_any_collection(store: FeatureStore, kind: Callable) -> None:
+    assert store.read(VIEW, model="transe", dt=DATES[:2], user_ids=kind(["u00001", "u00002"])).user_ids() == ["u00001", "u00002"] * 2
+
+
+def test_a_look_up_reads_the_row_groups_that_may_hold_the_users_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "ROW_GROUP_ROWS", 1000)
+    store = FeatureStore(str(tmp_path / "feature_store"))
+    publish(store.table(VIEW, "transe"), DATES[0], embeddings(0, users=20_000, dimension=32, dt=DATES[0]))
+    size, counted = store.table(VIEW, "transe").manifest(DATES[0]).size, CountingHandler()
+    counting = FeatureStore(store.root, pyarrow.fs.PyFileSystem(counted))
+    assert counting.read(VIEW, model="transe", dt=DATES[0]).table.num_rows > 20_000 and counted.read_bytes >= size
+    for users, rows in ((["u00003"], 1), (["u00003", "u19999"], 2), (["nobody"], 0), ([], 0)):
+        counted.read_bytes = 0
+        assert counting.read(VIEW, model="transe", dt=DATES[0], user_ids=users).table.num_rows == rows
+        assert counted.read_bytes < size / 4, users
+
+
 def test_any_arrow_file_system_reads_and_says_that_it_does_not_write(store: FeatureStore) -> None:
     other = FeatureStore("feature_store", pyarrow.fs.SubTreeFileSystem(str(Path(store.root).parent), pyarrow.fs.LocalFileSystem()))
     assert other.models(VIEW) == ["transe"] and other.table(VIEW, "transe").values() == DATES
@@ -135,6 +176,24 @@ def test_any_arrow_file_system_reads_and_says_that_it_does_not_write(store: Feat
     with pytest.raises(CannotWrite, match="reads from any Arrow file system"):
         publish(other.table(VIEW, "transe"), DATES[0], embeddings(0))
     assert FeatureStore(f"file://{store.root}").models(VIEW) == ["transe"]
+
+
+@pytest.mark.parametrize("kind", ["Arrow", "a part of it", "fsspec"])
+def test_file_systems_in_memory_read_as_the_disk_does(store: FeatureStore, kind: str) -> None:
+    memory = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(MemoryFileSystem())) if kind == "fsspec" else pyarrow.fs._MockFileSystem()
+    pyarrow.fs.copy_files(store.root, "lake/store", source_filesystem=pyarrow.fs.LocalFileSystem(), destination_filesystem=memory)
+    other = FeatureStore("store", pyarrow.fs.SubTreeFileSystem("lake", memory)) if kind == "a part of it" else FeatureStore("lake/store", memory)
+    for arguments in ({}, {"user_ids": ["u00002"], "columns": ["embedding"]}):
+        read, expected = (one.read(VIEW, model="transe", as_of="2026-01-13", **arguments) for one in (other, store))
+        assert read.table.equals(expected.table) and read.manifest == expected.manifest and np.array_equal(read.matrix(), expected.matrix())
+    assert other.table(VIEW, "transe").verify(DATES[0]) == []
+    with pytest.raises(PartitionMissing, match="There are 3"):
+        other.read(VIEW, model="transe", dt="2026-01-06")
+
+
+def test_a_file_system_that_is_not_arrows_says_how_to_wrap_it() -> None:
+    with pytest.raises(StoreError, match="Found the file system MemoryFileSystem; .*FSSpecHandler"):
+        FeatureStore("store", MemoryFileSystem())
 
 
 def _slow_join(store: FeatureStore, rows: list[tuple[str, datetime.datetime]], max_age_days: float | None) -> list[tuple[list | None, object]]:

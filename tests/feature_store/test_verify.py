@@ -1,15 +1,19 @@
 """What verify finds: damage by file, faulty rows, and dates built on what has been published anew since; and what prune spares."""
 
+import errno
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from feature_store import FeatureStore, Manifest, Segments, Table, lineage, prune
-from feature_store.errors import DataDamaged, StoreError
+from feature_store.errors import CannotWrite, DataDamaged, StoreError
 from feature_store.tree import DataRoot
 from tests.feature_store.samples import embeddings, publish
 
@@ -46,6 +50,17 @@ def test_a_changed_byte_anywhere_is_found_and_its_file_named(table: Table, seed:
         assert len(problems) == 1 and str(path) in problems[0]
         path.write_bytes(whole)
     assert table.verify(DATE) == []
+
+
+def test_a_read_of_pages_that_do_not_unpack_says_damaged(table: Table) -> None:
+    path = Path(table.files(DATE)[0])
+    start = pq.read_metadata(path).row_group(0).column(0).data_page_offset
+    damaged = bytearray(path.read_bytes())
+    damaged[start + 60 : start + 400] = bytes(340)
+    path.write_bytes(damaged)
+    for filter in (None, pc.field("user_id") == "u00001"):
+        with pytest.raises(DataDamaged, match="`verify` names the file"):
+            table.read(DATE, filter=filter)
 
 
 def test_a_file_that_is_gone_is_named_by_verify_and_by_a_read(table: Table) -> None:
@@ -137,6 +152,21 @@ def test_a_republished_predecessor_lists_the_dates_built_on_it_and_their_command
     assert "airflow tasks clear nightly_user_embeddings -s 2026-01-07 -e 2026-01-07 -y" in str(_found(root)[0])
 
 
+def test_dates_that_hang_on_a_stale_one_are_told_with_it(root: Path) -> None:
+    nights, reports = Table(str(root / "checkpoints/transe")), Table(str(root / "reports"))
+    with reports.replace("2026-01-08") as commit:
+        commit.write_bytes(".html", b"")
+        commit.fields["inputs"] = [_ref(nights, "checkpoints/transe", "2026-01-07")]
+    assert lineage.hanging_on(DataRoot(str(root)), _found(root)) == []
+    fields = nights.manifest("2026-01-05").fields
+    with nights.replace("2026-01-05") as commit:
+        commit.write_bytes(".safetensors", b"other")
+        commit.fields.update(fields)
+    data = DataRoot(str(root))
+    assert [finding.rerun for finding in _found(root)] == ["2026-01-06"]
+    assert lineage.hanging_on(data, _found(root)) == ["2026-01-06", "2026-01-07", "2026-01-08"]
+
+
 def test_a_changed_day_lists_every_later_date_built_on_its_former_version(root: Path) -> None:
     days = Table(str(root / "clean_events"), key="day")
     publish(days, "2026-01-05", embeddings(99))
@@ -186,6 +216,18 @@ def test_prune_spares_predecessors_label_windows_and_the_newest(root: Path) -> N
     assert all(finding.rerun is None for finding in _found(root))  # pruned inputs are no reason to rerun
 
 
+def test_prune_knows_the_label_windows_that_manifests_record(root: Path) -> None:
+    models = Table(str(root / "lookalike_models"))
+    for start, end in (("2026-01-01", "2026-01-05"), ("2026-01-04", "2026-01-08")):
+        with models.replace(end) as commit:
+            commit.write_bytes(".json", b"{}")
+            commit.fields["label_window"] = [start, end]
+    plan = prune.plan(DataRoot(str(root)), {"clean_events": 3})
+    assert {candidate.value: candidate.kept_because for candidate in plan} == {
+        "2026-01-01": None, "2026-01-02": None, "2026-01-03": None, "2026-01-04": "a label window needs it", "2026-01-05": "a label window needs it"
+    }  # fmt: skip
+
+
 def test_prune_counts_from_the_data_and_never_takes_everything(root: Path) -> None:
     data = DataRoot(str(root))
     assert prune.plan(data, {"clean_events": 100}) == []
@@ -194,6 +236,45 @@ def test_prune_counts_from_the_data_and_never_takes_everything(root: Path) -> No
     for wrong in ({"nix": 3}, {"clean_events": 0}, {"clean_events": True}):
         with pytest.raises(StoreError, match="Found"):
             prune.plan(data, wrong)
+
+
+def test_what_a_crashed_prune_or_first_publish_left_is_told_and_goes_with_the_next_prune(root: Path) -> None:
+    data = DataRoot(str(root))
+    days, folder = data.tables["clean_events"], root / "clean_events" / "day=2026-01-01"
+    days.disk.sync_folder = lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "killed after the manifest"))
+    with pytest.raises(CannotWrite, match="prune again"):
+        prune.delete(data, prune.Candidate("clean_events", "2026-01-01", 0, None))
+    assert days.values()[0] == "2026-01-02" and list(folder.glob("*.parquet")) and days.unfinished() == ["2026-01-01"]
+    del days.disk.sync_folder
+    (candidate,) = prune.plan(data, {"clean_events": 7})
+    assert candidate.value == "2026-01-01" and candidate.kept_because is None and candidate.size > 1000
+    prune.delete(data, candidate)
+    assert not folder.exists() and days.unfinished() == []
+    with days.replace("2026-01-01") as commit:  # a first publish that runs is no leftover
+        commit.write_table(embeddings(0))
+        assert days.unfinished() == ["2026-01-01"]
+        finishing = threading.Thread(target=prune.delete, args=(data, candidate))
+        finishing.start()
+        finishing.join(0.2)
+    finishing.join(20)
+    assert days.read("2026-01-01").equals(embeddings(0))
+
+
+def test_a_publish_that_waited_for_a_prune_makes_the_date_anew(root: Path) -> None:
+    data, days = DataRoot(str(root)), Table(str(root / "clean_events"), key="day")
+    disk, publishing = data.tables["clean_events"].disk, threading.Thread(target=publish, args=(days, "2026-01-01", embeddings(7)))
+    sync = disk.sync_folder
+
+    def manifest_is_gone(folder: str) -> None:
+        sync(folder)
+        if folder.endswith("day=2026-01-01"):
+            publishing.start()
+            publishing.join(0.3)  # it waits for our lock
+
+    disk.sync_folder = manifest_is_gone
+    prune.delete(data, prune.Candidate("clean_events", "2026-01-01", 0, None))
+    publishing.join(20)
+    assert days.read("2026-01-01").equals(embeddings(7)) and days.verify("2026-01-01") == [] and days.orphans("2026-01-01") == []
 
 
 def test_the_tree_finds_tables_and_ledgers_wherever_they_are(root: Path) -> None:

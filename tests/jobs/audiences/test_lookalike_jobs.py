@@ -13,12 +13,13 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score
 
-from feature_store import Table
+from feature_store import Table, lineage
+from feature_store.tree import DataRoot
 from jobs.audiences import train_lookalike
 from jobs.audiences.vectors import read_vectors
 from jobs.audiences.snapshot import Ledger
 from jobs.config import ConfigError
-from jobs.program import Output, Skip
+from jobs.program import JobError, Output, Skip
 from tests.jobs.audiences.tables_by_hand import Log, table_input, write_clean_events, write_graphs, write_vectors
 from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, START, config, events, planted, reads, score, train
 
@@ -182,6 +183,35 @@ def test_native_vectors_come_back_from_the_published_ones(world: tuple) -> None:
     assert np.isnan(published[1]).all() and np.isfinite(published[0]).all()
     np.testing.assert_allclose(found.native(published)[0] @ ROTATION, published[0], atol=1e-5)
     assert np.abs(found.native(published)[0] - published[0]).max() > 0.1
+
+
+def test_users_and_items_of_different_publishes_are_not_taken_together(world: tuple) -> None:
+    root, *_ = world
+    tables, dt = reads(root), DATE.isoformat()
+    ledger, items = Ledger.read(tables["entity_ids"].segments("user")), table_input(root, "entity_embeddings").table("transe")
+    rows, fields = items.read(dt), items.manifest(dt).fields
+    with items.replace(dt) as commit:
+        commit.write_table(rows)
+        commit.fields |= fields | {"inputs": {"transe": {"table": "checkpoints/transe", "dt": dt, "content_hash": "another"}}}
+    with pytest.raises(JobError, match="not published together.*publish_users for"):
+        read_vectors("transe", DATE, tables["user_embeddings"], tables["entity_embeddings"], ledger, "purchase")
+    items.rollback(dt)
+    read_vectors("transe", DATE, tables["user_embeddings"], tables["entity_embeddings"], ledger, "purchase")
+
+
+def test_scores_built_on_vectors_that_were_published_anew_since_are_found(world: tuple) -> None:
+    root, *_ = world
+    users, dt = table_input(root, "user_embeddings").table("transe"), DATE.isoformat()
+    data = table_input(root, "lookalike_scores").table().uri.rpartition("/")[0]
+    assert [found for found in lineage.findings(DataRoot(data), "lookalike_scores") if found.rerun] == []
+    fields = users.manifest(dt).fields
+    rows = users.read(dt)
+    with users.replace(dt) as commit:
+        commit.write_table(rows.slice(1), sorted_by=["user_id"])
+        commit.fields |= fields
+    (found,) = [found for found in lineage.findings(DataRoot(data), "lookalike_scores") if found.rerun]
+    assert found.rerun == dt and "model=transe" in found.text
+    users.rollback(dt)
 
 
 def test_feature_sets_and_clients_are_checked_with_the_configuration(tmp_path: Path) -> None:

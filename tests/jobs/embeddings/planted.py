@@ -80,3 +80,4 @@ def _ids(root: Path, kind: str) -> dict[str, int]:
 def _commit(root: Path, name: str, date: datetime.date, table: pa.Table) -> None:
     with Table(str(root / name)).replace(date.isoformat()) as commit:
         commit.write_table(table, sorted_by=list(TABLES[name].sorted_by))
+        commit.fields["window"] = {"days": 45, "before": date.isoformat()}

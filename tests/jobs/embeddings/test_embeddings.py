@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from feature_store import FeatureStore, Segments, Table
+from feature_store.local_disk import LocalDisk
 from jobs.arrays import INDUCTIVE, TRAINED, read_checkpoint
 from jobs.embeddings import pretrain_transe, publish_users, resolve_predecessor, smooth_kqgc
 from jobs.program import execute, midnight
@@ -68,9 +69,24 @@ def test_entity_embeddings_hold_every_entity_and_relation_in_the_users_space(roo
     dt = str(DATES[1])
     entities = Table(str(root / "data" / "entity_embeddings" / "transe")).read(dt)
     assert set(entities.column("entity_type").to_pylist()) == {"user", "item", "brand", "region", "relation"}
+    manifest = Table(str(root / "data/feature_store/user_embeddings/model=transe")).manifest(dt)
+    assert manifest.fields["dimension"] == entities.schema.field("embedding").type.list_size
+    assert manifest.fields["window"] == {"days": 45, "before": dt}
     users = {r["raw"]: r["embedding"] for r in entities.to_pylist() if r["entity_type"] == "user"}
     published = FeatureStore(str(root / "data" / "feature_store")).read("user_embeddings", model="transe", dt=dt)
     np.testing.assert_allclose(published.matrix(), np.array([users[u] for u in published.user_ids()]))
+
+
+def test_users_are_published_last_so_that_whoever_sees_them_finds_the_items(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put, committed = LocalDisk.put_atomic, []
+
+    def noted(disk: LocalDisk, path: str, content: bytes) -> None:
+        put(disk, path, content)
+        committed.extend([path] if path.endswith("_manifest.json") and "_embeddings" in path else [])
+
+    monkeypatch.setattr(LocalDisk, "put_atomic", noted)
+    night(write_config(root), DATES[0])
+    assert ["entity_embeddings" in path for path in committed] == [True, False]
 
 
 def test_a_warm_night_stays_in_the_space_and_near_the_former_vectors(root: Path) -> None:
