@@ -11,6 +11,7 @@ backtest is reported all the same.
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +22,10 @@ import pyarrow.compute as pc
 
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_names import FeatureSet, models_of
-from jobs.audiences.feature_sets import Source
+from jobs.audiences.feature_sets import ClientSource
 from jobs.audiences.features import Vocabulary
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import one_to, purchases_between, uniform
-from jobs.audiences.predicates import Predicate
 from jobs.audiences.spreadsheet import to_csv
 from jobs.audiences.train_lookalike import Config, clients_of, label
 from jobs.program import Input, JobError, Output, Skip, code_version, main, metrics
@@ -64,9 +64,9 @@ def read_models(lookalike_models: Input, dt: str) -> Trained | None:
     return Trained(index, scoring, {m["file"]: content[m["file"]] for m in scoring})
 
 
-def score_client(model: dict[str, Any], trained: Trained, source: Source, predicate: Predicate, config: Config) -> pa.Table:
+def score_client(model: dict[str, Any], trained: Trained, client: ClientSource, config: Config) -> pa.Table:
     """Every eligible user's score, sorted by user id; past buyers only where training knew them too."""
-    client = source.client(model["client"], predicate)
+    source = client.source
     columns = client.columns(FeatureSet.parse(model["feature_set"], config.publishing.models))
     if columns.names != model["columns"]:
         missing = sorted(set(model["columns"]) ^ set(columns.names))[:5]
@@ -127,7 +127,11 @@ def score_all(trained: Trained, scored: list[dict[str, Any]], tables: Tables, da
         if space != trained.index["spaces"][model]:
             raise Skip(f"The models of {date} learned in space {trained.index['spaces'][model]!r} of {model}, whose {date} is in {space!r}. Run train_lookalike again.")
     source = tables.source(date, models, config.graph, config.lookalike, config.seed, trained.vocabulary)
-    return [score_client(m, trained, source, clients[m["client"]], config) for m in scored]
+    tables_of_scores = []
+    for name, models_of_client in itertools.groupby(scored, key=lambda m: m["client"]):
+        client = source.client(name, clients[name])
+        tables_of_scores += [score_client(m, trained, client, config) for m in models_of_client]
+    return tables_of_scores
 
 
 def run(
