@@ -89,14 +89,14 @@ def best(scores: pa.Table, k: int) -> pa.Table:
 
 def backtest(scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     """(figures, curves): one client's scores of D - L by one feature set against the buyers of [D - L, D). The only figure called test."""
-    client, feature_set, chosen = (scores.column(name)[0].as_py() for name in ("client", "feature_set", "chosen"))
+    client, feature_set = (scores.column(name)[0].as_py() for name in ("client", "feature_set"))
     raw = scores.column("user_id").cast(pa.large_string()).combine_chunks()
     labels, not_scored = label(raw, buyers)
     values, k = scores.column("score").to_numpy().astype(np.float64), config.lookalike.top_k
     sampled = one_to(config.lookalike.negatives_per_positive, labels, np.ones(len(labels), bool), uniform(config.seed, "negative", client, raw))
     figures = precision_figures(labels, values, sampled, config.lookalike.bootstrap_draws, config.seed)
     precision = precision_at(labels, values, k)
-    name = {"client": client, "feature_set": feature_set, "chosen": chosen, "scored_at": scored_at}
+    name = {"client": client, "feature_set": feature_set, "scored_at": scored_at}
     return name | figures | {
         "buyers": int(labels.sum()), "not_scored_buyers": not_scored, "scored": len(labels), "k": min(k, len(labels)),
         "precision_at_k": number(precision), "lift_at_k": number(precision / labels.mean()) if labels.any() else None,
@@ -107,7 +107,7 @@ def report_backtest(tables: Tables, lookalike_scores: Input, start: datetime.dat
     """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still configured, and feature set."""
     if lookalike_scores.table().manifest(start.isoformat()) is None:
         return
-    scores = lookalike_scores.table().read(start.isoformat())
+    scores, manifest = lookalike_scores.table().read_version(start.isoformat())
     snapshot = tables.snapshot(date, config.graph)
     purchases = purchases_between(tables.clean_events, start, date, config.graph.purchase)
     found = []
@@ -116,7 +116,8 @@ def report_backtest(tables: Tables, lookalike_scores: Input, start: datetime.dat
         buyers = purchases.buyers(snapshot.item_raw.filter(pa.array(snapshot.matching(predicate))))
         for feature_set in pc.unique(mine.column("feature_set")):
             found.append(backtest(mine.filter(pc.equal(mine.column("feature_set"), feature_set)), buyers, start.isoformat(), config))
-    metrics.put("backtest", detail=[figures for figures, _ in found])
+    chosen = manifest.fields["feature_set"]
+    metrics.put("backtest", detail=[figures | {"chosen": figures["feature_set"] == chosen} for figures, _ in found])
     metrics.put("backtest_curves", detail=[curves for _, curves in found])
 
 
