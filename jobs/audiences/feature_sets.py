@@ -99,6 +99,11 @@ class ClientSource:
         return np.isin(self.source.users.ids, self.past_buyers)
 
     @functools.cached_property
+    def own_history(self) -> Columns:
+        """The users' own history with this client."""
+        return own_history(self.source.snapshot, self.source.users, self.items, self.source.graph)
+
+    @functools.cached_property
     def _affinities(self) -> dict[str, Columns]:
         return {}
 
@@ -123,7 +128,7 @@ class ClientSource:
         """All columns of a feature set."""
         source, parts = self.source, [self.source.baseline.only(lambda name: name not in self.own)]
         if chosen.strong:
-            parts.append(own_history(source.snapshot, source.users, self.items, source.graph))
+            parts.append(self.own_history)
         for model, kind in chosen.extras:
             if kind in ("raw", "both"):
                 matrix = source.published(model)

@@ -11,6 +11,7 @@ backtest is reported all the same.
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +22,10 @@ import pyarrow.compute as pc
 
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_names import FeatureSet, models_of
-from jobs.audiences.feature_sets import Source
+from jobs.audiences.feature_sets import ClientSource
 from jobs.audiences.features import Vocabulary
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import one_to, purchases_between, uniform
-from jobs.audiences.predicates import Predicate
 from jobs.audiences.spreadsheet import to_csv
 from jobs.audiences.train_lookalike import Config, clients_of, label
 from jobs.program import Input, JobError, Output, Skip, code_version, main, metrics
@@ -64,9 +64,9 @@ def read_models(lookalike_models: Input, dt: str) -> Trained | None:
     return Trained(index, scoring, {m["file"]: content[m["file"]] for m in scoring})
 
 
-def score_client(model: dict[str, Any], trained: Trained, source: Source, predicate: Predicate, config: Config) -> pa.Table:
+def score_client(model: dict[str, Any], trained: Trained, client: ClientSource, config: Config) -> pa.Table:
     """Every eligible user's score, sorted by user id; past buyers only where training knew them too."""
-    client = source.client(model["client"], predicate)
+    source = client.source
     columns = client.columns(FeatureSet.parse(model["feature_set"], config.publishing.models))
     if columns.names != model["columns"]:
         missing = sorted(set(model["columns"]) ^ set(columns.names))[:5]
@@ -89,14 +89,14 @@ def best(scores: pa.Table, k: int) -> pa.Table:
 
 def backtest(scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     """(figures, curves): one client's scores of D - L by one feature set against the buyers of [D - L, D). The only figure called test."""
-    client, feature_set, chosen = (scores.column(name)[0].as_py() for name in ("client", "feature_set", "chosen"))
+    client, feature_set = (scores.column(name)[0].as_py() for name in ("client", "feature_set"))
     raw = scores.column("user_id").cast(pa.large_string()).combine_chunks()
     labels, not_scored = label(raw, buyers)
     values, k = scores.column("score").to_numpy().astype(np.float64), config.lookalike.top_k
     sampled = one_to(config.lookalike.negatives_per_positive, labels, np.ones(len(labels), bool), uniform(config.seed, "negative", client, raw))
     figures = precision_figures(labels, values, sampled, config.lookalike.bootstrap_draws, config.seed)
     precision = precision_at(labels, values, k)
-    name = {"client": client, "feature_set": feature_set, "chosen": chosen, "scored_at": scored_at}
+    name = {"client": client, "feature_set": feature_set, "scored_at": scored_at}
     return name | figures | {
         "buyers": int(labels.sum()), "not_scored_buyers": not_scored, "scored": len(labels), "k": min(k, len(labels)),
         "precision_at_k": number(precision), "lift_at_k": number(precision / labels.mean()) if labels.any() else None,
@@ -107,7 +107,7 @@ def report_backtest(tables: Tables, lookalike_scores: Input, start: datetime.dat
     """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still configured, and feature set."""
     if lookalike_scores.table().manifest(start.isoformat()) is None:
         return
-    scores = lookalike_scores.table().read(start.isoformat())
+    scores, manifest = lookalike_scores.table().read_version(start.isoformat())
     snapshot = tables.snapshot(date, config.graph)
     purchases = purchases_between(tables.clean_events, start, date, config.graph.purchase)
     found = []
@@ -116,7 +116,8 @@ def report_backtest(tables: Tables, lookalike_scores: Input, start: datetime.dat
         buyers = purchases.buyers(snapshot.item_raw.filter(pa.array(snapshot.matching(predicate))))
         for feature_set in pc.unique(mine.column("feature_set")):
             found.append(backtest(mine.filter(pc.equal(mine.column("feature_set"), feature_set)), buyers, start.isoformat(), config))
-    metrics.put("backtest", detail=[figures for figures, _ in found])
+    chosen = manifest.fields["feature_set"]
+    metrics.put("backtest", detail=[figures | {"chosen": figures["feature_set"] == chosen} for figures, _ in found])
     metrics.put("backtest_curves", detail=[curves for _, curves in found])
 
 
@@ -127,7 +128,11 @@ def score_all(trained: Trained, scored: list[dict[str, Any]], tables: Tables, da
         if space != trained.index["spaces"][model]:
             raise Skip(f"The models of {date} learned in space {trained.index['spaces'][model]!r} of {model}, whose {date} is in {space!r}. Run train_lookalike again.")
     source = tables.source(date, models, config.graph, config.lookalike, config.seed, trained.vocabulary)
-    return [score_client(m, trained, source, clients[m["client"]], config) for m in scored]
+    tables_of_scores = []
+    for name, models_of_client in itertools.groupby(scored, key=lambda m: m["client"]):
+        client = source.client(name, clients[name])
+        tables_of_scores += [score_client(m, trained, client, config) for m in models_of_client]
+    return tables_of_scores
 
 
 def run(

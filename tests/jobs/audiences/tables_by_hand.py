@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from feature_store import Segments, Table
+from feature_store import Segments
 from jobs.config import Graph
 from jobs.graphs.ledgers import attribute_relation, value_type
 from jobs.program import Input, Output
@@ -58,7 +58,8 @@ def ledger_ids(root: Path, kind: str, raw: pd.Series) -> np.ndarray:
 def relation_ids(root: Path, graph: Graph) -> dict[tuple[str, str], int]:
     """(name, head type) → id; all relations of the configuration go into the first segment."""
     rows = [(name, "user", "item") for name in graph.behaviors]
-    rows += [(attribute_relation(kind, name), kind, value_type(name, a)) for kind, known in (("item", graph.item_attributes), ("user", graph.user_attributes)) for name, a in known.items()]
+    for kind, known in (("item", graph.item_attributes), ("user", graph.user_attributes)):
+        rows += [(attribute_relation(kind, name), kind, value_type(name, a)) for name, a in known.items()]
     segments = Segments(f"{root}/relations")
     names, heads, tails = (list(c) for c in zip(*rows, strict=True))
     segments.append(1, pa.table({"id": pa.array(range(len(rows)), pa.int64()), "name": names, "head_type": heads, "tail_type": tails}))

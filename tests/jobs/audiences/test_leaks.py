@@ -46,8 +46,11 @@ def excess(found: dict) -> dict[str, float]:
 
 def edge_log() -> Log:
     """One event each at the edges of the windows."""
-    times = {"first active": day(START, -28), "too early": day(START, -28.00001), "last active": day(START, -1e-9), "at D - L": day(START, 0), "late": day(DATE, -1e-9), "at D": day(DATE, 0)}
-    frame = pd.DataFrame({"user_id": list(times), "item_id": "i0", "behavior": "purchase", "event_time": pd.Series(list(times.values())).dt.as_unit("us"), "quantity": 1.0, "value": 1.0})
+    times = {
+        "first active": day(START, -28), "too early": day(START, -28.00001), "last active": day(START, -1e-9), "at D - L": day(START, 0),
+        "late": day(DATE, -1e-9), "at D": day(DATE, 0)}  # fmt: skip
+    when = pd.Series(list(times.values())).dt.as_unit("us")
+    frame = pd.DataFrame({"user_id": list(times), "item_id": "i0", "behavior": "purchase", "event_time": when, "quantity": 1.0, "value": 1.0})
     return Log(frame, {})
 
 
@@ -147,7 +150,10 @@ def test_each_leak_turns_the_null_world_red(leak, null_root: Path, tmp_path: Pat
     """The tests above are worth something: put in, every leak fails at least one of them."""
     leak(monkeypatch)
     red = 0
-    for test, argument in ((test_by_lot_is_at_prevalence_whatever_the_features, null_root), (test_positives_and_negatives_are_of_the_eligible_only, null_root), (test_windows_end_before_their_date, tmp_path)):
+    tests = (
+        (test_by_lot_is_at_prevalence_whatever_the_features, null_root), (test_positives_and_negatives_are_of_the_eligible_only, null_root),
+        (test_windows_end_before_their_date, tmp_path))  # fmt: skip
+    for test, argument in tests:
         try:
             test(argument)
         except AssertionError:

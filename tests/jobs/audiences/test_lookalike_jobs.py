@@ -16,8 +16,8 @@ from sklearn.metrics import average_precision_score
 from feature_store import Table, lineage
 from feature_store.tree import DataRoot
 from jobs.audiences import train_lookalike
-from jobs.audiences.vectors import read_vectors
 from jobs.audiences.snapshot import Ledger
+from jobs.audiences.vectors import read_vectors
 from jobs.config import ConfigError
 from jobs.program import JobError, Output, Skip
 from tests.jobs.audiences.tables_by_hand import Log, table_input, write_clean_events, write_graphs, write_vectors
@@ -152,15 +152,16 @@ def test_past_buyers_left_out_of_scoring_are_left_out_of_training(world: tuple) 
     found = train(root, settings)
     score(root, settings)
     brand = dict(zip(log.items["brand"]["id"], log.items["brand"]["value"], strict=True))
-    for number in range(BRANDS):
-        def buyers(before: datetime.date) -> set[str]:
-            known = log.events[(log.events["event_time"] < pd.Timestamp(before, tz="UTC")) & (log.events["behavior"] == "purchase")]
-            return set(known.loc[known["item_id"].map(brand) == f"b{number}", "user_id"])
 
+    def buyers(number: int, before: datetime.date) -> set[str]:
+        known = log.events[(log.events["event_time"] < pd.Timestamp(before, tz="UTC")) & (log.events["behavior"] == "purchase")]
+        return set(known.loc[known["item_id"].map(brand) == f"b{number}", "user_id"])
+
+    for number in range(BRANDS):
         mine = rows(root, "lookalike_scores").query(f"client == 'brand_{number}'")
-        assert not set(mine["user_id"]) & buyers(DATE) and len(mine)
+        assert not set(mine["user_id"]) & buyers(number, DATE) and len(mine)
         (row,) = (r for r in found["clients"] if r["client"] == f"brand_{number}")
-        assert row["eligible"] < 800 - 0.9 * len(buyers(START))
+        assert row["eligible"] < 800 - 0.9 * len(buyers(number, START))
     train(root, config())
     score(root, config())
 
@@ -218,7 +219,8 @@ def test_feature_sets_and_clients_are_checked_with_the_configuration(tmp_path: P
     from jobs.config import Settings, build
     from jobs.config import _check as check
 
-    tree = {"data_root": "x", "source": {"events": {"path": "e"}}, "events": {"behaviors": ["purchase"]}, "graph": {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {}}}}
+    graph = {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {}}}
+    tree = {"data_root": "x", "source": {"events": {"path": "e"}}, "events": {"behaviors": ["purchase"]}, "graph": graph}
     for lookalike, message in (
         ({"feature_sets": ["basline"]}, r"lookalike.feature_sets\[0\] is 'basline'"),
         ({"score_with": "strong+rhgn:raw"}, "lookalike.score_with is .*not published"),
