@@ -270,7 +270,8 @@ def _check_graph(graph: Graph, events: Events) -> None:
             ascending = all(a < b for a, b in itertools.pairwise(attribute.bounds)) and all(map(math.isfinite, attribute.bounds))
             expect(ascending, attribute.bounds, f"{path}.bounds", "ascending numbers")
             expect(attribute.type == "number" or not attribute.bounds, attribute.bounds, f"{path}.bounds", "none: only a number has bounds (type: number)")
-            expect(attribute.min_entities >= 1, attribute.min_entities, f"{path}.min_entities", "at least 1")
+            least = attribute.min_entities
+            expect(least >= 1 and (attribute.type == "category" or least == 1), least, f"{path}.min_entities", "at least 1, and for categories only")
 
 
 def _check_sources(source: Source) -> None:

@@ -45,10 +45,9 @@ def read_entities(spark: SparkSession, source: SourceTable, key: str) -> DataFra
     from pyspark.sql import functions as F
 
     files = find_files(source)
-    names = column_names(source, files)
-    columns = resolve_columns(source, names, required=(key,))
     try:
         frame = _load(spark, source, files)
+        columns = resolve_columns(source, frame.columns, required=(key,))
     except (PySparkException, Py4JJavaError) as error:
         raise SourceError(f"{source.path} cannot be read as {source.format}: {first_line(error)}. Check the file and source.*.format.") from error
     chosen = [F.col(quoted(theirs)).alias(ours) for ours, theirs in columns.items()]
@@ -77,7 +76,7 @@ def find_files(source: SourceTable) -> list[str]:
     elif path.is_file():
         found = [str(path)]
     else:
-        found = sorted(p for p in glob.glob(source.path, recursive=True) if Path(p).is_file())
+        found = sorted(p for p in glob.glob(source.path, recursive=True) if Path(p).is_file() and not _hidden(Path(Path(p).name)))
     if not found:
         endings = " or ".join(SUFFIXES[source.format])
         raise SourceError(f"Nothing to read at {source.path}; expected a file, a folder of {endings} files, or a glob. Check source.*.path.")

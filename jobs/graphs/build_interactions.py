@@ -57,7 +57,9 @@ def with_ids(rows: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
 def require_known(count: int, entity_ids: Input, date: datetime.date) -> None:
     """JobError when `count` rows have an end without a ledger id."""
     if count:
-        raise JobError(f"{count} rows name users, items or values that the ledgers in {entity_ids.uri} do not know. Run jobs.graphs.assign_ids for {date} first (again, if events came in since).")
+        raise JobError(
+            f"{count} rows name users, items or values that the ledgers in {entity_ids.uri} do not know. "
+            f"Run jobs.graphs.assign_ids for {date} first (again, if events came in since).")
 
 
 def run(date: datetime.date, clean_events: Input, entity_ids: Input, interactions: Output, config: Config) -> None:

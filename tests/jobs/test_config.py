@@ -36,6 +36,7 @@ from tests.jobs.embeddings.planted import write_config
         ({"quality": {"data_docs": "clean_events"}}, r"quality\.data_docs is 'clean_events'.*no table's"),
         ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"price": {"type": "number", "bounds": [5, 5]}}}}, r"price\.bounds is \[5\.0, 5\.0\].*ascending"),
         ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {"bounds": [5]}}}}, r"graph\.item_attributes\.brand\.bounds.*type: number"),
+        ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"price": {"type": "number", "min_entities": 9}}}}, r"price\.min_entities is 9.*categories only"),
         ({"source": {}}, r"Missing key 'source\.events'"),
         ({"dag": {"start_date": "soon"}}, r"dag\.start_date is 'soon'.*a date"),
     ],

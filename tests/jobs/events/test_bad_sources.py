@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.config import SourceTable
@@ -211,6 +212,18 @@ def test_catalogue_files_with_their_columns_in_another_order_are_refused(tmp_pat
     (tmp_path / "b.csv").write_text("brand,item_id\ny,2\n")
     with pytest.raises(JobError, match="b.csv has the columns 'brand', 'item_id', and .*a.csv has 'item_id', 'brand'"):
         read_entities(spark, SourceTable(str(tmp_path), "csv"), "item_id")
+
+
+def test_attributes_that_only_later_rows_or_files_have_are_found(tmp_path: Path, spark) -> None:
+    lines = tmp_path / "items.jsonl"
+    lines.write_text("".join(f'{{"item_id": "{n}"}}\n' for n in range(PEEK_LINES)) + '{"item_id": "last", "brand": "b"}\n')
+    assert read_entities(spark, SourceTable(str(lines), "jsonl"), "item_id").where("brand = 'b'").count() == 1
+    for name, columns in (("a", {"item_id": ["1"]}), ("b", {"item_id": ["2"], "brand": ["b"]})):
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        pq.write_table(pa.table(columns), tmp_path / f"parts/{name}.parquet")
+    (tmp_path / "parts/_SUCCESS").write_text("")
+    for path in (tmp_path / "parts", tmp_path / "parts/*"):
+        assert {row.brand for row in read_entities(spark, SourceTable(str(path)), "item_id").collect()} == {None, "b"}
 
 
 def test_catalogues_have_our_names_and_keep_hostile_ids(tmp_path: Path, spark) -> None:
