@@ -169,6 +169,13 @@ def test_bytes_and_names_of_all_files_are_durable_when_the_manifest_is_put(tmp_p
     assert old and events.index(("fsync", folder), put) < min(old)
 
 
+def test_a_segment_and_its_name_are_durable_when_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, faulty = Segments(str(tmp_path / "ids")), FaultyOs().install(monkeypatch)
+    assert ledger.append(1, pa.table({"id": [1]}))
+    link = faulty.events.index(("link", f"{ledger.uri}/segment-00000001.parquet"))
+    assert faulty.events[link - 1][0] == "fsync" and ("fsync", ledger.uri) in faulty.events[link:]
+
+
 def test_files_that_an_engine_wrote_are_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table, faulty = _fresh(tmp_path, "t", False), FaultyOs().install(monkeypatch)
     with table.replace(DATE) as commit:

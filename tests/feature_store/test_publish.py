@@ -52,6 +52,9 @@ def test_keep_versions_counts_and_none_can_be_kept(table: Table) -> None:
         with table.replace(DATE, keep_versions=3) as one:
             one.write_table(embeddings(seed))
     assert [v.content_hash for v in table.versions(DATE)] == [content_hash([embeddings(seed)]) for seed in (1, 2, 3)]
+    for expected in ((1, 2, 4), (1, 2, 3)):  # a rollback keeps the older ones, and a second undoes the first
+        table.rollback(DATE)
+        assert [v.content_hash for v in table.versions(DATE)] == [content_hash([embeddings(seed)]) for seed in expected]
     with table.replace(DATE, keep_versions=0) as one:
         one.write_table(embeddings(9))
     assert table.versions(DATE) == []

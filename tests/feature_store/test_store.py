@@ -230,6 +230,16 @@ def test_the_join_against_a_plain_loop(store: FeatureStore, max_age_days: float 
     assert all(taken is None or taken <= moment for (_, taken), (_, moment) in zip(answers, rows, strict=True))
 
 
+def test_the_join_at_its_borders(store: FeatureStore) -> None:
+    midnight = np.datetime64("2026-01-12T00:00:00", "ns")
+    moments = np.array([midnight - np.timedelta64(1, "ns"), midnight, midnight + np.timedelta64(3, "D"), midnight + np.timedelta64(3 * 86_400_000_001, "us")])
+    rows = pa.table({"user_id": ["u00001"] * 4, "event_timestamp": pa.array(moments, pa.timestamp("ns"))})
+    taken = point_in_time(store, rows, VIEW, model="transe").column("feature_timestamp").to_pylist()
+    assert [moment.date().isoformat() for moment in taken] == [DATES[0], DATES[1], DATES[1], DATES[1]]  # a nanosecond early is early
+    young = point_in_time(store, rows, VIEW, model="transe", max_age_days=3).column("feature_timestamp").to_pylist()
+    assert [moment and moment.date().isoformat() for moment in young] == [None, DATES[1], DATES[1], None]
+
+
 def test_the_join_refuses_to_mix_spaces(store: FeatureStore) -> None:
     publish(store.table(VIEW, "transe"), DATES[1], embeddings(1, dt=DATES[1]), space_id="b")
     moments = pa.array([datetime.datetime(2026, 1, 6), datetime.datetime(2026, 1, 13)], pa.timestamp("ns"))

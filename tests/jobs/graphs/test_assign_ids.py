@@ -67,7 +67,9 @@ def test_later_and_earlier_nights_keep_every_id(spark: SparkSession, tmp_path: P
 
 
 def test_two_processes_at_once_give_no_id_twice_and_miss_none(tmp_path: Path) -> None:
-    worlds = [random_world(1, n_users=30), random_world(2, n_users=60)]  # much in common, and something of its own
+    worlds = [random_world(1, n_users=30), random_world(2, n_users=60)]  # much in common, and each something of its own, whichever is first
+    events = worlds[0].events
+    events["user_id"] = events["user_id"].replace(events["user_id"].iloc[0], "known to the first alone")
     spark = {"driver_memory": "512m", "shuffle_partitions": 2, "conf": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}}
     configs = [world.write(tmp_path / str(n), data_root=str(tmp_path / "shared"), spark=spark) for n, world in enumerate(worlds)]
     marks = [str(tmp_path / "first"), str(tmp_path / "second")]
