@@ -2,10 +2,11 @@
 
     {brand: acme}                     items with this value            {category: [tea, coffee]}    with one of these
     {brand: acme, category: tea}      all conditions hold              {item_id: ["85123A"]}        these very items
-    {price: {above: 10, up_to: 20}}    numbers: 10 < price ≤ 20; either end may be left out, each is one of the attribute's bounds
+    {price: {above: 10, up_to: 20}}   numbers: 10 < price ≤ 20; either end may be left out, each is one of the attribute's bounds
     {any: [{…}, {…}]}  {all: [{…}, {…}]}  {not: {…}}                   one holds, all hold, it does not hold
 
-Values are compared as text with the graph's value entities, byte by byte; numbers are there as the bins that they fall into. Standard library only: the configuration checks predicates here.
+Values are compared as text with the graph's value entities, byte by byte; numbers are there as the bins that they fall into.
+Standard library only: the configuration checks predicates here.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from feature_store import Table
-from jobs.program import SKIPPED, Input, JobError, Output, Skip, execute, metrics, midnight, parser, peak_memory_mib
+from jobs.program import SKIPPED, Input, JobError, Output, Skip, execute, metrics, midnight, parser
 from tests.jobs.embeddings.planted import write_config
 
 

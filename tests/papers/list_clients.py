@@ -15,7 +15,7 @@ import pandas as pd
 
 from jobs.config import load_settings
 from jobs.events.import_dataset import READERS
-from tests.papers.shops import CONFIGS, L, SHOPS, Shop
+from tests.papers.shops import CONFIGS, SHOPS, L, Shop
 
 MOST, LEAST_BUYERS = 12, 100
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -180,7 +180,8 @@ def show(found: dict[str, Any]) -> None:
     for row in found["feature_sets"]:
         shown = "[{:+.2f}, {:+.2f}]".format(*row["interval"]) if "interval" in row else ""
         mark = "*" if row["feature_set"] == found["chosen"] else " "
-        say(f"{mark}{row['feature_set']:<57} {row['validation_pr_auc']:.4f} {row['test_pr_auc']:.4f} {row['gain']:+7.2f}  {shown:<18} {row['population_gain']:+9.2f} {row['one_snapshot_gain']:+12.2f} {row['gain_over_strong']:+12.2f}")
+        say(f"{mark}{row['feature_set']:<57} {row['validation_pr_auc']:.4f} {row['test_pr_auc']:.4f} {row['gain']:+7.2f}  {shown:<18} "
+            f"{row['population_gain']:+9.2f} {row['one_snapshot_gain']:+12.2f} {row['gain_over_strong']:+12.2f}")
     say("gain of the chosen {:+.2f} % [{:+.2f}, {:+.2f}] over the baseline, ".format(found["gain"], *found["gain_interval"])
         + "{:+.2f} % [{:+.2f}, {:+.2f}] over the strong baseline; ".format(found["gain_over_strong"], *found["gain_over_strong_interval"])
         + "{} {:+.2f} % [{:+.2f}, {:+.2f}] over strong".format(found["chosen_strong"], found["strong_gain_over_strong"], *found["strong_gain_over_strong_interval"]))  # fmt: skip
@@ -210,7 +211,8 @@ def main(argv: list[str] | None = None) -> None:
               "paper": PAPER, "seeds": SEEDS, "bootstrap_draws": BOOTSTRAP_DRAWS, "seconds": round(time.perf_counter() - started), "shops": found}  # fmt: skip
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "paper_kqgc.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    say(f"\n{report['seconds']} s; gain of means {report['gain_of_means']:.2f} %; the paper, best of 10,000 epochs on private data: TransE +{PAPER['transe']} %, KQGC mean +{PAPER['kqgc_mean']} %")
+    say(f"\n{report['seconds']} s; gain of means {report['gain_of_means']:.2f} %; "
+        f"the paper, best of 10,000 epochs on private data: TransE +{PAPER['transe']} %, KQGC mean +{PAPER['kqgc_mean']} %")
     say(f"gain: {mean:.2f}")
 
 
