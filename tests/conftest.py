@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ def spark() -> Iterator[SparkSession]:
 
     quick_start = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}  # small jobs end before the second compiler pays
     settings = Spark(driver_memory="1g", shuffle_partitions=2, conf=quick_start)
+    logging.getLogger("py4j").setLevel(logging.WARNING)  # at the very end it speaks of closed connections, into a stream that pytest has closed
     with session(settings, "tests") as started:
         yield started
 
