@@ -55,7 +55,7 @@ class Profiles:
 
     def read_models(self, published: Sequence[str]) -> list[str]:
         """The models whose vectors are features."""
-        return self.models or list(published[:1])
+        return list(dict.fromkeys(self.models or published[:1]))
 
 
 def check_profiles(profiles: Profiles, graph: Graph, source: Source, published: Sequence[str]) -> None:
