@@ -25,6 +25,7 @@ from models.shapes import expect, expect_indices
 
 A, B, C = 0, 1, 2
 _SLOPES = (1e-3, 10.0)  # a calibration must not turn the ranking around, nor run away where the classes part
+_USERS_PER_GROUP = 50  # of a reliability curve: fewer are noise
 _RIDGE = 1e-3  # on the biases, whose common part the softmax leaves free
 
 
@@ -147,11 +148,11 @@ def calibrate(margins: np.ndarray, labels: np.ndarray) -> Calibration:
 def figures(labels: np.ndarray, probabilities: np.ndarray, majority: int) -> dict[str, Any]:
     """How good predictions are on users who trained nothing, beside always naming the class `majority`. labels int64 (n,), probabilities (n, K).
 
-    `confusion`: a row per true class, a column per predicted one. `reliability`: users in ten groups by the probability of the class named; `ece` is the
-    mean distance of the two, weighted by users. Macro-F1 is over the classes that are true or named.
+    `confusion`: a row per true class, a column per predicted one. `reliability`: users by the probability of the class named, in ten groups, or in fewer of
+    50 where users are few; `ece` is the mean distance of said and observed, weighted by users. Macro-F1 is over the classes that are true or named.
     """
     named, everyone = probabilities.argmax(axis=1), np.arange(len(labels))
-    reliability = calibration_curve(named == labels, probabilities[everyone, named])
+    reliability = calibration_curve(named == labels, probabilities[everyone, named], int(np.clip(len(labels) // _USERS_PER_GROUP, 1, 10)))
     gaps = [abs(group["predicted"] - group["observed"]) * group["n"] for group in reliability]
     return {
         "n": len(labels), "accuracy": float((named == labels).mean()), "macro_f1": macro_f1(labels, named),

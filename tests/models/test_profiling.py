@@ -117,3 +117,11 @@ def test_figures_are_those_of_the_confusion_matrix() -> None:
     assert found["macro_f1"] == pytest.approx(np.mean(by_hand)) and found["majority_macro_f1"] == pytest.approx(2 * 3 / (3 + 6) / 3)
     assert macro_f1(labels, labels) == 1.0 and sum(group["n"] for group in found["reliability"]) == 6
     assert found["ece"] == pytest.approx(0.5)
+
+
+def test_reliability_is_in_groups_that_say_something() -> None:
+    random = np.random.default_rng(8)
+    for n, groups in ((20, 1), (240, 4), (5000, 10)):
+        probabilities = np.stack([p := random.uniform(0.5, 1, n), 1 - p], axis=1).astype(np.float32)
+        found = figures((random.random(n) > p).astype(np.int64), probabilities, 0)
+        assert len(found["reliability"]) == groups and found["ece"] < 0.15
