@@ -194,7 +194,7 @@ def run(
         commit.fields |= {
             "labels": {p.label: {k: v for k, v in p.facts.items() if k not in ("label", "seconds")} for p in profiles}, "salt": config.profiles.salt,
             "folds": dataclasses.asdict(config.profiles.folds), "models": models, "spaces": {model: space_of(user_embeddings, model, date) for model in models},
-            "inputs": inputs, "config_hash": config_hash(config), "code_version": code_version()}  # fmt: skip
+            "inputs": inputs, "config_hash": config_hash(config.profiles), "code_version": code_version()}  # fmt: skip
 
 
 if __name__ == "__main__":
