@@ -1,7 +1,7 @@
 """
 ### Nightly user embeddings and audiences
 
-events → clean events → ids and graphs → TransE → KQGC → user embeddings → classifiers → audiences and report. The run of date D
+events → clean events → ids and graphs → TransE → KQGC → user embeddings → classifiers → audiences, profiles and report. The run of date D
 publishes partitions `dt=D`, which know every event before 00:00 UTC of D and none from then on. Every task is one program,
 `python -m jobs.<module> --date=D …`; its command stands under *Rendered Templates* and runs the same from a shell.
 
@@ -15,6 +15,7 @@ publishes partitions `dt=D`, which know every event before 00:00 UTC of D and no
 | `pretrain_transe`, `smooth_kqgc` | Memory, or a loss that is not finite. Clear the task: it goes on from its last snapshot. |
 | `publish_users` | A check before publishing failed (coverage, norms, alignment); **readers still have the former version**. The message names the check. Other models are published all the same; audiences wait for all of them. |
 | `train_lookalike` skipped | No vectors of D − L in the same space; the reason names the dates to rerun. Nothing to do on the first nights. |
+| `train_profiles` skipped | No label can be modelled; the reason says of each what is missing. A label that cannot stops no other. |
 | `write_report` | The embeddings are out; clear the task. |
 
 The report is written whatever happened before it, so that it can tell; `night_complete` makes the run fail if any task did.
@@ -79,7 +80,8 @@ def nightly_user_embeddings():
             SETTINGS, "embeddings.pretrain_transe", inputs=GRAPH, outputs=["checkpoints"], options=predecessor("transe"),
             doc_md="Trains TransE on the knowledge graph, or carries it over on a night without training.")
         [knowledge_graph, interactions] >> resolve >> transe
-        published = [publish_model(model, transe) for model in SETTINGS.models]
+        publish = {model: publish_model(model, transe) for model in SETTINGS.models}
+        published = list(publish.values())
 
     with TaskGroup("audiences"):
         train = job(
@@ -94,17 +96,18 @@ def nightly_user_embeddings():
             inputs=["rejected_events", *FEATURES, "lookalike_scores", "audiences", "run_metrics"],
             doc_md="The night's page: written also when something before it failed or was skipped, and says so.")
         published >> train >> score
-        [*published, score] >> report
+        profiles = [predict_profiles([publish[model] for model in SETTINGS.profile_models])] if SETTINGS.labels else []
+        [*published, score, *profiles] >> report
 
     prune = job(
         SETTINGS, "prune_partitions", trigger_rule=TriggerRule.NONE_FAILED,
         doc_md="Deletes partitions older than `retention` that nothing kept still needs. Only after a night without failures.")
-    [*published, train, score, report] >> prune
+    [*published, train, score, *profiles, report] >> prune
 
     complete = EmptyOperator(
         task_id="night_complete", trigger_rule=TriggerRule.NONE_FAILED,
         doc_md="The run's verdict: it succeeds only if no task failed; a skip is no failure.")
-    [*published, train, score, report, prune] >> complete
+    [*published, train, score, *profiles, report, prune] >> complete
 
 
 def publish_model(model: str, transe):
@@ -121,6 +124,16 @@ def publish_model(model: str, transe):
         doc_md="Turns the vectors into the predecessor's space, checks them, and publishes them in one step. Readers keep the former version if a check fails.")
     (transe if model == "transe" else smooth) >> publish
     return publish
+
+
+def predict_profiles(published):
+    """Waits for the models that it reads, and for no other."""
+    predict = job(
+        SETTINGS, "audiences.train_profiles", inputs=[*GRAPH, "interactions", "user_embeddings"], outputs=["profile_predictions"],
+        outlets=[datasets.profile_predictions(SETTINGS)],
+        doc_md="Learns each configured label from fold B of the labelled users, tests on fold C, and predicts it for every user with a vector.")
+    published >> predict
+    return predict
 
 
 nightly_user_embeddings()

@@ -24,6 +24,7 @@ import yaml
 
 from jobs.audiences.feature_names import FeatureSet
 from jobs.audiences.predicates import PredicateError, parse
+from jobs.config_profiles import Profiles, check_profiles
 from jobs.config_tree import ConfigError, build, expect
 from jobs.tables import TABLES
 from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters, TreeHyperparameters
@@ -197,6 +198,7 @@ class Settings:
     training: Training = Training()
     publishing: Publishing = Publishing()
     lookalike: Lookalike = Lookalike()
+    profiles: Profiles = Profiles()
     spark: Spark = Spark()
     dag: Dag = Dag()
     retention: dict[str, int] = field(default_factory=dict)  # table → days kept; tables not named are kept for ever
@@ -242,6 +244,7 @@ def _check(settings: Settings) -> None:
         expect(model in MODELS, model, f"publishing.models[{i}]", f"one of {', '.join(MODELS)}")
     _check_sources(settings.source)
     _check_lookalike(settings)
+    check_profiles(settings.profiles, graph, settings.source, settings.publishing.models)
     positive = {"graph.window_days": graph.window_days, "lookalike.label_window_days": settings.lookalike.label_window_days,
                 "lookalike.active_days": settings.lookalike.active_days, "training.train_every_days": settings.training.train_every_days,
                 "training.max_gap_days": settings.training.max_gap_days, "lookalike.top_k": settings.lookalike.top_k}

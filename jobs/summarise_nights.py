@@ -22,7 +22,7 @@ ROWS = (  # label, stage, metric
 )
 STAGES = (  # in the order of the night
     "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe", "smooth_kqgc", "publish_users",
-    "train_lookalike", "score_lookalike", "write_report", "prune_partitions",
+    "train_lookalike", "score_lookalike", "train_profiles", "write_report", "prune_partitions",
 )
 SKIPPED = 99
 
@@ -76,6 +76,7 @@ def summary(settings: Settings, dates: list[datetime.date]) -> str:
     blocks = [
         grid(["", *head], sizes(nights)),
         "PR-AUC at 1:3, mean of the clients\n" + grid(["", *head], qualities(nights)),
+        "Profiles, users of fold C\n" + grid(["", *head], found) if (found := profiles(nights)) else "",
         "\n".join(f"{stage} was skipped on {night.date}: {reason}" for night in nights for stage, reason in skipped(night)),
         "Seconds by stage\n" + grid(["", *head], seconds(nights)),
         places(settings, dates),
@@ -100,6 +101,14 @@ def qualities(nights: list[Night]) -> list[list[str]]:
     for label, figures in (("validation", validation), ("test (backtest)", test)):
         rows += [[f"{label}: {name}", *(number(f.get(name), 3) for f in figures)] for name in dict.fromkeys(k for f in figures for k in f)]
     return rows or [["no figures yet", *("–" for _ in nights)]]
+
+
+def profiles(nights: list[Night]) -> list[list[str]]:
+    """Accuracy and macro-F1 of each label, beside those of always naming the majority class."""
+    tests = [{facts["label"]: facts["test"] for facts in n.detail("train_profiles", "profiles") or [] if facts.get("test")} for n in nights]
+    measures = (("accuracy", "accuracy"), ("macro-F1", "macro_f1"), ("accuracy of the majority class", "majority_accuracy"), ("its macro-F1", "majority_macro_f1"))
+    labels = dict.fromkeys(label for found in tests for label in found)
+    return [[f"{label}: {name}", *(number(found.get(label, {}).get(key), 3) for found in tests)] for label in labels for name, key in measures]
 
 
 def _mean_by_set(rows: list[dict[str, Any]] | None) -> dict[str, float]:
@@ -136,6 +145,7 @@ def places(settings: Settings, dates: list[datetime.date]) -> str:
     lines = [
         f"Embeddings  {root}/{TABLES['user_embeddings'].folder}/model={{{','.join(settings.publishing.models)}}}/dt={last}/",
         f"Audiences   {_files(f'{root}/audiences', last)}",
+        *([f"Profiles    {_files(f'{root}/profile_predictions', last)}"] if settings.profiles.labels else []),
         f"Report      {_files(f'{root}/reports', last)}",
         f"Read them   python -m feature_store read --root {root} --model {settings.publishing.models[-1]} --dt {last}",
     ]

@@ -218,6 +218,18 @@ TABLES: dict[str, Contract] = {
             Field("score", "float32", "calibrated probability to belong to the seeds"),
         ),
         "An audience somebody asked for: prospects like the seeds (and as CSV, with a report as JSON and HTML).", sorted_by=("rank",)),
+    "profile_predictions": Contract(
+        "profile_predictions", "dt",
+        (
+            Field("label", "string", "label of the configuration, e.g. gender"),
+            Field("user_id", "string", "every user with a vector"),
+            Field("class", "string", "a class of the label; a user's classes add up to 1"),
+            Field("probability", "float32", "calibrated probability of the class"),
+            Field("predicted", "bool", "the user's likeliest class: one row of each user and label"),
+            Field("source", "string", "of the vector: trained, inductive or carried"),
+            Field("label_seen", "bool", "the user's own label trained something: no user to judge predictions by"),
+        ),
+        "Every user's probable class of each label: a row per class, `where predicted` for one row per user.", sorted_by=("label", "user_id", "class")),
     "run_metrics": Contract(
         "run_metrics/stage={stage}", "dt",
         (

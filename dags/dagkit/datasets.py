@@ -24,6 +24,7 @@ FOLDERS = {
     "lookalike_scores": "lookalike_scores",
     "audiences": "audiences",
     "requested_audiences": "requested_audiences",
+    "profile_predictions": "profile_predictions",
     "run_metrics": "run_metrics",
     "reports": "reports",
 }
@@ -42,6 +43,11 @@ def user_embeddings(settings: Settings, model: str) -> Asset:
 def audiences(settings: Settings) -> Asset:
     """The nightly prospects of all clients; an event's `extra` holds their `dt`."""
     return _asset("audiences", uri(settings, "audiences"))
+
+
+def profile_predictions(settings: Settings) -> Asset:
+    """Every user's probable classes of the configured labels; an event's `extra` holds their `dt`."""
+    return _asset("profile_predictions", uri(settings, "profile_predictions"))
 
 
 def reports(settings: Settings) -> Asset:

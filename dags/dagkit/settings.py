@@ -40,6 +40,8 @@ class Settings:
     ready_timeout: datetime.timedelta
     clients: tuple[str, ...]  # the choice that the on-demand DAG offers; the nightly DAG does not read them
     top_k: int
+    labels: tuple[str, ...]  # profiles are predicted where there is one
+    profile_models: tuple[str, ...]  # whose vectors they are predicted from
 
 
 def load() -> Settings:
@@ -58,14 +60,15 @@ def load() -> Settings:
 
 def _settings(document: dict[str, Any], path: Path) -> Settings:
     dag, publishing, lookalike = _section(document, "dag"), _section(document, "publishing"), _section(document, "lookalike")
-    events, source = _section(document, "events"), _section(document, "source")
+    events, source, profiles = (_section(document, name) for name in ("events", "source", "profiles"))
+    models = _models(publishing.get("models", ["transe", "kqgc_mean"]), path)
     start = datetime.date.fromisoformat(str(dag.get("start_date", "2026-01-01")))
     marker = source.get("ready_marker")
     return Settings(
         config=str(path),
         python=os.environ.get("NOCTURNE_PYTHON") or sys.executable,
         data_root=_anchored(str(document["data_root"]), path.parent),
-        models=_models(publishing.get("models", ["transe", "kqgc_mean"]), path),
+        models=models,
         schedule=dag.get("schedule", "@daily"),
         start_date=datetime.datetime.combine(start, datetime.time(), datetime.UTC),
         retries=dag.get("retries", 2),
@@ -75,6 +78,8 @@ def _settings(document: dict[str, Any], path: Path) -> Settings:
         ready_timeout=datetime.timedelta(minutes=events.get("ready_timeout_minutes", 360)),
         clients=tuple(lookalike.get("clients") or {}),
         top_k=lookalike.get("top_k", 1000),
+        labels=tuple(profiles.get("labels") or {}),
+        profile_models=_profile_models(profiles.get("models"), models, path),
     )
 
 
@@ -89,6 +94,12 @@ def _models(names: Any, path: Path) -> tuple[str, ...]:
     if not isinstance(names, list) or not names or any(n not in MODELS for n in names):
         raise SettingsError(f"publishing.models in {path} is {names!r}; expected a list of one or more of {', '.join(MODELS)}.")
     return tuple(dict.fromkeys(names))
+
+
+def _profile_models(names: Any, published: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    if names is not None and (not isinstance(names, list) or not names or any(n not in published for n in names)):
+        raise SettingsError(f"profiles.models in {path} is {names!r}; expected a list of one or more of publishing.models: {', '.join(published)}.")
+    return tuple(dict.fromkeys(names or published[:1]))
 
 
 def _anchored(path: str, folder: Path) -> str:

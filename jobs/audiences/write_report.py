@@ -18,10 +18,11 @@ import numpy as np
 
 from jobs.audiences.report import lookalike, sections
 from jobs.audiences.report.night import Night, read_night
-from jobs.audiences.report.page import CONTENTS, OF_CLIENTS, render, shown_of
+from jobs.audiences.report.page import contents_of, render, shown_of
 from jobs.audiences.report.people import People, moved_since, read_people
 from jobs.config import Graph as GraphConfig
 from jobs.config import Lookalike, Publishing
+from jobs.config_profiles import Profiles
 from jobs.program import Input, Output, code_version, main, metrics
 
 # The model to draw, best first: KQGC's vectors hold what the neighbours bought.
@@ -36,6 +37,7 @@ class Config:
     publishing: Publishing
     lookalike: Lookalike
     seed: int
+    profiles: Profiles = Profiles()
 
 
 def days_before(date: datetime.date, window_days: int, clean_events: Input) -> list[tuple[datetime.date, int]]:
@@ -104,7 +106,7 @@ def run(
 ) -> None:  # fmt: skip
     """Write and commit the page of D."""
     dt, window_days = date.isoformat(), config.graph.window_days
-    night = read_night(date, run_metrics, config.publishing.models, bool(config.lookalike.clients))
+    night = read_night(date, run_metrics, config.publishing.models, bool(config.lookalike.clients), bool(config.profiles.labels))
     arrival = sections.arrival(night, days_before(date, window_days, clean_events), reasons_of(dt, rejected_events))
     people = people_of(date, config, user_embeddings, interactions, knowledge_graph, relations, entity_ids)
     moved = moved_of(night, people, user_embeddings)
@@ -114,7 +116,7 @@ def run(
     label_days = config.lookalike.label_window_days
     shown = shown_of(night, arrival, lookalike.audiences(night, *expected_buyers(dt, audiences)), people, moved, config.seed) | {
         "window_days": window_days, "label_days": label_days, "label_start": date - datetime.timedelta(days=label_days),
-        "contents": [e for e in CONTENTS if (e[0] != "neighbours" or people) and (e[0] not in OF_CLIENTS or night.prospects)], "stages": sections.stages(night),
+        "contents": contents_of(night, bool(people)), "stages": sections.stages(night),
         "total_seconds": sum(s.figure("seconds") or 0 for s in night.stages), "lineage": [f"{x['table']}/dt={x['dt']}" for x in lineage]}
     page = render(night, shown).encode()
     with reports.table().replace(dt) as commit:

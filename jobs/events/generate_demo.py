@@ -10,6 +10,8 @@ looks at them. A user has a first and a second group and favourite brands; a qua
 (drift). Four brands are clients. Three sell to the groups that their items belong to, seldom twice to the same user within four
 weeks: own history and demographics tell little about the next buyer, looks at related items tell much. The fourth sells to its
 regulars.
+
+Tastes go with the household that somebody lives in. It is known of two thirds of the users and stands in no event: a label to predict.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ GROUPS, TAGS_PER_GROUP = 8, 6
 CATEGORIES = ("audio", "bags", "books", "garden", "kitchen", "lighting", "outdoor", "pets", "shoes", "sports", "tea", "toys")
 BRANDS = tuple("acorn birch cedar delta ember fjord grove heron iris juniper kelp linden maple nettle opal pine quartz reed sable thistle umber".split())
 AGES, REGIONS = ("18-24", "25-34", "35-44", "45-54", "55-64", "65+"), ("north", "east", "south", "west", "centre")
+HOUSEHOLDS = ("single", "couple", "family")
 CART_SHARE, PURCHASE_SHARE = 0.12, 0.4  # of looks that lead to a cart, of carts that lead to a purchase
 ITEMS_PER_CLIENT = 24
 
@@ -245,6 +248,13 @@ def user_table(rng: np.random.Generator, people: People) -> pa.Table:
     return table.slice(0, USERS - demo_dirt.UNKNOWN_USERS)
 
 
+def draw_households(rng: np.random.Generator, people: People) -> pa.Array:
+    """What each user lives in, after the first taste group in the end: two of three as the group has it, else anything. Null where it is not known."""
+    typical = np.arange(GROUPS) % len(HOUSEHOLDS)
+    lives = np.where(rng.random(USERS) < 0.67, typical[people.taste[1][:, 0]], rng.choice(len(HOUSEHOLDS), USERS, p=[0.4, 0.35, 0.25]))
+    return pa.array(np.array(HOUSEHOLDS, object)[lives], pa.string(), mask=rng.random(USERS) < 1 / 3)
+
+
 def truth_table(people: People) -> pa.Table:
     before, after = people.taste
     return pa.table({
@@ -260,7 +270,10 @@ def generate(output: Path, seed: int) -> None:
     columns = draw_events(rng, people, catalogue, EVENTS - demo_dirt.ROWS)
     events = demo_dirt.spoil(event_table(rng, people, catalogue, columns), rng)
     output.mkdir(parents=True, exist_ok=True)
-    tables = {"events": events, "items": item_table(catalogue), "users": user_table(rng, people), "truth": truth_table(people)}
+    households = draw_households(np.random.default_rng([seed, 1]), people)  # draws of their own: the log is the same with or without them
+    users = user_table(rng, people)
+    users = users.append_column("household", households.slice(0, users.num_rows))
+    tables = {"events": events, "items": item_table(catalogue), "users": users, "truth": truth_table(people)}
     for name, table in tables.items():
         pq.write_table(table, output / f"{name}.parquet", compression="zstd")
         print(f"{name}.parquet: {table.num_rows:,} rows")

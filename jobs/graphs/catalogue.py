@@ -78,19 +78,19 @@ def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Cata
             f"{kind.source.path} has no column {missing[0]!r} (graph.{kind.entity_type}_attributes.{missing[0]}); it has {', '.join(map(repr, frame.columns))}. "
             f"Map it: {kind.path}.columns.{missing[0]}: <their name>."
         )
-    known, enters = _validity(frame, kind, date)
-    chosen = frame.where(unusable_id(key).isNull() & known).select(F.col(key).alias("raw"), enters.alias("enters"), *(F.col(quoted(n)) for n in kind.attributes))
+    known, since = validity(frame, kind, date)
+    chosen = frame.where(unusable_id(key).isNull() & known).select(F.col(key).alias("raw"), since.isNotNull().alias("enters"), *(F.col(quoted(n)) for n in kind.attributes))
     return Catalogue(kind, chosen, static="valid_from" not in frame.columns)
 
 
-def _validity(frame: DataFrame, kind: Kind, date: datetime.date) -> tuple[Column, Column]:
-    """(the row is known at D, its entity enters the graph by it)."""
+def validity(frame: DataFrame, kind: Kind, date: datetime.date) -> tuple[Column, Column]:
+    """(the row is known at D, its valid_from; the entity of a row that has one enters the graph by it)."""
     from pyspark.sql import functions as F
 
     moment = F.lit(midnight(date))
     since, until = (_time(frame, kind, name) if name in frame.columns else F.lit(None).cast("timestamp") for name in VALIDITY)
     known = (since.isNull() | (since < moment)) & (until.isNull() | (until >= moment))
-    return known, since.isNotNull()
+    return known, since
 
 
 def _time(frame: DataFrame, kind: Kind, name: str) -> Column:
@@ -129,7 +129,7 @@ def _values(frame: DataFrame, kind: Kind, name: str, attribute: Attribute) -> Co
 
     where = f"column {name!r} of {kind.path} ({kind.source.path})"
     if attribute.type == "number":
-        return F.array(one(number=_number(column, found, where)))
+        return F.array(one(number=as_number(column, found, where)))
     if found.startswith(("struct", "map", "binary", "array<array", "array<struct", "array<map")):
         raise SourceError(f"Found {found} in {where}; expected texts, lists of texts, or plain values for a category.")
     if found.startswith("array"):
@@ -140,7 +140,8 @@ def _values(frame: DataFrame, kind: Kind, name: str, attribute: Attribute) -> Co
 _ARRAY = "array<struct<relation:string,tail_type:string,value:string,number:double>>"
 
 
-def _number(column: Column, found: str, where: str) -> Column:
+def as_number(column: Column, found: str, where: str) -> Column:
+    """float64 of a column of type `found`; text that is no number stops the job, nulls and blanks are null. SourceError: a type that is none."""
     from pyspark.sql import functions as F
 
     if found.startswith(NUMERIC):

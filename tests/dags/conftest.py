@@ -19,7 +19,7 @@ MODELS = ("transe", "kqgc_mean", "kqgc_attention2")
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small log's configuration file."""
-    return small_log.write(tmp_path_factory.mktemp("parsed"), MODELS)
+    return small_log.write(tmp_path_factory.mktemp("parsed"), MODELS, profiles=small_log.PROFILES)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import yaml
 FIRST_DAY = datetime.date(2026, 1, 1)
 NIGHTS = [datetime.date(2026, 1, 21), datetime.date(2026, 1, 22), datetime.date(2026, 1, 23)]
 SCHEDULE = "0 0 21-23 1 *"  # those nights and no other, so that a scheduler starts no run of today
+PROFILES = {"labels": {"taste": {}}, "min_users_per_class": 5}
 USERS, ITEMS, DAYS, EVENTS = 90, 30, 24, 1200
 
 
@@ -22,7 +23,7 @@ def write(folder: Path, models: tuple[str, ...] = ("transe", "kqgc_mean"), **sec
     source.mkdir(parents=True)
     draw = random.Random(7)
     _csv(source / "items.csv", ["item_id", "brand", "category"], [[f"i{i}", f"b{i % 6}", f"c{i % 2}"] for i in range(ITEMS)])
-    _csv(source / "users.csv", ["user_id", "region"], [[f"u{u}", f"r{u % 3}"] for u in range(USERS)])
+    _csv(source / "users.csv", ["user_id", "region", "taste"], [[f"u{u}", f"r{u % 3}", ("even", "odd")[u % 2]] for u in range(USERS)])
     _csv(source / "events.csv", ["user_id", "item_id", "behavior", "event_time", "value"], [_event(draw) for _ in range(EVENTS)])
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(configuration(models) | sections, sort_keys=False), encoding="utf-8")

@@ -123,7 +123,21 @@ def test_models_do_not_wait_for_each_other(nightly: DAG) -> None:
 def test_assets_stand_on_the_tasks_that_publish(nightly: DAG) -> None:
     outlets = {t.task_id: [a.name for a in t.outlets] for t in nightly.tasks if t.outlets}
     assert outlets["embeddings.publish_kqgc_mean"] == ["user_embeddings.kqgc_mean"]
-    assert outlets["audiences.score_lookalike"] == ["audiences"]
+    assert outlets["audiences.score_lookalike"] == ["audiences"] and outlets["audiences.train_profiles"] == ["profile_predictions"]
+
+
+def test_profiles_wait_for_the_models_they_read_and_for_no_other(nightly: DAG) -> None:
+    task = nightly.get_task("audiences.train_profiles")
+    assert task.upstream_task_ids == {"embeddings.publish_transe"}
+    assert task.downstream_task_ids == {"audiences.write_report", "prune_partitions", "night_complete"}
+
+
+def test_there_are_no_profiles_without_a_label(tmp_path: Path) -> None:
+    (tmp_path / "minimal.yaml").write_text(MINIMAL, encoding="utf-8")
+    program = "import sys; sys.path.insert(0, sys.argv[1])\nimport nightly_user_embeddings as n\nprint(sorted(n.nightly_user_embeddings().task_ids))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(DAGS_FOLDER)], env=environment(tmp_path, tmp_path / "minimal.yaml"), capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "audiences.write_report" in done.stdout and "train_profiles" not in done.stdout, done.stderr
 
 
 def test_parameters_are_checked(dagbag: DagBag) -> None:
@@ -162,6 +176,7 @@ def test_settings_read_as_the_jobs_do(small: Path, monkeypatch: pytest.MonkeyPat
         assert ours.ready_timeout.total_seconds() == theirs.events.ready_timeout_minutes * 60
         assert ours.ready_marker == theirs.source.ready_marker
         assert (list(ours.clients), ours.top_k) == (list(theirs.lookalike.clients), theirs.lookalike.top_k)
+        assert (list(ours.labels), list(ours.profile_models)) == (list(theirs.profiles.labels), theirs.profiles.read_models(theirs.publishing.models))
     assert settings.MODELS == configuration.MODELS
     assert {f.name for f in dataclasses.fields(configuration.Dag)} == {"schedule", "start_date", "retries", "retry_delay_seconds", "task_timeout_minutes", "dates"}
 
@@ -181,7 +196,8 @@ graph: {behaviors: {purchase: {}}}
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("a: [", "is not YAML"), ("[]", "no data_root"), ("data_root: x\npublishing: {models: [bert]}", "one or more of transe"), ("data_root: x\ndag: 3", "expected a mapping")])
+    ("a: [", "is not YAML"), ("[]", "no data_root"), ("data_root: x\npublishing: {models: [bert]}", "one or more of transe"), ("data_root: x\ndag: 3", "expected a mapping"),
+    ("data_root: x\nprofiles: {models: [rhgn]}", "profiles.models in .* one or more of publishing.models: transe, kqgc_mean")])
 def test_a_wrong_configuration_is_an_import_error_that_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str) -> None:
     from dagkit import settings
 

@@ -17,12 +17,13 @@ from tests.dags import small_log
 PRETEND = Path(__file__).with_name("pretend_python.py")
 EVERYTHING = [
     "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe", "publish_users_transe",
-    "smooth_kqgc_kqgc_mean", "publish_users_kqgc_mean", "train_lookalike", "score_lookalike", "write_report",
+    "smooth_kqgc_kqgc_mean", "publish_users_kqgc_mean", "train_lookalike", "score_lookalike", "train_profiles", "write_report",
     "prune_partitions"]
 NIGHTLY = {"dag": "nightly_user_embeddings", "conf": {}, "endings": {}}
 SCENARIOS = [
     NIGHTLY | {"name": "plain", "date": "2026-01-12"},
     NIGHTLY | {"name": "lookalike skipped", "date": "2026-01-13", "endings": {"train_lookalike": 99, "score_lookalike": 99}},
+    NIGHTLY | {"name": "profiles failed", "date": "2026-01-17", "endings": {"train_profiles": 1}},
     NIGHTLY | {"name": "publish failed", "date": "2026-01-14", "endings": {"publish_users_transe": 1}},
     NIGHTLY | {"name": "events failed", "date": "2026-01-15", "endings": {"validate_events": 1}},
     NIGHTLY | {"name": "date as parameter", "date": "2026-01-16", "conf": {"date": "2026-01-12"}},
@@ -50,7 +51,7 @@ class Run:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """All scenarios, by name."""
     folder = tmp_path_factory.mktemp("flow")
-    config = small_log.write(folder)
+    config = small_log.write(folder, profiles=small_log.PROFILES | {"models": ["kqgc_mean"]})
     prepare(folder / "airflow", config, folder / "airflow.log")
     interpreter = folder / "python"
     interpreter.write_text(f"#!{sys.executable}\n{PRETEND.read_text(encoding='utf-8')}", encoding="utf-8")
@@ -87,11 +88,18 @@ def test_a_skipped_lookalike_is_no_failure_and_the_report_still_comes(runs: dict
     assert run.names[-2:] == ["write_report", "prune_partitions"]
 
 
+def test_failed_profiles_stop_no_audience_and_no_report(runs: dict[str, Run]) -> None:
+    run = runs["profiles failed"]
+    assert run.state == "failed" and run.tasks["audiences.train_profiles"] == "failed"
+    assert run.tasks["audiences.score_lookalike"] == "success" and run.names[-1] == "write_report"
+
+
 def test_a_model_that_cannot_be_published_stops_no_other(runs: dict[str, Run]) -> None:
     run = runs["publish failed"]
     assert run.state == "failed"
     assert run.tasks["embeddings.publish_kqgc_mean"] == "success" and run.tasks["embeddings.publish_transe"] == "failed"
     assert "train_lookalike" not in run.names and run.names[-1] == "write_report"
+    assert run.tasks["audiences.train_profiles"] == "success", "they read the other model's vectors"
     assert "publish_transe ended with exit status 1" in run.said and "said by publish_users_transe" in run.said
 
 

@@ -18,14 +18,14 @@ from tests.dags import small_log
 NIGHT = "2026-01-21"
 STAGES = {
     "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe", "publish_users_transe",
-    "train_lookalike", "score_lookalike", "write_report", "prune_partitions"}
+    "train_lookalike", "score_lookalike", "train_profiles", "write_report", "prune_partitions"}
 
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """The folder of the configuration, and what the program said."""
     folder = tmp_path_factory.mktemp("night")
-    config = small_log.write(folder, ("transe",))
+    config = small_log.write(folder, ("transe",), profiles=small_log.PROFILES)
     command = [sys.executable, "-m", "jobs.run_nights", "--config", str(config), "--dates", NIGHT, "--folder", str(folder / "run")]
     return folder, subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1500, check=False)
 
@@ -45,6 +45,8 @@ def test_what_it_published_can_be_read(night: tuple[Path, subprocess.CompletedPr
     features = store.read("user_embeddings", model="transe", dt=NIGHT)
     assert features.matrix().shape == (features.table.num_rows, 8) and 60 <= features.table.num_rows <= small_log.USERS
     assert Table(str(folder / "data" / "reports")).files(NIGHT)
+    profiles = Table(str(folder / "data" / "profile_predictions")).read(NIGHT)
+    assert profiles.num_rows == 2 * features.table.num_rows and sum(profiles.column("predicted").to_pylist()) == features.table.num_rows
     assert not store.table("user_embeddings", "transe").verify(NIGHT)
 
 

@@ -46,6 +46,40 @@ def test_a_wrong_value_is_named_by_its_path(tmp_path: Path, sections: dict, said
         load_settings(write_config(tmp_path, **sections))
 
 
+USERS = {"events": {"path": "x"}, "users": {"path": "x", "columns": {"region": "area"}}}
+REGIONS = {"behaviors": {"purchase": {}}, "user_attributes": {"region": {}}}
+
+
+@pytest.mark.parametrize(
+    ("profiles", "said"),
+    [
+        ({"labels": {"region": {}}}, r"profiles\.labels\.region\.column is 'region'.*no attribute of the graph; graph\.user_attributes\.region would tell"),
+        ({"labels": {"home": {"column": "region"}}}, r"profiles\.labels\.home\.column is 'region'.*no attribute of the graph"),
+        ({"labels": {"home": {"column": "area"}}}, r"profiles\.labels\.home\.column is 'area'.*graph\.user_attributes\.region"),
+        ({"labels": {"Gender": {}}}, r"profiles\.labels\.Gender is 'Gender'.*a name of"),
+        ({"labels": {"gender": {"colum": "sex"}}}, r"profiles\.labels\.gender\.colum.*Did you mean 'column'"),
+        ({"labels": {"age": {"bounds": [50, 30]}}}, r"profiles\.labels\.age\.bounds is \[50\.0, 30\.0\].*ascending"),
+        ({"labels": ["gender"]}, r"profiles\.labels is \['gender'\].*a mapping"),
+        ({"models": ["rhgn"]}, r"profiles\.models\[0\] is 'rhgn'.*publishing\.models"),
+        ({"models": []}, r"profiles\.models is \[\].*at least one model"),
+        ({"folds": {"a": 0.5, "b": 0.5, "c": 0.5}}, r"profiles\.folds is 1\.5.*add up to 1"),
+        ({"folds": {"a": 0.5, "b": 0.5, "c": 0}}, r"profiles\.folds\.c is 0\.0.*above 0"),
+        ({"folds": {"a": -0.2, "b": 1, "c": 0.2}}, r"profiles\.folds\.a is -0\.2"),
+        ({"cross_validation": 1}, r"profiles\.cross_validation is 1.*at least 2"),
+        ({"min_users_per_class": 3}, r"profiles\.min_users_per_class is 3.*at least profiles\.cross_validation \(5\)"),
+        ({"trees": {"rounds": 0}}, r"profiles\.trees\.rounds is 0"),
+    ],
+)
+def test_wrong_profiles_are_named_by_their_path(tmp_path: Path, profiles: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_settings(write_config(tmp_path, source=USERS, graph=REGIONS, profiles=profiles))
+
+
+def test_labels_need_a_table_of_users(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"profiles\.labels\.gender is 'gender'.*only where there is source\.users"):
+        load_settings(write_config(tmp_path, source={"events": {"path": "x"}}, profiles={"labels": {"gender": {}}}))
+
+
 def test_no_file_and_no_yaml(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No configuration at"):
         load_settings(tmp_path / "none.yaml")

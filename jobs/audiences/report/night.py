@@ -75,6 +75,11 @@ class Night:
         return any(s.name in ("train_lookalike", "score_lookalike") for s in self.stages)
 
     @property
+    def profiles(self) -> bool:
+        """Whether there are labels to predict, or figures of some."""
+        return any(s.name == "train_profiles" for s in self.stages)
+
+    @property
     def gaps(self) -> list[Stage]:
         """Stages that did not do their work."""
         return [s for s in self.stages if s.status != "done"]
@@ -89,17 +94,18 @@ def task_of(stage: str) -> str:
     return stage.replace("smooth_kqgc_kqgc_", "smooth_kqgc_").replace("publish_users_", "publish_")
 
 
-def expected_stages(models: list[str], has_clients: bool) -> list[str]:
+def expected_stages(models: list[str], has_clients: bool, has_labels: bool = False) -> list[str]:
     """The flow's stages in its order. TransE is trained even where only KQGC is published: KQGC starts from it."""
     smoothed = [m for m in models if m != "transe"]
     names = ["validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe"]
     names += [f"smooth_kqgc_{m}" for m in smoothed] + [f"publish_users_{m}" for m in models]
-    return names + (["train_lookalike", "score_lookalike"] if has_clients else [])
+    names += ["train_lookalike", "score_lookalike"] if has_clients else []
+    return names + (["train_profiles"] if has_labels else [])
 
 
-def read_night(date: datetime.date, run_metrics: Input, models: list[str], has_clients: bool) -> Night:
-    """Every stage that did something for `date`, and the expected ones that did not: without clients a skipped lookalike is no gap."""
-    expected = expected_stages(models, has_clients)
+def read_night(date: datetime.date, run_metrics: Input, models: list[str], has_clients: bool, has_labels: bool = False) -> Night:
+    """Every stage that did something for `date`, and the expected ones that did not: without clients a skipped lookalike is no gap, nor profiles without labels."""
+    expected = expected_stages(models, has_clients, has_labels)
     folders = run_metrics.table(expected[0]).disk.list(run_metrics.uri)
     found = sorted(f.name.removeprefix("stage=") for f in folders if f.is_folder and f.name.startswith("stage="))
     others = [name for name in found if name not in expected and name not in AFTER]

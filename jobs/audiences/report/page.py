@@ -9,14 +9,14 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
-from jobs.audiences.report import lookalike, sections, text
+from jobs.audiences.report import lookalike, profiles, sections, text
 from jobs.audiences.report.charts import legend, scatter
 from jobs.audiences.report.night import Night, Stage
 from jobs.audiences.report.people import NEIGHBOURS, Bought, People, examples, lay_out, like_minded, nearest
 
 CONTENTS = (
     ("events", "Events"), ("checks", "Checks"), ("graph", "Graph"), ("training", "Training"), ("quality", "Lookalike"), ("backtest", "Backtest"),
-    ("audiences", "Audiences"), ("space", "Drift"), ("map", "Map"), ("neighbours", "Neighbours"), ("stages", "Time"))
+    ("audiences", "Audiences"), ("profiles", "Profiles"), ("space", "Drift"), ("map", "Map"), ("neighbours", "Neighbours"), ("stages", "Time"))
 OF_CLIENTS = ("quality", "backtest", "audiences")
 IN_A_BASKET = 6
 FILTERS = (text.count, text.figure, text.percent, text.signed_percent, text.duration, text.memory, text.shown, text.shown_text, text.words, text.breakable)
@@ -31,6 +31,12 @@ def render_request(report: dict[str, Any]) -> str:
     """The page of an audience on demand; `report` is what its JSON holds."""
     charts = lookalike.curve_charts(report["audience"], [("the model", "c0", report["curves"])], report["prevalence"], who="seeds")
     return _fill("request.html.jinja", report=report, charts=charts)
+
+
+def contents_of(night: Night, has_people: bool) -> list[tuple[str, str]]:
+    """(anchor, name) of the sections that the page has."""
+    there = {"neighbours": has_people, "profiles": night.profiles} | dict.fromkeys(OF_CLIENTS, night.prospects)
+    return [entry for entry in CONTENTS if there.get(entry[0], True)]
 
 
 def _fill(name: str, **shown: Any) -> str:
@@ -171,6 +177,7 @@ def shown_of(night: Night, arrival: dict | None, audiences: list[dict], people: 
         "status": sections.status_of(night), "keys": figures_of(night, arrival, graph, space, quality, backtest),
         "checks": sections.checks(night), "arrival": arrival, "graph": graph, "training": sections.training(night),
         "quality": quality, "too_few": lookalike.too_few(night), "backtest": backtest,
-        "audiences": audiences, "space": space, "first_publish": first_publish(night), "map": drawn, "told": told_of(people), "map_model": main and main.model,
+        "audiences": audiences, "profiles": profiles.profiles(night), "space": space,
+        "first_publish": first_publish(night), "map": drawn, "told": told_of(people), "map_model": main and main.model,
         "map_reason": "No map: fewer than ten users with vectors that differ." if main else "No map: no model published vectors tonight.",
         "neighbours": neighbours_of(main, seed) if main else [], "sampled": len(main.ids) if main else 0}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -44,6 +45,24 @@ def test_equal_seeds_give_equal_logs(source: Path, tmp_path: Path) -> None:
         assert (tmp_path / f"{name}.parquet").read_bytes() == (source / f"{name}.parquet").read_bytes()
     other = generate_demo.draw_people(np.random.default_rng(8))
     assert not np.array_equal(other.taste, generate_demo.draw_people(np.random.default_rng(7)).taste)
+
+
+def test_the_label_leaves_the_log_as_it_was(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of nights before there was a label stay comparable."""
+    monkeypatch.setattr(generate_demo, "draw_households", lambda rng, people: pa.nulls(generate_demo.USERS, pa.string()))
+    generate_demo.generate(tmp_path, seed=7)
+    for name in ("events", "items", "truth"):
+        assert (tmp_path / f"{name}.parquet").read_bytes() == (source / f"{name}.parquet").read_bytes()
+    users, without = (pq.read_table(folder / "users.parquet") for folder in (source, tmp_path))
+    assert users.drop_columns("household").equals(without.drop_columns("household"))
+
+
+def test_households_go_with_tastes_and_are_known_of_two_thirds(source: Path) -> None:
+    users = pq.read_table(source / "users.parquet").to_pandas().merge(pq.read_table(source / "truth.parquet").to_pandas(), on="user_id")
+    known = users.dropna(subset="household")
+    assert len(known) / len(users) == pytest.approx(2 / 3, abs=0.04) and set(known["household"]) == set(generate_demo.HOUSEHOLDS)
+    best = known.groupby("first_after")["household"].agg(lambda h: h.value_counts().iloc[0]).sum() / len(known)
+    assert 0.65 < best < 0.85, "the taste tells, but not all"
 
 
 def test_every_client_has_enough_eligible_buyers_in_every_label_week(events: pd.DataFrame) -> None:
