@@ -39,7 +39,7 @@ class FusedAttention(torch.autograd.Function):
     def backward(ctx: Any, gradients_VD: torch.Tensor) -> tuple[None, None, torch.Tensor | None, torch.Tensor | None, None]:
         queries, pairs, sums, log_totals = (values.numpy() for values in ctx.saved_tensors)
         (offsets, sources), gradients = ctx.messages, _rows(gradients_VD)
-        means = (gradients * sums).reshape(*log_totals.shape, -1).sum(axis=2)
+        means = (gradients * sums).reshape(len(sums), ctx.heads, sums.shape[1] // ctx.heads).sum(axis=2)
         scale, head = _scale_and_head(queries, ctx.heads)
         of_queries = of_pairs = None
         if ctx.needs_input_grad[2]:

@@ -14,6 +14,7 @@ import numpy as np
 from models.kernels.compiling import inlined, kernel, prefetch
 
 _AHEAD = 4  # messages between asking for a row and using it
+_BLOCK = 256  # messages summed in float32, before float64 takes over: a node may have a million
 _LINE = 16  # float32 numbers in a cache line
 
 
@@ -38,32 +39,38 @@ def attend(offsets, sources, queries, pairs, scale, head, sums, log_totals, firs
     """sums_v = mean of the values under softmax of scale * query . key, head by head; zero without messages."""
     heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
     width = heads * d
-    weights, highest, totals = np.empty(heads, queries.dtype), np.empty(heads, queries.dtype), np.empty(heads, queries.dtype)
+    weights, highest = np.empty(heads, queries.dtype), np.empty(heads, queries.dtype)
+    totals, whole = np.empty(heads, np.float64), np.empty(width, np.float64)
     for v in range(first, last):
         highest[:] = -np.inf
         totals[:] = 0
-        sums[v] = 0
-        for e in range(offsets[v], offsets[v + 1]):
-            p = sources[e]
-            fetch(pairs, sources[min(e + _AHEAD, end)])
-            for h in range(heads):
-                weights[h] = scale * dot(queries, v, h * d, pairs, p, h * d, d)
-                if weights[h] > highest[h]:  # what was summed so far is a multiple of e^-highest
-                    shrink = np.exp(highest[h] - weights[h])
-                    totals[h] *= shrink
-                    for k in range(h * d, h * d + d):
-                        sums[v, k] *= shrink
-                    highest[h] = weights[h]
-            for h in range(heads):
-                weights[h] = np.exp(weights[h] - highest[h])
-                totals[h] += weights[h]
-            for h in range(heads):
-                for k in range(d):
-                    sums[v, h * d + k] += weights[h] * pairs[p, width + h * d + k]
+        whole[:] = 0
+        for begin in range(offsets[v], offsets[v + 1], _BLOCK):
+            sums[v] = 0
+            for e in range(begin, min(begin + _BLOCK, offsets[v + 1])):
+                p = sources[e]
+                fetch(pairs, sources[min(e + _AHEAD, end)])
+                for h in range(heads):
+                    weights[h] = scale * dot(queries, v, h * d, pairs, p, h * d, d)
+                    if weights[h] > highest[h]:  # what was summed so far is a multiple of e^-highest
+                        shrink = np.exp(highest[h] - weights[h])
+                        totals[h] *= shrink
+                        for k in range(h * d, h * d + d):
+                            sums[v, k] *= shrink
+                            whole[k] *= shrink
+                        highest[h] = weights[h]
+                for h in range(heads):
+                    weights[h] = np.exp(weights[h] - highest[h])
+                    totals[h] += weights[h]
+                for h in range(heads):
+                    for k in range(d):
+                        sums[v, h * d + k] += weights[h] * pairs[p, width + h * d + k]
+            for k in range(width):
+                whole[k] += sums[v, k]
         for h in range(heads):
             log_totals[v, h] = highest[h] + np.log(totals[h])
-            for k in range(d):
-                sums[v, h * d + k] /= max(totals[h], 1)  # at least 1 where there is a message
+            for k in range(h * d, h * d + d):
+                sums[v, k] = whole[k] / max(totals[h], 1)  # at least 1 where there is a message
 
 
 @kernel
