@@ -120,6 +120,44 @@ class KQGCHyperparameters:
 
 
 @dataclass(frozen=True)
+class RHGNHyperparameters:
+    """Everything that can be set about RHGN; the defaults are those of the paper's section 3.3 unless a comment says otherwise."""
+
+    width: int = 64  # of every layer's vectors; the paper searches 32 to 256
+    layers: int = 2
+    heads: int = 4  # the paper searches 1 to 16; each is width / heads wide
+    softmax_over: str = "all"  # all: Eq. 2, over all neighbours of all relations; relation: one softmax each, then their mean
+    typed_projections: bool = False  # F_K, F_Q, F_M and F_map per node type, as in HGT; the paper's are not typed
+    project_inputs: bool = True  # a linear map per node type from the given vectors to H⁰; without it they must be `width` long
+    dropout: float = 0.0  # share of the numbers of F_map's output that training drops; the paper speaks of none
+    learning_rate: float = 0.001  # of AdamW, the highest of the one cycle
+    weight_decay: float = 0.01  # of AdamW; learned rows of the input have none
+    batch_size: int = 512  # labelled users per update
+    fanout: int = 10  # neighbours drawn for a node under each relation and direction, in training only
+    epochs: int = 30  # at most, and the length of the one cycle; the paper names none
+    validation_share: float = 0.1  # of the labelled users, held out of training to stop early; 0 trains on all
+    evaluate_every: int = 1  # epochs between two looks at the held-out users
+    patience: int = 10  # looks without a better figure before stopping; 0 never stops early
+    stop_on: str = "loss"  # the held-out figure that decides: loss, or macro_f1 (mean over labels)
+    device: str = "cpu"  # cpu, cuda, cuda:0, ...; sampling stays on the CPU
+    mixed_precision: bool = True  # on a GPU, matrix products in bfloat16; attention and sums stay in float32
+    inference_chunk: int = 65_536  # destination nodes computed at a time: bounds memory, leaves the result as it is
+
+    def __post_init__(self) -> None:
+        check_choice("softmax_over", self.softmax_over, ("all", "relation"))
+        check_choice("stop_on", self.stop_on, ("loss", "macro_f1"))
+        for name in ("width", "layers", "heads", "batch_size", "fanout", "epochs", "evaluate_every", "inference_chunk"):
+            check_range(name, getattr(self, name), 1)
+        check_range("learning_rate", self.learning_rate, 0, open_minimum=True)
+        check_range("weight_decay", self.weight_decay, 0)
+        check_range("patience", self.patience, 0)
+        check_range("dropout", self.dropout, 0, 0.9)
+        check_range("validation_share", self.validation_share, 0, 0.5)
+        if self.width % self.heads:
+            raise HyperparameterError(f"heads is {self.heads!r}; expected a divisor of width, which is {self.width!r}")
+
+
+@dataclass(frozen=True)
 class TreeHyperparameters:
     """What can be set about the trees of models/lookalike.py. The defaults suit some hundred to some thousand positives."""
 

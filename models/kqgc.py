@@ -6,7 +6,6 @@ Shape suffixes: see `models/shapes.py`.
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -14,14 +13,13 @@ import torch
 from torch import nn
 
 from models.determinism import deterministic_kernels
+from models.epochs import as_checkpoint, load_checkpoint, load_parameters, optimiser_state, parameters_of, run_epochs
 from models.graph import KnowledgeGraph, Messages
 from models.hyperparameters import KQGCHyperparameters
 from models.shapes import expect, expect_indices
-from models.training import EarlyStopping
 
 LEAKY_SLOPE = 0.2  # Eq. 9 names none; GAT, which it follows, has 0.2
 _VANISHING = 1e-6  # Σ e below this share of Σ |e| counts as nothing (Eq. 7 as printed)
-_OPTIMISER = "optimiser."
 
 
 class KQGC(nn.Module):
@@ -157,7 +155,7 @@ class KQGCResult:
 
     def checkpoint(self) -> dict[str, np.ndarray]:
         """Everything that `initial` of the next night takes, by name."""
-        return {**self.parameters, **{_OPTIMISER + name: values for name, values in self.optimiser.items()}}
+        return as_checkpoint(self.parameters, self.optimiser)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,21 +236,7 @@ class _Trainer:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """(parameters, the optimiser's state), by name, as copies."""
-        named = list(self.model.named_parameters())
-        parameters = {name: values.detach().cpu().numpy().copy() for name, values in named}
-        moments = ((name, key, moment) for name, values in named for key, moment in self.optimiser.state.get(values, {}).items())
-        return parameters, {f"{name}.{key}": moment.cpu().numpy().copy() for name, key, moment in moments}
-
-    def load(self, initial: dict[str, np.ndarray]) -> None:
-        """Start from a checkpoint: the parameters, and the optimiser's state as far as it is there."""
-        load_parameters(self.model, initial)
-        for name, values in self.model.named_parameters():
-            prefix = f"{_OPTIMISER}{name}."
-            moments = {key.removeprefix(prefix): torch.from_numpy(initial[key].copy()) for key in initial if key.startswith(prefix)}
-            if moments:
-                self.optimiser.state[values] = {
-                    key: moment if key == "step" else moment.to(self.device) for key, moment in moments.items()
-                }
+        return parameters_of(self.model), optimiser_state(self.model, self.optimiser)
 
 
 def train_kqgc(
@@ -286,7 +270,7 @@ def train_kqgc(
     model = KQGC(entities.shape[1], hyper, seed).to(hyper.device)
     trainer = _Trainer(graph, (entities, relations), purchase_relation, item_candidates, model, seed, deterministic)
     if initial is not None:
-        trainer.load(initial)
+        load_checkpoint(model, trainer.optimiser, initial)
     if not users.size or not item_candidates.size:
         return KQGCResult(*trainer.state(), [], -1)
     with deterministic_kernels(deterministic):
@@ -300,41 +284,12 @@ def _run_epochs(
     order = trainer.random.permutation(users.size)
     held_out, trained = np.split(order, [int(hyper.validation_share * users.size)])
     validation = trainer.batch(users[held_out], items[held_out]) if held_out.size else None
-    stopping = EarlyStopping(hyper.patience)
-    history: list[dict[str, float]] = []
-    best, best_epoch = trainer.state(), -1
-    for epoch in range(hyper.epochs):
-        started = time.perf_counter()
-        entry = {"epoch": float(epoch), "loss": trainer.epoch(users[trained], items[trained])}
-        entry["seconds"] = time.perf_counter() - started  # of training alone
-        looks = (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs
-        stop, improved = False, validation is None
-        if validation is not None and looks:
-            entry |= trainer.evaluate(validation)
-            stop = stopping.update(epoch, -entry["validation_loss"])
-            improved = stopping.improved
-        if improved:
-            best, best_epoch = trainer.state(), epoch
-        history.append(entry)
-        if progress is not None:
-            progress(entry)
-        if stop:
-            break
+    best, history, best_epoch = run_epochs(
+        hyper.epochs, lambda epoch: trainer.epoch(users[trained], items[trained]), trainer.state,
+        evaluate=None if validation is None else lambda: trainer.evaluate(validation), figure=lambda entry: -entry["validation_loss"],
+        evaluate_every=hyper.evaluate_every, patience=hyper.patience, progress=progress,
+    )  # fmt: skip
     return KQGCResult(*best, history, best_epoch)
-
-
-def load_parameters(model: KQGC, parameters: dict[str, np.ndarray]) -> None:
-    """Copy named arrays into the model; other names are left alone. Raises ValueError for a missing one or another shape."""
-    with torch.no_grad():
-        for name, values in model.named_parameters():
-            found = parameters.get(name)
-            if found is None or found.shape != tuple(values.shape):
-                shape = "missing" if found is None else f"of shape {found.shape}"
-                raise ValueError(
-                    f"KQGC parameter {name!r} is {shape} in the checkpoint; expected shape {tuple(values.shape)}: the checkpoint comes "
-                    "from another aggregator, number of layers, bias or dimension, so train without it"
-                )
-            values.copy_(torch.from_numpy(found))
 
 
 @torch.no_grad()

@@ -7,6 +7,8 @@ A tensor's name ends in one letter per axis, so that `h_ND` is a matrix with one
     E  messages (directed edges)      M  relations
     C  relation codes: r for a relation, M + r for the same one reversed
     B  positive pairs in a batch      K  negatives for each positive pair
+    P  pairs (source node, code)      H  attention heads, each W wide: D = H · W
+    Y  a key and a value side by side: 2 · D numbers
 """
 
 from __future__ import annotations

@@ -110,3 +110,48 @@ def inductive_start(edges: Sequence[Edge], h: Sequence[Vector], r: Sequence[Vect
     queries = [query(h, r, message) for message in incoming(edges, node) if known[message[0]]]
     mean = np.array([math.fsum(q[i] for q in queries) / len(queries) for i in range(len(r[0]))])
     return mean / distance(mean, "l2")
+
+
+def rhgn_layer(
+    edges: Sequence[Edge], h: Sequence[Vector], types: Sequence[int], n_relations: int, p: dict[str, np.ndarray], heads: int, softmax_over: str = "all"
+) -> tuple[list[Vector], list[dict[tuple[int, int], list[float]]]]:
+    """RHGN Eq. 1 to 3 for all nodes, and for each node the weights of its messages, {(source, code): one for each head}.
+
+    p: key, query, message, map as .weight (types or 1, D, D) and .bias (types or 1, D), w_att and w_msg (codes, heads, W, W). A relation
+    against its direction is code relation + n_relations. No edge may be given twice.
+    """
+    width = len(h[0]) // heads
+
+    def linear(name: str, x: Vector, node: int) -> Vector:
+        which = types[node] if len(p[f"{name}.weight"]) > 1 else 0
+        return affine(p[f"{name}.weight"][which], x, p[f"{name}.bias"][which] if f"{name}.bias" in p else None)
+
+    def of_head(x: Vector, i: int) -> Vector:
+        return x[i * width : (i + 1) * width]
+
+    def times(x: Vector, w: np.ndarray) -> Vector:
+        return np.array([math.fsum(x[j] * w[j][k] for j in range(width)) for k in range(width)])
+
+    new_h, weights = [], []
+    for t in range(len(h)):
+        messages = [(s, r if sign > 0 else r + n_relations) for s, r, sign in incoming(edges, t)]
+        alpha: dict[tuple[int, int], list[float]] = {message: [] for message in messages}
+        summed = np.zeros(len(h[t]))
+        for i in range(heads):
+            score = {(s, c): dot(times(of_head(linear("key", h[s], s), i), p["w_att"][c][i]), of_head(linear("query", h[t], t), i)) / math.sqrt(width) for s, c in messages}
+            groups = [messages] if softmax_over == "all" else [[m for m in messages if m[1] == c] for c in sorted({c for _, c in messages})]
+            for group in groups:
+                total = math.fsum(math.exp(score[m]) for m in group)
+                for m in group:
+                    alpha[m].append(math.exp(score[m]) / total / len(groups))  # Eq. 2
+            for s, c in messages:
+                summed[i * width : (i + 1) * width] += alpha[s, c][i] * times(of_head(linear("message", h[s], s), i), p["w_msg"][c][i])  # Eq. 1
+        gelu = np.array([x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in summed])
+        new_h.append(linear("map", gelu, t) + h[t])  # Eq. 3
+        weights.append(alpha)
+    return new_h, weights
+
+
+def cross_entropy(logits: Sequence[Vector], labels: Sequence[int]) -> float:
+    """RHGN Eq. 4 of one label: the sum over users that have it (0 or more)."""
+    return -math.fsum(math.log(math.exp(z[y]) / math.fsum(math.exp(x) for x in z)) for z, y in zip(logits, labels, strict=True) if y >= 0)

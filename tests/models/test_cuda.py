@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
+from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 from models.transe import Triples, train_transe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
@@ -49,3 +49,30 @@ def test_kqgc_on_a_gpu_is_kqgc_on_a_cpu(aggregator: str) -> None:
     cpu, gpu = (infer_kqgc(graph, entities, relations, parameters, dataclasses.replace(hyper, device=device)) for device in ("cpu", "cuda"))
     for mine, theirs in zip(cpu, gpu, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("softmax_over", ["all", "relation"])
+def test_rhgn_on_a_gpu_is_rhgn_on_a_cpu(softmax_over: str) -> None:
+    pytest.importorskip("dgl")
+    from models.graph import KnowledgeGraph
+    from models.rhgn import infer_rhgn
+    from models.rhgn_training import train_rhgn
+
+    triples, random = planted(), np.random.default_rng(2)
+    graph = KnowledgeGraph(*triples.edges, n_entities=triples.n_entities, n_relations=triples.n_relations)
+    types, features = np.zeros(triples.n_entities, np.int64), random.normal(size=(triples.n_entities, 32)).astype(np.float32)
+    users, labels = np.arange(1000), np.arange(1000)[:, None] // 100 % 4
+    learned = np.arange(triples.n_entities) % 2 == 0
+    hyper = RHGNHyperparameters(softmax_over=softmax_over, epochs=5, fanout=1000, mixed_precision=False)  # all neighbours: no draw differs
+    given, found = (graph, types, features, users, labels, [4]), {}
+    for device in ("cpu", "cuda"):
+        on_device = dataclasses.replace(hyper, device=device)
+        result = train_rhgn(*given, on_device, seed=1, learned=learned)
+        found[device] = (result, infer_rhgn(graph, types, result.features, result.parameters, on_device, attention_of=users[:50]))
+    (cpu, (cpu_vectors, cpu_table)), (gpu, (gpu_vectors, gpu_table)) = found["cpu"], found["cuda"]
+    assert cpu.history[0]["loss"] == pytest.approx(gpu.history[0]["loss"], rel=1e-4)
+    assert cpu.history[-1]["validation_loss"] == pytest.approx(gpu.history[-1]["validation_loss"], rel=0.02)
+    np.testing.assert_allclose(cpu_vectors, gpu_vectors, rtol=0.1, atol=0.1 * cpu_vectors.std())
+    np.testing.assert_allclose(cpu_table.weights.sum(), gpu_table.weights.sum(), rtol=1e-2)
+    mixed = train_rhgn(*given, dataclasses.replace(hyper, device="cuda", mixed_precision=True), seed=1, learned=learned)
+    assert mixed.history[-1]["validation_loss"] == pytest.approx(gpu.history[-1]["validation_loss"], rel=0.1)

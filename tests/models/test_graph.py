@@ -111,6 +111,36 @@ def test_sampling_is_uniform_over_messages() -> None:
     np.testing.assert_allclose(drawn[1:], 100, atol=5 * np.sqrt(100 * 0.8))  # five standard deviations
 
 
+def test_sampling_per_relation_draws_up_to_the_fanout_of_each_code_and_uniformly_within() -> None:
+    rng = np.random.default_rng(1)
+    heads, relations, tails = rng.integers(4, size=400), rng.integers(3, size=400), 4 + rng.integers(60, size=400)
+    heads, relations, tails = np.unique(np.stack([heads, relations, tails]), axis=1)
+    graph = KnowledgeGraph(heads, relations, tails, n_entities=64, n_relations=3)
+    sampler, nodes = graph.sampler(3, seed=5, deterministic=True, per_relation=True), torch.arange(4)
+    degrees = np.stack([np.bincount(relations[heads == node], minlength=3) for node in range(4)])
+    drawn = np.zeros((4, 3, 64))
+    for _ in range(300):
+        sources, (messages,) = sampler.sample(nodes, 1)
+        names, codes = sources[messages.from_nodes.sources].numpy(), messages.from_relations.sources.numpy() - 3
+        once = np.zeros((4, 3, 64))
+        np.add.at(once, (messages.from_nodes.destinations.numpy(), codes, names), 1)
+        np.testing.assert_array_equal(once.sum(axis=2), np.minimum(degrees, 3))
+        assert once.max() == 1  # without replacement
+        drawn += once
+    of_edges, chances = drawn[heads, relations, tails], 3 / degrees[heads, relations]
+    assert of_edges.sum() == drawn.sum()  # nothing but edges of the graph
+    np.testing.assert_array_less(abs(of_edges - 300 * chances), 5 * np.sqrt(300 * chances * (1 - chances)) + 1e-9)
+
+
+def test_a_restarted_sampler_draws_the_same_again() -> None:
+    sampler, nodes = random_graph(n_edges=80).sampler(2, seed=0, deterministic=True, per_relation=True), torch.arange(12)
+    draws = []
+    for seed in ([3, 1], [3, 2], [3, 1]):
+        sampler.restart(seed)
+        draws.append(sampler.sample(nodes, 1)[1][0].from_nodes.sources)
+    assert torch.equal(draws[0], draws[2]) and not torch.equal(draws[0], draws[1])
+
+
 def test_hidden_edges_pass_no_message_in_either_direction_and_only_in_their_batch() -> None:
     graph = random_graph(n_edges=60)
     edges = edges_of(graph)

@@ -1,0 +1,91 @@
+"""Multi-head attention along messages on the CPU, as one differentiable function over compiled kernels.
+
+No array with a row per message is made, forward or backward: memory is that of the tables that go in and out. Any number of threads
+gives the same bits. `models/graph.py` has the same in torch's operations and in DGL's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.kernels.attention import attend, attend_backward_pairs, attend_backward_queries, group_by_source
+
+_MESSAGES_EACH = 5_000  # fewer are not worth a thread
+_PARTS = 4  # for each thread, so that none waits long for the last
+
+
+class FusedAttention(torch.autograd.Function):
+    """`apply(offsets, sources, queries_VD, pairs_PY, heads)`: see `Adjacency.attend`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, offsets: torch.Tensor, sources: torch.Tensor, queries_VD: torch.Tensor, pairs_PY: torch.Tensor, heads: int
+    ) -> torch.Tensor:
+        into, queries, pairs = (offsets.numpy(), sources.numpy()), _rows(queries_VD), _rows(pairs_PY)
+        sums, log_totals = np.empty_like(queries), np.empty((len(queries), heads), queries.dtype)
+        scale, head = _scale_and_head(queries, heads)
+        _in_parts(into[0], lambda first, last: attend(*into, queries, pairs, scale, head, sums, log_totals, first, last))
+        ctx.messages, ctx.heads = into, heads
+        ctx.save_for_backward(*(torch.from_numpy(values) for values in (queries, pairs, sums, log_totals)))
+        return torch.from_numpy(sums)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradients_VD: torch.Tensor) -> tuple[None, None, torch.Tensor | None, torch.Tensor | None, None]:
+        queries, pairs, sums, log_totals = (values.numpy() for values in ctx.saved_tensors)
+        (offsets, sources), gradients = ctx.messages, _rows(gradients_VD)
+        means = (gradients * sums).reshape(len(sums), ctx.heads, sums.shape[1] // ctx.heads).sum(axis=2)
+        scale, head = _scale_and_head(queries, ctx.heads)
+        of_queries = of_pairs = None
+        if ctx.needs_input_grad[2]:
+            of_queries = np.empty_like(queries)
+            fixed = (offsets, sources, queries, pairs, scale, head, log_totals, gradients, means, of_queries)
+            _in_parts(offsets, lambda first, last: attend_backward_queries(*fixed, first, last))
+        if ctx.needs_input_grad[3]:
+            by_source, destinations = np.empty(len(pairs) + 1, np.int64), np.empty_like(sources)
+            group_by_source(offsets, sources, by_source, destinations)
+            both, of_pairs = np.concatenate([queries, gradients], axis=1), np.empty_like(pairs)
+            others = (by_source, destinations, both, pairs, scale, head, log_totals, means, of_pairs)
+            _in_parts(by_source, lambda first, last: attend_backward_pairs(*others, first, last))
+        found = [None if values is None else torch.from_numpy(values) for values in (of_queries, of_pairs)]
+        return None, None, found[0], found[1], None
+
+
+def _rows(values: torch.Tensor) -> np.ndarray:
+    return values.detach().contiguous().numpy()
+
+
+def _scale_and_head(queries: np.ndarray, heads: int) -> tuple[np.floating, tuple[int, ...]]:
+    """(1 / sqrt(d), a tuple of d numbers) for heads of d numbers."""
+    d = queries.shape[1] // heads
+    return queries.dtype.type(d**-0.5), (0,) * d
+
+
+def _in_parts(offsets: np.ndarray, work: Callable[[int, int], None]) -> None:
+    """Call work(first, last) for all rows, in ranges of about as many messages each, on torch's number of threads."""
+    rows, messages, threads = len(offsets) - 1, int(offsets[-1]), torch.get_num_threads()
+    parts = min(_PARTS * threads, messages // _MESSAGES_EACH)
+    if threads == 1 or parts < 2:
+        return work(0, rows)
+    cuts = np.searchsorted(offsets, np.linspace(0, messages, parts + 1)[1:-1])
+    bounds = [0, *cuts.tolist(), rows]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, bounds[:-1], bounds[1:]))
+
+
+def split_heads(offsets: torch.Tensor, sources: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same messages between nodes split into one node for each head, head h of node n being n · heads + h.
+
+    Returns their offsets (V · heads + 1,), sources (E · heads,), and the place of each message in a flat (E, heads).
+    """
+    counts = torch.repeat_interleave(offsets[1:] - offsets[:-1], heads)
+    of_heads = torch.cat([offsets[:1], torch.cumsum(counts, 0)])
+    rows = torch.repeat_interleave(torch.arange(counts.numel(), device=offsets.device), counts, output_size=sources.numel() * heads)
+    within = torch.arange(rows.numel(), device=rows.device) - of_heads.index_select(0, rows)
+    places = (offsets.index_select(0, rows // heads) + within) * heads + rows % heads
+    return of_heads, sources.index_select(0, places // heads) * heads + rows % heads, places

@@ -1,0 +1,129 @@
+"""Multi-head attention along messages, softmax and weighted sum fused: no array with a row per message, forward or backward.
+
+Legend: V destinations, P sources, D = heads x d numbers per row, the heads side by side.
+offsets (V + 1,), sources (E,) int64: destination v receives the messages offsets[v]:offsets[v + 1]. pairs (P, 2 D): a source's key, then
+its value. queries, sums (V, D). log_totals (V, heads): log of the sum of e^score, from which the backward passes recompute each weight.
+head: any tuple of d numbers. The length of a tuple is known to the compiler, and loops of known length are three times as fast.
+A kernel does the rows first:last and writes no others: threads need no locks, and any number of them gives the same bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.kernels.compiling import inlined, kernel, prefetch
+
+_AHEAD = 4  # messages between asking for a row and using it
+_BLOCK = 256  # messages summed in float32, before float64 takes over: a node may have a million
+_LINE = 16  # float32 numbers in a cache line
+
+
+@inlined
+def dot(x, i, a, y, j, b, d):
+    """x[i, a:a + d] . y[j, b:b + d]"""
+    total = x.dtype.type(0)
+    for k in range(d):
+        total += x[i, a + k] * y[j, b + k]
+    return total
+
+
+@inlined
+def fetch(table, row):
+    """Ask for a whole row."""
+    for k in range(0, table.shape[1], _LINE):
+        prefetch(table, row, k)
+
+
+@kernel
+def attend(offsets, sources, queries, pairs, scale, head, sums, log_totals, first, last):
+    """sums_v = mean of the values under softmax of scale * query . key, head by head; zero without messages."""
+    heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
+    width = heads * d
+    weights, highest = np.empty(heads, queries.dtype), np.empty(heads, queries.dtype)
+    totals, whole = np.empty(heads, np.float64), np.empty(width, np.float64)
+    for v in range(first, last):
+        highest[:] = -np.inf
+        totals[:] = 0
+        whole[:] = 0
+        for begin in range(offsets[v], offsets[v + 1], _BLOCK):
+            sums[v] = 0
+            for e in range(begin, min(begin + _BLOCK, offsets[v + 1])):
+                p = sources[e]
+                fetch(pairs, sources[min(e + _AHEAD, end)])
+                for h in range(heads):
+                    weights[h] = scale * dot(queries, v, h * d, pairs, p, h * d, d)
+                    if weights[h] > highest[h]:  # what was summed so far is a multiple of e^-highest
+                        shrink = np.exp(highest[h] - weights[h])
+                        totals[h] *= shrink
+                        for k in range(h * d, h * d + d):
+                            sums[v, k] *= shrink
+                            whole[k] *= shrink
+                        highest[h] = weights[h]
+                for h in range(heads):
+                    weights[h] = np.exp(weights[h] - highest[h])
+                    totals[h] += weights[h]
+                for h in range(heads):
+                    for k in range(d):
+                        sums[v, h * d + k] += weights[h] * pairs[p, width + h * d + k]
+            for k in range(width):
+                whole[k] += sums[v, k]
+        for h in range(heads):
+            log_totals[v, h] = highest[h] + np.log(totals[h])
+            for k in range(h * d, h * d + d):
+                sums[v, k] = whole[k] / max(totals[h], 1)  # at least 1 where there is a message
+
+
+@kernel
+def attend_backward_queries(offsets, sources, queries, pairs, scale, head, log_totals, gradients, means, of_queries, first, last):
+    """The queries' gradient. gradients (V, D): the sums'; means (V, heads): gradient . sum, head by head."""
+    heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
+    width = heads * d
+    weights = np.empty(heads, queries.dtype)
+    for v in range(first, last):
+        of_queries[v] = 0
+        for e in range(offsets[v], offsets[v + 1]):
+            p = sources[e]
+            fetch(pairs, sources[min(e + _AHEAD, end)])
+            for h in range(heads):
+                weights[h] = np.exp(scale * dot(queries, v, h * d, pairs, p, h * d, d) - log_totals[v, h])
+            for h in range(heads):
+                slope = scale * weights[h] * (dot(gradients, v, h * d, pairs, p, width + h * d, d) - means[v, h])
+                for k in range(d):
+                    of_queries[v, h * d + k] += slope * pairs[p, h * d + k]
+
+
+@kernel
+def attend_backward_pairs(offsets, destinations, both, pairs, scale, head, log_totals, means, of_pairs, first, last):
+    """The pairs' gradient. offsets (P + 1,), destinations: the messages by source; both (V, 2 D): a query, then its sum's gradient."""
+    heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
+    width = heads * d
+    weights, slopes = np.empty(heads, both.dtype), np.empty(heads, both.dtype)
+    for p in range(first, last):
+        of_pairs[p] = 0
+        for e in range(offsets[p], offsets[p + 1]):
+            v = destinations[e]
+            fetch(both, destinations[min(e + _AHEAD, end)])
+            for h in range(heads):
+                weights[h] = np.exp(scale * dot(both, v, h * d, pairs, p, h * d, d) - log_totals[v, h])
+                slopes[h] = scale * weights[h] * (dot(both, v, width + h * d, pairs, p, width + h * d, d) - means[v, h])
+            for h in range(heads):
+                for k in range(d):
+                    of_pairs[p, h * d + k] += slopes[h] * both[v, h * d + k]
+            for h in range(heads):
+                for k in range(d):
+                    of_pairs[p, width + h * d + k] += weights[h] * both[v, width + h * d + k]
+
+
+@kernel
+def group_by_source(offsets, sources, by_source, destinations):
+    """by_source (P + 1,) gets the offsets of each source's messages, destinations (E,) where they go, ascending."""
+    by_source[:] = 0
+    for e in range(sources.shape[0]):
+        by_source[sources[e] + 1] += 1
+    for p in range(by_source.shape[0] - 1):
+        by_source[p + 1] += by_source[p]
+    place = by_source[:-1].copy()
+    for v in range(offsets.shape[0] - 1):
+        for e in range(offsets[v], offsets[v + 1]):
+            destinations[place[sources[e]]] = v
+            place[sources[e]] += 1

@@ -1,0 +1,214 @@
+"""RHGN's training: mini-batches of labelled users, neighbours sampled per relation, early stopping on held-out users.
+
+Shape suffixes: see `models/shapes.py`, and J labels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from sklearn.metrics import f1_score
+from torch import nn
+
+from models.determinism import deterministic_kernels
+from models.epochs import as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
+from models.graph import KnowledgeGraph
+from models.hyperparameters import RHGNHyperparameters
+from models.meta_relations import MetaRelations
+from models.rhgn import MISSING, RHGN, check_nodes, code_types, engine_of, precision
+from models.shapes import ShapeError, expect, expect_indices
+
+_State = tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class RHGNResult:
+    """What training gives. `parameters` is all that inference needs; `checkpoint()` adds the optimiser's state for a warm start.
+
+    features: float32 (n, inputs), the given vectors with the learned rows as learned. history: one entry per epoch with "epoch", "loss",
+    "seconds" of training and, where evaluated, "validation_loss", "validation_accuracy" and "validation_macro_f1" (means over labels; of
+    label j alone with `_j` at the end). best_epoch: the epoch whose parameters these are; -1 when nothing was trained.
+    """
+
+    parameters: dict[str, np.ndarray]
+    optimiser: dict[str, np.ndarray]
+    features: np.ndarray
+    history: list[dict[str, float]]
+    best_epoch: int
+
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """Everything that `initial` of the next night takes, by name."""
+        return as_checkpoint(self.parameters, self.optimiser)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """What is learned from: int64 node types (n,), float32 vectors (n, inputs), bool (n,) the rows to learn, users and their labels."""
+
+    graph: KnowledgeGraph
+    node_types: np.ndarray
+    features: np.ndarray
+    learned: np.ndarray
+    users: np.ndarray
+    labels: np.ndarray
+
+
+class _Trainer:
+    """Users to batches, batches to losses, and one epoch after another; holds what stays the same through a training."""
+
+    def __init__(self, data: _Data, model: RHGN, n_trained: int, seed: int, deterministic: bool) -> None:
+        hyper = model.hyper
+        self.data, self.model, self.device, self.seed = data, model, torch.device(hyper.device), seed
+        self.types, self.fixed = (torch.tensor(values, device=self.device) for values in (data.node_types, data.features))
+        learned = torch.tensor(data.learned, device=self.device)
+        self.row = torch.where(learned, torch.cumsum(learned, 0) - 1, -1)
+        self.table = nn.Parameter(self.fixed[learned])
+        self.sampler = data.graph.sampler(hyper.fanout, seed, deterministic=deterministic, per_relation=True, engine=engine_of(hyper.device))
+        self.optimisers = [torch.optim.AdamW(model.parameters(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay)]
+        if len(self.table):
+            self.optimisers.append(torch.optim.SparseAdam([self.table], lr=hyper.learning_rate))
+        steps = hyper.epochs * max(1, -(-n_trained // hyper.batch_size))
+        self.schedules = [torch.optim.lr_scheduler.OneCycleLR(one, hyper.learning_rate, total_steps=steps) for one in self.optimisers]
+
+    def vectors(self, nodes: torch.Tensor) -> torch.Tensor:
+        """The input rows of some nodes; gradients of the learned ones are sparse."""
+        x_SD, rows = self.fixed.index_select(0, nodes), self.row.index_select(0, nodes)
+        places = torch.nonzero(rows >= 0).squeeze(-1)
+        if not len(places):
+            return x_SD
+        return x_SD.index_copy(0, places, nn.functional.embedding(rows.index_select(0, places), self.table, sparse=True))
+
+    def forward(self, users: np.ndarray) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """(logits of each label, labels) of some labelled users, given by their places in `data.users`."""
+        places = users[np.argsort(self.data.users[users])]
+        hyper, nodes = self.model.hyper, torch.from_numpy(self.data.users[places])
+        sources, layers = self.sampler.sample(nodes, hyper.layers)
+        metas = [MetaRelations.of(messages.to(self.device), hyper.softmax_over == "relation") for messages in layers]
+        sources = sources.to(self.device)
+        with precision(hyper):
+            logits = self.model.logits(self.model(metas, self.vectors(sources), self.types.index_select(0, sources)))
+        return logits, torch.from_numpy(self.data.labels[places]).to(self.device)
+
+    def epoch(self, number: int, users: np.ndarray) -> float:
+        """Train on all users once, in a new order; the mean of Eq. 4 per user."""
+        order = np.random.default_rng([self.seed, 1, number]).permutation(users)
+        self.sampler.restart([self.seed, 2, number])
+        self.model.train()
+        summed = torch.zeros((), device=self.device)  # stays on the device: no wait for it after every batch
+        for first in range(0, order.size, self.model.hyper.batch_size):
+            logits, labels_BJ = self.forward(order[first : first + self.model.hyper.batch_size])
+            loss = self.model.loss(logits, labels_BJ)
+            for optimiser in self.optimisers:
+                optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            for optimiser, schedule in zip(self.optimisers, self.schedules, strict=True):
+                optimiser.step()
+                schedule.step()
+            summed += loss.detach() * len(labels_BJ)
+        return float(summed) / order.size
+
+    @torch.no_grad()
+    def evaluate(self, users: np.ndarray) -> dict[str, float]:
+        """The figures of held-out users. Always the same draw of neighbours, so that epochs can be compared."""
+        self.sampler.restart([self.seed, 3])
+        self.model.eval()
+        parts = [self.forward(part) for part in np.split(users, range(self.model.hyper.batch_size, users.size, self.model.hyper.batch_size))]
+        logits, labels_BJ = [torch.cat(one) for one in zip(*(part[0] for part in parts), strict=True)], torch.cat([part[1] for part in parts])
+        figures = {"validation_loss": float(self.model.loss(logits, labels_BJ))}
+        for j, (logits_BP, labels_B) in enumerate(zip(logits, labels_BJ.cpu().numpy().T, strict=True)):
+            seen, found = labels_B != MISSING, logits_BP.argmax(1).cpu().numpy()
+            if seen.any():
+                figures[f"validation_accuracy_{j}"] = float((found == labels_B)[seen].mean())
+                figures[f"validation_macro_f1_{j}"] = float(f1_score(labels_B[seen], found[seen], average="macro", zero_division=0))
+        for name in ("validation_accuracy", "validation_macro_f1"):
+            figures[name] = float(np.mean([value for key, value in figures.items() if key.startswith(name)] or [np.nan]))
+        return figures
+
+    def state(self) -> _State:
+        """(parameters, the optimiser's state, learned rows), as copies."""
+        return parameters_of(self.model), optimiser_state(self.model, self.optimisers[0]), self.table.detach().cpu().numpy().copy()
+
+    def result(self, state: _State, history: list[dict[str, float]], best_epoch: int) -> RHGNResult:
+        parameters, optimiser, rows = state
+        features = self.data.features
+        if len(rows):
+            features = features.copy()
+            features[self.data.learned] = rows
+        return RHGNResult(parameters, optimiser, features, history, best_epoch)
+
+
+def train_rhgn(
+    graph: KnowledgeGraph,
+    node_types: np.ndarray,
+    features: np.ndarray,
+    users: np.ndarray,
+    labels: np.ndarray,
+    n_classes: Sequence[int],
+    hyper: RHGNHyperparameters,
+    *,
+    seed: int,
+    n_types: int | None = None,
+    learned: np.ndarray | None = None,
+    validation: np.ndarray | None = None,
+    deterministic: bool = False,
+    initial: dict[str, np.ndarray] | None = None,
+    progress: Callable[[dict[str, float]], None] | None = None,
+) -> RHGNResult:
+    """Learn all parameters from labelled users.
+
+    node_types: int64 (n,), below n_types, which is the highest + 1 unless given. features: float32 (n, inputs), all finite
+    (`filled_features`). users: int64 (u,), unique nodes; labels: int64 (u, labels), -1 where a user lacks one. learned: bool (n,), rows of
+    `features` that are trained too. validation: bool (u,), users held out for early stopping; None draws `validation_share` of them.
+    initial: a former `checkpoint()` (of other relations or types: `rearranged`). progress: called with each entry of the history.
+    deterministic: equal arguments give equal bits (one thread; on a GPU torch's deterministic kernels).
+    Without a label nothing is learned and the initial parameters come back. Raises ShapeError for arrays that do not fit each other,
+    ValueError for an `initial` of another shape of model.
+    """
+    learned = np.zeros(graph.n_entities, bool) if learned is None else learned
+    check_nodes(graph, node_types, features, n_types)
+    expect("learned", learned, (graph.n_entities,), "bool")
+    _check_labels(graph, users, labels, n_classes, validation)
+    labelled = np.flatnonzero((labels != MISSING).any(axis=1))
+    held = np.random.default_rng([seed, 0]).random(users.size) < hyper.validation_share if validation is None else validation
+    held_out, trained = labelled[held[labelled]], labelled[~held[labelled]]
+    model = RHGN(features.shape[1], n_types or int(node_types.max()) + 1, code_types(graph, node_types), n_classes, hyper, seed).to(hyper.device)
+    trainer = _Trainer(_Data(graph, node_types, features, learned, users, labels), model, trained.size, seed, deterministic)
+    if initial is not None:
+        load_checkpoint(model, trainer.optimisers[0], initial)
+    if not trained.size:
+        return trainer.result(trainer.state(), [], -1)
+    device = [model.code_types.device] if model.code_types.is_cuda else []
+    with deterministic_kernels(deterministic), torch.random.fork_rng(device):
+        torch.manual_seed(seed)  # of dropout
+        return _run_epochs(trainer, trained, held_out, progress)
+
+
+def _run_epochs(
+    trainer: _Trainer, trained: np.ndarray, held_out: np.ndarray, progress: Callable[[dict[str, float]], None] | None
+) -> RHGNResult:
+    hyper = trainer.model.hyper
+    sign = -1.0 if hyper.stop_on == "loss" else 1.0
+    outcome = run_epochs(
+        hyper.epochs, lambda epoch: trainer.epoch(epoch, trained), trainer.state,
+        evaluate=(lambda: trainer.evaluate(held_out)) if held_out.size else None, figure=lambda entry: sign * entry[f"validation_{hyper.stop_on}"],
+        evaluate_every=hyper.evaluate_every, patience=hyper.patience, progress=progress,
+    )  # fmt: skip
+    return trainer.result(*outcome)
+
+
+def _check_labels(
+    graph: KnowledgeGraph, users: np.ndarray, labels: np.ndarray, n_classes: Sequence[int], validation: np.ndarray | None
+) -> None:
+    expect_indices("users", users, graph.n_entities, "entities")
+    expect("labels", labels, (users.size, len(n_classes)), "int64")
+    if np.unique(users).size < users.size:
+        raise ShapeError(f"users names {users.size - np.unique(users).size} users more than once; expected one row of labels for each")
+    for j, classes in enumerate(n_classes):
+        if labels.size and not (MISSING <= labels[:, j].min() and labels[:, j].max() < classes):
+            found = f"from {labels[:, j].min()} to {labels[:, j].max()}"
+            raise ShapeError(f"labels has values {found} in column {j}; expected {MISSING} (missing) to {classes - 1}")
+    if validation is not None:
+        expect("validation", validation, (users.size,), "bool")
