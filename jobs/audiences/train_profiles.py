@@ -155,6 +155,13 @@ def rows_of(profile: Profile, users: Users) -> Iterator[pa.Table]:
         yield pa.table([columns[name] for name in schema.names], schema=schema)
 
 
+def fields_of(profiles: list[Profile], config: Profiles) -> dict[str, Any]:
+    """What the manifest says of the labels, and how users were dealt into folds."""
+    labels = {p.label: {name: fact for name, fact in p.facts.items() if name not in ("label", "seconds")} for p in profiles}
+    return {
+        "labels": labels, "salt": config.salt, "folds": dataclasses.asdict(config.folds), "config_hash": config_hash(config), "code_version": code_version()}  # fmt: skip
+
+
 def report(profiles: list[Profile], users: Users) -> None:
     """The night's figures of this stage, and a warning per label that has no model."""
     for profile in profiles:
@@ -191,10 +198,8 @@ def run(
     with profile_predictions.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         for profile in modelled:
             commit.write_table(pa.concat_tables(rows_of(profile, users)), sorted_by=profile_predictions.contract.sorted_by)
-        commit.fields |= {
-            "labels": {p.label: {k: v for k, v in p.facts.items() if k not in ("label", "seconds")} for p in profiles}, "salt": config.profiles.salt,
-            "folds": dataclasses.asdict(config.profiles.folds), "models": models, "spaces": {model: space_of(user_embeddings, model, date) for model in models},
-            "inputs": inputs, "config_hash": config_hash(config.profiles), "code_version": code_version()}  # fmt: skip
+        commit.fields |= fields_of(profiles, config.profiles) | {
+            "models": models, "spaces": {model: space_of(user_embeddings, model, date) for model in models}, "inputs": inputs}
 
 
 if __name__ == "__main__":

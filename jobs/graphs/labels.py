@@ -41,19 +41,18 @@ NOTHING = pa.array([], pa.string())
 
 
 def read_labels(spark: SparkSession, users: SourceTable, profiles: Profiles, date: datetime.date) -> dict[str, Known]:
-    """Every configured label. What is wrong with one (no such column, no number) stands in its `problem` and stops no other."""
-    found = {}
+    """Every configured label. What is wrong with one (no such column, no number) stands in its `problem` and stops no other. SourceError: no such table."""
+    found, frame = {}, read_entities(spark, users, KEY)
     for name, label in profiles.labels.items():
         try:
             with explained(f"reading the label {name!r}"):
-                found[name] = _read(spark, users, label, profiles.column(name), f"profiles.labels.{name}", date)
+                found[name] = _read(frame, users, label, profiles.column(name), f"profiles.labels.{name}", date)
         except JobError as error:
             found[name] = Known(NOTHING, NOTHING, 0, str(error))
     return found
 
 
-def _read(spark: SparkSession, users: SourceTable, label: Label, column: str, path: str, date: datetime.date) -> Known:
-    frame = read_entities(spark, users, KEY)
+def _read(frame: DataFrame, users: SourceTable, label: Label, column: str, path: str, date: datetime.date) -> Known:
     if column not in frame.columns:
         raise SourceError(f"{users.path} has no column {column!r} ({path}); it has {', '.join(map(repr, frame.columns))}. Name the right one: {path}.column.")
     rows = newest(frame, class_of(frame, label, column, f"column {column!r} of {users.path} ({path})"), Kind(USER, users, {}), date).toArrow()

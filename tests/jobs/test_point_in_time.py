@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from feature_store import Segments, Table
-from jobs.audiences import score_lookalike, train_lookalike
+from jobs.audiences import score_lookalike, train_lookalike, train_profiles
 from jobs.embeddings import pretrain_transe, publish_users, smooth_kqgc
 from jobs.events import validate_events
 from jobs.graphs import assign_ids, build_interactions, build_knowledge_graph
@@ -31,7 +31,7 @@ LABEL_DAYS = 7
 EARLIER, LATER = D - datetime.timedelta(days=LABEL_DAYS), D + datetime.timedelta(days=2)
 COMPARED = ["clean_events", "rejected_events", "knowledge_graph", "interactions", "checkpoints/transe", "checkpoints/kqgc_mean", "entity_embeddings/transe",
             "entity_embeddings/kqgc_mean", "feature_store/user_embeddings/model=transe", "feature_store/user_embeddings/model=kqgc_mean",
-            "lookalike_models", "lookalike_scores", "audiences"]  # fmt: skip
+            "lookalike_models", "lookalike_scores", "audiences", "profile_predictions"]  # fmt: skip
 
 
 def past(seed: int = 1) -> pd.DataFrame:
@@ -70,8 +70,10 @@ def write_world(folder: Path, world: int | None) -> Path:
                   "price": [float(i % 40) if i < 40 else 1000.0 * (world or 0) for i in range(n)], "valid_from": pd.Series(late, dtype="datetime64[us, UTC]"),
                   "valid_to": pd.Series([None] * n, dtype="datetime64[us, UTC]")}).to_parquet(folder / "items.parquet", index=False)
     m = 140 if world is not None else 80
-    pd.DataFrame({"user_id": [f"u{u}" for u in range(m)], "region": [f"r{u % 3}" if u < 80 else f"far{world}" for u in range(m)]}).to_parquet(
-        folder / "users.parquet", index=False)
+    users = pd.DataFrame({"user_id": [f"u{u}" for u in range(m)], "region": [f"r{u % 3}" if u < 80 else f"far{world}" for u in range(m)],
+                          "taste": [f"t{u % 2}" if u < 80 else f"later{world}" for u in range(m)], "valid_from": pd.Series([None] * m, dtype="datetime64[us, UTC]")})
+    relabelled = users[:40].assign(taste=f"after{world}", valid_from=pd.Timestamp(D, tz="UTC"))  # labels of D itself: not known at D
+    (users if world is None else pd.concat([users, relabelled])).to_parquet(folder / "users.parquet", index=False)
     config = {
         "data_root": "data", "seed": 3, "deterministic": True,
         "source": {"events": {"path": "events.parquet"}, "items": {"path": "items.parquet"}, "users": {"path": "users.parquet"}},
@@ -80,6 +82,7 @@ def write_world(folder: Path, world: int | None) -> Path:
                   "user_attributes": {"region": {}}},
         "transe": {"dimension": 8, "epochs": 4, "negatives": 4, "negatives_shared_by": 4}, "kqgc": {"epochs": 2, "batch_size": 128},
         "publishing": {"models": ["transe", "kqgc_mean"], "min_neighbour_overlap": 0.0},
+        "profiles": {"labels": {"taste": {}}, "models": ["transe", "kqgc_mean"], "baseline_features": True, "min_users_per_class": 5, "trees": {"rounds": 20}},
         "lookalike": {"label_window_days": LABEL_DAYS, "active_days": 14, "min_positives": 10, "top_k": 20, "bootstrap_draws": 10, "trees": {"rounds": 20},
                       "clients": {"brand_zero": {"brand": "b0"}, "brand_one": {"brand": "b1"}}}}
     path = folder / "config.yaml"
@@ -88,7 +91,7 @@ def write_world(folder: Path, world: int | None) -> Path:
 
 
 def run_night(config: Path, date: datetime.date, predecessor: datetime.date | None) -> None:
-    """All stages of one date; lookalike where its D − L is there."""
+    """All stages of one date; lookalike and profiles where its D − L is there."""
     base = ["--date", str(date), "--config", str(config)]
     for job in (validate_events, assign_ids, build_knowledge_graph, build_interactions):
         assert execute(job.run, base) == 0, job.__name__
@@ -100,6 +103,7 @@ def run_night(config: Path, date: datetime.date, predecessor: datetime.date | No
     if predecessor == EARLIER:
         assert execute(train_lookalike.run, base) == 0
         assert execute(score_lookalike.run, base) == 0
+        assert execute(train_profiles.run, base) == 0
 
 
 def hashes(root: Path) -> dict[str, str]:
@@ -152,7 +156,7 @@ def test_the_worlds_do_differ_from_d_on(worlds: dict[str, Path]) -> None:
 
 
 def test_a_ledger_filled_by_another_future_changes_no_published_vector_or_audience(worlds: dict[str, Path]) -> None:
-    published = [name for name in COMPARED if name.startswith(("feature_store", "lookalike_scores", "audiences", "clean_events", "rejected_events"))]
+    published = [name for name in COMPARED if name.startswith(("feature_store", "lookalike_scores", "audiences", "profile_predictions", "clean_events", "rejected_events"))]
     one, other = hashes(worlds["one"]), hashes(worlds["other"])
     assert {k: v for k, v in one.items() if k.split()[0] in published and v != other.get(k)} == {}
 

@@ -57,10 +57,8 @@ def train(root: Path, settings: train_profiles.Config, date: datetime.date = DAT
     """Run the job; its facts by label."""
     metrics.rows.clear()
     reads = {name: table_input(root, name) for name in INPUTS}
-    try:
-        train_profiles.run(date=date, **reads, profile_predictions=table_input(root, "profile_predictions", Output), config=settings)
-    finally:
-        found = {name: detail for name, _, detail in metrics.rows}
+    train_profiles.run(date=date, **reads, profile_predictions=table_input(root, "profile_predictions", Output), config=settings)
+    found = {name: detail for name, _, detail in metrics.rows}
     return {facts["label"]: facts for facts in json.loads(found["profiles"])}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 
 from feature_store.errors import PartitionMissing
 from jobs.config_profiles import Label
-from jobs.program import Skip
+from jobs.program import JobError, Skip
 from models.profiling import A, B, C
 from tests.jobs.audiences.profile_world import DATE, GRAPH, HOSTILE, USERS, config, fold_of, names, planted, predictions, train, write
 from tests.jobs.audiences.tables_by_hand import table_input, write_graphs
@@ -186,8 +187,6 @@ def test_a_label_that_cannot_be_modelled_says_why_and_stops_no_other(world: tupl
     found = retrained(tmp_path, known_part(truth).assign(**change), labels=labels)
     assert not found["gender"]["modelled"] and found["age_band"]["modelled"]
     assert set(predictions(tmp_path)["label"]) == {"age_band"}
-    import re
-
     assert re.search(said, caplog.text), caplog.text
 
 
@@ -239,6 +238,16 @@ def test_the_same_night_twice_is_the_same(world: tuple) -> None:
     before = content_hash(root)
     train(root, config(root))
     assert content_hash(root) == before
+
+
+def test_a_table_of_users_that_is_not_there_fails_the_job_and_leaves_what_was_published(world: tuple, tmp_path: Path) -> None:
+    _, truth, _ = world
+    retrained(tmp_path, known_part(truth))
+    before = content_hash(tmp_path)
+    (tmp_path / "users.parquet").unlink()
+    with pytest.raises(JobError, match="Nothing to read at"):
+        train(tmp_path, config(tmp_path))
+    assert content_hash(tmp_path) == before
 
 
 def test_no_label_is_no_work_and_no_vectors_are_named(world: tuple) -> None:
