@@ -3,7 +3,7 @@
 Legend: V destinations, P sources, D = heads x d numbers per row, the heads side by side.
 offsets (V + 1,), sources (E,) int64: destination v receives the messages offsets[v]:offsets[v + 1]. pairs (P, 2 D): a source's key, then
 its value. queries, sums (V, D). log_totals (V, heads): log of the sum of e^score, from which the backward passes recompute each weight.
-head: any tuple of d numbers. The length of a tuple is known to the compiler, and loops of known length are three times as fast.
+head: any tuple of d numbers, see `vectors.py`.
 A kernel does the rows first:last and writes no others: threads need no locks, and any number of them gives the same bits.
 """
 
@@ -12,19 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from models.kernels.compiling import inlined, kernel, prefetch
+from models.kernels.vectors import add_scaled, dot
 
 _AHEAD = 4  # messages between asking for a row and using it
 _BLOCK = 256  # messages summed in float32, before float64 takes over: a node may have a million
 _LINE = 16  # float32 numbers in a cache line
-
-
-@inlined
-def dot(x, i, a, y, j, b, d):
-    """x[i, a:a + d] . y[j, b:b + d]"""
-    total = x.dtype.type(0)
-    for k in range(d):
-        total += x[i, a + k] * y[j, b + k]
-    return total
 
 
 @inlined
@@ -51,7 +43,7 @@ def attend(offsets, sources, queries, pairs, scale, head, sums, log_totals, firs
                 p = sources[e]
                 fetch(pairs, sources[min(e + _AHEAD, end)])
                 for h in range(heads):
-                    weights[h] = scale * dot(queries, v, h * d, pairs, p, h * d, d)
+                    weights[h] = scale * dot(queries, v, h * d, pairs, p, h * d, head)
                     if weights[h] > highest[h]:  # what was summed so far is a multiple of e^-highest
                         shrink = np.exp(highest[h] - weights[h])
                         totals[h] *= shrink
@@ -62,9 +54,7 @@ def attend(offsets, sources, queries, pairs, scale, head, sums, log_totals, firs
                 for h in range(heads):
                     weights[h] = np.exp(weights[h] - highest[h])
                     totals[h] += weights[h]
-                for h in range(heads):
-                    for k in range(d):
-                        sums[v, h * d + k] += weights[h] * pairs[p, width + h * d + k]
+                    add_scaled(sums, v, h * d, weights[h], pairs, p, width + h * d, head)
             for k in range(width):
                 whole[k] += sums[v, k]
         for h in range(heads):
@@ -78,18 +68,15 @@ def attend_backward_queries(offsets, sources, queries, pairs, scale, head, log_t
     """The queries' gradient. gradients (V, D): the sums'; means (V, heads): gradient . sum, head by head."""
     heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
     width = heads * d
-    weights = np.empty(heads, queries.dtype)
     for v in range(first, last):
         of_queries[v] = 0
         for e in range(offsets[v], offsets[v + 1]):
             p = sources[e]
             fetch(pairs, sources[min(e + _AHEAD, end)])
             for h in range(heads):
-                weights[h] = np.exp(scale * dot(queries, v, h * d, pairs, p, h * d, d) - log_totals[v, h])
-            for h in range(heads):
-                slope = scale * weights[h] * (dot(gradients, v, h * d, pairs, p, width + h * d, d) - means[v, h])
-                for k in range(d):
-                    of_queries[v, h * d + k] += slope * pairs[p, h * d + k]
+                weight = np.exp(scale * dot(queries, v, h * d, pairs, p, h * d, head) - log_totals[v, h])
+                slope = scale * weight * (dot(gradients, v, h * d, pairs, p, width + h * d, head) - means[v, h])
+                add_scaled(of_queries, v, h * d, slope, pairs, p, h * d, head)
 
 
 @kernel
@@ -97,21 +84,16 @@ def attend_backward_pairs(offsets, destinations, both, pairs, scale, head, log_t
     """The pairs' gradient. offsets (P + 1,), destinations: the messages by source; both (V, 2 D): a query, then its sum's gradient."""
     heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
     width = heads * d
-    weights, slopes = np.empty(heads, both.dtype), np.empty(heads, both.dtype)
     for p in range(first, last):
         of_pairs[p] = 0
         for e in range(offsets[p], offsets[p + 1]):
             v = destinations[e]
             fetch(both, destinations[min(e + _AHEAD, end)])
             for h in range(heads):
-                weights[h] = np.exp(scale * dot(both, v, h * d, pairs, p, h * d, d) - log_totals[v, h])
-                slopes[h] = scale * weights[h] * (dot(both, v, width + h * d, pairs, p, width + h * d, d) - means[v, h])
-            for h in range(heads):
-                for k in range(d):
-                    of_pairs[p, h * d + k] += slopes[h] * both[v, h * d + k]
-            for h in range(heads):
-                for k in range(d):
-                    of_pairs[p, width + h * d + k] += weights[h] * both[v, width + h * d + k]
+                weight = np.exp(scale * dot(both, v, h * d, pairs, p, h * d, head) - log_totals[v, h])
+                slope = scale * weight * (dot(both, v, width + h * d, pairs, p, width + h * d, head) - means[v, h])
+                add_scaled(of_pairs, p, h * d, slope, both, v, h * d, head)
+                add_scaled(of_pairs, p, width + h * d, weight, both, v, width + h * d, head)
 
 
 @kernel
