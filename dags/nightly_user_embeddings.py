@@ -12,6 +12,7 @@ publishes partitions `dt=D`, which know every event before 00:00 UTC of D and no
 | `validate_events` | Unreadable input, or more rejected rows than `events.max_rejected_share`. The rows and their reasons are in `rejected_events/dt=D`. Mend the source or the limit, clear the task. |
 | `assign_ids`, `build_…` | Mostly memory or disk. Safe to clear: ids once given stay. |
 | `resolve_predecessor` | `training.on_gap: fail` and a night is missing: run the missing dates first, or set `warm`. |
+| `finetune_rhgn` skipped | No label can be learned from yet; its log says of each what is missing. Its vectors and profiles are skipped with it. |
 | `pretrain_transe`, `smooth_kqgc` | Memory, or a loss that is not finite. Clear the task: it goes on from its last snapshot. |
 | `publish_users` | A check before publishing failed (coverage, norms, alignment); **readers still have the former version**. The message names the check. Other models are published all the same; audiences wait for all of them. |
 | `train_lookalike` skipped | No vectors of D − L in the same space; the reason names the dates to rerun. Nothing to do on the first nights. |
@@ -85,7 +86,7 @@ def nightly_user_embeddings():
 
     with TaskGroup("audiences"):
         train = job(
-            SETTINGS, "audiences.train_lookalike", inputs=FEATURES, outputs=["lookalike_models"],
+            SETTINGS, "audiences.train_lookalike", inputs=FEATURES, outputs=["lookalike_models"], trigger_rule=TriggerRule.NONE_FAILED,  # RHGN may be skipped
             doc_md="Fits one classifier per client and feature set on vectors of D − L and labels from [D − L, D). Skipped, with its reason, if D − L is missing.")
         score = job(
             SETTINGS, "audiences.score_lookalike", inputs=[*FEATURES, "lookalike_models"], outputs=["lookalike_scores", "audiences"],
@@ -112,7 +113,12 @@ def nightly_user_embeddings():
 
 def publish_model(model: str, transe):
     """The tasks of one model up to its published vectors; they fail without stopping another model."""
-    if model != "transe":
+    if model == "rhgn":
+        smooth = job(
+            SETTINGS, "embeddings.finetune_rhgn", inputs=GRAPH, outputs=["checkpoints", "attention"], options=predecessor(model),
+            doc_md="Trains RHGN on TransE's vectors and the labels of fold A, computes the vectors of all users, and whom each listens to.")
+        transe >> smooth
+    elif model != "transe":
         smooth = job(
             SETTINGS, "embeddings.smooth_kqgc", task_id=f"smooth_{model}", inputs=GRAPH, outputs=["checkpoints"],
             options={"model": model} | predecessor(model),

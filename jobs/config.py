@@ -27,11 +27,11 @@ from jobs.audiences.predicates import PredicateError, parse
 from jobs.config_profiles import Profiles, check_profiles
 from jobs.config_tree import ConfigError, build, expect
 from jobs.tables import TABLES
-from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters, TreeHyperparameters
+from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters, TreeHyperparameters
 
 T = TypeVar("T")
 NAME = re.compile(r"[a-z0-9_]+")
-MODELS = ("transe", "kqgc_mean", "kqgc_attention1", "kqgc_attention2")
+MODELS = ("transe", "kqgc_mean", "kqgc_attention1", "kqgc_attention2", "rhgn")
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,7 @@ class Settings:
     deterministic: bool = False  # one thread, equal content hashes for equal inputs
     transe: TransEHyperparameters = TransEHyperparameters()
     kqgc: KQGCHyperparameters = KQGCHyperparameters()
+    rhgn: RHGNHyperparameters = RHGNHyperparameters()
     quality: Quality = Quality()
     training: Training = Training()
     publishing: Publishing = Publishing()

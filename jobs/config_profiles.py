@@ -48,6 +48,7 @@ class Profiles:
     class_weights: bool = True  # every class weighs the same in training; calibration gives the classes their true shares back
     cross_validation: int = 5  # parts of B that take turns in early stopping and calibration
     trees: TreeHyperparameters = TreeHyperparameters()
+    attention_rows: int = 5  # of the why-table for each user, where publishing.models names rhgn
 
     def column(self, label: str) -> str:
         """The column of source.users that a label is read from."""
@@ -72,6 +73,9 @@ def check_profiles(profiles: Profiles, graph: Graph, source: Source, published: 
         expect(model in published, model, f"profiles.models[{i}]", f"one of publishing.models: {', '.join(published)}")
     expect(profiles.models is None or bool(profiles.models), profiles.models, "profiles.models", "at least one model, or none for the first published one")
     expect(profiles.cross_validation >= 2, profiles.cross_validation, "profiles.cross_validation", "at least 2")
+    expect(profiles.attention_rows >= 1, profiles.attention_rows, "profiles.attention_rows", "at least 1")
+    if "rhgn" in published:
+        expect(bool(profiles.labels) and profiles.folds.a > 0, "rhgn", "publishing.models", "models that can be trained: rhgn learns from profiles.labels and profiles.folds.a")
     least, found = profiles.cross_validation, profiles.min_users_per_class
     expect(found >= least, found, "profiles.min_users_per_class", f"at least profiles.cross_validation ({least}): one user in each part")
 

@@ -21,7 +21,7 @@ ROWS = (  # label, stage, metric
     ("user–item–behaviour", "build_interactions", "rows_out"),
 )
 STAGES = (  # in the order of the night
-    "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe", "smooth_kqgc", "publish_users",
+    "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe", "smooth_kqgc", "finetune_rhgn", "publish_users",
     "train_lookalike", "score_lookalike", "train_profiles", "write_report", "prune_partitions",
 )
 SKIPPED = 99

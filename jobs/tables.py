@@ -218,6 +218,18 @@ TABLES: dict[str, Contract] = {
             Field("score", "float32", "calibrated probability to belong to the seeds"),
         ),
         "An audience somebody asked for: prospects like the seeds (and as CSV, with a report as JSON and HTML).", sorted_by=("rank",)),
+    "attention": Contract(
+        "attention", "dt",
+        (
+            Field("user_id", "string", "who listens"),
+            Field("rank", "int32", "0 for the neighbour with the most weight"),
+            Field("relation", "string", "of the graph"),
+            Field("reversed", "bool", "the user is the relation's tail, not its head"),
+            Field("neighbour_type", "string", "item, or an entity type of the graph"),
+            Field("neighbour", "string", "raw id of the neighbour"),
+            Field("weight", "float32", "attention in RHGN's last layer, mean of its heads; a user's messages add up to 1, those cut off included"),
+        ),
+        "Why-table of RHGN: whom each user's vector listens to most, at most `profiles.attention_rows` each.", sorted_by=("user_id", "rank")),
     "profile_predictions": Contract(
         "profile_predictions", "dt",
         (

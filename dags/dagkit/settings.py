@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 DEMO = Path(__file__).resolve().parents[2] / "jobs" / "configs" / "demo.yaml"
-MODELS = ("transe", "kqgc_mean", "kqgc_attention1", "kqgc_attention2")
+MODELS = ("transe", "kqgc_mean", "kqgc_attention1", "kqgc_attention2", "rhgn")
 
 
 class SettingsError(ValueError):

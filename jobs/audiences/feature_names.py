@@ -34,8 +34,8 @@ class FeatureSet:
 
 
 def default_names(models: list[str]) -> list[str]:
-    """Both baselines, and the strong one with each published model's affinities."""
-    return ["baseline", "strong", *(f"strong+{model}:affinity" for model in models)]
+    """Both baselines, and the strong one with each published model's affinities; RHGN has no vector of a purchase to measure them by."""
+    return ["baseline", "strong", *(f"strong+{model}:affinity" for model in models if model != "rhgn")]
 
 
 def models_of(sets: list[FeatureSet]) -> list[str]:

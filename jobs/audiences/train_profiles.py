@@ -23,11 +23,11 @@ import pyarrow.compute as pc
 from feature_store import FeatureStore
 from jobs import spark as engine
 from jobs.audiences.features import Eligible, baseline, choose_vocabulary
-from jobs.audiences.labelled import Labelled
 from jobs.audiences.snapshot import Ledger, read_snapshot
 from jobs.audiences.vectors import space_of
 from jobs.config import Graph, Lookalike, Publishing, Source, Spark, config_hash
 from jobs.config_profiles import Profiles
+from jobs.graphs.labelled import Labelled
 from jobs.graphs.labels import Known, read_labels
 from jobs.program import Input, Output, Skip, code_version, log, main, metrics
 from jobs.tables import TABLES

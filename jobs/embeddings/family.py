@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from feature_store import Table
 from jobs.config import Publishing, Training
 from jobs.program import Input, JobError
-from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
+from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 
 
 class Configured(Protocol):
@@ -16,12 +16,15 @@ class Configured(Protocol):
 
     transe: TransEHyperparameters
     kqgc: KQGCHyperparameters
+    rhgn: RHGNHyperparameters
     training: Training
     publishing: Publishing
 
 
 def family(model: str, config: Configured) -> dict[str, Any]:
     """Partitions of one family can be each other's predecessors: model, dimension, norm, space of the configuration."""
+    if model == "rhgn":
+        return {"model": model, "dimension": config.rhgn.width, "norm": "l2", "space": config.training.space}
     norm = config.transe.norm if model == "transe" else config.kqgc.norm
     return {"model": model, "dimension": config.transe.dimension, "norm": norm, "space": config.training.space}
 

@@ -20,7 +20,7 @@ from jobs.embeddings.family import family
 from jobs.embeddings.schedule import last_trained, trains_tonight
 from jobs.program import Input, Output, code_version, log, main, metrics
 from jobs.progress import Progress
-from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
+from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 from models.initialisation import WarmStart, neighbours_queries_mean, unit_rows
 from models.transe import TransEState, initialise, train_transe
 
@@ -35,6 +35,7 @@ class Config:
     graph: Graph
     transe: TransEHyperparameters
     kqgc: KQGCHyperparameters
+    rhgn: RHGNHyperparameters
     training: Training
     publishing: Publishing
 

@@ -23,7 +23,7 @@ from jobs.embeddings.family import family
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
 from jobs.program import Input, Output, code_version, main, metrics, midnight
 from jobs.tables import TABLES
-from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
+from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Config:
     graph: Graph
     transe: TransEHyperparameters
     kqgc: KQGCHyperparameters
+    rhgn: RHGNHyperparameters
     training: Training
     publishing: Publishing
     lookalike: Lookalike

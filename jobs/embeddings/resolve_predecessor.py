@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from jobs.config import Publishing, Training
 from jobs.embeddings.family import models_of, predecessor_of
 from jobs.program import Input, main, metrics
-from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
+from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 
 
 @dataclass(frozen=True)
 class Config:
     transe: TransEHyperparameters
     kqgc: KQGCHyperparameters
+    rhgn: RHGNHyperparameters
     training: Training
     publishing: Publishing
 

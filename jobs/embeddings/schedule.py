@@ -16,3 +16,9 @@ def last_trained(former: Checkpoint) -> datetime.date:
 def trains_tonight(date: datetime.date, former: Checkpoint | None, training: Training) -> bool:
     """Always on a cold start; else when `train_every_days` have passed since the last training."""
     return former is None or (date - last_trained(former)).days >= training.train_every_days
+
+
+def trains(date: datetime.date, transe: Checkpoint, former: Checkpoint | None, training: Training) -> bool:
+    """A model that starts from TransE's vectors: as TransE's schedule has it, and whenever TransE was trained since; a model added between
+    two trainings is not left behind."""
+    return trains_tonight(date, former, training) or last_trained(transe) > last_trained(former)

@@ -19,12 +19,12 @@ import numpy as np
 from jobs.arrays import NONE, TRAINED, Checkpoint, Night, read_checkpoint, read_night
 from jobs.config import Graph, Publishing, Training, config_hash
 from jobs.embeddings.family import family
-from jobs.embeddings.schedule import last_trained, trains_tonight
+from jobs.embeddings.schedule import last_trained, trains
 from jobs.program import Input, JobError, Output, code_version, main, metrics
 from jobs.progress import Progress
 from models.determinism import deterministic_kernels
 from models.graph import KnowledgeGraph
-from models.hyperparameters import KQGCHyperparameters, TransEHyperparameters
+from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 from models.kqgc import infer_kqgc, train_kqgc
 
 PARAMETERS = "kqgc."  # prefix of the model's own arrays in the checkpoint
@@ -37,6 +37,7 @@ class Config:
     graph: Graph
     transe: TransEHyperparameters
     kqgc: KQGCHyperparameters
+    rhgn: RHGNHyperparameters
     training: Training
     publishing: Publishing
 
@@ -78,11 +79,6 @@ def _fitting() -> Iterator[None]:
         yield
     except ValueError as error:
         raise JobError(f"{error}. Set another training.space to begin anew.") from error
-
-
-def trains(date: datetime.date, transe: Checkpoint, former: Checkpoint | None, training: Training) -> bool:
-    """As TransE's schedule has it, and whenever TransE was trained since: a model added between two trainings is not left behind."""
-    return trains_tonight(date, former, training) or last_trained(transe) > last_trained(former)
 
 
 def run(

@@ -67,7 +67,7 @@ class Night:
     def training(self) -> Iterator[tuple[str, Stage]]:
         """(model, the stage that trained it)."""
         for model in self.models:
-            yield model, self["pretrain_transe" if model == "transe" else f"smooth_kqgc_{model}"]
+            yield model, self[trained_by(model)]
 
     @property
     def prospects(self) -> bool:
@@ -89,6 +89,11 @@ class Night:
         return f"airflow tasks clear {DAG} -s {self.date} -e {self.date} -t '{task_of(stage.name)}$' --downstream -y"
 
 
+def trained_by(model: str) -> str:
+    """The stage that trains a model."""
+    return {"transe": "pretrain_transe", "rhgn": "finetune_rhgn"}.get(model, f"smooth_kqgc_{model}")
+
+
 def task_of(stage: str) -> str:
     """The last word of the DAG's task that ran a stage: those that run once per model carry the model's name alone."""
     return stage.replace("smooth_kqgc_kqgc_", "smooth_kqgc_").replace("publish_users_", "publish_")
@@ -96,9 +101,9 @@ def task_of(stage: str) -> str:
 
 def expected_stages(models: list[str], has_clients: bool, has_labels: bool = False) -> list[str]:
     """The flow's stages in its order. TransE is trained even where only KQGC is published: KQGC starts from it."""
-    smoothed = [m for m in models if m != "transe"]
+    later = [trained_by(m) for m in models if m != "transe"]
     names = ["validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe"]
-    names += [f"smooth_kqgc_{m}" for m in smoothed] + [f"publish_users_{m}" for m in models]
+    names += later + [f"publish_users_{m}" for m in models]
     names += ["train_lookalike", "score_lookalike"] if has_clients else []
     return names + (["train_profiles"] if has_labels else [])
 

@@ -98,7 +98,7 @@ def training(night: Night) -> list[Row]:
         losses = [Series("training loss", _epochs(history), _column(history, "loss"), "c0")]
         if any("validation_loss" in h for h in history):
             losses.append(Series("validation loss", _epochs(history), _column(history, "validation_loss"), "c1", dots=True))
-        measure = next((k for k in ("validation_mrr", "mrr", "validation_accuracy") if any(k in h for h in history)), None)
+        measure = next((k for k in ("validation_mrr", "mrr", "validation_macro_f1", "validation_accuracy") if any(k in h for h in history)), None)
         cards.append({
             "model": model, "status": stage.status, "message": stage.message, "start": "warm start" if stage.figure("warm") else "cold start",
             "epochs": len(history), "facts": _training_facts(stage),
@@ -110,7 +110,8 @@ def training(night: Night) -> list[Row]:
 
 def _training_facts(stage: Stage) -> list[str]:
     wanted = (("mrr", "filtered MRR {:.3f} on held-out edges"), ("validation_accuracy", "{:.1%} of held-out pairs ranked right"),
-              ("rows_in", "{:,.0f} edges or pairs"), ("best", "best after epoch {:.0f}"))
+              ("validation_macro_f1", "macro-F1 {:.3f} on held-out users of fold A"),
+              ("rows_in", "{:,.0f} edges, pairs or labelled users"), ("best", "best after epoch {:.0f}"))
     best = stage.figure("best_epoch")
     figures = stage.figures | {"best": best + 1 if best is not None and best >= 0 else None}
     return [form.format(figures[name]) for name, form in wanted if figures.get(name) is not None]

@@ -1,0 +1,172 @@
+"""Fine-tune RHGN on labels of users, from TransE's vectors, over the night's graph (RHGN paper, section 2).
+
+Reads: knowledge_graph, entity_ids, relations, checkpoints/transe of D; the labels of source.users as of D; the predecessor's checkpoint.
+Writes: checkpoints/rhgn and attention of D. Guarantees: no label but those of fold A is learned from, a fixed share of which stops the training
+early, so that B can train and C test the classifier that reads the vectors; TransE stays frozen; the vectors handed out come from full
+neighbourhoods. On a night without training, or without a label that can be learned, the predecessor's parameters infer everybody.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from jobs import spark as engine
+from jobs.arrays import NONE, Checkpoint, Night, read_checkpoint, read_night
+from jobs.config import Graph, Publishing, Source, Spark, Training, config_hash
+from jobs.config_profiles import Profiles
+from jobs.embeddings.family import family
+from jobs.embeddings.schedule import last_trained, trains
+from jobs.graphs.labelled import Labelled
+from jobs.graphs.labels import Known, read_labels
+from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
+from jobs.progress import Progress
+from jobs.tables import TABLES
+from models.determinism import deterministic_kernels
+from models.epochs import parameters_of
+from models.graph import KnowledgeGraph
+from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
+from models.profiling import A, uniform
+from models.rhgn import MISSING, RHGN, AttentionTable, code_types, infer_rhgn, rearranged
+from models.rhgn_training import train_rhgn
+
+PARAMETERS = "rhgn."  # prefix of the model's own arrays in the checkpoint
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int
+    deterministic: bool
+    source: Source
+    graph: Graph
+    transe: TransEHyperparameters
+    kqgc: KQGCHyperparameters
+    rhgn: RHGNHyperparameters
+    training: Training
+    publishing: Publishing
+    profiles: Profiles
+    spark: Spark
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What fold A says. users: int64 (u,) dense indices; codes: int64 (u, J), MISSING where a user has no label; classes: names by label (J, sorted);
+    held_out: bool (u,), users who stop the training early."""
+
+    users: np.ndarray
+    codes: np.ndarray
+    classes: dict[str, list[str]]
+    held_out: np.ndarray
+
+
+def lesson(night: Night, known: dict[str, Known], profiles: Profiles, held_out_share: float) -> Lesson:
+    """The labels of fold A that can be learned: of two classes or more, each with at least `min_users_per_class` users in A."""
+    users = night.of_type("user")
+    raw = night.raw.take(pa.array(users)).combine_chunks().cast(pa.string())
+    columns, classes = [], {}
+    for label in sorted(known):
+        mine = Labelled.among(raw, known[label], label, profiles)
+        kept = mine.counts[:, A] >= profiles.min_users_per_class
+        if kept.sum() < 2:
+            few = f"fold A has {int(kept.sum())} classes with at least {profiles.min_users_per_class} users; expected two or more"
+            log.warning("label %s: not learned by RHGN: %s", label, known[label].problem or few)
+            continue
+        codes, of_class, in_a = np.full(len(users), MISSING), np.where(kept, np.cumsum(kept) - 1, MISSING), mine.fold == A
+        codes[mine.rows[in_a]] = of_class[mine.code[in_a]]
+        columns.append(codes)
+        classes[label] = [name for name, wanted in zip(mine.names, kept, strict=True) if wanted]
+    codes = np.stack(columns, axis=1) if columns else np.zeros((len(users), 0), np.int64)
+    some = (codes != MISSING).any(axis=1)
+    held_out = uniform(profiles.salt, "held out of RHGN", raw.filter(pa.array(some)).to_pylist()) < held_out_share
+    return Lesson(users[some], codes[some], classes, held_out)
+
+
+def started(former: Checkpoint, night: Night, fresh: dict[str, np.ndarray], same_classes: bool) -> dict[str, np.ndarray]:
+    """The predecessor's parameters and optimiser's state for tonight's relations and node types; classifiers of other classes start anew."""
+    found = {name.removeprefix(PARAMETERS): array for name, array in former.extra.items() if name.startswith(PARAMETERS)}
+    rows, known = former.relation_rows_of(night)
+    types = np.array([former.types.index(kind) if kind in former.types else -1 for kind in night.types])
+    found = rearranged(found, fresh, np.where(known, rows, -1), types)
+    if same_classes:
+        return found
+    kept = {name: array for name, array in found.items() if "classifiers." not in name}
+    return kept | {name: array for name, array in fresh.items() if name.startswith("classifiers.")}
+
+
+def attention_rows(night: Night, attention: AttentionTable) -> pa.Table:
+    """The why-table: whom each user listens to most in the last layer."""
+    m = len(night.relation_names)
+    kind, names = (pa.array(values, pa.string()) for values in (night.types, night.relation_names))
+    columns = {
+        "user_id": night.raw.take(pa.array(attention.nodes)).cast(pa.string()), "rank": attention.ranks.astype(np.int32),
+        "relation": names.take(pa.array(attention.codes % m)), "reversed": attention.codes < m,  # a head hears its tails under the codes from m on
+        "neighbour_type": kind.take(pa.array(night.entity_type[attention.neighbours])),
+        "neighbour": night.raw.take(pa.array(attention.neighbours)).cast(pa.string()), "weight": attention.weights}  # fmt: skip
+    schema = TABLES["attention"].arrow_schema()
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def run(
+    date: datetime.date, knowledge_graph: Input, entity_ids: Input, relations: Input, checkpoints: Output, attention: Output, config: Config,
+    predecessor: datetime.date | None = None,
+) -> None:  # fmt: skip
+    """Learn (or take the predecessor's parameters), infer everybody, commit."""
+    dt, hyper = date.isoformat(), config.rhgn
+    night, transe = read_night(dt, knowledge_graph, entity_ids, relations), read_checkpoint(checkpoints.table("transe"), dt)
+    graph = KnowledgeGraph(night.heads, night.relations, night.tails, n_entities=night.n_entities, n_relations=len(night.relation_names))
+    former = read_checkpoint(checkpoints.table("rhgn"), predecessor.isoformat()) if predecessor else None
+    classes = json.loads(former.facts["classes"]) if former else {}
+    with engine.session(config.spark, "finetune_rhgn") as spark:
+        taught = lesson(night, read_labels(spark, config.source.users, config.profiles, date), config.profiles, hyper.validation_share)
+    learns = bool(taught.classes) and trains(date, transe, former, config.training)
+    if not learns and former is None:
+        raise Skip("No label can be learned from, and there is no earlier night's model: see the warnings above. Label more users, or lower profiles.min_users_per_class.")
+    same, classes = not learns or classes == taught.classes, taught.classes if learns else classes
+    sizes, kinds = [len(names) for names in classes.values()], night.entity_type.astype(np.int64)
+    fresh = parameters_of(RHGN(transe.entities.shape[1], len(night.types), code_types(graph, kinds), sizes, hyper, config.seed))
+    parameters, history = started(former, night, fresh, same) if former else None, []
+    try:
+        if learns:
+            with Progress("RHGN", hyper.epochs) as progress:
+                result = train_rhgn(
+                    graph, kinds, transe.entities, taught.users, taught.codes, sizes, hyper, seed=config.seed, n_types=len(night.types), validation=taught.held_out,
+                    deterministic=config.deterministic, initial=parameters, progress=progress)  # fmt: skip
+            parameters, history = result.checkpoint(), result.history
+            metrics.put("best_epoch", result.best_epoch)
+        with deterministic_kernels(config.deterministic):
+            users = night.of_type("user")
+            vectors, heard = infer_rhgn(graph, kinds, transe.entities, parameters, hyper, attention_of=users, attention_rows=config.profiles.attention_rows)
+    except ValueError as error:
+        raise JobError(f"{error}. Set another training.space to begin anew.") from error
+    facts = {"trained_at": dt if learns else last_trained(former).isoformat(), "classes": json.dumps(classes)}
+    none = np.zeros((len(night.relation_names), hyper.width), np.float32)  # RHGN's relations are matrices
+    checkpoint = Checkpoint.of_night(night, vectors, none, transe.source, {PARAMETERS + name: array for name, array in parameters.items()}, facts)
+    report(checkpoint, history, former, taught)
+    fields = {"config_hash": config_hash(config), "code_version": code_version(), "labels": classes, "salt": config.profiles.salt,
+              "inputs": {"knowledge_graph": knowledge_graph.lineage(dt), "transe": checkpoints.lineage(dt, "transe")}}  # fmt: skip
+    with checkpoints.table("rhgn").replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        checkpoint.write(commit)
+        commit.fields |= fields | {"family": family("rhgn", config), "trained_at": facts["trained_at"],
+                                   "predecessor": checkpoints.lineage(predecessor.isoformat(), "rhgn") if predecessor else None}  # fmt: skip
+    with attention.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        commit.write_table(attention_rows(night, heard), sorted_by=attention.contract.sorted_by)
+        commit.fields |= fields
+
+
+def report(checkpoint: Checkpoint, history: list[dict[str, float]], former: Checkpoint | None, taught: Lesson) -> None:
+    """The night's figures of this stage."""
+    metrics.put("rows_in", len(taught.users))
+    metrics.put("rows_out", int((checkpoint.source != NONE).sum()))
+    metrics.put("warm", float(former is not None), "warm start" if former else "cold start")
+    metrics.put("history", detail=history)
+    found = [h["validation_macro_f1"] for h in history if np.isfinite(h.get("validation_macro_f1", np.nan))]
+    if found:
+        metrics.put("validation_macro_f1", max(found))
+
+
+if __name__ == "__main__":
+    main(run)

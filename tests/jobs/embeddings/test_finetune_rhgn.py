@@ -1,0 +1,128 @@
+"""RHGN in the night: learns fold A alone, goes on where the former night was, publishes users and says whom they listen to."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from feature_store import FeatureStore, Table
+from jobs.arrays import Checkpoint, read_checkpoint
+from jobs.config import ConfigError, load_settings
+from jobs.embeddings import finetune_rhgn, pretrain_transe, publish_users
+from jobs.program import SKIPPED, execute
+from models.profiling import A, folds
+from tests.jobs.embeddings.planted import N_USERS, group_of, write_config, write_graph, write_ledgers
+
+DATES = [datetime.date(2026, 1, 5), datetime.date(2026, 1, 6)]
+USERS = [f"u{n:03d}" for n in range(N_USERS)]
+WIDTH, CAP = 8, 3
+FOLD = folds("nocturne", "taste", USERS, 0.6, 0.2)
+PROFILES = {"labels": {"taste": {}}, "folds": {"a": 0.6, "b": 0.2, "c": 0.2}, "min_users_per_class": 4, "cross_validation": 2, "attention_rows": CAP}
+
+
+@pytest.fixture
+def root(tmp_path: Path, spark: SparkSession) -> Path:
+    write_ledgers(tmp_path / "data", USERS)
+    for date in DATES:
+        write_graph(tmp_path / "data", date, USERS)
+    label(tmp_path, lambda user: str(group_of(user)))
+    return tmp_path
+
+
+def label(root: Path, of: Callable[[str], str | None]) -> None:
+    """Write the users' table: everybody's taste as `of` has it."""
+    pd.DataFrame({"user_id": USERS, "taste": pd.array([of(user) for user in USERS], "string")}).to_parquet(root / "users.parquet", index=False)
+
+
+def config_of(root: Path, **sections: object) -> Path:
+    source = {"events": {"path": "events.parquet"}, "users": {"path": "users.parquet"}}
+    rhgn = {"width": WIDTH, "heads": 2, "epochs": 20, "batch_size": 16, "learning_rate": 0.02, "validation_share": 0.1}
+    publishing = {"models": ["transe", "rhgn"], "min_neighbour_overlap": 0.0}
+    return write_config(root, **{"source": source, "rhgn": rhgn, "profiles": PROFILES, "publishing": publishing, **sections})
+
+
+def night(root: Path, date: datetime.date, predecessor: datetime.date | None = None, **sections: object) -> int:
+    """TransE and RHGN of a night; the exit status of RHGN's job."""
+    base = ["--date", str(date), "--config", str(config_of(root, **sections)), "--predecessor", str(predecessor)]
+    assert execute(pretrain_transe.run, base) == 0
+    return execute(finetune_rhgn.run, base)
+
+
+def publish(root: Path, date: datetime.date, predecessor: datetime.date | None = None) -> int:
+    return execute(publish_users.run, ["--date", str(date), "--config", str(config_of(root)), "--predecessor", str(predecessor), "--model", "rhgn"])
+
+
+def checkpoint(root: Path, date: datetime.date) -> Checkpoint:
+    return read_checkpoint(Table(str(root / "data/checkpoints/rhgn")), str(date))
+
+
+def content(root: Path, date: datetime.date = DATES[0]) -> list[str]:
+    return [Table(str(root / "data" / name)).manifest(str(date)).content_hash for name in ("checkpoints/rhgn", "attention")]
+
+
+def test_two_nights_are_published_in_one_space_and_users_whose_labels_it_never_saw_lie_with_their_like(root: Path) -> None:
+    assert night(root, DATES[0]) == publish(root, DATES[0]) == 0
+    assert night(root, DATES[1], DATES[0]) == publish(root, DATES[1], DATES[0]) == 0
+    store = FeatureStore(str(root / "data" / "feature_store"))
+    first, second = (store.read("user_embeddings", model="rhgn", dt=str(date)) for date in DATES)
+    assert second.user_ids() == USERS and second.matrix().shape == (N_USERS, WIDTH)
+    spaces = [Table(str(root / "data/feature_store/user_embeddings/model=rhgn")).manifest(str(date)).fields["space_id"] for date in DATES]
+    assert spaces[0] == spaces[1]
+    groups = np.array([group_of(user) for user in USERS])
+    centres = np.stack([first.matrix()[(groups == g) & (FOLD == A)].mean(0) for g in range(4)])
+    unseen = FOLD != A
+    nearest = np.linalg.norm(second.matrix()[unseen, None] - centres, axis=2).argmin(1)  # of the first night: one space
+    assert (nearest == groups[unseen]).mean() > 0.7  # chance: 0.25
+
+
+def test_labels_of_folds_b_and_c_change_nothing_and_those_of_a_do(root: Path) -> None:
+    assert night(root, DATES[0]) == 0
+    before = content(root)
+    label(root, lambda user: str(group_of(user)) if FOLD[USERS.index(user)] == A else "another")
+    assert night(root, DATES[0]) == 0
+    assert content(root) == before
+    label(root, lambda user: str((group_of(user) + (int(user[1:]) % 7 == 0)) % 4))
+    assert night(root, DATES[0]) == 0
+    assert content(root) != before
+
+
+def test_the_why_table_has_each_users_heaviest_neighbours(root: Path) -> None:
+    assert night(root, DATES[0]) == 0
+    rows = Table(str(root / "data/attention")).read(str(DATES[0])).to_pandas()
+    assert sorted(set(rows["user_id"])) == USERS
+    assert rows.groupby("user_id")["rank"].apply(list).map(lambda ranks: ranks == list(range(CAP))).all()
+    assert (rows.groupby("user_id")["weight"].sum() <= 1 + 1e-5).all() and (rows["weight"] > 0).all()
+    assert (rows.groupby("user_id")["weight"].diff().dropna() <= 0).all()
+    edges = Table(str(root / "data/knowledge_graph")).read(str(DATES[0]))
+    assert edges.num_rows and set(rows["neighbour_type"]) <= {"item", "region"} and not rows["reversed"].any()
+
+
+def test_without_labels_the_first_night_is_skipped_and_a_later_one_goes_on_with_what_was_learned(root: Path) -> None:
+    assert night(root, DATES[0]) == 0
+    label(root, lambda user: None)
+    assert night(root, DATES[1]) == SKIPPED
+    assert night(root, DATES[1], DATES[0], training={"train_every_days": 9}) == 0
+    first, second = (checkpoint(root, date) for date in DATES)
+    assert second.facts["trained_at"] == str(DATES[0]) and second.facts["classes"] == first.facts["classes"]
+    np.testing.assert_array_equal(second.extra["rhgn.layers.0.w_att"], first.extra["rhgn.layers.0.w_att"])
+
+
+def test_a_class_that_is_new_starts_a_classifier_anew_and_keeps_the_rest(root: Path) -> None:
+    assert night(root, DATES[0]) == 0
+    label(root, lambda user: "new" if int(user[1:]) % 3 == 0 else str(group_of(user)))
+    small = {"width": WIDTH, "heads": 2, "epochs": 1, "batch_size": 16, "learning_rate": 1e-6}
+    assert night(root, DATES[1], DATES[0], rhgn=small) == 0
+    first, second = (checkpoint(root, date) for date in DATES)
+    assert '"new"' in second.facts["classes"] and len(second.extra["rhgn.classifiers.0.bias"]) == 5 != len(first.extra["rhgn.classifiers.0.bias"])
+    np.testing.assert_allclose(second.extra["rhgn.layers.0.w_att"], first.extra["rhgn.layers.0.w_att"], atol=1e-4)
+
+
+def test_rhgn_without_a_label_is_refused_at_start(root: Path) -> None:
+    with pytest.raises(ConfigError, match="publishing.models.*profiles.labels"):
+        load_settings(config_of(root, profiles={}))
