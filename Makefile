@@ -4,12 +4,13 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 PEERS   = .venv-pykeen
+PYG     = .venv-pyg
 # e.g. PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu": torch without CUDA where the index has both
 PIP_FLAGS ?=
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
-.PHONY: help install demo nightly test lint bench-transe bench-store bench-scale paper-transe paper-kqgc clean
+.PHONY: help install demo nightly test lint bench-transe bench-rhgn bench-store bench-scale paper-transe paper-kqgc clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +31,9 @@ lint: $(STAMP)  ## style
 
 bench-transe: $(STAMP) $(PEERS)/.installed  ## triples/s against PyKEEN
 	$(BIN)/python -m tests.benchmarks.bench_transe
+
+bench-rhgn: $(STAMP) $(PYG)/.installed  ## RHGN's layers against PyTorch Geometric's HGTConv on ml-1m
+	$(BIN)/python -m tests.benchmarks.bench_rhgn
 
 bench-store: $(STAMP)  ## the feature store against other readers
 	$(BIN)/python -m tests.benchmarks.bench_store
@@ -57,4 +61,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 $(PEERS)/.installed: tests/benchmarks/constraints-pykeen.txt
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-pykeen.txt pykeen
+	touch $@
+
+$(PYG)/.installed: tests/benchmarks/constraints-pyg.txt
+	test -x $(PYG)/bin/python || $(PYTHON) -m venv $(PYG)
+	$(PYG)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-pyg.txt torch torch_geometric
 	touch $@

@@ -39,19 +39,16 @@ class FusedAttention(torch.autograd.Function):
     def backward(ctx: Any, gradients_VD: torch.Tensor) -> tuple[None, None, torch.Tensor | None, torch.Tensor | None, None]:
         queries, pairs, sums, log_totals = (values.numpy() for values in ctx.saved_tensors)
         (offsets, sources), gradients = ctx.messages, _rows(gradients_VD)
-        means = (gradients * sums).reshape(len(sums), ctx.heads, sums.shape[1] // ctx.heads).sum(axis=2)
         scale, head = _scale_and_head(queries, ctx.heads)
-        of_queries = of_pairs = None
-        if ctx.needs_input_grad[2]:
-            of_queries = np.empty_like(queries)
-            fixed = (offsets, sources, queries, pairs, scale, head, log_totals, gradients, means, of_queries)
-            _in_parts(offsets, lambda first, last: attend_backward_queries(*fixed, first, last))
+        means, of_queries, of_pairs = np.empty_like(log_totals), np.empty_like(queries), None
+        fixed = (queries, pairs, scale, head)
+        own = (sums, log_totals, gradients, means, of_queries)
+        _in_parts(offsets, lambda first, last: attend_backward_queries(offsets, sources, *fixed, *own, first, last))
         if ctx.needs_input_grad[3]:
-            by_source, destinations = np.empty(len(pairs) + 1, np.int64), np.empty_like(sources)
+            by_source, destinations, of_pairs = np.empty(len(pairs) + 1, np.int64), np.empty_like(sources), np.empty_like(pairs)
             group_by_source(offsets, sources, by_source, destinations)
-            both, of_pairs = np.concatenate([queries, gradients], axis=1), np.empty_like(pairs)
-            others = (by_source, destinations, both, pairs, scale, head, log_totals, means, of_pairs)
-            _in_parts(by_source, lambda first, last: attend_backward_pairs(*others, first, last))
+            others = (log_totals, gradients, means, of_pairs)
+            _in_parts(by_source, lambda first, last: attend_backward_pairs(by_source, destinations, *fixed, *others, first, last))
         found = [None if values is None else torch.from_numpy(values) for values in (of_queries, of_pairs)]
         return None, None, found[0], found[1], None
 

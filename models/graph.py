@@ -10,7 +10,7 @@ The primitives of `Adjacency` exist in three ways, and tests hold their values a
   several times faster than DGL's kernels (50,000 messages, 64 numbers each, weighted sum: 0.15 against 3.4 ms).
 - "dgl": DGL's fused CPU kernels (its wheel has no CUDA).
 - "dense": for few sources, such as the relations: products with a small matrix.
-A fourth, "numba", is "torch" with multi-head attention as one compiled kernel (CPU only): 2.3 times as fast as DGL's three.
+A fourth, "numba", is "torch" with multi-head attention as one compiled kernel (CPU only): 4 times as fast as DGL's three.
 
 Shape suffixes: see `models/shapes.py`.
 """

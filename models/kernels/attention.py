@@ -64,12 +64,14 @@ def attend(offsets, sources, queries, pairs, scale, head, sums, log_totals, firs
 
 
 @kernel
-def attend_backward_queries(offsets, sources, queries, pairs, scale, head, log_totals, gradients, means, of_queries, first, last):
-    """The queries' gradient. gradients (V, D): the sums'; means (V, heads): gradient . sum, head by head."""
+def attend_backward_queries(offsets, sources, queries, pairs, scale, head, sums, log_totals, gradients, means, of_queries, first, last):
+    """The queries' gradient. gradients (V, D): the sums'. means (V, heads) gets gradient . sum, head by head."""
     heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
     width = heads * d
     for v in range(first, last):
         of_queries[v] = 0
+        for h in range(heads):
+            means[v, h] = dot(gradients, v, h * d, sums, v, h * d, head)
         for e in range(offsets[v], offsets[v + 1]):
             p = sources[e]
             fetch(pairs, sources[min(e + _AHEAD, end)])
@@ -80,20 +82,21 @@ def attend_backward_queries(offsets, sources, queries, pairs, scale, head, log_t
 
 
 @kernel
-def attend_backward_pairs(offsets, destinations, both, pairs, scale, head, log_totals, means, of_pairs, first, last):
-    """The pairs' gradient. offsets (P + 1,), destinations: the messages by source; both (V, 2 D): a query, then its sum's gradient."""
+def attend_backward_pairs(offsets, destinations, queries, pairs, scale, head, log_totals, gradients, means, of_pairs, first, last):
+    """The pairs' gradient, with the means of `attend_backward_queries`. offsets (P + 1,), destinations: the messages by source."""
     heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
     width = heads * d
     for p in range(first, last):
         of_pairs[p] = 0
         for e in range(offsets[p], offsets[p + 1]):
             v = destinations[e]
-            fetch(both, destinations[min(e + _AHEAD, end)])
+            fetch(queries, destinations[min(e + _AHEAD, end)])
+            fetch(gradients, destinations[min(e + _AHEAD, end)])
             for h in range(heads):
-                weight = np.exp(scale * dot(both, v, h * d, pairs, p, h * d, head) - log_totals[v, h])
-                slope = scale * weight * (dot(both, v, width + h * d, pairs, p, width + h * d, head) - means[v, h])
-                add_scaled(of_pairs, p, h * d, slope, both, v, h * d, head)
-                add_scaled(of_pairs, p, width + h * d, weight, both, v, width + h * d, head)
+                weight = np.exp(scale * dot(queries, v, h * d, pairs, p, h * d, head) - log_totals[v, h])
+                slope = scale * weight * (dot(gradients, v, h * d, pairs, p, width + h * d, head) - means[v, h])
+                add_scaled(of_pairs, p, h * d, slope, queries, v, h * d, head)
+                add_scaled(of_pairs, p, width + h * d, weight, gradients, v, h * d, head)
 
 
 @kernel
