@@ -24,6 +24,7 @@ FOLDERS = {
     "lookalike_scores": "lookalike_scores",
     "audiences": "audiences",
     "requested_audiences": "requested_audiences",
+    "attention": "attention",
     "profile_predictions": "profile_predictions",
     "run_metrics": "run_metrics",
     "reports": "reports",

@@ -13,7 +13,7 @@ from tests.dags import small_log
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
 
-MODELS = ("transe", "kqgc_mean", "kqgc_attention2")
+MODELS = ("transe", "kqgc_mean", "kqgc_attention2", "rhgn")
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DAG_IDS = {"nightly_user_embeddings", "lookalike_audience", "example_consumer"}
 FORMER_NIGHTS = {"resolve_predecessor": {"user_embeddings", "checkpoints"}, "find_audience": set(TABLES)}  # inputs that other runs wrote
-PREDECESSORS = {"transe": "2026-01-05", "kqgc_mean": None, "kqgc_attention2": "2026-01-04"}
+PREDECESSORS = {"transe": "2026-01-05", "kqgc_mean": None, "kqgc_attention2": "2026-01-04", "rhgn": "2026-01-03"}
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +105,14 @@ def test_predecessors_reach_the_jobs(nightly: DAG) -> None:
     assert found["pretrain_transe"] == ["--predecessor=2026-01-05"]
     assert found["smooth_kqgc_mean"] == found["publish_kqgc_mean"] == ["--predecessor=none"]
     assert found["smooth_kqgc_attention2"] == ["--predecessor=2026-01-04"]
+    assert found["finetune_rhgn"] == found["publish_rhgn"] == ["--predecessor=2026-01-03"]
     assert found["validate_events"] == []
 
 
 def test_models_do_not_wait_for_each_other(nightly: DAG) -> None:
     """A model that cannot be published stops the audiences, not another model; the report and the verdict come in any case."""
     publish = {t.task_id: t.get_flat_relative_ids(upstream=True) for t in nightly.tasks if ".publish_" in t.task_id}
-    assert len(publish) == 3
+    assert len(publish) == 4
     assert not [u for upstream in publish.values() for u in upstream if u in publish]
     report, verdict = nightly.get_task("audiences.write_report"), nightly.get_task("night_complete")
     assert nightly.get_task("prune_partitions").trigger_rule == "none_failed", "nothing is deleted after a night that failed"
