@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from jobs.config_tree import expect
+from jobs.config_tree import NAME, expect
 from models.hyperparameters import TreeHyperparameters
 
 if TYPE_CHECKING:
     from jobs.config import Graph, Source
-
-NAME = re.compile(r"[a-z0-9_]+")
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import difflib
+import re
 import types
 import typing
 from typing import Any, Literal
 
 from models.hyperparameters import HyperparameterError
+
+NAME = re.compile(r"[a-z0-9_]+")  # of clients, labels, behaviours, entity types: they name files and columns
 
 
 class ConfigError(ValueError):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from jobs.config import SourceTable, Spark, check_source
+from jobs.config import SourceTable, Spark
+from jobs.config_checks import check_source
 from jobs.events import judge
 from jobs.events.read_events import read_events
 from jobs.events.read_source import SUFFIXES, SourceError, check_whole, find_files
