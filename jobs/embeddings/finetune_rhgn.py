@@ -110,51 +110,89 @@ def attention_rows(night: Night, attention: AttentionTable) -> pa.Table:
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
+@dataclass(frozen=True)
+class World:
+    """What RHGN runs over: the night, its graph, int64 type of each node, and TransE's checkpoint, whose vectors are H⁰."""
+
+    night: Night
+    graph: KnowledgeGraph
+    kinds: np.ndarray
+    transe: Checkpoint
+
+    @classmethod
+    def read(cls, dt: str, knowledge_graph: Input, entity_ids: Input, relations: Input, checkpoints: Output) -> World:
+        night = read_night(dt, knowledge_graph, entity_ids, relations)
+        graph = KnowledgeGraph(night.heads, night.relations, night.tails, n_entities=night.n_entities, n_relations=len(night.relation_names))
+        return cls(night, graph, night.entity_type.astype(np.int64), read_checkpoint(checkpoints.table("transe"), dt))
+
+
+@dataclass(frozen=True)
+class Learned:
+    """parameters: the model's, and the optimiser's state; classes: names by label; history: empty where the predecessor's were taken."""
+
+    parameters: dict[str, np.ndarray]
+    classes: dict[str, list[str]]
+    history: list[dict[str, float]]
+    trained_at: datetime.date
+
+
+def learn(date: datetime.date, world: World, former: Checkpoint | None, taught: Lesson, config: Config) -> Learned:
+    """Train on fold A where there is something to learn and the schedule says so; else the predecessor's. Skip where there is neither."""
+    learns = bool(taught.classes) and trains(date, world.transe, former, config.training)
+    if not learns and former is None:
+        raise Skip("No label can be learned from, and there is no earlier night's model: see the warnings above. Label more users, or lower profiles.min_users_per_class.")
+    before = json.loads(former.facts["classes"]) if former else {}
+    classes = taught.classes if learns else before
+    sizes, n_types = [len(names) for names in classes.values()], len(world.night.types)
+    fresh = RHGN(world.transe.entities.shape[1], n_types, code_types(world.graph, world.kinds), sizes, config.rhgn, config.seed)
+    initial = started(former, world.night, parameters_of(fresh), classes == before) if former else None
+    if not learns:
+        return Learned(initial, classes, [], last_trained(former))
+    with Progress("RHGN", config.rhgn.epochs) as progress:
+        result = train_rhgn(
+            world.graph, world.kinds, world.transe.entities, taught.users, taught.codes, sizes, config.rhgn, seed=config.seed, n_types=n_types,
+            validation=taught.held_out, deterministic=config.deterministic, initial=initial, progress=progress)  # fmt: skip
+    metrics.put("best_epoch", result.best_epoch)
+    return Learned(result.checkpoint(), classes, result.history, date)
+
+
+def infer(world: World, learned: Learned, config: Config) -> tuple[Checkpoint, AttentionTable]:
+    """(vectors of everybody from full neighbourhoods, as a checkpoint; whom the users listen to)."""
+    users = world.night.of_type("user")
+    with deterministic_kernels(config.deterministic):
+        vectors, heard = infer_rhgn(
+            world.graph, world.kinds, world.transe.entities, learned.parameters, config.rhgn, attention_of=users, attention_rows=config.profiles.attention_rows)
+    none = np.zeros((len(world.night.relation_names), config.rhgn.width), np.float32)  # RHGN's relations are matrices
+    extra = {PARAMETERS + name: array for name, array in learned.parameters.items()}
+    facts = {"trained_at": learned.trained_at.isoformat(), "classes": json.dumps(learned.classes)}
+    return Checkpoint.of_night(world.night, vectors, none, world.transe.source, extra, facts), heard
+
+
 def run(
     date: datetime.date, knowledge_graph: Input, entity_ids: Input, relations: Input, checkpoints: Output, attention: Output, config: Config,
     predecessor: datetime.date | None = None,
 ) -> None:  # fmt: skip
     """Learn (or take the predecessor's parameters), infer everybody, commit."""
-    dt, hyper = date.isoformat(), config.rhgn
-    night, transe = read_night(dt, knowledge_graph, entity_ids, relations), read_checkpoint(checkpoints.table("transe"), dt)
-    graph = KnowledgeGraph(night.heads, night.relations, night.tails, n_entities=night.n_entities, n_relations=len(night.relation_names))
+    dt, world = date.isoformat(), World.read(date.isoformat(), knowledge_graph, entity_ids, relations, checkpoints)
     former = read_checkpoint(checkpoints.table("rhgn"), predecessor.isoformat()) if predecessor else None
-    classes = json.loads(former.facts["classes"]) if former else {}
     with engine.session(config.spark, "finetune_rhgn") as spark:
-        taught = lesson(night, read_labels(spark, config.source.users, config.profiles, date), config.profiles, hyper.validation_share)
-    learns = bool(taught.classes) and trains(date, transe, former, config.training)
-    if not learns and former is None:
-        raise Skip("No label can be learned from, and there is no earlier night's model: see the warnings above. Label more users, or lower profiles.min_users_per_class.")
-    same, classes = not learns or classes == taught.classes, taught.classes if learns else classes
-    sizes, kinds = [len(names) for names in classes.values()], night.entity_type.astype(np.int64)
-    fresh = parameters_of(RHGN(transe.entities.shape[1], len(night.types), code_types(graph, kinds), sizes, hyper, config.seed))
-    parameters, history = started(former, night, fresh, same) if former else None, []
+        known = read_labels(spark, config.source.users, config.profiles, date)
+    taught = lesson(world.night, known, config.profiles, config.rhgn.validation_share)
     try:
-        if learns:
-            with Progress("RHGN", hyper.epochs) as progress:
-                result = train_rhgn(
-                    graph, kinds, transe.entities, taught.users, taught.codes, sizes, hyper, seed=config.seed, n_types=len(night.types), validation=taught.held_out,
-                    deterministic=config.deterministic, initial=parameters, progress=progress)  # fmt: skip
-            parameters, history = result.checkpoint(), result.history
-            metrics.put("best_epoch", result.best_epoch)
-        with deterministic_kernels(config.deterministic):
-            users = night.of_type("user")
-            vectors, heard = infer_rhgn(graph, kinds, transe.entities, parameters, hyper, attention_of=users, attention_rows=config.profiles.attention_rows)
+        learned = learn(date, world, former, taught, config)
+        checkpoint, heard = infer(world, learned, config)
     except ValueError as error:
         raise JobError(f"{error}. Set another training.space to begin anew.") from error
-    facts = {"trained_at": dt if learns else last_trained(former).isoformat(), "classes": json.dumps(classes)}
-    none = np.zeros((len(night.relation_names), hyper.width), np.float32)  # RHGN's relations are matrices
-    checkpoint = Checkpoint.of_night(night, vectors, none, transe.source, {PARAMETERS + name: array for name, array in parameters.items()}, facts)
-    report(checkpoint, history, former, taught)
-    fields = {"config_hash": config_hash(config), "code_version": code_version(), "labels": classes, "salt": config.profiles.salt,
+    report(checkpoint, learned.history, former, taught)
+    fields = {"config_hash": config_hash(config), "code_version": code_version(), "labels": learned.classes, "salt": config.profiles.salt,
               "inputs": {"knowledge_graph": knowledge_graph.lineage(dt), "transe": checkpoints.lineage(dt, "transe")}}  # fmt: skip
+    with attention.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        commit.write_table(attention_rows(world.night, heard), sorted_by=attention.contract.sorted_by)
+        commit.fields |= fields
     with checkpoints.table("rhgn").replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         checkpoint.write(commit)
-        commit.fields |= fields | {"family": family("rhgn", config), "trained_at": facts["trained_at"],
+        commit.fields |= fields | {"family": family("rhgn", config), "trained_at": learned.trained_at.isoformat(),
                                    "predecessor": checkpoints.lineage(predecessor.isoformat(), "rhgn") if predecessor else None}  # fmt: skip
-    with attention.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
-        commit.write_table(attention_rows(night, heard), sorted_by=attention.contract.sorted_by)
-        commit.fields |= fields
 
 
 def report(checkpoint: Checkpoint, history: list[dict[str, float]], former: Checkpoint | None, taught: Lesson) -> None:
