@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
-from feature_store import FeatureStore, Table
+from feature_store import FeatureStore, Segments, Table
 from jobs.arrays import Checkpoint, read_checkpoint
 from jobs.config import ConfigError, load_settings
 from jobs.embeddings import finetune_rhgn, pretrain_transe, publish_users
 from jobs.program import SKIPPED, execute
 from models.profiling import A, folds
-from tests.jobs.embeddings.planted import N_USERS, group_of, write_config, write_graph, write_ledgers
+from tests.jobs.embeddings.planted import N_USERS, RELATIONS, group_of, write_config, write_graph, write_ledgers
 
 DATES = [datetime.date(2026, 1, 5), datetime.date(2026, 1, 6)]
 USERS = [f"u{n:03d}" for n in range(N_USERS)]
@@ -99,8 +100,35 @@ def test_the_why_table_has_each_users_heaviest_neighbours(root: Path) -> None:
     assert rows.groupby("user_id")["rank"].apply(list).map(lambda ranks: ranks == list(range(CAP))).all()
     assert (rows.groupby("user_id")["weight"].sum() <= 1 + 1e-5).all() and (rows["weight"] > 0).all()
     assert (rows.groupby("user_id")["weight"].diff().dropna() <= 0).all()
-    edges = Table(str(root / "data/knowledge_graph")).read(str(DATES[0]))
-    assert edges.num_rows and set(rows["neighbour_type"]) <= {"item", "region"} and not rows["reversed"].any()
+    assert not rows["reversed"].any(), "users are the heads of all relations here"
+    assert {tuple(row) for row in rows[["user_id", "relation", "neighbour_type", "neighbour"]].itertuples(index=False)} <= edges_by_name(root, DATES[0])
+
+
+def edges_by_name(root: Path, date: datetime.date) -> set[tuple[str, str, str, str]]:
+    """(head, relation, type of the tail, tail) of every edge, in raw ids."""
+    graph = Table(str(root / "data/knowledge_graph")).read(str(date)).to_pandas()
+    names = {kind: Segments(str(root / "data/entity_ids" / kind)).read().to_pandas().set_index("id")["raw"] for kind in ("user", "item", "brand", "region")}
+    return {
+        (names[head].loc[edge.head], name, tail, names[tail].loc[edge.tail])
+        for number, (name, head, tail) in enumerate(RELATIONS) for edge in graph[graph["relation"] == number].itertuples()}
+
+
+def test_a_relation_and_a_node_type_that_are_gone_leave_the_rest_warm(root: Path) -> None:
+    assert night(root, DATES[0]) == 0
+    table = Table(str(root / "data/knowledge_graph"))
+    left = table.read(str(DATES[1]))
+    left = left.filter(pc.not_equal(left.column("relation"), 1))  # item_brand, which comes first by name: all others move
+    with table.replace(str(DATES[1])) as commit:
+        commit.write_table(left)
+    small = {"width": WIDTH, "heads": 2, "epochs": 1, "batch_size": 16, "learning_rate": 1e-6}
+    assert night(root, DATES[1], DATES[0], rhgn=small) == 0
+    first, second = (checkpoint(root, date) for date in DATES)
+    assert "brand" in first.types and "brand" not in second.types
+    former, rows = first.extra["rhgn.layers.0.w_att"], [list(first.relation_id).index(one) for one in second.relation_id]
+    codes = [*rows, *(row + len(first.relation_id) for row in rows)]
+    np.testing.assert_allclose(second.extra["rhgn.layers.0.w_att"], former[codes], atol=1e-4)
+    kinds = [first.types.index(kind) for kind in second.types]
+    np.testing.assert_allclose(second.extra["rhgn.input.weight"], first.extra["rhgn.input.weight"][kinds], atol=1e-4)
 
 
 def test_without_labels_the_first_night_is_skipped_and_a_later_one_goes_on_with_what_was_learned(root: Path) -> None:
