@@ -131,6 +131,7 @@ class RHGNHyperparameters:
     project_inputs: bool = True  # a linear map per node type from the given vectors to H⁰; without it they must be `width` long
     dropout: float = 0.0  # share of the numbers of F_map's output that training drops; the paper speaks of none
     learning_rate: float = 0.001  # of AdamW, the highest of the one cycle
+    warm_rate_share: float = 0.2  # of learning_rate, on a warm start: a whole cycle again moves every vector out of the former night's space
     weight_decay: float = 0.01  # of AdamW; learned rows of the input have none
     batch_size: int = 512  # labelled users per update
     fanout: int = 20  # neighbours drawn for a node under each relation and direction, in training only; twice as many cost 1.4 times
@@ -149,6 +150,7 @@ class RHGNHyperparameters:
         for name in ("width", "layers", "heads", "batch_size", "fanout", "epochs", "evaluate_every", "inference_chunk"):
             check_range(name, getattr(self, name), 1)
         check_range("learning_rate", self.learning_rate, 0, open_minimum=True)
+        check_range("warm_rate_share", self.warm_rate_share, 0, 1, open_minimum=True)
         check_range("weight_decay", self.weight_decay, 0)
         check_range("patience", self.patience, 0)
         check_range("dropout", self.dropout, 0, 0.9)

@@ -142,6 +142,15 @@ def test_a_warm_start_goes_on_and_takes_every_parameter_and_the_optimiser() -> N
     assert same(stored, first.checkpoint())
 
 
+def test_a_warm_start_goes_on_at_its_share_of_the_rate_and_a_cold_one_at_the_whole() -> None:
+    data = planted()
+    stored = trained(data, FAST).checkpoint()
+    share = dataclasses.replace(FAST, epochs=2, warm_rate_share=0.25)
+    whole = dataclasses.replace(share, learning_rate=FAST.learning_rate * 0.25, warm_rate_share=1.0)
+    assert same(trained(data, share, initial=stored).checkpoint(), trained(data, whole, initial=stored).checkpoint())
+    assert not same(trained(data, share).checkpoint(), trained(data, whole).checkpoint())
+
+
 def test_a_checkpoint_is_rearranged_for_other_relations_and_types() -> None:
     """The same graph with its relations and types numbered otherwise, and one of each more: inference gives the same vectors."""
     data = planted()
