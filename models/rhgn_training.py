@@ -162,7 +162,8 @@ def train_rhgn(
     node_types: int64 (n,), below n_types, which is the highest + 1 unless given. features: float32 (n, inputs), all finite
     (`filled_features`). users: int64 (u,), unique nodes; labels: int64 (u, labels), -1 where a user lacks one. learned: bool (n,), rows of
     `features` that are trained too. validation: bool (u,), users held out for early stopping; None draws `validation_share` of them.
-    initial: a former `checkpoint()` (of other relations or types: `rearranged`), from which it goes on at `warm_rate_share` of the rate. progress: called with each entry of the history.
+    initial: a former `checkpoint()` (of other relations or types: `rearranged`), from which it goes on at `warm_rate_share` of the rate.
+    progress: called with each entry of the history.
     deterministic: equal arguments give equal bits (one thread; on a GPU torch's deterministic kernels).
     Without a label nothing is learned and the initial parameters come back. Raises ShapeError for arrays that do not fit each other,
     ValueError for an `initial` of another shape of model.
