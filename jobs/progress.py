@@ -1,11 +1,14 @@
-"""A progress bar on a terminal, nothing elsewhere (a scheduler's log wants lines, not bars)."""
+"""What a training says: a progress bar on a terminal, nothing elsewhere (a scheduler's log wants lines, not bars), and its best epoch's figure."""
 
 from __future__ import annotations
 
 import sys
 from types import TracebackType
 
+import numpy as np
 from tqdm import tqdm
+
+from jobs.program import metrics
 
 
 class Progress:
@@ -23,3 +26,11 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.close()
+
+
+def report_best(history: list[dict[str, float]], best_epoch: int, measure: str) -> None:
+    """Put the epoch whose parameters are kept, and what they reach on held-out data: of that epoch, not the highest of all."""
+    metrics.put("best_epoch", best_epoch)
+    kept = next((entry for entry in history if entry["epoch"] == best_epoch), {})
+    if np.isfinite(kept.get(measure, np.nan)):
+        metrics.put(measure, kept[measure])

@@ -24,7 +24,7 @@ from jobs.embeddings.schedule import last_trained, trains
 from jobs.graphs.labelled import Labelled
 from jobs.graphs.labels import Known, read_labels
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
-from jobs.progress import Progress
+from jobs.progress import Progress, report_best
 from jobs.tables import TABLES
 from models.determinism import deterministic_kernels
 from models.epochs import parameters_of
@@ -152,7 +152,7 @@ def learn(date: datetime.date, world: World, former: Checkpoint | None, taught: 
         result = train_rhgn(
             world.graph, world.kinds, world.transe.entities, taught.users, taught.codes, sizes, config.rhgn, seed=config.seed, n_types=n_types,
             validation=taught.held_out, deterministic=config.deterministic, initial=initial, progress=progress)  # fmt: skip
-    metrics.put("best_epoch", result.best_epoch)
+    report_best(result.history, result.best_epoch, "validation_macro_f1")
     return Learned(result.checkpoint(), classes, result.history, date)
 
 
@@ -201,9 +201,6 @@ def report(checkpoint: Checkpoint, history: list[dict[str, float]], former: Chec
     metrics.put("rows_out", int((checkpoint.source != NONE).sum()))
     metrics.put("warm", float(former is not None), "warm start" if former else "cold start")
     metrics.put("history", detail=history)
-    found = [h["validation_macro_f1"] for h in history if np.isfinite(h.get("validation_macro_f1", np.nan))]
-    if found:
-        metrics.put("validation_macro_f1", max(found))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from jobs.config import Graph, Publishing, Training, config_hash
 from jobs.embeddings.family import family
 from jobs.embeddings.schedule import last_trained, trains
 from jobs.program import Input, JobError, Output, code_version, main, metrics
-from jobs.progress import Progress
+from jobs.progress import Progress, report_best
 from models.determinism import deterministic_kernels
 from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
@@ -68,7 +68,7 @@ def train(
         result = train_kqgc(
             graph, transe.entities, transe.relations, pairs, purchase, candidates, hyper, seed=config.seed,
             deterministic=config.deterministic, initial=initial, progress=progress)  # fmt: skip
-    metrics.put("best_epoch", result.best_epoch)
+    report_best(result.history, result.best_epoch, "validation_accuracy")
     return result.checkpoint(), result.history
 
 
@@ -114,9 +114,6 @@ def report(checkpoint: Checkpoint, history: list[dict[str, float]], former: Chec
     metrics.put("rows_out", int((checkpoint.source != NONE).sum()))
     metrics.put("warm", float(former is not None), "warm start" if former else "cold start")
     metrics.put("history", detail=history)
-    accuracies = [h["validation_accuracy"] for h in history if "validation_accuracy" in h]
-    if accuracies:
-        metrics.put("validation_accuracy", max(accuracies))
 
 
 if __name__ == "__main__":

@@ -101,17 +101,17 @@ def training(night: Night) -> list[Row]:
         measure = next((k for k in ("validation_mrr", "mrr", "validation_macro_f1", "validation_accuracy") if any(k in h for h in history)), None)
         cards.append({
             "model": model, "status": stage.status, "message": stage.message, "start": "warm start" if stage.figure("warm") else "cold start",
-            "epochs": len(history), "facts": _training_facts(stage),
+            "epochs": len(history), "facts": _training_facts(stage, {"transe": "edges", "rhgn": "labelled users"}.get(model, "pairs")),
             "loss": line_chart(f"Loss of {model} by epoch", losses, Axis("epoch"), Axis("loss")), "two": len(losses) > 1,
             "measure": measure and line_chart(f"{text.words(measure)} of {model} by epoch", [
                 Series(measure, _epochs(history), _column(history, measure), "c2", dots=True)], Axis("epoch"), Axis(text.words(measure)))})
     return cards
 
 
-def _training_facts(stage: Stage) -> list[str]:
+def _training_facts(stage: Stage, learned_from: str) -> list[str]:
     wanted = (("mrr", "filtered MRR {:.3f} on held-out edges"), ("validation_accuracy", "{:.1%} of held-out pairs ranked right"),
               ("validation_macro_f1", "macro-F1 {:.3f} on held-out users of fold A"),
-              ("rows_in", "{:,.0f} edges, pairs or labelled users"), ("best", "best after epoch {:.0f}"))
+              ("rows_in", f"{{:,.0f}} {learned_from}"), ("best", "best after epoch {:.0f}"))
     best = stage.figure("best_epoch")
     figures = stage.figures | {"best": best + 1 if best is not None and best >= 0 else None}
     return [form.format(figures[name]) for name, form in wanted if figures.get(name) is not None]

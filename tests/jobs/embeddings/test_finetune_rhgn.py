@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,6 +150,14 @@ def test_a_class_that_is_new_starts_a_classifier_anew_and_keeps_the_rest(root: P
     first, second = (checkpoint(root, date) for date in DATES)
     assert '"new"' in second.facts["classes"] and len(second.extra["rhgn.classifiers.0.bias"]) == 5 != len(first.extra["rhgn.classifiers.0.bias"])
     np.testing.assert_allclose(second.extra["rhgn.layers.0.w_att"], first.extra["rhgn.layers.0.w_att"], atol=1e-4)
+
+
+def test_the_figure_of_the_night_is_that_of_the_parameters_it_keeps(root: Path) -> None:
+    assert night(root, DATES[0]) == 0
+    rows = {row["metric"]: row for row in Table(str(root / "data/run_metrics/stage=finetune_rhgn")).read(str(DATES[0])).to_pylist()}
+    history = json.loads(rows["history"]["detail"])
+    best = min(history, key=lambda entry: entry["validation_loss"])
+    assert rows["best_epoch"]["value"] == best["epoch"] and rows["validation_macro_f1"]["value"] == pytest.approx(best["validation_macro_f1"])
 
 
 def test_rhgn_without_a_label_is_refused_at_start(root: Path) -> None:
