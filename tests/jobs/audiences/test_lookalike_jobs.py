@@ -216,8 +216,9 @@ def test_scores_built_on_vectors_that_were_published_anew_since_are_found(world:
 
 
 def test_feature_sets_and_clients_are_checked_with_the_configuration(tmp_path: Path) -> None:
-    from jobs.config import Settings, build
-    from jobs.config import _check as check
+    from jobs.config import Settings
+    from jobs.config_checks import check
+    from jobs.config_tree import build
 
     graph = {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {}}}
     tree = {"data_root": "x", "source": {"events": {"path": "e"}}, "events": {"behaviors": ["purchase"]}, "graph": graph}
