@@ -10,10 +10,11 @@ PIP_FLAGS ?=
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
-.PHONY: help install demo nightly test lint bench-transe bench-rhgn bench-store bench-scale paper-transe paper-kqgc clean
+.PHONY: help install demo nightly test lint bench-transe bench-rhgn bench-store bench-scale paper-transe paper-kqgc \
+	paper-rhgn paper-rhgn-peers paper-rhgn-ablations tune-rhgn clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 
 install: $(STAMP)  ## what is missing, into .venv
 
@@ -46,6 +47,18 @@ paper-transe: $(STAMP)  ## TransE on FB15k-237
 
 paper-kqgc: $(STAMP)  ## table 3 of the KQGC paper, on two shops
 	$(BIN)/python -m tests.papers.paper_kqgc
+
+tune-rhgn: $(STAMP) $(PYG)/.installed  ## eight trials for each model of paper-rhgn
+	$(BIN)/python -m tests.papers.tune_rhgn
+
+paper-rhgn: $(STAMP)  ## table 1 of the RHGN paper, on two data sets; needs the figures of the peers
+	$(BIN)/python -m tests.papers.paper_rhgn
+
+paper-rhgn-peers: $(STAMP) $(PYG)/.installed  ## the peers of paper-rhgn, on the same splits
+	$(BIN)/python -m tests.papers.paper_rhgn --peers
+
+paper-rhgn-ablations: $(STAMP)  ## RHGN with a part taken away
+	$(BIN)/python -m tests.papers.paper_rhgn --ablations
 
 clean:  ## what the demo and the nights left here (installed packages stay)
 	rm -rf demo nightly build spark-warehouse metastore_db derby.log

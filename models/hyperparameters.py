@@ -129,6 +129,7 @@ class RHGNHyperparameters:
     softmax_over: str = "all"  # all: Eq. 2, over all neighbours of all relations; relation: one softmax each, then their mean
     typed_projections: bool = False  # F_K, F_Q, F_M and F_map per node type, as in HGT; the paper's are not typed
     project_inputs: bool = True  # a linear map per node type from the given vectors to H⁰; without it they must be `width` long
+    class_weights: bool = False  # in Eq. 4 every class of a label weighs the same, whatever its users' number; the paper weighs users alike
     dropout: float = 0.0  # share of the numbers of F_map's output that training drops; the paper speaks of none
     learning_rate: float = 0.001  # of AdamW, the highest of the one cycle
     warm_rate_share: float = 0.2  # of learning_rate, on a warm start: a whole cycle again moves every vector out of the former night's space

@@ -118,7 +118,7 @@ class RHGN(nn.Module):
       type its own F_K, F_Q, F_M and F_map, as in HGT. The F have biases.
     - H⁰ is a linear map per node type of the given vectors (`project_inputs`), whose kinds (TransE, FastText, random) share no space.
     - (4) is divided by the number of users in the batch, so that the learning rate does not depend on it. Several labels add up; a
-      label that a user lacks adds nothing.
+      label that a user lacks adds nothing. `class_weights` lets every class weigh the same, for rare ones that should be named too.
     - A node without neighbours has Ĥ = 0, of which the paper does not speak.
     - Between two nodes with several relations each relation is one message.
     """
@@ -133,7 +133,7 @@ class RHGN(nn.Module):
         super().__init__()
         if not hyper.project_inputs and inputs != hyper.width:
             raise ShapeError(f"the given vectors are {inputs} long, width is {hyper.width}; expected equal numbers, or project_inputs: true")
-        self.hyper, random = hyper, torch.Generator().manual_seed(seed)
+        self.hyper, self.n_classes, random = hyper, list(n_classes), torch.Generator().manual_seed(seed)
         self.register_buffer("code_types", torch.as_tensor(np.asarray(code_types, np.int64)), persistent=False)
         self.input = TypedLinear(n_types, inputs, hyper.width, random) if hyper.project_inputs else None
         self.layers = nn.ModuleList(RHGNLayer(n_types, len(code_types), hyper, random) for _ in range(hyper.layers))
@@ -157,11 +157,11 @@ class RHGN(nn.Module):
         """F_out(H^L) for each label: (users, classes)."""
         return [classifier(h_BD).to(h_BD.dtype) for classifier in self.classifiers]
 
-    def loss(self, logits: list[torch.Tensor], labels_BJ: torch.Tensor) -> torch.Tensor:
-        """Eq. 4, summed over labels and divided by the number of users."""
+    def loss(self, logits: list[torch.Tensor], labels_BJ: torch.Tensor, weights: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
+        """Eq. 4, summed over labels and divided by the number of users. weights: of each label's classes, (classes,); None: 1 each."""
         terms = [
-            nn.functional.cross_entropy(logits_BP, labels_B, ignore_index=MISSING, reduction="sum")
-            for logits_BP, labels_B in zip(logits, labels_BJ.unbind(1), strict=True)
+            nn.functional.cross_entropy(logits_BP, labels_B, weight, ignore_index=MISSING, reduction="sum")
+            for logits_BP, labels_B, weight in zip(logits, labels_BJ.unbind(1), weights or [None] * len(logits), strict=True)
         ]
         return torch.stack(terms).sum() / len(labels_BJ)  # Eq. 4
 

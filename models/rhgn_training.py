@@ -59,7 +59,7 @@ class _Data:
 class _Trainer:
     """Users to batches, batches to losses, and one epoch after another; holds what stays the same through a training."""
 
-    def __init__(self, data: _Data, model: RHGN, n_trained: int, seed: int, deterministic: bool) -> None:
+    def __init__(self, data: _Data, model: RHGN, trained: np.ndarray, seed: int, deterministic: bool) -> None:
         hyper = model.hyper
         self.data, self.model, self.device, self.seed = data, model, torch.device(hyper.device), seed
         self.types, self.fixed = (torch.tensor(values, device=self.device) for values in (data.node_types, data.features))
@@ -70,7 +70,8 @@ class _Trainer:
         self.optimisers = [torch.optim.AdamW(model.parameters(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay)]
         if len(self.table):
             self.optimisers.append(torch.optim.SparseAdam([self.table], lr=hyper.learning_rate))
-        steps = hyper.epochs * max(1, -(-n_trained // hyper.batch_size))
+        self.class_weights = [torch.tensor(one, device=self.device) for one in balanced(data.labels[trained], model.n_classes)] if hyper.class_weights else None
+        steps = hyper.epochs * max(1, -(-trained.size // hyper.batch_size))
         self.schedules = [torch.optim.lr_scheduler.OneCycleLR(one, hyper.learning_rate, total_steps=steps) for one in self.optimisers]
 
     def vectors(self, nodes: torch.Tensor) -> torch.Tensor:
@@ -100,7 +101,7 @@ class _Trainer:
         summed = torch.zeros((), device=self.device)  # stays on the device: no wait for it after every batch
         for first in range(0, order.size, self.model.hyper.batch_size):
             logits, labels_BJ = self.forward(order[first : first + self.model.hyper.batch_size])
-            loss = self.model.loss(logits, labels_BJ)
+            loss = self.model.loss(logits, labels_BJ, self.class_weights)
             for optimiser in self.optimisers:
                 optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -117,7 +118,7 @@ class _Trainer:
         self.model.eval()
         parts = [self.forward(part) for part in np.split(users, range(self.model.hyper.batch_size, users.size, self.model.hyper.batch_size))]
         logits, labels_BJ = [torch.cat(one) for one in zip(*(part[0] for part in parts), strict=True)], torch.cat([part[1] for part in parts])
-        figures = {"validation_loss": float(self.model.loss(logits, labels_BJ))}
+        figures = {"validation_loss": float(self.model.loss(logits, labels_BJ, self.class_weights))}
         for j, (logits_BP, labels_B) in enumerate(zip(logits, labels_BJ.cpu().numpy().T, strict=True)):
             seen, found = labels_B != MISSING, logits_BP.argmax(1).cpu().numpy()
             if seen.any():
@@ -178,7 +179,7 @@ def train_rhgn(
     held = np.random.default_rng([seed, 0]).random(users.size) < hyper.validation_share if validation is None else validation
     held_out, trained = labelled[held[labelled]], labelled[~held[labelled]]
     model = RHGN(features.shape[1], n_types or int(node_types.max()) + 1, code_types(graph, node_types), n_classes, hyper, seed).to(hyper.device)
-    trainer = _Trainer(_Data(graph, node_types, features, learned, users, labels), model, trained.size, seed, deterministic)
+    trainer = _Trainer(_Data(graph, node_types, features, learned, users, labels), model, trained, seed, deterministic)
     if initial is not None:
         load_checkpoint(model, trainer.optimisers[0], initial)
     if not trained.size:
@@ -187,6 +188,15 @@ def train_rhgn(
     with deterministic_kernels(deterministic), torch.random.fork_rng(device):
         torch.manual_seed(seed)  # of dropout
         return _run_epochs(trainer, trained, held_out, progress)
+
+
+def balanced(labels: np.ndarray, n_classes: Sequence[int]) -> list[np.ndarray]:
+    """float32 (classes,) for each column of labels (u, J): u' / (K · n_k) of its K classes that occur, so that the mean over the u' labelled users is 1."""
+    found = []
+    for j, classes in enumerate(n_classes):
+        counts = np.bincount(labels[labels[:, j] != MISSING, j], minlength=classes)
+        found.append((counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)) * (counts > 0)).astype(np.float32))
+    return found
 
 
 def _run_epochs(

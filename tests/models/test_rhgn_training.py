@@ -11,7 +11,7 @@ import torch
 from models.graph import KnowledgeGraph
 from models.hyperparameters import RHGNHyperparameters
 from models.rhgn import RHGN, class_probabilities, code_types, infer_rhgn, rearranged
-from models.rhgn_training import RHGNResult, train_rhgn
+from models.rhgn_training import RHGNResult, balanced, train_rhgn
 from models.shapes import ShapeError
 from models.training import from_bytes, to_bytes
 from tests.models import reference
@@ -88,6 +88,25 @@ def test_early_stopping_returns_the_best_epochs_parameters() -> None:
     again = trained(data, dataclasses.replace(hyper, patience=0, evaluate_every=1), learned=learned, progress=lambda entry: best.append(entry["loss"]))
     assert len(best) == 60 and best[: len(losses)] == [entry["loss"] for entry in result.history]
     assert again.history[result.best_epoch]["validation_loss"] == losses[result.best_epoch]
+
+
+def test_class_weights_make_every_class_weigh_the_same() -> None:
+    labels = np.array([[0, -1], [0, 2], [0, 2], [1, 0]])
+    one, two = balanced(labels, [2, 3])
+    assert one.tolist() == pytest.approx([4 / 6, 2]) and two.tolist() == pytest.approx([3 / 2, 0, 3 / 4])  # no user of class 1: no weight
+
+
+def test_class_weights_name_rare_classes_more_often() -> None:
+    """Where vectors say little, a rare class is named by weight or not at all."""
+    data = planted(n_users=200)
+    rare = (np.random.default_rng(3).random(data.users.size) < 0.1).astype(np.int64)[:, None]
+    named = []
+    for weighted in (False, True):
+        hyper = dataclasses.replace(FAST, class_weights=weighted, epochs=3)
+        result = train_rhgn(graph_of(data), types_of_nodes(data), random_features(data, 7), data.users, rare, [2], hyper, seed=0, deterministic=True)
+        vectors, _ = infer_rhgn(graph_of(data), types_of_nodes(data), result.features, result.parameters, hyper)
+        named.append(class_probabilities(result.parameters, vectors[data.users])[0].argmax(axis=1).sum())
+    assert named[0] < rare.sum() < named[1]
 
 
 def test_epochs_look_at_the_same_draw_of_held_out_users() -> None:

@@ -1,4 +1,4 @@
-"""MovieLens 100K and 1M (GroupLens): ratings, films, people.
+"""MovieLens 100K and 1M (GroupLens): ratings, films, people. What is said of a film is the behaviour: 4 or 5 liked, 3 seen, 1 or 2 disliked.
 
 The 1M ratings are an assembly whose order within a user is certain and whose times are not: see `times_in_order`.
 """
@@ -91,4 +91,6 @@ def _people_1m(source: Path) -> pa.Table:
 
 def _ratings(users: pd.Series, items: pd.Series, ratings: pd.Series, micros: pd.Series | np.ndarray) -> pa.Table:
     times = pa.array(np.asarray(micros, dtype="int64")).cast(pa.timestamp("us", tz="UTC"))
-    return events_table({"user_id": users, "item_id": items, "behavior": ["rate"] * len(users), "event_time": times, "value": ratings.astype(float)})
+    ratings = ratings.astype(float)
+    said = np.select([ratings >= 4, ratings >= 3], ["liked", "seen"], "disliked")
+    return events_table({"user_id": users, "item_id": items, "behavior": said, "event_time": times, "value": ratings})

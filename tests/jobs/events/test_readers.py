@@ -62,6 +62,12 @@ def test_what_later_months_say_changes_no_item_and_no_customer(tmp_path: Path) -
     assert any("(1 items and 1 customers have others later)" in note for note in after.notes)
 
 
+def test_movielens_ratings_are_three_behaviours() -> None:
+    events = movielens._ratings(pd.Series(["u"] * 5), pd.Series(list("abcde")), pd.Series([1, 2, 3, 4, 5]), np.arange(5))
+    assert events.column("behavior").to_pylist() == ["disliked", "disliked", "seen", "liked", "liked"]
+    assert events.column("value").to_pylist() == [1, 2, 3, 4, 5]
+
+
 def test_movielens_times_follow_the_positions() -> None:
     users = np.array([1, 1, 1, 1, 2, 2, 2])
     seconds = np.array([100.0, 90.0, np.nan, 200.0, np.nan, 50.0, np.nan])
