@@ -6,6 +6,7 @@ gives the same bits. `models/graph.py` has the same in torch's operations and in
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,29 +20,46 @@ _MESSAGES_EACH = 5_000  # fewer are not worth a thread
 _PARTS = 4  # for each thread, so that none waits long for the last
 
 
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """What is added to the score of each message from pair p into destination v: amounts_VC[v, column_P[p]]. Constants, no gradient.
+
+    amounts_VC: (V, C) of the queries' type. column_P: int64 (P,) in [0, C).
+    """
+
+    amounts_VC: torch.Tensor
+    column_P: torch.Tensor
+
+    def of(self, destinations_E: torch.Tensor, pairs_E: torch.Tensor) -> torch.Tensor:
+        """(E,): each message's."""
+        return self.amounts_VC[destinations_E, self.column_P.index_select(0, pairs_E)]
+
+
 class FusedAttention(torch.autograd.Function):
-    """`apply(offsets, sources, queries_VD, pairs_PY, heads)`: see `Adjacency.attend`."""
+    """`apply(offsets, sources, queries_VD, pairs_PY, heads, shift)`: see `Adjacency.attend`."""
 
     @staticmethod
     def forward(
-        ctx: Any, offsets: torch.Tensor, sources: torch.Tensor, queries_VD: torch.Tensor, pairs_PY: torch.Tensor, heads: int
+        ctx: Any, offsets: torch.Tensor, sources: torch.Tensor, queries_VD: torch.Tensor, pairs_PY: torch.Tensor, heads: int, shift: Shift | None
     ) -> torch.Tensor:
         into, queries, pairs = (offsets.numpy(), sources.numpy()), _rows(queries_VD), _rows(pairs_PY)
+        none = np.empty((0, 0), queries.dtype), np.empty(0, np.int64)
+        shifts = none if shift is None else (_rows(shift.amounts_VC).astype(queries.dtype, copy=False), shift.column_P.numpy())
         sums, log_totals = np.empty_like(queries), np.empty((len(queries), heads), queries.dtype)
         scale, head = _scale_and_head(queries, heads)
-        _in_parts(into[0], lambda first, last: attend(*into, queries, pairs, scale, head, sums, log_totals, first, last))
-        ctx.messages, ctx.heads = into, heads
+        _in_parts(into[0], lambda first, last: attend(*into, queries, pairs, *shifts, scale, head, sums, log_totals, first, last))
+        ctx.messages, ctx.heads, ctx.shifts = into, heads, shifts
         ctx.save_for_backward(*(torch.from_numpy(values) for values in (queries, pairs, sums, log_totals)))
         return torch.from_numpy(sums)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradients_VD: torch.Tensor) -> tuple[None, None, torch.Tensor | None, torch.Tensor | None, None]:
+    def backward(ctx: Any, gradients_VD: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         queries, pairs, sums, log_totals = (values.numpy() for values in ctx.saved_tensors)
         (offsets, sources), gradients = ctx.messages, _rows(gradients_VD)
         scale, head = _scale_and_head(queries, ctx.heads)
         means, of_queries, of_pairs = np.empty_like(log_totals), np.empty_like(queries), None
-        fixed = (queries, pairs, scale, head)
+        fixed = (queries, pairs, *ctx.shifts, scale, head)
         own = (sums, log_totals, gradients, means, of_queries)
         _in_parts(offsets, lambda first, last: attend_backward_queries(offsets, sources, *fixed, *own, first, last))
         if ctx.needs_input_grad[3]:
@@ -50,7 +68,7 @@ class FusedAttention(torch.autograd.Function):
             others = (log_totals, gradients, means, of_pairs)
             _in_parts(by_source, lambda first, last: attend_backward_pairs(by_source, destinations, *fixed, *others, first, last))
         found = [None if values is None else torch.from_numpy(values) for values in (of_queries, of_pairs)]
-        return None, None, found[0], found[1], None
+        return None, None, found[0], found[1], None, None
 
 
 def _rows(values: torch.Tensor) -> np.ndarray:

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.attention import FusedAttention, split_heads
+from models.attention import FusedAttention, Shift, split_heads
 from models.shapes import expect_indices
 
 os.environ.setdefault("DGLBACKEND", "pytorch")  # else the import prints and writes a file into the home folder
@@ -116,28 +116,30 @@ class Adjacency:
             self.sources, x_SD, self.offsets, mode="sum", per_sample_weights=weights_E, include_last_offset=True
         )
 
-    def attend(self, queries_VD: torch.Tensor, pairs_SY: torch.Tensor, heads: int) -> torch.Tensor:
+    def attend(self, queries_VD: torch.Tensor, pairs_SY: torch.Tensor, heads: int, shift: Shift | None = None) -> torch.Tensor:
         """(V, D): each destination's mean of its sources' values, weighted by `attention`, head by head; 0 without messages.
 
         pairs_SY: a source's key and its value side by side, so that one gather fetches both. D is heads · width of a head.
         """
         if self.engine == "numba":
-            return FusedAttention.apply(self.offsets, self.sources, queries_VD, pairs_SY, heads)
+            return FusedAttention.apply(self.offsets, self.sources, queries_VD, pairs_SY, heads, shift)
         keys_SD, values_SD = (half.contiguous() for half in pairs_SY.chunk(2, dim=1))
-        α_EH, values_SHW = self.attention(queries_VD, keys_SD, heads), values_SD.view(self.n_sources, heads, -1)
+        α_EH, values_SHW = self.attention(queries_VD, keys_SD, heads, shift), values_SD.view(self.n_sources, heads, -1)
         if self.engine == "dgl":
             return dgl.ops.u_mul_e_sum(self._block, values_SHW, α_EH.unsqueeze(-1)).flatten(1)
         by_head, order = self._by_head(heads)
         return by_head.weighted_sum(values_SHW.flatten(0, 1), α_EH.flatten().index_select(0, order)).view(self.n_destinations, -1)
 
-    def attention(self, queries_VD: torch.Tensor, keys_SD: torch.Tensor, heads: int) -> torch.Tensor:
-        """(E, heads): softmax over each destination's messages of query · key / √(width of a head)."""
+    def attention(self, queries_VD: torch.Tensor, keys_SD: torch.Tensor, heads: int, shift: Shift | None = None) -> torch.Tensor:
+        """(E, heads): softmax over each destination's messages of query · key / √(width of a head), plus the shift."""
         width = queries_VD.shape[1] // heads
+        shifts_E = queries_VD.new_zeros(1) if shift is None else shift.of(self.destinations, self.sources)
         queries_VHW, keys_SHW = queries_VD.reshape(-1, heads, width) / width**0.5, keys_SD.reshape(-1, heads, width)
         if self.engine == "dgl":
-            return dgl.ops.edge_softmax(self._block, dgl.ops.u_dot_v(self._block, keys_SHW, queries_VHW).squeeze(-1))
+            return dgl.ops.edge_softmax(self._block, dgl.ops.u_dot_v(self._block, keys_SHW, queries_VHW).squeeze(-1) + shifts_E.unsqueeze(-1))
         by_head, order = self._by_head(heads)
-        α = by_head.softmax(by_head.dot(keys_SHW.flatten(0, 1), queries_VHW.flatten(0, 1)))
+        shifts = shifts_E if shift is None else shifts_E.index_select(0, order // heads)
+        α = by_head.softmax(by_head.dot(keys_SHW.flatten(0, 1), queries_VHW.flatten(0, 1)) + shifts)
         return torch.empty_like(α).index_copy(0, order, α).view(-1, heads)
 
     def _by_head(self, heads: int) -> tuple[Adjacency, torch.Tensor]:
@@ -302,11 +304,17 @@ class NeighbourSampler:
             dgl_edge_of_message = torch.empty_like(graph.codes)
             dgl_edge_of_message[self._message_of_edge] = torch.arange(codes.size)
             self._code_offsets = _offsets(np.bincount(codes, minlength=graph.n_codes)).tolist()
+            cells = np.repeat(np.arange(graph.n_entities), graph.offsets.diff().numpy()) * graph.n_codes + codes
+            self._counts = torch.from_numpy(np.bincount(cells, minlength=graph.n_entities * graph.n_codes).astype(np.int32)).view(-1, graph.n_codes)
         columns = ("csc", (graph.offsets, graph.sources, dgl_edge_of_message))
         self._dgl_graph = dgl.graph(columns, num_nodes=graph.n_entities)
         self._position = torch.empty(graph.n_entities, dtype=torch.int64)
         self._wanted = torch.zeros(graph.n_entities, dtype=torch.bool)
         self._hidden = torch.zeros(max(graph.n_edges, 1), dtype=torch.bool)
+
+    def counts(self, nodes: torch.Tensor) -> torch.Tensor:
+        """int32 (nodes, codes): the messages there are into each node under each code, drawn or not; of a sampler `per_relation`."""
+        return self._counts.index_select(0, nodes)
 
     def restart(self, seed: int | list[int]) -> None:
         """Draw from here on what a new sampler with this seed would draw."""

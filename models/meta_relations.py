@@ -13,6 +13,7 @@ import dataclasses
 
 import torch
 
+from models.attention import Shift
 from models.graph import Adjacency, Messages
 
 _CELLS_EACH = 8  # cells of a table for each message up to which a table beats a sort
@@ -25,7 +26,7 @@ class MetaRelations:
     sources: int64 (P,), each pair's source node; pairs are sorted by code. counts: pairs of each code, (codes,).
     adjacency: from pairs into destinations, or, per relation, into groups: a destination's messages of one code.
     groups: from groups into destinations, None unless per relation. message: int64 (E,), what each message of `adjacency` is in the
-    `Messages` it was made of.
+    `Messages` it was made of. stands_for: None, or of a sample how much is added to a message's score, see `of`.
     """
 
     sources: torch.Tensor
@@ -33,14 +34,20 @@ class MetaRelations:
     adjacency: Adjacency
     groups: Adjacency | None
     message: torch.Tensor
+    stands_for: Shift | None = None
 
     @property
     def n_destinations(self) -> int:
         return (self.adjacency if self.groups is None else self.groups).n_destinations
 
     @classmethod
-    def of(cls, messages: Messages, per_relation: bool = False) -> MetaRelations:
-        """Find the pairs, and with `per_relation` the groups."""
+    def of(cls, messages: Messages, per_relation: bool = False, counts_VC: torch.Tensor | None = None) -> MetaRelations:
+        """Find the pairs, and with `per_relation` the groups.
+
+        counts_VC: (V, codes), for messages that are a sample per relation, how many there are of each. Where k of n were drawn, each stands
+        for n / k: log(n / k) is added to its score, so that a softmax over all relations gives each its share of the whole neighbourhood, as
+        exact inference does. Within one relation it would cancel.
+        """
         nodes, codes = messages.from_nodes, messages.from_relations.sources
         n_codes, n_nodes = messages.from_relations.n_sources, nodes.n_sources
         keys, pair_of_message = _unique(codes * n_nodes + nodes.sources, n_codes * n_nodes)
@@ -55,12 +62,13 @@ class MetaRelations:
             starts = torch.searchsorted(of_destination, torch.arange(nodes.n_destinations + 1, device=codes.device))
             groups = Adjacency(starts, torch.arange(group_keys.numel(), device=codes.device), group_keys.numel(), nodes.engine)
             pair_of_message = pair_of_message.index_select(0, message)
-        return cls(keys % n_nodes, counts, Adjacency(offsets, pair_of_message, keys.numel(), nodes.engine), groups, message)
+        shift = None if counts_VC is None or per_relation else _stands_for(messages, counts_VC, torch.tensor(counts, device=keys.device))
+        return cls(keys % n_nodes, counts, Adjacency(offsets, pair_of_message, keys.numel(), nodes.engine), groups, message, shift)
 
     def attend(self, queries_VD: torch.Tensor, pairs_PY: torch.Tensor, heads: int) -> torch.Tensor:
         """(V, D): the attention-weighted mean of the pairs' values; per relation, the mean over a destination's relations of those."""
         if self.groups is None:
-            return self.adjacency.attend(queries_VD, pairs_PY, heads)
+            return self.adjacency.attend(queries_VD, pairs_PY, heads, self.stands_for)
         queries_GD = queries_VD.index_select(0, self.groups.destinations)
         sums_VD = self.groups.weighted_sum(self.adjacency.attend(queries_GD, pairs_PY, heads))
         return sums_VD / self.groups.degrees.clamp(min=1).unsqueeze(-1)
@@ -68,11 +76,18 @@ class MetaRelations:
     def attention(self, queries_VD: torch.Tensor, keys_PD: torch.Tensor, heads: int) -> torch.Tensor:
         """(E, heads): the weight of each message, which sum to 1 over a destination's; in the order of `message`."""
         if self.groups is None:
-            return self.adjacency.attention(queries_VD, keys_PD, heads)
+            return self.adjacency.attention(queries_VD, keys_PD, heads, self.stands_for)
         of_group = self.groups.destinations
         α_EH = self.adjacency.attention(queries_VD.index_select(0, of_group), keys_PD, heads)
         shares_G = 1 / self.groups.degrees.index_select(0, of_group).to(α_EH.dtype)
         return α_EH * shares_G.index_select(0, self.adjacency.destinations).unsqueeze(-1)
+
+
+def _stands_for(messages: Messages, counts_VC: torch.Tensor, pairs_of_code_C: torch.Tensor) -> Shift:
+    nodes, codes = messages.from_nodes, messages.from_relations
+    n_cells = nodes.n_destinations * codes.n_sources
+    drawn_VC = torch.bincount(nodes.destinations * codes.n_sources + codes.sources, minlength=n_cells).view(-1, codes.n_sources)
+    return Shift(torch.log(counts_VC.clamp(min=1) / drawn_VC.clamp(min=1)), torch.repeat_interleave(pairs_of_code_C))
 
 
 def _unique(keys: torch.Tensor, below: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -87,7 +87,9 @@ class _Trainer:
         places = users[np.argsort(self.data.users[users])]
         hyper, nodes = self.model.hyper, torch.from_numpy(self.data.users[places])
         sources, layers = self.sampler.sample(nodes, hyper.layers)
-        metas = [MetaRelations.of(messages.to(self.device), hyper.softmax_over == "relation") for messages in layers]
+        counts_VC = self.sampler.counts(sources[: layers[0].n_destinations]).to(self.device)  # a layer's destinations are the first of its sources
+        parts = [(messages.to(self.device), counts_VC[: messages.n_destinations]) for messages in layers]
+        metas = [MetaRelations.of(messages, hyper.softmax_over == "relation", counts) for messages, counts in parts]
         sources = sources.to(self.device)
         with precision(hyper):
             logits = self.model.logits(self.model(metas, self.vectors(sources), self.types.index_select(0, sources)))

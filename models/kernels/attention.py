@@ -3,7 +3,8 @@
 Legend: V destinations, P sources, D = heads x d numbers per row, the heads side by side.
 offsets (V + 1,), sources (E,) int64: destination v receives the messages offsets[v]:offsets[v + 1]. pairs (P, 2 D): a source's key, then
 its value. queries, sums (V, D). log_totals (V, heads): log of the sum of e^score, from which the backward passes recompute each weight.
-head: any tuple of d numbers, see `vectors.py`.
+head: any tuple of d numbers, see `vectors.py`. shifts (V, C), columns (P,): shifts[v, columns[p]] is added to the score of a message from p
+into v; C = 0 adds nothing.
 A kernel does the rows first:last and writes no others: threads need no locks, and any number of them gives the same bits.
 """
 
@@ -26,9 +27,15 @@ def fetch(table, row):
         prefetch(table, row, k)
 
 
+@inlined
+def shift_of(shifts, columns, v, p):
+    """What is added to the score of a message."""
+    return shifts[v, columns[p]] if shifts.shape[1] else np.float32(0)
+
+
 @kernel
-def attend(offsets, sources, queries, pairs, scale, head, sums, log_totals, first, last):
-    """sums_v = mean of the values under softmax of scale * query . key, head by head; zero without messages."""
+def attend(offsets, sources, queries, pairs, shifts, columns, scale, head, sums, log_totals, first, last):
+    """sums_v = mean of the values under softmax of scale * query . key + shift, head by head; zero without messages."""
     heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
     width = heads * d
     weights, highest = np.empty(heads, queries.dtype), np.empty(heads, queries.dtype)
@@ -42,8 +49,9 @@ def attend(offsets, sources, queries, pairs, scale, head, sums, log_totals, firs
             for e in range(begin, min(begin + _BLOCK, offsets[v + 1])):
                 p = sources[e]
                 fetch(pairs, sources[min(e + _AHEAD, end)])
+                shift = shift_of(shifts, columns, v, p)
                 for h in range(heads):
-                    weights[h] = scale * dot(queries, v, h * d, pairs, p, h * d, head)
+                    weights[h] = scale * dot(queries, v, h * d, pairs, p, h * d, head) + shift
                     if weights[h] > highest[h]:  # what was summed so far is a multiple of e^-highest
                         shrink = np.exp(highest[h] - weights[h])
                         totals[h] *= shrink
@@ -64,7 +72,7 @@ def attend(offsets, sources, queries, pairs, scale, head, sums, log_totals, firs
 
 
 @kernel
-def attend_backward_queries(offsets, sources, queries, pairs, scale, head, sums, log_totals, gradients, means, of_queries, first, last):
+def attend_backward_queries(offsets, sources, queries, pairs, shifts, columns, scale, head, sums, log_totals, gradients, means, of_queries, first, last):
     """The queries' gradient. gradients (V, D): the sums'. means (V, heads) gets gradient . sum, head by head."""
     heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
     width = heads * d
@@ -75,14 +83,15 @@ def attend_backward_queries(offsets, sources, queries, pairs, scale, head, sums,
         for e in range(offsets[v], offsets[v + 1]):
             p = sources[e]
             fetch(pairs, sources[min(e + _AHEAD, end)])
+            shift = shift_of(shifts, columns, v, p)
             for h in range(heads):
-                weight = np.exp(scale * dot(queries, v, h * d, pairs, p, h * d, head) - log_totals[v, h])
+                weight = np.exp(scale * dot(queries, v, h * d, pairs, p, h * d, head) + shift - log_totals[v, h])
                 slope = scale * weight * (dot(gradients, v, h * d, pairs, p, width + h * d, head) - means[v, h])
                 add_scaled(of_queries, v, h * d, slope, pairs, p, h * d, head)
 
 
 @kernel
-def attend_backward_pairs(offsets, destinations, queries, pairs, scale, head, log_totals, gradients, means, of_pairs, first, last):
+def attend_backward_pairs(offsets, destinations, queries, pairs, shifts, columns, scale, head, log_totals, gradients, means, of_pairs, first, last):
     """The pairs' gradient, with the means of `attend_backward_queries`. offsets (P + 1,), destinations: the messages by source."""
     heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
     width = heads * d
@@ -92,8 +101,9 @@ def attend_backward_pairs(offsets, destinations, queries, pairs, scale, head, lo
             v = destinations[e]
             fetch(queries, destinations[min(e + _AHEAD, end)])
             fetch(gradients, destinations[min(e + _AHEAD, end)])
+            shift = shift_of(shifts, columns, v, p)
             for h in range(heads):
-                weight = np.exp(scale * dot(queries, v, h * d, pairs, p, h * d, head) - log_totals[v, h])
+                weight = np.exp(scale * dot(queries, v, h * d, pairs, p, h * d, head) + shift - log_totals[v, h])
                 slope = scale * weight * (dot(gradients, v, h * d, pairs, p, width + h * d, head) - means[v, h])
                 add_scaled(of_pairs, p, h * d, slope, queries, v, h * d, head)
                 add_scaled(of_pairs, p, width + h * d, weight, gradients, v, h * d, head)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.attention import Shift
 from models.graph import Adjacency, KnowledgeGraph
 from models.meta_relations import MetaRelations
 
@@ -26,7 +27,12 @@ def random_tables(destinations: int = V, kind: torch.dtype = torch.float64, scal
     return tuple((scale * torch.randn(shape, generator=rng, dtype=kind)).requires_grad_() for shape in ((destinations, D), (S, 2 * D)))
 
 
-def slow(adjacency: Adjacency, queries: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def some_shift(destinations: int = V) -> Shift:
+    """Of three columns; sources take turns."""
+    return Shift(torch.rand(destinations, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64) * 5, torch.arange(S) % 3)
+
+
+def slow(adjacency: Adjacency, queries: np.ndarray, pairs: np.ndarray, shift: Shift | None) -> tuple[np.ndarray, np.ndarray]:
     """(sums (V, D), weights (E, heads)) by loops."""
     sums, weights, width = np.zeros_like(queries), np.zeros((adjacency.sources.numel(), HEADS)), D // HEADS
     for v in range(adjacency.n_destinations):
@@ -34,27 +40,31 @@ def slow(adjacency: Adjacency, queries: np.ndarray, pairs: np.ndarray) -> tuple[
         for h in range(HEADS):
             of_head = slice(h * width, (h + 1) * width)
             scores = [float(queries[v, of_head] @ pairs[adjacency.sources[e], :D][of_head]) / np.sqrt(width) for e in into]
+            if shift:
+                scores = [score + float(shift.amounts_VC[v, shift.column_P[adjacency.sources[e]]]) for e, score in zip(into, scores, strict=True)]
             for e, score in zip(into, scores, strict=True):
                 weights[e, h] = np.exp(score) / sum(np.exp(scores))
                 sums[v, of_head] += weights[e, h] * pairs[adjacency.sources[e], D:][of_head]
     return sums, weights
 
 
+@pytest.mark.parametrize("shift", [None, some_shift()], ids=["plain", "shifted"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_attention_agrees_with_loops(engine: str) -> None:
+def test_attention_agrees_with_loops(engine: str, shift: Shift | None) -> None:
     adjacency, (queries, pairs) = random_adjacency(engine), random_tables()
-    sums, weights = slow(adjacency, queries.detach().numpy(), pairs.detach().numpy())
-    np.testing.assert_allclose(adjacency.attend(queries, pairs, HEADS).detach().numpy(), sums, atol=1e-12)
-    found = adjacency.attention(queries, pairs[:, :D].contiguous(), HEADS)
+    sums, weights = slow(adjacency, queries.detach().numpy(), pairs.detach().numpy(), shift)
+    np.testing.assert_allclose(adjacency.attend(queries, pairs, HEADS, shift).detach().numpy(), sums, atol=1e-12)
+    found = adjacency.attention(queries, pairs[:, :D].contiguous(), HEADS, shift)
     np.testing.assert_allclose(found.detach().numpy(), weights, atol=1e-12)
     assert (sums[-1] == 0).all()
 
 
-def test_engines_have_the_same_gradients() -> None:
+@pytest.mark.parametrize("shift", [None, some_shift()], ids=["plain", "shifted"])
+def test_engines_have_the_same_gradients(shift: Shift | None) -> None:
     results = {}
     for engine in ENGINES:
         queries, pairs = random_tables()
-        sums = random_adjacency(engine).attend(queries, pairs, HEADS)
+        sums = random_adjacency(engine).attend(queries, pairs, HEADS, shift)
         (sums * torch.randn(sums.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)).sum().backward()
         results[engine] = (queries.grad, pairs.grad)
     for engine in ("dgl", "numba"):
@@ -62,9 +72,10 @@ def test_engines_have_the_same_gradients() -> None:
             torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_compiled_gradients_agree_with_finite_differences() -> None:
+@pytest.mark.parametrize("shift", [None, some_shift()], ids=["plain", "shifted"])
+def test_compiled_gradients_agree_with_finite_differences(shift: Shift | None) -> None:
     adjacency = random_adjacency("numba", messages=12)
-    assert torch.autograd.gradcheck(lambda queries, pairs: adjacency.attend(queries, pairs, HEADS), random_tables())
+    assert torch.autograd.gradcheck(lambda queries, pairs: adjacency.attend(queries, pairs, HEADS, shift), random_tables())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -129,3 +140,27 @@ def test_groups_are_the_messages_of_one_destination_and_code() -> None:
     assert meta.groups.destinations.numpy()[group_of_message].tolist() == destinations.tolist()
     keys = destinations * 8 + codes
     assert (np.diff(keys) >= 0).all() and (np.diff(group_of_message) == (np.diff(keys) > 0)).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_sample_gives_each_relation_its_share_of_the_whole_neighbourhood(engine: str) -> None:
+    """Node 0 hears 90 nodes under one code and 10 under another; five of each are drawn. Where all keys are equal, so must all neighbours weigh."""
+    graph = KnowledgeGraph(np.zeros(100, np.int64), np.repeat([0, 1], [90, 10]), np.arange(1, 101), n_entities=101, n_relations=2)
+    sampler = graph.sampler(5, 0, per_relation=True, engine=engine)
+    sources, (messages,) = sampler.sample(torch.tensor([0]), 1)
+    counts = sampler.counts(sources[:1])
+    assert counts.tolist() == [[0, 0, 90, 10]] and messages.from_nodes.sources.numel() == 10
+    weight_by_code = []
+    for given in (None, counts):
+        meta = MetaRelations.of(messages, counts_VC=given)
+        α_E = meta.attention(torch.ones(1, 4), torch.ones(len(meta.sources), 4), 1)[:, 0]
+        codes = messages.from_relations.sources[meta.message]
+        weight_by_code.append([float(α_E[codes == code].sum()) for code in (2, 3)])
+    assert weight_by_code == [pytest.approx([0.5, 0.5]), pytest.approx([0.9, 0.1])]
+
+
+def test_where_all_are_drawn_nothing_is_shifted() -> None:
+    graph = random_graph()
+    sampler = graph.sampler(100, 0, per_relation=True)
+    sources, (messages,) = sampler.sample(torch.arange(12), 1)
+    assert not MetaRelations.of(messages, counts_VC=sampler.counts(sources[:12])).stands_for.amounts_VC.any()
