@@ -71,6 +71,8 @@ def lesson(night: Night, known: dict[str, Known], profiles: Profiles, held_out_s
     columns, classes = [], {}
     for label in sorted(known):
         mine = Labelled.among(raw, known[label], label, profiles)
+        if known[label].contradicting:
+            log.warning("label %s: %d users left out, whose rows contradict each other", label, known[label].contradicting)
         kept = mine.counts[:, A] >= profiles.min_users_per_class
         if kept.sum() < 2:
             few = f"fold A has {int(kept.sum())} classes with at least {profiles.min_users_per_class} users; expected two or more"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from feature_store import Table
+from jobs.arrays import NONE, read_checkpoint, read_night
 from jobs.embeddings import inputs, resolve_predecessor
-from jobs.embeddings.inputs import Inputs, Nodes, Sentences, node_features
-from jobs.program import execute
+from jobs.embeddings.inputs import Inputs, Nodes, Sentences, node_features, read_inputs
+from jobs.program import Input, execute
 from models.rhgn import filled_features
 from tests.jobs.embeddings.planted import write_graph, write_ledgers
 from tests.jobs.embeddings.rhgn_night import DATES, RHGN, USERS, checkpoint, config_of, night, publish, write_world
@@ -128,6 +130,17 @@ def test_a_night_without_a_new_value_trains_no_text_model(monkeypatch: pytest.Mo
     former = np.where(np.isin(np.arange(len(RAW)), first.of_content)[:, None], first.vectors, np.float32(np.nan))
     monkeypatch.setattr(inputs, "text_vectors", None)
     np.testing.assert_array_equal(features(former=former).vectors, first.vectors)
+
+
+def test_whoever_transe_has_no_vector_of_has_a_random_one(root: Path) -> None:
+    assert night(root, DATES[0]) == 0
+    reads = [Input(name, str(root / "data" / name)) for name in ("knowledge_graph", "entity_ids", "relations")]
+    found, transe = read_night(str(DATES[0]), *reads), read_checkpoint(Table(str(root / "data/checkpoints/transe")), str(DATES[0]))
+    source = transe.source.copy()
+    source[50:] = NONE  # whose rows are zeros then
+    got = read_inputs(found, dataclasses.replace(transe, source=source), None, "transe", "transe", 3).vectors
+    np.testing.assert_array_equal(got[:50], transe.entities[:50])
+    np.testing.assert_array_equal(got[50:], filled_features(np.full_like(got, np.nan), found.entity_keys(), 3)[50:])
 
 
 # --- in the night ---------------------------------------------------------------------------------------------------------------------
