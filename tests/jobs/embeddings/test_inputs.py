@@ -189,6 +189,20 @@ def test_a_night_with_content_repeats_and_differs_from_one_without(root: Path) -
     assert all((found[0] != other).any() for other in found[2:]) and (found[2] != found[3]).any()
 
 
+def test_what_later_nights_put_into_the_ledgers_changes_no_vector(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    sell(root, DATES[0], SHOPS)
+    assert night(root, DATES[0], **CONTENT) == 0
+    other = tmp_path_factory.mktemp("other")
+    write_ledgers(other / "data", ["u999", *USERS[30:]], order_seed=5, brands=["summer daisy", *SHOPS[::-1]])
+    write_world(other)
+    sell(other, DATES[0], SHOPS)
+    assert night(other, DATES[0], **CONTENT) == 0
+    first, second = (checkpoint(folder, DATES[0]) for folder in (root, other))
+    assert (first.entity_id != second.entity_id).any() and len(first.extra["content"]) > 0
+    np.testing.assert_array_equal(first.entities, second.entities)
+    np.testing.assert_array_equal(first.extra["content"], second.extra["content"])
+
+
 def test_brands_that_are_codes_leave_the_night_as_it_is_with_random_values(root: Path) -> None:
     """b0 to b3 are codes; of the regions north and south no sentence says anything, since they are the users' and no item has words."""
     assert night(root, DATES[0], **CONTENT) == 0
