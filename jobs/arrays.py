@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,12 +72,7 @@ class Night:
 
     def entity_keys(self) -> np.ndarray:
         """uint64 (n,): a hash of (entity type, raw id)."""
-        raw = self.raw.to_numpy(zero_copy_only=False)
-        keys = np.empty(self.n_entities, np.uint64)
-        for number, name in enumerate(self.types):
-            rows = self.entity_type == number
-            keys[rows] = pd.util.hash_array(raw[rows], hash_key=_hash_key(name), categorize=False)
-        return keys
+        return keys_of(self.entity_type, self.types, self.raw.to_numpy(zero_copy_only=False))
 
     def relation_keys(self) -> np.ndarray:
         """uint64 (m,): a hash of the relation's name."""
@@ -86,6 +82,15 @@ class Night:
         """int64 (n,): events behind each user's edges of the given behaviours; 0 for entities that are no users."""
         chosen = np.isin(self.relations, [r for r, name in enumerate(self.relation_names) if name in behaviours])
         return np.bincount(self.heads[chosen], weights=self.counts[chosen], minlength=self.n_entities).astype(np.int64)
+
+
+def keys_of(entity_type: np.ndarray, types: Sequence[str], raw: np.ndarray) -> np.ndarray:
+    """uint64 (n,): a hash of (entity type, raw id). entity_type: (n,) index into `types`; raw: n strings."""
+    keys = np.empty(len(entity_type), np.uint64)
+    for number, name in enumerate(types):
+        rows = entity_type == number
+        keys[rows] = pd.util.hash_array(raw[rows], hash_key=_hash_key(name), categorize=False)
+    return keys
 
 
 def _hash_key(name: str) -> str:

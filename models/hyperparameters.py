@@ -123,6 +123,8 @@ class KQGCHyperparameters:
 class RHGNHyperparameters:
     """Everything that can be set about RHGN; the defaults are those of the paper's section 3.3 unless a comment says otherwise."""
 
+    init: str = "transe"  # the given vectors of users and items: transe, or random
+    init_attributes: str = "transe"  # those of attributes' values: transe; content: FastText on their words, random where they are codes; or random
     width: int = 64  # of every layer's vectors; the paper searches 32 to 256
     layers: int = 2
     heads: int = 4  # the paper searches 1 to 16; each is width / heads wide
@@ -146,6 +148,8 @@ class RHGNHyperparameters:
     inference_chunk: int = 65_536  # destination nodes computed at a time: bounds memory, leaves the result as it is
 
     def __post_init__(self) -> None:
+        check_choice("init", self.init, ("transe", "random"))
+        check_choice("init_attributes", self.init_attributes, ("transe", "content", "random"))
         check_choice("softmax_over", self.softmax_over, ("all", "relation"))
         check_choice("stop_on", self.stop_on, ("loss", "macro_f1"))
         for name in ("width", "layers", "heads", "batch_size", "fanout", "epochs", "evaluate_every", "inference_chunk"):

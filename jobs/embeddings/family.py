@@ -22,9 +22,11 @@ class Configured(Protocol):
 
 
 def family(model: str, config: Configured) -> dict[str, Any]:
-    """Partitions of one family can be each other's predecessors: model, dimension, norm, space of the configuration."""
+    """Partitions of one family can be each other's predecessors: model, dimension, norm, space of the configuration; of RHGN what goes in, too, since its
+    parameters make sense of no other vectors."""
     if model == "rhgn":
-        return {"model": model, "dimension": config.rhgn.width, "norm": "l2", "space": config.training.space}
+        given = {"init": config.rhgn.init, "init_attributes": config.rhgn.init_attributes}
+        return {"model": model, "dimension": config.rhgn.width, "norm": "l2", "space": config.training.space, **given}
     norm = config.transe.norm if model == "transe" else config.kqgc.norm
     return {"model": model, "dimension": config.transe.dimension, "norm": norm, "space": config.training.space}
 

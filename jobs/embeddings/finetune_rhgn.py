@@ -1,4 +1,4 @@
-"""Fine-tune RHGN on labels of users, from TransE's vectors, over the night's graph (RHGN paper, section 2).
+"""Fine-tune RHGN on labels of users, from TransE's vectors, texts or random ones (inputs.py), over the night's graph (RHGN paper, section 2).
 
 Reads: knowledge_graph, entity_ids, relations, checkpoints/transe of D; the labels of source.users as of D; the predecessor's checkpoint.
 Writes: checkpoints/rhgn and attention of D. Guarantees: no label but those of fold A is learned from, a fixed share of which stops the training
@@ -20,6 +20,7 @@ from jobs.arrays import NONE, Checkpoint, Night, read_checkpoint, read_night
 from jobs.config import Graph, Publishing, Source, Spark, Training, config_hash
 from jobs.config_profiles import Profiles
 from jobs.embeddings.family import family
+from jobs.embeddings.inputs import Inputs, read_inputs
 from jobs.embeddings.schedule import last_trained, trains
 from jobs.graphs.labelled import Labelled
 from jobs.graphs.labels import Known, read_labels
@@ -70,6 +71,8 @@ def lesson(night: Night, known: dict[str, Known], profiles: Profiles, held_out_s
     columns, classes = [], {}
     for label in sorted(known):
         mine = Labelled.among(raw, known[label], label, profiles)
+        if known[label].contradicting:
+            log.warning("label %s: %d users left out, whose rows contradict each other", label, known[label].contradicting)
         kept = mine.counts[:, A] >= profiles.min_users_per_class
         if kept.sum() < 2:
             few = f"fold A has {int(kept.sum())} classes with at least {profiles.min_users_per_class} users; expected two or more"
@@ -112,18 +115,23 @@ def attention_rows(night: Night, attention: AttentionTable) -> pa.Table:
 
 @dataclass(frozen=True)
 class World:
-    """What RHGN runs over: the night, its graph, int64 type of each node, and TransE's checkpoint, whose vectors are H⁰."""
+    """What RHGN runs over: the night, its graph, int64 type of each node, TransE's checkpoint, and the vectors that go in."""
 
     night: Night
     graph: KnowledgeGraph
     kinds: np.ndarray
     transe: Checkpoint
+    inputs: Inputs
 
     @classmethod
-    def read(cls, dt: str, knowledge_graph: Input, entity_ids: Input, relations: Input, checkpoints: Output) -> World:
+    def read(
+        cls, dt: str, knowledge_graph: Input, entity_ids: Input, relations: Input, checkpoints: Output, former: Checkpoint | None, config: Config
+    ) -> World:
         night = read_night(dt, knowledge_graph, entity_ids, relations)
         graph = KnowledgeGraph(night.heads, night.relations, night.tails, n_entities=night.n_entities, n_relations=len(night.relation_names))
-        return cls(night, graph, night.entity_type.astype(np.int64), read_checkpoint(checkpoints.table("transe"), dt))
+        transe = read_checkpoint(checkpoints.table("transe"), dt)
+        inputs = read_inputs(night, transe, former, config.rhgn.init, config.rhgn.init_attributes, config.seed)
+        return cls(night, graph, night.entity_type.astype(np.int64), transe, inputs)
 
 
 @dataclass(frozen=True)
@@ -144,13 +152,13 @@ def learn(date: datetime.date, world: World, former: Checkpoint | None, taught: 
     before = json.loads(former.facts["classes"]) if former else {}
     classes = taught.classes if learns else before
     sizes, n_types = [len(names) for names in classes.values()], len(world.night.types)
-    fresh = RHGN(world.transe.entities.shape[1], n_types, code_types(world.graph, world.kinds), sizes, config.rhgn, config.seed)
+    fresh = RHGN(world.inputs.vectors.shape[1], n_types, code_types(world.graph, world.kinds), sizes, config.rhgn, config.seed)
     initial = started(former, world.night, parameters_of(fresh), classes == before) if former else None
     if not learns:
         return Learned(initial, classes, [], last_trained(former))
     with Progress("RHGN", config.rhgn.epochs) as progress:
         result = train_rhgn(
-            world.graph, world.kinds, world.transe.entities, taught.users, taught.codes, sizes, config.rhgn, seed=config.seed, n_types=n_types,
+            world.graph, world.kinds, world.inputs.vectors, taught.users, taught.codes, sizes, config.rhgn, seed=config.seed, n_types=n_types,
             validation=taught.held_out, deterministic=config.deterministic, initial=initial, progress=progress)  # fmt: skip
     report_best(result.history, result.best_epoch, "validation_macro_f1")
     return Learned(result.checkpoint(), classes, result.history, date)
@@ -161,9 +169,9 @@ def infer(world: World, learned: Learned, config: Config) -> tuple[Checkpoint, A
     users = world.night.of_type("user")
     with deterministic_kernels(config.deterministic):
         vectors, heard = infer_rhgn(
-            world.graph, world.kinds, world.transe.entities, learned.parameters, config.rhgn, attention_of=users, attention_rows=config.profiles.attention_rows)
+            world.graph, world.kinds, world.inputs.vectors, learned.parameters, config.rhgn, attention_of=users, attention_rows=config.profiles.attention_rows)
     none = np.zeros((len(world.night.relation_names), config.rhgn.width), np.float32)  # RHGN's relations are matrices
-    extra = {PARAMETERS + name: array for name, array in learned.parameters.items()}
+    extra = {PARAMETERS + name: array for name, array in learned.parameters.items()} | world.inputs.extra()
     facts = {"trained_at": learned.trained_at.isoformat(), "classes": json.dumps(learned.classes)}
     return Checkpoint.of_night(world.night, vectors, none, world.transe.source, extra, facts), heard
 
@@ -173,8 +181,9 @@ def run(
     predecessor: datetime.date | None = None,
 ) -> None:  # fmt: skip
     """Learn (or take the predecessor's parameters), infer everybody, commit."""
-    dt, world = date.isoformat(), World.read(date.isoformat(), knowledge_graph, entity_ids, relations, checkpoints)
+    dt = date.isoformat()
     former = read_checkpoint(checkpoints.table("rhgn"), predecessor.isoformat()) if predecessor else None
+    world = World.read(dt, knowledge_graph, entity_ids, relations, checkpoints, former, config)
     with engine.session(config.spark, "finetune_rhgn") as spark:
         known = read_labels(spark, config.source.users, config.profiles, date)
     taught = lesson(world.night, known, config.profiles, config.rhgn.validation_share)

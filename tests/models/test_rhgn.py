@@ -307,7 +307,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [("softmax_over", "some"), ("stop_on", "luck"), *itertools.product(("width", "layers", "fanout", "learning_rate"), (0,)), ("heads", 3),
-     ("validation_share", 0.9), ("dropout", 1.0)],
+     ("validation_share", 0.9), ("dropout", 1.0), ("init", "content"), ("init_attributes", "fasttext")],
 )
 def test_wrong_hyperparameters_are_named(field: str, value: object) -> None:
     with pytest.raises(HyperparameterError, match=field):

@@ -173,6 +173,7 @@ def test_contradicting_labels_are_none_and_are_counted(world: tuple, tmp_path: P
 
 BAD = {
     "one class": ({"gender": "f"}, r"gender: .*Fold B has 1 of 1 classes with at least 20 users \('f': \d+\); expected two or more"),
+    "one user": ({"gender": lambda rows: rows["gender"].where(rows.index == 11)}, r"gender: .*Fold B has 0 of 1 classes with at least 20 users .*expected two or more"),
     "none": ({"gender": None}, "gender: .*No user with a vector has a label in column 'gender'"),
     "empty texts": ({"gender": ""}, "gender: .*No user with a vector"),
     "no such column": ({}, "gender: .*has no column 'colour' .*it has 'user_id'.*Name the right one: profiles.labels.gender.column"),
@@ -188,6 +189,20 @@ def test_a_label_that_cannot_be_modelled_says_why_and_stops_no_other(world: tupl
     assert not found["gender"]["modelled"] and found["age_band"]["modelled"]
     assert set(predictions(tmp_path)["label"]) == {"age_band"}
     assert re.search(said, caplog.text), caplog.text
+
+
+def test_a_column_that_no_label_names_changes_nothing(world: tuple, tmp_path: Path) -> None:
+    root, truth, _ = world
+    found = retrained(tmp_path, known_part(truth).assign(colour="red"))
+    assert list(found) == ["age_band", "gender"] and content_hash(tmp_path) == content_hash(root)
+
+
+def test_when_all_contradict_themselves_there_is_no_label(world: tuple, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, truth, _ = world
+    with pytest.raises(Skip, match="label gender: No user with a vector has a label"):
+        retrained(tmp_path, pd.concat([truth, truth.assign(gender="x")]), labels={"gender": Label()})
+    assert f"gender: {len(truth)} users left out, whose rows contradict each other" in caplog.text
+    assert table_input(tmp_path, "profile_predictions").table().manifest(DATE.isoformat()) is None
 
 
 def test_one_labelled_user_is_too_few(world: tuple, tmp_path: Path) -> None:

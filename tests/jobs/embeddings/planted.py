@@ -14,6 +14,7 @@ from jobs.program import midnight
 from jobs.tables import TABLES
 
 N_USERS, N_ITEMS, GROUPS, DIMENSION = 60, 40, 4, 8
+BRANDS = [f"b{n}" for n in range(GROUPS)]
 RELATIONS = [("purchase", "user", "item"), ("item_brand", "item", "brand"), ("user_region", "user", "region")]
 
 
@@ -30,9 +31,9 @@ def write_config(folder: Path, **sections: object) -> Path:
     return path
 
 
-def write_ledgers(root: Path, users: list[str], order_seed: int = 0) -> None:
-    """Ledgers whose ids come in an order of their own; calling it again with other users adds a segment."""
-    values = {"user": users, "item": [f"i{n:03d}" for n in range(N_ITEMS)], "brand": [f"b{n}" for n in range(GROUPS)], "region": ["north", "south"]}
+def write_ledgers(root: Path, users: list[str], order_seed: int = 0, brands: list[str] = BRANDS) -> None:
+    """Ledgers whose ids come in an order of their own; calling it again with other users or brands adds a segment."""
+    values = {"user": users, "item": [f"i{n:03d}" for n in range(N_ITEMS)], "brand": brands, "region": ["north", "south"]}
     for kind, raw in values.items():
         ledger = Segments(str(root / "entity_ids" / kind))
         known = ledger.read()
@@ -52,8 +53,8 @@ def group_of(user: str) -> int:
     return int(user[1:]) % GROUPS
 
 
-def write_graph(root: Path, date: datetime.date, users: list[str], seed: int = 1) -> None:
-    """Each user buys six items, five of them of the own group's brand."""
+def write_graph(root: Path, date: datetime.date, users: list[str], seed: int = 1, brands: list[str] = BRANDS) -> None:
+    """Each user buys six items, five of them of the own group's brand (where there are as many brands as groups)."""
     random = np.random.default_rng(seed)
     ids = {kind: _ids(root, kind) for kind in ("user", "item", "brand", "region")}
     edges, bought = set(), set()
@@ -63,7 +64,7 @@ def write_graph(root: Path, date: datetime.date, users: list[str], seed: int = 1
             bought.add((ids["user"][user], ids["item"][f"i{item:03d}"]))
         edges.add((ids["user"][user], 2, ids["region"][("north", "south")[int(user[1:]) % 2]]))
     edges |= {(user, 0, item) for user, item in bought}
-    edges |= {(ids["item"][f"i{n:03d}"], 1, ids["brand"][f"b{n % GROUPS}"]) for n in range(N_ITEMS) if ids["item"][f"i{n:03d}"] in {i for _, i in bought}}
+    edges |= {(ids["item"][f"i{n:03d}"], 1, ids["brand"][brands[n % len(brands)]]) for n in range(N_ITEMS) if ids["item"][f"i{n:03d}"] in {i for _, i in bought}}
     rows = sorted(edges, key=lambda e: (e[1], e[0], e[2]))
     graph = pa.table([pa.array(c, pa.int64()) for c in (*zip(*rows, strict=True), [1] * len(rows))], schema=TABLES["knowledge_graph"].arrow_schema())
     _commit(root, "knowledge_graph", date, graph)
