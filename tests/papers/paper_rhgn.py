@@ -33,7 +33,7 @@ Key = tuple[str, str]  # data set, label
 
 ABLATIONS: dict[str, dict[str, Any]] = {  # over the chosen settings; `merged` is of the graph
     "user-item relations merged": {"merged": "behaviors"}, "item-attribute relations merged": {"merged": "attributes"}, "softmax per relation": {"softmax_over": "relation"},
-    "other initial vectors": {"init": "other"}}  # fmt: skip
+    "random initial vectors": {"init": "random"}, "attributes from their texts": {"init": "content"}}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def run_model(model: str, changed: Mapping[str, Any] | None = None) -> Runs:
     settings, found = chosen(), {}
     for name, n_splits in N_SPLITS.items():
         more, given = dict(changed or {}), settings[name].get(model)
-        if more.pop("init", None):
-            given = given | {"init": "random" if given["init"] == "transe" else "transe"}
+        if "init" in more:
+            given = given | {"init": more.pop("init")}
         started = time.perf_counter()
         found[name] = list(run_all([(model, name, given, split, more) for split in range(n_splits)]))
         figures = ", ".join(f"{label} {cell([one['test'][label]['macro_f1'] for one in found[name]])}" for label in LABELS)

@@ -26,7 +26,7 @@ from models.hyperparameters import RHGNHyperparameters, TreeHyperparameters
 from models.profiling import TooFewUsers, fit
 from models.rhgn import MISSING, class_probabilities, infer_rhgn
 from models.rhgn_training import train_rhgn
-from tests.papers.profiling_tasks import BATCH, LABELS, TEST, TRAIN, VALIDATION, Task, random_vectors, read_task, split_of, transe_vectors
+from tests.papers.profiling_tasks import BATCH, LABELS, TEST, TRAIN, VALIDATION, Task, content_vectors, random_vectors, read_task, split_of, transe_vectors
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "paper-rhgn"
@@ -45,7 +45,7 @@ class Settings:
     heads: int = 4  # R-GCN has none
     dropout: float = 0.2
     weight_decay: float = 0.01
-    init: str = "transe"  # random: vectors of all nodes are learned, from random ones
+    init: str = "transe"  # random: vectors of all nodes are learned, from random ones; content: TransE's, and FastText's for attributes
     class_weights: bool = True
     stop_on: str = "macro_f1"
 
@@ -87,8 +87,11 @@ def kept(name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
 
 def vectors_of(task: Task, init: str, split: int) -> np.ndarray:
     """The given vectors of all nodes."""
-    make = {"transe": lambda: transe_vectors(task_of(task.name), split), "random": lambda: random_vectors(task, split)}[init]
-    return kept(f"{task.name}/{init}_{split}", make)
+    whole = task_of(task.name)
+    make = {
+        "transe": lambda: transe_vectors(whole, split), "random": lambda: random_vectors(whole, split),
+        "content": lambda: content_vectors(whole, vectors_of(whole, "transe", split), split)}  # fmt: skip
+    return kept(f"{task.name}/{init}_{split}", make[init])
 
 
 def judged(labels: np.ndarray, named: np.ndarray, part: np.ndarray) -> Figures:

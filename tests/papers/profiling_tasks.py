@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from jobs.embeddings.inputs import Nodes, node_features
 from jobs.events.readers import alibaba_ecomm, movielens
 from models.graph import KnowledgeGraph
 from models.hyperparameters import TransEHyperparameters
@@ -148,3 +149,9 @@ def transe_vectors(task: Task, seed: int) -> np.ndarray:
 def random_vectors(task: Task, seed: int) -> np.ndarray:
     """float32 (n, DIMENSION) of length 1 on average."""
     return filled_features(np.full((len(task.types), DIMENSION), np.nan, np.float32), task.keys, seed)
+
+
+def content_vectors(task: Task, transe: np.ndarray, seed: int) -> np.ndarray:
+    """float32 (n, DIMENSION): TransE's for users and items, FastText's for attributes that have words, random ones for codes."""
+    nodes = Nodes(task.types, task.type_names, task.raw)
+    return node_features(nodes, (task.heads, task.relations, task.tails), transe, "transe", "content", seed).vectors

@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=["rhgn", "rgcn", "hgt", "xgboost"])
     parser.add_argument("--tasks", nargs="*", default=list(N_SPLITS))
     options = parser.parse_args()
-    found, started = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}, time.perf_counter()
+    started = time.perf_counter()
     for name in options.tasks:
         for model in options.models:
             given = trials(model)
@@ -75,6 +75,7 @@ def main() -> None:
                 figures = [validation_f1(next(outcomes)) for _ in range(SPLITS[name])]
                 tried.append({"settings": one, "validation_macro_f1": float(np.mean(figures)), "splits": figures})
                 print(f"{name} {model} {tried[-1]['validation_macro_f1']:.4f} {one}  {time.perf_counter() - started:.0f} s", flush=True)
+            found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
             found.setdefault(name, {})[model] = tried
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     for name, models in chosen().items():
