@@ -10,8 +10,10 @@ import pytest
 
 from jobs.audiences.report.attention import attention, cell, scale
 from jobs.audiences.report.night import Night, Stage
+from jobs.embeddings.attention_picture import picture
 from tests.jobs.audiences import night
 from tests.jobs.audiences.test_write_report import HOSTILE, Page, report
+from tests.jobs.embeddings.test_attention_picture import world_of_messages
 
 RELATIONS = ("click", "cart", "buy")
 
@@ -68,6 +70,18 @@ def test_the_page_shows_both_groups_side_by_side(root: Path) -> None:
     few, none = cells[9], cells[11]
     assert "few" in few and "6.00" in few and "–" in none and "%" not in none.split("</td>")[0]
     assert "c1" in cells[-1] and "2.20" in cells[-1] and "490" in cells[-1].split("</tr>")[0]
+
+
+@pytest.mark.parametrize("attribute", ["genre", None])
+def test_what_the_job_leaves_is_what_the_page_draws(root: Path, attribute: str | None) -> None:
+    graph, heard, groups = world_of_messages()
+    found = picture(graph, heard, groups, attribute)
+    night.put(root, "finetune_rhgn", attention=found)
+    html = report(root)
+    cells = cells_of(html)
+    assert len(cells) == 2 * (2 * (8 + 1 + 1) * 3 * bool(attribute) + 4 * 2), "two labels"
+    assert "maker (reversed)" in Page(html).text and f"{found[0]['relations'][0]['groups'][0]['lift']:.2f}" in html
+    assert all(name in html for one in found for name in one["categories"])
 
 
 def test_hostile_names_do_nothing(root: Path) -> None:

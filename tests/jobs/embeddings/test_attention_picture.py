@@ -29,8 +29,12 @@ def night_of(edges: list[tuple[int, int, int]], n_users: int = USERS) -> Night:
                  [name for name, *_ in RELATIONS], *sides, heads, relations, tails, np.ones(len(heads), np.int64))  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def world() -> tuple[Night, AttentionTable, list[Group]]:
+@pytest.fixture(scope="module", name="world")
+def small_world() -> tuple[Night, AttentionTable, list[Group]]:
+    return world_of_messages()
+
+
+def world_of_messages() -> tuple[Night, AttentionTable, list[Group]]:
     """Items with no, one or several genres, one user without a message, two groups of all others, attention at random."""
     random = np.random.default_rng(0)
     user, item = (lambda i: FIRST["user"] + int(i)), (lambda i: FIRST["item"] + int(i))
