@@ -135,7 +135,7 @@ def publish_model(model: str, transe):
 def predict_profiles(published):
     """Waits for the models that it reads, and for no other."""
     predict = job(
-        SETTINGS, "audiences.train_profiles", inputs=[*GRAPH, "interactions", "user_embeddings"], outputs=["profile_predictions"],
+        SETTINGS, "audiences.train_profiles", inputs=[*GRAPH, "interactions", "user_embeddings", "checkpoints"], outputs=["profile_predictions"],
         outlets=[datasets.profile_predictions(SETTINGS)],
         doc_md="Learns each configured label from fold B of the labelled users, tests on fold C, and predicts it for every user with a vector.")
     published >> predict

@@ -146,7 +146,7 @@ class Lookalike:
     top_k: int = 1000
     feature_sets: list[str] | None = None  # none: both baselines, and strong + affinities of each published model
     score_with: str | None = None  # the feature set that scores; none: the best mean validation PR-AUC
-    history_attribute: str | None = None  # item attribute of the purchase history by category; none: the coarsest that most items have
+    history_attribute: str | None = None  # item attribute of the purchase history and RHGN's attention by category; none: the coarsest that most items have
     trees: TreeHyperparameters = TreeHyperparameters()
     bootstrap_draws: int = 200  # for intervals
 

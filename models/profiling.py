@@ -26,6 +26,7 @@ from models.shapes import expect, expect_indices
 A, B, C = 0, 1, 2
 _SLOPES = (1e-3, 10.0)  # a calibration must not turn the ranking around, nor run away where the classes part
 _USERS_PER_GROUP = 50  # of a reliability curve: fewer are noise
+_DRAWS = 1000  # of a bootstrap
 _RIDGE = 1e-3  # on the biases, whose common part the softmax leaves free
 
 
@@ -145,20 +146,39 @@ def calibrate(margins: np.ndarray, labels: np.ndarray) -> Calibration:
     return Calibration(float(found[0]), tuple(float(b) for b in found[1:]))
 
 
-def figures(labels: np.ndarray, probabilities: np.ndarray, majority: int) -> dict[str, Any]:
+def figures(labels: np.ndarray, probabilities: np.ndarray, majority: int, seed: int = 0) -> dict[str, Any]:
     """How good predictions are on users who trained nothing, beside always naming the class `majority`. labels int64 (n,), probabilities (n, K).
 
     `confusion`: a row per true class, a column per predicted one. `reliability`: users by the probability of the class named, in ten groups, or in fewer of
     50 where users are few; `ece` is the mean distance of said and observed, weighted by users. Macro-F1 is over the classes that are true or named.
+    `…_interval`: [low, high] that hold 95 % of what users drawn with replacement from these, by `seed`, give.
     """
     named, everyone = probabilities.argmax(axis=1), np.arange(len(labels))
+    confusion = confusion_matrix(labels, named, labels=np.arange(probabilities.shape[1]))
     reliability = calibration_curve(named == labels, probabilities[everyone, named], int(np.clip(len(labels) // _USERS_PER_GROUP, 1, 10)))
     gaps = [abs(group["predicted"] - group["observed"]) * group["n"] for group in reliability]
     return {
         "n": len(labels), "accuracy": float((named == labels).mean()), "macro_f1": macro_f1(labels, named),
         "majority_accuracy": float((labels == majority).mean()), "majority_macro_f1": macro_f1(labels, np.full(len(labels), majority)),
         "log_loss": float(-np.log(np.maximum(probabilities[everyone, labels], 1e-12)).mean()), "ece": float(sum(gaps) / len(labels)), "reliability": reliability,
-        "confusion": confusion_matrix(labels, named, labels=np.arange(probabilities.shape[1])).tolist()}  # fmt: skip
+        "confusion": confusion.tolist(), **intervals(confusion, seed)}  # fmt: skip
+
+
+def intervals(confusion: np.ndarray, seed: int, draws: int = _DRAWS) -> dict[str, list[float]]:
+    """95 % percentile intervals of accuracy and macro-F1 by a bootstrap over users. confusion (K, K): users by true and named class, one at least.
+
+    Both figures hang on the confusion matrix alone, and users drawn with replacement fill its cells by a multinomial law: no draw goes over the users.
+    """
+    n, n_classes, random = int(confusion.sum()), len(confusion), np.random.default_rng(seed)
+    true, named = np.nonzero(confusion)
+    shares, right, found = confusion[true, named] / n, true == named, np.empty((draws, 2))
+    for draw in range(draws):
+        users = random.multinomial(n, shares)
+        hits = np.bincount(true[right], users[right], n_classes)
+        either = np.bincount(true, users, n_classes) + np.bincount(named, users, n_classes)
+        found[draw] = hits.sum() / n, (2 * hits[either > 0] / either[either > 0]).mean()
+    low, high = np.percentile(found, (2.5, 97.5), axis=0)
+    return {f"{name}_interval": [float(low[i]), float(high[i])] for i, name in enumerate(("accuracy", "macro_f1"))}
 
 
 def macro_f1(labels: np.ndarray, named: np.ndarray) -> float:

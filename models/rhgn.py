@@ -194,12 +194,12 @@ def infer_rhgn(
     hyper: RHGNHyperparameters,
     *,
     attention_of: np.ndarray | None = None,
-    attention_rows: int = 20,
+    attention_rows: int | np.ndarray = 20,
 ) -> tuple[np.ndarray, AttentionTable]:
     """(H^L of all nodes from full neighbourhoods, float32 (n, width); who the nodes `attention_of` listen to, `attention_rows` at most).
 
     Layer by layer in chunks of destination nodes, so that memory is that of two tables of vectors and one chunk. node_types, features,
-    parameters: as `train_rhgn` takes and gives them. attention_of: int64 nodes.
+    parameters: as `train_rhgn` takes and gives them. attention_of: int64 nodes. attention_rows: for all of them, or int64 (n,) for each node.
     Raises ShapeError for arrays that do not fit each other, ValueError for parameters of another shape of model.
     """
     check_nodes(graph, node_types, features, types_of(parameters) if hyper.project_inputs or hyper.typed_projections else None)
@@ -207,6 +207,9 @@ def infer_rhgn(
     if attention_of is not None:
         expect_indices("attention_of", attention_of, graph.n_entities, "entities")
         wanted[attention_of] = True
+    if isinstance(attention_rows, np.ndarray):
+        expect("attention_rows", attention_rows, (graph.n_entities,), "int64")
+    most = np.broadcast_to(attention_rows, graph.n_entities)
     model = RHGN(features.shape[1], types_of(parameters), code_types(graph, node_types), classes_of(parameters), hyper).to(hyper.device)
     load_parameters(model, parameters)
     model.eval()
@@ -225,7 +228,7 @@ def infer_rhgn(
                 out_ND[first:last] = layer(*given)
                 if is_last and wanted[first:last].any():
                     α_E = layer.attention(*given).mean(dim=1).cpu().numpy()
-                    tables.append(_heaviest(messages, meta.message.cpu().numpy(), α_E, first, wanted, attention_rows))
+                    tables.append(_heaviest(messages, meta.message.cpu().numpy(), α_E, first, wanted, most))
             h_ND = out_ND
     columns = [np.concatenate([getattr(table, field.name) for table in [_NO_ATTENTION, *tables]]) for field in dataclasses.fields(AttentionTable)]
     return h_ND.cpu().numpy(), AttentionTable(*columns)
@@ -234,15 +237,16 @@ def infer_rhgn(
 _NO_ATTENTION = AttentionTable(*(np.empty(0, kind) for kind in (np.int64, np.int64, np.int64, np.float32, np.int64)))
 
 
-def _heaviest(messages: Messages, message: np.ndarray, α_E: np.ndarray, first: int, wanted: np.ndarray, rows: int) -> AttentionTable:
-    """The heaviest `rows` messages into each wanted node of a chunk that begins with node `first`; equal weights by neighbour, then code."""
+def _heaviest(messages: Messages, message: np.ndarray, α_E: np.ndarray, first: int, wanted: np.ndarray, most: np.ndarray) -> AttentionTable:
+    """The heaviest messages into each wanted node of a chunk that begins with node `first`, `most` of each; equal weights by neighbour, then code."""
     nodes = first + messages.from_nodes.destinations.cpu().numpy()[message]
     kept = wanted[nodes]
     neighbours, codes = (part.sources.cpu().numpy()[message][kept] for part in (messages.from_nodes, messages.from_relations))
     nodes, weights = nodes[kept], α_E[kept].astype(np.float32)
     order = np.lexsort((codes, neighbours, -weights, nodes))
     ranks = np.arange(order.size) - np.searchsorted(nodes[order], nodes[order])
-    order, ranks = order[ranks < rows], ranks[ranks < rows]
+    kept = ranks < most[nodes[order]]
+    order, ranks = order[kept], ranks[kept]
     return AttentionTable(nodes[order], neighbours[order], codes[order], weights[order], ranks)
 
 

@@ -17,10 +17,10 @@ from scipy import sparse
 
 from jobs.audiences.snapshot import DAY_SECONDS, Attribute, Snapshot, positions
 from jobs.config import Graph
+from jobs.graphs.categories import coarsest_of
 from models.affinities import NAMES as AFFINITIES
 
 MOST_DEMOGRAPHIC_VALUES = 20  # per attribute: the most frequent among the eligible
-FEWEST_HISTORY_VALUES = 5  # an attribute with fewer (own brand or not) is no category
 MOST_HISTORY_VALUES = 50  # coarse categories, by purchases of the eligible
 
 
@@ -82,9 +82,7 @@ def choose_vocabulary(snapshot: Snapshot, users: Eligible, history_attribute: st
 
 def coarsest(snapshot: Snapshot) -> str | None:
     """The item attribute with the fewest values, but enough to tell tastes apart, among those that most items have."""
-    covering = {name: len(e.values) for name, e in snapshot.item_attributes.items() if 2 * len(np.unique(e.heads)) >= len(snapshot.items)}
-    usable = sorted((size, name) for name, size in covering.items() if size >= FEWEST_HISTORY_VALUES)
-    return usable[0][1] if usable else None
+    return coarsest_of({name: (len(e.values), len(np.unique(e.heads))) for name, e in snapshot.item_attributes.items()}, len(snapshot.items))
 
 
 def _most_frequent(values: pa.Array, counts: np.ndarray, most: int) -> list[str]:

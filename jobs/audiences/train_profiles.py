@@ -1,9 +1,9 @@
 """Predict labels of users (gender, age band, any column that is known of some) from their vectors, for every user with one.
 
 Reads: the labels of source.users as of D; user_embeddings of D; knowledge_graph, interactions, entity_ids, relations of D where
-`profiles.baseline_features` asks for them. Writes: profile_predictions of D.
+`profiles.baseline_features` asks for them; checkpoints/rhgn of D where its vectors are read. Writes: profile_predictions of D.
 Guarantees: a user's fold of a label hangs on (user_id, salt, label) alone; the classifier learns from fold B, which classes there are included, and no
-label of fold C reaches a vector or a prediction: C is what the figures are of. A label that cannot be modelled is named with its reason and stops no
+label of fold C reaches a vector or a prediction: C is what the figures are of, those of RHGN's own head too. A label that cannot be modelled is named with its reason and stops no
 other; the night is skipped where none can be.
 """
 
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from feature_store import FeatureStore
 from jobs import spark as engine
 from jobs.audiences.features import Eligible, baseline, choose_vocabulary
+from jobs.audiences.head import Head
 from jobs.audiences.snapshot import Ledger, read_snapshot
 from jobs.audiences.vectors import space_of
 from jobs.config import Graph, Lookalike, Publishing, Source, Spark, config_hash
@@ -96,8 +97,8 @@ def with_baseline(users: Users, date: datetime.date, tables: tuple[Input, Input,
     return dataclasses.replace(users, features=np.concatenate([users.features, columns.values], axis=1))
 
 
-def make_profile(label: str, known: Known, users: Users, config: Config) -> Profile:
-    """Train on B, test on C, predict everybody; or the reason why not."""
+def make_profile(label: str, known: Known, users: Users, head: Head | None, config: Config) -> Profile:
+    """Train on B, test on C (RHGN's own head too, where there is one), predict everybody; or the reason why not."""
     started, profiles = time.perf_counter(), config.profiles
     mine = Labelled.among(users.user_id, known, label, profiles)
     kept = mine.counts[:, B] >= profiles.min_users_per_class
@@ -114,7 +115,9 @@ def make_profile(label: str, known: Known, users: Users, config: Config) -> Prof
     if LEARN_FROM_LABELS & set(profiles.read_models(config.publishing.models)):
         seen[mine.rows[mine.fold == A]] = True
     facts |= {"modelled": True, "classes": classes, "features": users.features.shape[1], "predicted": _named(classes, probabilities)}
-    facts |= _figures(model, y, b, c, probabilities[mine.rows[c]]) | {"seconds": round(time.perf_counter() - started, 3)}
+    facts |= _figures(model, y, b, c, probabilities[mine.rows[c]], config.seed) | {"seconds": round(time.perf_counter() - started, 3)}
+    if head:
+        facts["head"] = head.figures(label, [mine.ids[i] for i in np.flatnonzero(c)], y[c], classes, config.seed)
     return Profile(label, facts, classes, probabilities, seen)
 
 
@@ -134,10 +137,10 @@ def _named(classes: list[str], probabilities: np.ndarray) -> dict[str, int]:
     return dict(zip(classes, np.bincount(probabilities.argmax(axis=1), minlength=len(classes)).tolist(), strict=True))
 
 
-def _figures(model: Classifier, y: np.ndarray, b: np.ndarray, c: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+def _figures(model: Classifier, y: np.ndarray, b: np.ndarray, c: np.ndarray, probabilities: np.ndarray, seed: int) -> dict[str, Any]:
     """What C says, where it has a user of a modelled class; the majority class is that of B."""
     majority = int(np.bincount(y[b]).argmax())
-    test = figures(y[c], probabilities, majority) if c.any() else None
+    test = figures(y[c], probabilities, majority, seed) if c.any() else None
     return {"rounds": model.rounds, "calibration": dataclasses.asdict(model.calibration), "majority": majority, "test": test}
 
 
@@ -178,7 +181,7 @@ def report(profiles: list[Profile], users: Users) -> None:
 
 def run(
     date: datetime.date, knowledge_graph: Input, interactions: Input, entity_ids: Input, relations: Input, user_embeddings: Input,
-    profile_predictions: Output, config: Config,
+    checkpoints: Input, profile_predictions: Output, config: Config,
 ) -> None:  # fmt: skip
     """Read, train, predict, commit."""
     if not config.profiles.labels:
@@ -188,9 +191,12 @@ def run(
     if config.profiles.baseline_features:
         users = with_baseline(users, date, (knowledge_graph, interactions, entity_ids, relations), config)
         inputs += [knowledge_graph.lineage(dt), interactions.lineage(dt)]
+    head = Head.read(date, checkpoints, entity_ids) if "rhgn" in models else None
+    if head:
+        inputs.append(checkpoints.lineage(dt, "rhgn"))
     with engine.session(config.spark, "train_profiles") as spark:
         known = read_labels(spark, config.source.users, config.profiles, date)
-    profiles = [make_profile(label, known[label], users, config) for label in sorted(known)]
+    profiles = [make_profile(label, known[label], users, head, config) for label in sorted(known)]
     report(profiles, users)
     modelled = [profile for profile in profiles if profile.probabilities is not None]
     if not modelled:

@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from jobs import spark as engine
 from jobs.arrays import NONE, Checkpoint, Night, read_checkpoint, read_night
-from jobs.config import Graph, Publishing, Source, Spark, Training, config_hash
+from jobs.config import Graph, Lookalike, Publishing, Source, Spark, Training, config_hash
 from jobs.config_profiles import Profiles
+from jobs.embeddings.attention_picture import choose_attribute, choose_groups, picture, users_of
 from jobs.embeddings.family import family
 from jobs.embeddings.inputs import Inputs, read_inputs
 from jobs.embeddings.schedule import last_trained, trains
@@ -50,6 +51,7 @@ class Config:
     training: Training
     publishing: Publishing
     profiles: Profiles
+    lookalike: Lookalike
     spark: Spark
 
 
@@ -100,8 +102,9 @@ def started(former: Checkpoint, night: Night, fresh: dict[str, np.ndarray], same
     return kept | {name: array for name, array in fresh.items() if name.startswith("classifiers.")}
 
 
-def attention_rows(night: Night, attention: AttentionTable) -> pa.Table:
-    """The why-table: whom each user listens to most in the last layer."""
+def attention_rows(night: Night, heard: AttentionTable, most: int) -> pa.Table:
+    """The why-table: whom each user listens to most in the last layer, `most` neighbours each."""
+    attention = AttentionTable(*(column[heard.ranks < most] for column in vars(heard).values()))
     m = len(night.relation_names)
     kind, names = (pa.array(values, pa.string()) for values in (night.types, night.relation_names))
     columns = {
@@ -164,12 +167,13 @@ def learn(date: datetime.date, world: World, former: Checkpoint | None, taught: 
     return Learned(result.checkpoint(), classes, result.history, date)
 
 
-def infer(world: World, learned: Learned, config: Config) -> tuple[Checkpoint, AttentionTable]:
-    """(vectors of everybody from full neighbourhoods, as a checkpoint; whom the users listen to)."""
-    users = world.night.of_type("user")
+def infer(world: World, learned: Learned, pictured: np.ndarray, config: Config) -> tuple[Checkpoint, AttentionTable]:
+    """(vectors of everybody from full neighbourhoods, as a checkpoint; whom the users listen to most, and the `pictured` ones to all)."""
+    users, rows = world.night.of_type("user"), np.full(world.night.n_entities, config.profiles.attention_rows)
+    rows[pictured] = np.iinfo(np.int64).max
     with deterministic_kernels(config.deterministic):
         vectors, heard = infer_rhgn(
-            world.graph, world.kinds, world.inputs.vectors, learned.parameters, config.rhgn, attention_of=users, attention_rows=config.profiles.attention_rows)
+            world.graph, world.kinds, world.inputs.vectors, learned.parameters, config.rhgn, attention_of=users, attention_rows=rows)
     none = np.zeros((len(world.night.relation_names), config.rhgn.width), np.float32)  # RHGN's relations are matrices
     extra = {PARAMETERS + name: array for name, array in learned.parameters.items()} | world.inputs.extra()
     facts = {"trained_at": learned.trained_at.isoformat(), "classes": json.dumps(learned.classes)}
@@ -187,16 +191,19 @@ def run(
     with engine.session(config.spark, "finetune_rhgn") as spark:
         known = read_labels(spark, config.source.users, config.profiles, date)
     taught = lesson(world.night, known, config.profiles, config.rhgn.validation_share)
+    groups = choose_groups(world.night, taught.users, taught.codes, taught.classes, config.profiles.salt)
     try:
         learned = learn(date, world, former, taught, config)
-        checkpoint, heard = infer(world, learned, config)
+        checkpoint, heard = infer(world, learned, users_of(groups), config)
     except ValueError as error:
         raise JobError(f"{error}. Set another training.space to begin anew.") from error
     report(checkpoint, learned.history, former, taught)
+    attribute = choose_attribute(world.night, list(config.graph.item_attributes), config.lookalike.history_attribute)
+    metrics.put("attention", detail=picture(world.night, heard, [group for group in groups if group.label in learned.classes], attribute))
     fields = {"config_hash": config_hash(config), "code_version": code_version(), "labels": learned.classes, "salt": config.profiles.salt,
               "inputs": {"knowledge_graph": knowledge_graph.lineage(dt), "transe": checkpoints.lineage(dt, "transe")}}  # fmt: skip
     with attention.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
-        commit.write_table(attention_rows(world.night, heard), sorted_by=attention.contract.sorted_by)
+        commit.write_table(attention_rows(world.night, heard, config.profiles.attention_rows), sorted_by=attention.contract.sorted_by)
         commit.fields |= fields
     with checkpoints.table("rhgn").replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         checkpoint.write(commit)

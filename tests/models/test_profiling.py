@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.hyperparameters import TreeHyperparameters
-from models.profiling import A, B, C, Calibration, TooFewUsers, calibrate, figures, fit, folds, macro_f1, parts_of, uniform
+from models.profiling import A, B, C, Calibration, TooFewUsers, calibrate, figures, fit, folds, intervals, macro_f1, parts_of, uniform
 
 TREES = TreeHyperparameters(threads=1, rounds=60, early_stopping_rounds=10, learning_rate=0.2)
 USERS = [f"user-{u}" for u in range(4000)]
@@ -125,3 +125,28 @@ def test_reliability_is_in_groups_that_say_something() -> None:
         probabilities = np.stack([p := random.uniform(0.5, 1, n), 1 - p], axis=1).astype(np.float32)
         found = figures((random.random(n) > p).astype(np.int64), probabilities, 0)
         assert len(found["reliability"]) == groups and found["ece"] < 0.15
+
+
+def test_the_interval_of_an_accuracy_is_the_binomials() -> None:
+    found = intervals(np.array([[180, 60], [40, 120]]), seed=1, draws=4000)
+    half = 1.96 * (0.75 * 0.25 / 400) ** 0.5
+    assert found["accuracy_interval"] == pytest.approx([0.75 - half, 0.75 + half], abs=0.004)
+    assert intervals(np.array([[7]]), seed=1) == {"accuracy_interval": [1.0, 1.0], "macro_f1_interval": [1.0, 1.0]}
+
+
+def test_intervals_are_those_of_users_drawn_with_replacement() -> None:
+    """Over the users themselves, as slowly as that goes; one class is so rare that some draws have none of it."""
+    random = np.random.default_rng(0)
+    labels = random.permutation(np.repeat([0, 1, 2], [90, 45, 3]))
+    named = np.where(random.random(138) < 0.7, labels, random.integers(0, 3, 138))
+    found = figures(labels, np.eye(3, dtype=np.float32)[named], 0, seed=5)
+    draws = [random.integers(0, 138, 138) for _ in range(2000)]
+    slow = [(np.mean(labels[one] == named[one]), macro_f1(labels[one], named[one])) for one in draws]
+    for name, values in zip(("accuracy", "macro_f1"), np.transpose(slow), strict=True):
+        assert found[f"{name}_interval"] == pytest.approx(np.percentile(values, (2.5, 97.5)), abs=0.03)
+        assert found[f"{name}_interval"][0] < found[name] < found[f"{name}_interval"][1]
+
+
+def test_intervals_hang_on_the_seed_alone() -> None:
+    confusion = np.array([[30, 10], [5, 40]])
+    assert intervals(confusion, 3) == intervals(confusion, 3) != intervals(confusion, 4)

@@ -247,6 +247,11 @@ def test_attention_comes_out_as_a_table_of_the_heaviest(softmax_over: str) -> No
     _, cut = infer_rhgn(graph, TYPES, features, parameters, hyper, attention_of=wanted, attention_rows=2)
     assert cut.nodes.tolist() == [0, 0, 4, 4]
     np.testing.assert_array_equal(cut.weights, table.weights[table.ranks < 2])
+    each = np.full(8, 1)
+    each[4] = 99
+    _, cut = infer_rhgn(graph, TYPES, features, parameters, hyper, attention_of=wanted, attention_rows=each)
+    assert cut.nodes.tolist() == [0] + [4] * (table.nodes == 4).sum()
+    np.testing.assert_array_equal(cut.weights, table.weights[(table.nodes == 4) | (table.ranks == 0)])
 
 
 def test_a_user_with_a_hundred_thousand_neighbours() -> None:
@@ -298,6 +303,8 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         infer_rhgn(graph, TYPES, x, parameters, TOY)
     with pytest.raises(ShapeError, match="attention_of has values"):
         infer_rhgn(graph, TYPES, features, parameters, TOY, attention_of=np.array([8]))
+    with pytest.raises(ShapeError, match="attention_rows has shape"):
+        infer_rhgn(graph, TYPES, features, parameters, TOY, attention_rows=np.full(7, 3))
     with pytest.raises(ShapeError, match="features has numbers that are not finite; fill"):
         infer_rhgn(graph, TYPES, np.where(features > 1, np.nan, features).astype(np.float32), parameters, TOY)
     with pytest.raises(ValueError, match="layers.0.w_att.*expected shape"):

@@ -9,14 +9,14 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
-from jobs.audiences.report import lookalike, profiles, sections, text
+from jobs.audiences.report import attention, lookalike, profiles, sections, text
 from jobs.audiences.report.charts import legend, scatter
 from jobs.audiences.report.night import Night, Stage
 from jobs.audiences.report.people import NEIGHBOURS, Bought, People, examples, lay_out, like_minded, nearest
 
 CONTENTS = (
     ("events", "Events"), ("checks", "Checks"), ("graph", "Graph"), ("training", "Training"), ("quality", "Lookalike"), ("backtest", "Backtest"),
-    ("audiences", "Audiences"), ("profiles", "Profiles"), ("space", "Drift"), ("map", "Map"), ("neighbours", "Neighbours"), ("stages", "Time"))
+    ("audiences", "Audiences"), ("profiles", "Profiles"), ("attention", "Attention"), ("space", "Drift"), ("map", "Map"), ("neighbours", "Neighbours"), ("stages", "Time"))
 OF_CLIENTS = ("quality", "backtest", "audiences")
 IN_A_BASKET = 6
 FILTERS = (text.count, text.figure, text.percent, text.signed_percent, text.duration, text.memory, text.shown, text.shown_text, text.words, text.breakable)
@@ -35,7 +35,7 @@ def render_request(report: dict[str, Any]) -> str:
 
 def contents_of(night: Night, has_people: bool) -> list[tuple[str, str]]:
     """(anchor, name) of the sections that the page has."""
-    there = {"neighbours": has_people, "profiles": night.profiles} | dict.fromkeys(OF_CLIENTS, night.prospects)
+    there = {"neighbours": has_people, "profiles": night.profiles, "attention": "rhgn" in night.models} | dict.fromkeys(OF_CLIENTS, night.prospects)
     return [entry for entry in CONTENTS if there.get(entry[0], True)]
 
 
@@ -177,7 +177,7 @@ def shown_of(night: Night, arrival: dict | None, audiences: list[dict], people: 
         "status": sections.status_of(night), "keys": figures_of(night, arrival, graph, space, quality, backtest),
         "checks": sections.checks(night), "arrival": arrival, "graph": graph, "training": sections.training(night),
         "quality": quality, "too_few": lookalike.too_few(night), "backtest": backtest,
-        "audiences": audiences, "profiles": profiles.profiles(night), "space": space,
+        "audiences": audiences, "profiles": profiles.profiles(night), "attention": attention.attention(night), "few_messages": attention.FEW_MESSAGES, "space": space,
         "first_publish": first_publish(night), "map": drawn, "told": told_of(people), "map_model": main and main.model,
         "map_reason": "No map: fewer than ten users with vectors that differ." if main else "No map: no model published vectors tonight.",
         "neighbours": neighbours_of(main, seed) if main else [], "sampled": len(main.ids) if main else 0}

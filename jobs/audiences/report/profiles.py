@@ -20,8 +20,9 @@ def _card(facts: Row) -> Row:
     test = facts.get("test") or {}
     classes = [str(c) for c in facts.get("classes") or []]
     majority = facts.get("majority")
+    lacks = [name for name in classes if name not in (facts.get("head") or {}).get("classes", classes)]
     return {
-        **facts, "test": test, "majority": classes[majority] if isinstance(majority, int) and majority < len(classes) else "",
+        **facts, "test": test, "head_lacks": lacks, "majority": classes[majority] if isinstance(majority, int) and majority < len(classes) else "",
         "confusion": confusion(classes, test.get("confusion") or []), "balance": balance(facts), "reliability": reliability(str(facts.get("label")), test)}  # fmt: skip
 
 

@@ -24,7 +24,7 @@ HOSTILE = ["<b>x</b>", "../../etc", "\u202eright to left", "é", "e\u0301", " "]
 GRAPH = Graph(
     behaviors={"view": Relation(), "purchase": Relation()}, window_days=40, item_attributes={"brand": Attribute(), "category": Attribute()},
     user_attributes={"age": Attribute()})  # fmt: skip
-INPUTS = ("knowledge_graph", "interactions", "entity_ids", "relations", "user_embeddings")
+INPUTS = ("knowledge_graph", "interactions", "entity_ids", "relations", "user_embeddings", "checkpoints")
 
 
 def names(n: int = USERS) -> list[str]:

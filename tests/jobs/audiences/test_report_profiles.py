@@ -54,6 +54,25 @@ def test_the_page_shows_profiles(root: Path) -> None:
     assert any(name == "aria-label" and "gender was named rightly" in value for _, name, value in page.attributes)
 
 
+def test_intervals_and_rhgns_own_head_stand_beside(root: Path) -> None:
+    found = facts(["female", "male"])
+    test = found[0]["test"]
+    (low, high), (f1_low, f1_high) = test["accuracy_interval"], test["macro_f1_interval"]
+    before = Page(report(root)).text
+    assert f"{100 * low:.1f}\u00a0– {100 * high:.1f} %".replace("\u00a0", " ") in before and f"{f1_low:.3f} – {f1_high:.3f}" in before
+    assert "own head" not in before
+    found[0]["head"] = {"n": 290, "accuracy": 0.625, "accuracy_interval": [0.57, 0.68], "macro_f1": 0.512, "macro_f1_interval": [0.44, 0.58],
+                        "log_loss": None, "classes": ["male", "unknown"]}  # fmt: skip
+    night.put(root, "train_profiles", profiles=found)
+    after = Page(report(root)).text
+    for expected in ("RHGN's own head on 290 of them; it never learned female", "62.5 %", "57.0 – 68.0 %", "0.512", "0.440 – 0.580"):
+        assert expected in after, expected
+    found[0]["head"] |= {"n": test["n"], "classes": ["female", "male"]}
+    night.put(root, "train_profiles", profiles=found)
+    after = Page(report(root)).text
+    assert "RHGN's own head" in after and "of them" not in after and "never learned" not in after
+
+
 def test_hostile_classes_do_nothing(root: Path) -> None:
     elements = set(Page(report(root)).elements)
     night.put(root, "train_profiles", profiles=facts(HOSTILE[:2]))

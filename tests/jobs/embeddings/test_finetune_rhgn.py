@@ -62,6 +62,29 @@ def test_the_why_table_has_each_users_heaviest_neighbours(root: Path) -> None:
     assert {tuple(row) for row in rows[["user_id", "relation", "neighbour_type", "neighbour"]].itertuples(index=False)} <= edges_by_name(root, DATES[0])
 
 
+def test_the_picture_has_all_messages_of_users_of_two_classes_of_fold_a(root: Path) -> None:
+    assert night(root, DATES[0]) == 0
+    (found,) = picture_of(root, DATES[0])
+    in_a = [group_of(user) for user, fold in zip(USERS, FOLD, strict=True) if fold == A]
+    counts = {str(group): in_a.count(group) for group in range(4)}
+    common = sorted(counts, key=lambda name: (-counts[name], name))[:2]
+    assert found["label"] == "taste" and found["groups"] == [{"name": name, "users": counts[name]} for name in common]
+    assert found["attribute"] is None, "brands are four: too few to be categories"
+    for g, name in enumerate(common):
+        figures = {row["relation"]: row["groups"][g] for row in found["relations"]}
+        assert set(figures) == {"purchase", "user_region"}
+        assert sum(one["share"] for one in figures.values()) == pytest.approx(1, abs=1e-4), "more than the why-table's rows"
+        assert figures["user_region"]["messages"] == counts[name] and figures["purchase"]["messages"] > CAP * counts[name]
+    assert night(root, DATES[1], DATES[0], lookalike={"history_attribute": "brand"}) == 0
+    (found,) = picture_of(root, DATES[1])
+    assert found["attribute"] == "brand" and set(found["categories"]) == {"b0", "b1", "b2", "b3"}
+
+
+def picture_of(root: Path, date: datetime.date) -> list[dict]:
+    rows = Table(str(root / "data/run_metrics/stage=finetune_rhgn")).read(str(date)).to_pylist()
+    return next(json.loads(row["detail"]) for row in rows if row["metric"] == "attention")
+
+
 def edges_by_name(root: Path, date: datetime.date) -> set[tuple[str, str, str, str]]:
     """(head, relation, type of the tail, tail) of every edge, in raw ids."""
     graph = Table(str(root / "data/knowledge_graph")).read(str(date)).to_pandas()
@@ -95,6 +118,7 @@ def test_without_labels_the_first_night_is_skipped_and_a_later_one_goes_on_with_
     assert night(root, DATES[1]) == SKIPPED
     assert night(root, DATES[1], DATES[0], training={"train_every_days": 9}) == 0
     first, second = (checkpoint(root, date) for date in DATES)
+    assert picture_of(root, DATES[1]) == [], "nobody's class is known tonight"
     assert second.facts["trained_at"] == str(DATES[0]) and second.facts["classes"] == first.facts["classes"]
     np.testing.assert_array_equal(second.extra["rhgn.layers.0.w_att"], first.extra["rhgn.layers.0.w_att"])
 
