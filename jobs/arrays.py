@@ -155,6 +155,11 @@ def raw_of(ledger: Segments, ids: np.ndarray, name: str) -> pa.ChunkedArray:
     return table.column("raw").cast(pa.large_string()).take(pa.array(_positions(known, ids)))
 
 
+def as_extra(model: str, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A model's parameters and its optimiser's state, under names of `Checkpoint.extra`."""
+    return {f"{model}.{name}": array for name, array in parameters.items()}
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A model of one date: native vectors of the date's entities and relations, and everything a warm start needs.
@@ -179,6 +184,10 @@ class Checkpoint:
         extra: dict[str, np.ndarray], facts: dict[str, str],
     ) -> Checkpoint:  # fmt: skip
         return cls(night.types, night.entity_type, night.entity_id, night.relation_id, entities, relations, source, extra, facts)
+
+    def parameters(self, model: str) -> dict[str, np.ndarray]:
+        """The arrays of `as_extra`, by the model's own names."""
+        return {name.removeprefix(f"{model}."): array for name, array in self.extra.items() if name.startswith(f"{model}.")}
 
     def rows_of(self, night: Night) -> tuple[np.ndarray, np.ndarray]:
         """For each entity of the night: its row here (0 where unknown), and whether it is known here with a vector."""

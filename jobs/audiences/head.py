@@ -15,7 +15,6 @@ from jobs.arrays import NONE, raw_of, read_checkpoint
 from jobs.program import Input
 from models.profiling import figures
 
-PARAMETERS = "rhgn."  # prefix of the model's own arrays in its checkpoint
 SHOWN = ("n", "accuracy", "accuracy_interval", "macro_f1", "macro_f1_interval", "log_loss")
 
 
@@ -37,9 +36,8 @@ class Head:
         found = read_checkpoint(checkpoints.table("rhgn"), date.isoformat())
         rows = np.flatnonzero((found.entity_type == found.types.index("user")) & (found.source != NONE))
         classes = json.loads(found.facts["classes"])
-        parameters = {name.removeprefix(PARAMETERS): array for name, array in found.extra.items() if name.startswith(PARAMETERS)}
         user_id = raw_of(entity_ids.segments("user"), found.entity_id[rows], "user").cast(pa.string()).combine_chunks()
-        return cls(user_id, dict(zip(classes, class_probabilities(parameters, found.entities[rows]), strict=True)), classes)
+        return cls(user_id, dict(zip(classes, class_probabilities(found.parameters("rhgn"), found.entities[rows]), strict=True)), classes)
 
     def figures(self, label: str, user_ids: list[str], labels: np.ndarray, classes: list[str], seed: int) -> dict[str, Any] | None:
         """Some of `profiling.figures` for users who test; labels int64, codes into `classes`, which need not be the head's: classes meet by name.

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs import spark as engine
-from jobs.arrays import NONE, Checkpoint, Night, read_checkpoint, read_night
+from jobs.arrays import NONE, Checkpoint, Night, as_extra, read_checkpoint, read_night
 from jobs.config import Graph, Lookalike, Publishing, Source, Spark, Training, config_hash
 from jobs.config_profiles import Profiles
 from jobs.embeddings.attention_picture import choose_attribute, choose_groups, picture, users_of
@@ -35,8 +35,6 @@ from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, Tra
 from models.profiling import A, uniform
 from models.rhgn import MISSING, RHGN, AttentionTable, code_types, infer_rhgn, rearranged
 from models.rhgn_training import train_rhgn
-
-PARAMETERS = "rhgn."  # prefix of the model's own arrays in the checkpoint
 
 
 @dataclass(frozen=True)
@@ -92,10 +90,9 @@ def lesson(night: Night, known: dict[str, Known], profiles: Profiles, held_out_s
 
 def started(former: Checkpoint, night: Night, fresh: dict[str, np.ndarray], same_classes: bool) -> dict[str, np.ndarray]:
     """The predecessor's parameters and optimiser's state for tonight's relations and node types; classifiers of other classes start anew."""
-    found = {name.removeprefix(PARAMETERS): array for name, array in former.extra.items() if name.startswith(PARAMETERS)}
     rows, known = former.relation_rows_of(night)
     types = np.array([former.types.index(kind) if kind in former.types else -1 for kind in night.types])
-    found = rearranged(found, fresh, np.where(known, rows, -1), types)
+    found = rearranged(former.parameters("rhgn"), fresh, np.where(known, rows, -1), types)
     if same_classes:
         return found
     kept = {name: array for name, array in found.items() if "classifiers." not in name}
@@ -175,7 +172,7 @@ def infer(world: World, learned: Learned, pictured: np.ndarray, config: Config) 
         vectors, heard = infer_rhgn(
             world.graph, world.kinds, world.inputs.vectors, learned.parameters, config.rhgn, attention_of=users, attention_rows=rows)
     none = np.zeros((len(world.night.relation_names), config.rhgn.width), np.float32)  # RHGN's relations are matrices
-    extra = {PARAMETERS + name: array for name, array in learned.parameters.items()} | world.inputs.extra()
+    extra = as_extra("rhgn", learned.parameters) | world.inputs.extra()
     facts = {"trained_at": learned.trained_at.isoformat(), "classes": json.dumps(learned.classes)}
     return Checkpoint.of_night(world.night, vectors, none, world.transe.source, extra, facts), heard
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.arrays import NONE, TRAINED, Checkpoint, Night, read_checkpoint, read_night
+from jobs.arrays import NONE, TRAINED, Checkpoint, Night, as_extra, read_checkpoint, read_night
 from jobs.config import Graph, Publishing, Training, config_hash
 from jobs.embeddings.family import family
 from jobs.embeddings.schedule import last_trained, trains
@@ -26,8 +26,6 @@ from models.determinism import deterministic_kernels
 from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 from models.kqgc import infer_kqgc, train_kqgc
-
-PARAMETERS = "kqgc."  # prefix of the model's own arrays in the checkpoint
 
 
 @dataclass(frozen=True)
@@ -40,11 +38,6 @@ class Config:
     rhgn: RHGNHyperparameters
     training: Training
     publishing: Publishing
-
-
-def parameters_of(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """The model's parameters and its optimiser's state, by name."""
-    return {name.removeprefix(PARAMETERS): array for name, array in checkpoint.extra.items() if name.startswith(PARAMETERS)}
 
 
 def training_pairs(night: Night, purchase: int, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,14 +84,14 @@ def run(
     night, transe = read_night(dt, knowledge_graph, entity_ids, relations), read_checkpoint(checkpoints.table("transe"), dt)
     graph = KnowledgeGraph(night.heads, night.relations, night.tails, n_entities=night.n_entities, n_relations=len(night.relation_names))
     former = read_checkpoint(checkpoints.table(model), predecessor.isoformat()) if predecessor else None
-    parameters, history, trained_at = former and parameters_of(former), [], former and last_trained(former)
+    parameters, history, trained_at = former and former.parameters("kqgc"), [], former and last_trained(former)
     if trains(date, transe, former, config.training):
         parameters, history = train(night, graph, transe, parameters, hyper, config)
         trained_at = date
     known = transe.source == TRAINED
     with deterministic_kernels(config.deterministic), _fitting():
         entities, relation_vectors = infer_kqgc(graph, transe.entities, transe.relations, parameters, hyper, known=None if known.all() else known)
-    extra = {PARAMETERS + name: array for name, array in parameters.items()}
+    extra = as_extra("kqgc", parameters)
     checkpoint = Checkpoint.of_night(night, entities, relation_vectors, transe.source, extra, {"trained_at": trained_at.isoformat()})
     report(checkpoint, history, former)
     with checkpoints.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as commit:
