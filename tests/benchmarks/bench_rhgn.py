@@ -69,7 +69,8 @@ def prepare(folder: Path, n_users: int) -> None:
         blocks[f"{b}.nodes"] = sources.numpy()
         for number, layer in enumerate(layers):
             nodes, codes = layer.from_nodes, layer.from_relations.sources
-            parts = {"offsets": nodes.offsets, "sources": nodes.sources, "codes": codes, "n_sources": torch.tensor(nodes.n_sources)}
+            counts = sampler.counts(sources[: layer.n_destinations])
+            parts = {"offsets": nodes.offsets, "sources": nodes.sources, "codes": codes, "n_sources": torch.tensor(nodes.n_sources), "counts": counts}
             blocks |= {f"{b}.{number}.{name}": values.numpy() for name, values in parts.items()}
     np.savez(folder / "blocks.npz", n_batches=len(batches), **blocks)
     n_messages = sum(values.size for name, values in blocks.items() if name.endswith("codes"))
@@ -86,10 +87,10 @@ def run_ours(folder: Path, what: str, threads: int, profile: bool) -> None:
     model = RHGN(INPUTS, 2, code_types(graph, types), [CLASSES], SETTINGS)
     optimiser = torch.optim.AdamW(model.parameters())
 
-    def step(layers: list[Messages], nodes: torch.Tensor, expected: torch.Tensor) -> None:
-        metas = {id(layer): MetaRelations.of(layer) for layer in layers}
+    def step(layers: list[tuple[Messages, torch.Tensor | None]], nodes: torch.Tensor, expected: torch.Tensor) -> None:
+        metas = {id(layer): MetaRelations.of(layer, counts_VC=counts) for layer, counts in layers}
         optimiser.zero_grad()
-        given = ([metas[id(layer)] for layer in layers], torch.from_numpy(features).index_select(0, nodes), torch.from_numpy(types).index_select(0, nodes))
+        given = ([metas[id(layer)] for layer, _ in layers], torch.from_numpy(features).index_select(0, nodes), torch.from_numpy(types).index_select(0, nodes))
         model.loss(model.logits(model(*given)[: len(expected)]), expected[:, None]).backward()
         optimiser.step()
 
@@ -98,11 +99,11 @@ def run_ours(folder: Path, what: str, threads: int, profile: bool) -> None:
         parameters = {name: values.detach().numpy() for name, values in model.named_parameters()}
         work = lambda: infer_rhgn(graph, types, features, parameters, SETTINGS)  # noqa: E731
     elif what == "whole":
-        whole = [graph.into(0, n, engine="numba")] * SETTINGS.layers
+        whole = [(graph.into(0, n, engine="numba"), None)] * SETTINGS.layers
         work = lambda: step(whole, torch.arange(n), labels)  # noqa: E731
     else:
         batches = _batches(np.load(folder / "blocks.npz"))
-        work = lambda: [step(layers, nodes, labels[nodes[: layers[-1].n_destinations]]) for layers, nodes in batches]  # noqa: E731
+        work = lambda: [step(layers, nodes, labels[nodes[: layers[-1][0].n_destinations]]) for layers, nodes in batches]  # noqa: E731
     if not profile:
         return print(json.dumps(timed(work, REPEATS)))
     work()
@@ -144,13 +145,15 @@ def _graph(stored: np.lib.npyio.NpzFile, n: int) -> KnowledgeGraph:
     return KnowledgeGraph(stored["sources"][forward], stored["codes"][forward], destinations[forward], n_entities=n, n_relations=N_RELATIONS)
 
 
-def _batches(stored: np.lib.npyio.NpzFile) -> list[tuple[list[Messages], torch.Tensor]]:
+def _batches(stored: np.lib.npyio.NpzFile) -> list[tuple[list[tuple[Messages, torch.Tensor]], torch.Tensor]]:
+    """(layers as messages and what they are a sample of, nodes) of each batch."""
     batches = []
     for b in range(int(stored["n_batches"])):
         layers = []
         for number in range(SETTINGS.layers):
             parts = (torch.from_numpy(stored[f"{b}.{number}.{name}"]) for name in ("offsets", "sources", "codes"))
-            layers.append(Messages.build(*parts, int(stored[f"{b}.{number}.n_sources"]), 2 * N_RELATIONS, "numba"))
+            messages = Messages.build(*parts, int(stored[f"{b}.{number}.n_sources"]), 2 * N_RELATIONS, "numba")
+            layers.append((messages, torch.from_numpy(stored[f"{b}.{number}.counts"])))
         batches.append((layers, torch.from_numpy(stored[f"{b}.nodes"])))
     return batches
 
