@@ -1,7 +1,7 @@
 """
 ### Nightly user embeddings and audiences
 
-events → clean events → ids and graphs → TransE → KQGC → user embeddings → classifiers → audiences, profiles and report. The run of date D
+events → clean events → ids and graphs → TransE → KQGC, RHGN → user embeddings → classifiers → audiences, profiles and report. The run of date D
 publishes partitions `dt=D`, which know every event before 00:00 UTC of D and none from then on. Every task is one program,
 `python -m jobs.<module> --date=D …`; its command stands under *Rendered Templates* and runs the same from a shell.
 

@@ -145,7 +145,7 @@ class RHGNHyperparameters:
     validation_share: float = 0.1  # of the labelled users, held out of training to stop early; 0 trains on all
     evaluate_every: int = 1  # epochs between two looks at the held-out users
     patience: int = 0  # looks without a better figure before stopping; 0 goes to the end of the cycle and takes the best epoch
-    stop_on: str = "loss"  # the held-out figure that decides: loss, or macro_f1 (mean over labels)
+    stop_on: str = "macro_f1"  # the held-out figure that decides: macro_f1 (mean over labels; chosen), or loss
     device: str = "cpu"  # cpu, cuda, cuda:0, ...; sampling stays on the CPU
     mixed_precision: bool = True  # on a GPU, matrix products in bfloat16; attention and sums stay in float32
     inference_chunk: int = 65_536  # destination nodes computed at a time: bounds memory, leaves the result as it is
