@@ -16,7 +16,7 @@ from jobs.config import ConfigError, load_settings
 from jobs.program import SKIPPED
 from models.profiling import A
 from tests.jobs.embeddings.planted import N_USERS, RELATIONS, group_of
-from tests.jobs.embeddings.rhgn_night import CAP, DATES, FOLD, USERS, WIDTH, checkpoint, config_of, content, label, night, publish, write_world
+from tests.jobs.embeddings.rhgn_night import CAP, DATES, FOLD, PROFILES, USERS, WIDTH, checkpoint, config_of, content, label, night, publish, write_world
 
 
 @pytest.fixture
@@ -49,6 +49,16 @@ def test_labels_of_folds_b_and_c_change_nothing_and_those_of_a_do(root: Path) ->
     label(root, lambda user: str((group_of(user) + (int(user[1:]) % 7 == 0)) % 4))
     assert night(root, DATES[0]) == 0
     assert content(root) != before
+
+
+def test_two_labels_of_one_column_have_the_same_users_who_test(root: Path) -> None:
+    """Else the one would learn from whom the other is tested on."""
+    both = PROFILES | {"labels": {"taste": {}, "coarse": {"column": "taste"}}}
+    assert night(root, DATES[0], profiles=both) == 0
+    before = content(root)
+    label(root, lambda user: str(group_of(user)) if FOLD[USERS.index(user)] == A else "another")
+    assert night(root, DATES[0], profiles=both) == 0
+    assert content(root) == before and list(json.loads(checkpoint(root, DATES[0]).facts["classes"])) == ["coarse", "taste"]
 
 
 def test_the_why_table_has_each_users_heaviest_neighbours(root: Path) -> None:
