@@ -13,7 +13,8 @@ from pyspark.sql import SparkSession
 
 from feature_store import FeatureStore, Segments, Table
 from jobs.config import ConfigError, load_settings
-from jobs.program import SKIPPED
+from jobs.embeddings import resolve_predecessor
+from jobs.program import SKIPPED, execute
 from models.profiling import A
 from tests.jobs.embeddings.planted import N_USERS, RELATIONS, group_of
 from tests.jobs.embeddings.rhgn_night import CAP, DATES, FOLD, PROFILES, USERS, WIDTH, checkpoint, config_of, content, label, night, publish, write_world
@@ -88,6 +89,16 @@ def test_the_picture_has_all_messages_of_users_of_two_classes_of_fold_a(root: Pa
     assert night(root, DATES[1], DATES[0], lookalike={"history_attribute": "brand"}) == 0
     (found,) = picture_of(root, DATES[1])
     assert found["attribute"] == "brand" and set(found["categories"]) == {"b0", "b1", "b2", "b3"}
+
+
+def test_a_model_whose_fold_a_was_dealt_otherwise_is_no_predecessor(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who tests tonight would have trained it."""
+    assert night(root, DATES[0]) == publish(root, DATES[0]) == 0
+    found = []
+    for changed in ({}, {"salt": "pepper"}, {"folds": {"a": 0.5, "b": 0.2, "c": 0.3}}):
+        assert execute(resolve_predecessor.run, ["--date", str(DATES[1]), "--config", str(config_of(root, profiles=PROFILES | changed))]) == 0
+        found.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    assert [one["rhgn"] for one in found] == [str(DATES[0]), None, None]
 
 
 def picture_of(root: Path, date: datetime.date) -> list[dict]:
