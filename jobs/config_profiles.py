@@ -25,9 +25,9 @@ class Label:
 
 @dataclass(frozen=True)
 class Folds:
-    """Shares of the labelled users. Each user's fold of a label hangs on (user_id, salt, label) alone; C stays C when A and B are weighed anew."""
+    """Shares of the labelled users. Each user's fold hangs on (user_id, salt, the label's column) alone; C stays C when A and B are weighed anew."""
 
-    a: float = 0.4  # trains the models that learn from labels
+    a: float = 0.4  # trains the models that learn from labels; with another share RHGN begins a new space
     b: float = 0.4  # trains and calibrates the classifier on their vectors
     c: float = 0.2  # tests both, for ever: trains nothing
 
@@ -37,7 +37,7 @@ class Profiles:
     """Predicting labels of users from their vectors; off where there is no label."""
 
     labels: dict[str, Label] = field(default_factory=dict)
-    salt: str = "nocturne"  # of the folds: another salt deals them anew, and what was C has then trained something
+    salt: str = "nocturne"  # of the folds: another salt deals them anew, and RHGN begins a new space
     folds: Folds = Folds()
     models: list[str] | None = None  # whose published vectors are the features; none: the first of publishing.models
     baseline_features: bool = False  # add demographics, recency, frequency, money and purchase history

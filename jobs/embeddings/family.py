@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from feature_store import Table
 from jobs.config import Publishing, Training
+from jobs.config_profiles import Profiles
 from jobs.program import Input, JobError
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 
@@ -19,13 +20,14 @@ class Configured(Protocol):
     rhgn: RHGNHyperparameters
     training: Training
     publishing: Publishing
+    profiles: Profiles
 
 
 def family(model: str, config: Configured) -> dict[str, Any]:
     """Partitions of one family can be each other's predecessors: model, dimension, norm, space of the configuration; of RHGN what goes in, too, since its
-    parameters make sense of no other vectors."""
+    parameters make sense of no other vectors, and who is in fold A: parameters that learned from users who test now are no start for tonight's."""
     if model == "rhgn":
-        given = {"init": config.rhgn.init, "init_attributes": config.rhgn.init_attributes}
+        given = {"init": config.rhgn.init, "init_attributes": config.rhgn.init_attributes, "salt": config.profiles.salt, "fold_a": config.profiles.folds.a}
         return {"model": model, "dimension": config.rhgn.width, "norm": "l2", "space": config.training.space, **given}
     norm = config.transe.norm if model == "transe" else config.kqgc.norm
     return {"model": model, "dimension": config.transe.dimension, "norm": norm, "space": config.training.space}

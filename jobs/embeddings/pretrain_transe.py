@@ -16,6 +16,7 @@ import numpy as np
 
 from jobs.arrays import INDUCTIVE, NONE, TRAINED, Checkpoint, Night, read_checkpoint, read_night
 from jobs.config import Graph, Publishing, Training, config_hash
+from jobs.config_profiles import Profiles
 from jobs.embeddings.family import family
 from jobs.embeddings.schedule import last_trained, trains_tonight
 from jobs.program import Input, Output, code_version, log, main, metrics
@@ -38,6 +39,7 @@ class Config:
     rhgn: RHGNHyperparameters
     training: Training
     publishing: Publishing
+    profiles: Profiles
 
 
 def warm_start(night: Night, former: Checkpoint) -> WarmStart:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from jobs.arrays import NONE, SOURCES, Checkpoint, raw_of, read_checkpoint, vectors
 from jobs.config import Graph, Lookalike, Publishing, Quality, Training, config_hash
+from jobs.config_profiles import Profiles
 from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.embeddings.family import family
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
@@ -35,6 +36,7 @@ class Config:
     rhgn: RHGNHyperparameters
     training: Training
     publishing: Publishing
+    profiles: Profiles
     lookalike: Lookalike
     quality: Quality = Quality()
 

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 
 from jobs.config import Publishing, Training
+from jobs.config_profiles import Profiles
 from jobs.embeddings.family import models_of, predecessor_of
 from jobs.program import Input, main, metrics
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
@@ -23,6 +24,7 @@ class Config:
     rhgn: RHGNHyperparameters
     training: Training
     publishing: Publishing
+    profiles: Profiles
 
 
 def run(date: datetime.date, user_embeddings: Input, checkpoints: Input, config: Config) -> None:

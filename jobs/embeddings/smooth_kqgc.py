@@ -18,6 +18,7 @@ import numpy as np
 
 from jobs.arrays import NONE, TRAINED, Checkpoint, Night, as_extra, read_checkpoint, read_night
 from jobs.config import Graph, Publishing, Training, config_hash
+from jobs.config_profiles import Profiles
 from jobs.embeddings.family import family
 from jobs.embeddings.schedule import last_trained, trains
 from jobs.program import Input, JobError, Output, code_version, main, metrics
@@ -38,6 +39,7 @@ class Config:
     rhgn: RHGNHyperparameters
     training: Training
     publishing: Publishing
+    profiles: Profiles
 
 
 def training_pairs(night: Night, purchase: int, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

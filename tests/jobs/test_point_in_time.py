@@ -18,7 +18,7 @@ import yaml
 
 from feature_store import Segments, Table
 from jobs.audiences import score_lookalike, train_lookalike, train_profiles
-from jobs.embeddings import pretrain_transe, publish_users, smooth_kqgc
+from jobs.embeddings import finetune_rhgn, pretrain_transe, publish_users, smooth_kqgc
 from jobs.events import validate_events
 from jobs.graphs import assign_ids, build_interactions, build_knowledge_graph
 from jobs.program import execute
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 START, D = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), datetime.date(2026, 1, 29)
-LABEL_DAYS = 7
+LABEL_DAYS, MODELS = 7, ("transe", "kqgc_mean", "rhgn")
 EARLIER, LATER = D - datetime.timedelta(days=LABEL_DAYS), D + datetime.timedelta(days=2)
-COMPARED = ["clean_events", "rejected_events", "knowledge_graph", "interactions", "checkpoints/transe", "checkpoints/kqgc_mean", "entity_embeddings/transe",
-            "entity_embeddings/kqgc_mean", "feature_store/user_embeddings/model=transe", "feature_store/user_embeddings/model=kqgc_mean",
-            "lookalike_models", "lookalike_scores", "audiences", "profile_predictions"]  # fmt: skip
+COMPARED = ["clean_events", "rejected_events", "knowledge_graph", "interactions", "lookalike_models", "lookalike_scores", "audiences", "attention", "profile_predictions",
+            *(table + model for table in ("checkpoints/", "entity_embeddings/", "feature_store/user_embeddings/model=") for model in MODELS)]  # fmt: skip
 
 
 def past(seed: int = 1) -> pd.DataFrame:
@@ -81,8 +80,9 @@ def write_world(folder: Path, world: int | None) -> Path:
         "graph": {"window_days": 21, "behaviors": {"purchase": {}, "view": {"window_days": 14}}, "item_attributes": {"brand": {}, "price": {"type": "number", "bins": 4}},
                   "user_attributes": {"region": {}}},
         "transe": {"dimension": 8, "epochs": 4, "negatives": 4, "negatives_shared_by": 4}, "kqgc": {"epochs": 2, "batch_size": 128},
-        "publishing": {"models": ["transe", "kqgc_mean"], "min_neighbour_overlap": 0.0},
-        "profiles": {"labels": {"taste": {}}, "models": ["transe", "kqgc_mean"], "baseline_features": True, "min_users_per_class": 5, "trees": {"rounds": 20}},
+        "rhgn": {"width": 8, "heads": 2, "epochs": 2, "batch_size": 16},
+        "publishing": {"models": list(MODELS), "min_neighbour_overlap": 0.0},
+        "profiles": {"labels": {"taste": {}}, "models": list(MODELS), "baseline_features": True, "min_users_per_class": 5, "trees": {"rounds": 20}},
         "lookalike": {"label_window_days": LABEL_DAYS, "active_days": 14, "min_positives": 10, "top_k": 20, "bootstrap_draws": 10, "trees": {"rounds": 20},
                       "clients": {"brand_zero": {"brand": "b0"}, "brand_one": {"brand": "b1"}}}}
     path = folder / "config.yaml"
@@ -98,7 +98,8 @@ def run_night(config: Path, date: datetime.date, predecessor: datetime.date | No
     warm = [*base, "--predecessor", str(predecessor)]
     assert execute(pretrain_transe.run, warm) == 0
     assert execute(smooth_kqgc.run, [*warm, "--model", "kqgc_mean"]) == 0
-    for model in ("transe", "kqgc_mean"):
+    assert execute(finetune_rhgn.run, warm) == 0
+    for model in MODELS:
         assert execute(publish_users.run, [*warm, "--model", model]) == 0
     if predecessor == EARLIER:
         assert execute(train_lookalike.run, base) == 0
@@ -156,7 +157,8 @@ def test_the_worlds_do_differ_from_d_on(worlds: dict[str, Path]) -> None:
 
 
 def test_a_ledger_filled_by_another_future_changes_no_published_vector_or_audience(worlds: dict[str, Path]) -> None:
-    published = [name for name in COMPARED if name.startswith(("feature_store", "lookalike_scores", "audiences", "profile_predictions", "clean_events", "rejected_events"))]
+    of_raw_ids = ("feature_store", "lookalike_scores", "audiences", "attention", "profile_predictions", "clean_events", "rejected_events")
+    published = [name for name in COMPARED if name.startswith(of_raw_ids)]
     one, other = hashes(worlds["one"]), hashes(worlds["other"])
     assert {k: v for k, v in one.items() if k.split()[0] in published and v != other.get(k)} == {}
 

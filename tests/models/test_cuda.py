@@ -63,7 +63,7 @@ def test_rhgn_on_a_gpu_is_rhgn_on_a_cpu(softmax_over: str) -> None:
     types, features = np.zeros(triples.n_entities, np.int64), random.normal(size=(triples.n_entities, 32)).astype(np.float32)
     users, labels = np.arange(1000), np.arange(1000)[:, None] // 100 % 4
     learned = np.arange(triples.n_entities) % 2 == 0
-    hyper = RHGNHyperparameters(softmax_over=softmax_over, epochs=5, fanout=1000, mixed_precision=False)  # all neighbours: no draw differs
+    hyper = RHGNHyperparameters(softmax_over=softmax_over, epochs=5, fanout=1000, dropout=0, mixed_precision=False)  # all neighbours: no draw differs
     given, found = (graph, types, features, users, labels, [4]), {}
     for device in ("cpu", "cuda"):
         on_device = dataclasses.replace(hyper, device=device)

@@ -20,7 +20,7 @@ from tests.models import reference
 from tests.models.contract import Fitted, ModelContract, Planted
 
 N, TYPES, RELATIONS, D = 8, np.array([0, 0, 0, 0, 1, 1, 2, 1]), 4, 6
-TOY = RHGNHyperparameters(width=D, heads=2, layers=3)
+TOY = RHGNHyperparameters(width=D, heads=2, layers=3, dropout=0)
 
 
 def toy(seed: int = 0) -> tuple[KnowledgeGraph, list[reference.Edge], np.ndarray]:
@@ -66,7 +66,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-FAST = RHGNHyperparameters(width=16, heads=4, batch_size=16, epochs=30, learning_rate=0.01, validation_share=0, fanout=5)
+FAST = RHGNHyperparameters(width=16, heads=4, batch_size=16, epochs=30, learning_rate=0.01, validation_share=0, fanout=5, dropout=0, class_weights=False)
 
 
 def types_of_nodes(data: Planted) -> np.ndarray:

@@ -41,7 +41,7 @@ def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
 def test_training_computes_the_papers_loss_on_full_neighbourhoods() -> None:
     """One batch of all users with a fanout above every degree: the first epoch's loss is Eq. 4 at the initial parameters."""
     data = planted(n_users=8, n_items=6)
-    hyper = RHGNHyperparameters(width=8, heads=2, epochs=1, fanout=1000, validation_share=0)
+    hyper = RHGNHyperparameters(width=8, heads=2, epochs=1, fanout=1000, validation_share=0, dropout=0, class_weights=False)
     labels, features, graph = two_labels(data), random_features(data, 7), graph_of(data)
     result = train_rhgn(graph, types_of_nodes(data), features, data.users, labels, [4, 2], hyper, seed=4)
     model = RHGN(12, 3, code_types(graph, types_of_nodes(data)), [4, 2], hyper, seed=4)
@@ -56,6 +56,23 @@ def test_training_computes_the_papers_loss_on_full_neighbourhoods() -> None:
         logits = [reference.affine(p[f"classifiers.{j}.weight"], h[user], p[f"classifiers.{j}.bias"]) for user in data.users]
         expected += reference.cross_entropy(logits, labels[:, j].tolist()) / seen.sum()
     assert result.history[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("softmax_over", ["all", "relation"])
+def test_a_sample_of_equal_neighbours_says_what_all_of_them_say(softmax_over: str) -> None:
+    """All users click on all items and buy one in four: within a type nodes are alike, so that two drawn under each relation have to stand for 40 or 10."""
+    users, items = (side.ravel() for side in np.meshgrid(np.arange(40), np.arange(40), indexing="ij"))
+    bought = (users + items) % 4 == 0
+    heads, tails = np.concatenate([users, users[bought]]), 40 + np.concatenate([items, items[bought]])
+    graph = KnowledgeGraph(heads, np.repeat([0, 1], [users.size, bought.sum()]), tails, n_entities=80, n_relations=2)
+    types, labels = np.repeat([0, 1], 40), np.arange(40)[:, None] % 2
+    features = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)[types]
+    losses = []
+    for fanout in (2, 40):
+        hyper = dataclasses.replace(HELD, softmax_over=softmax_over, fanout=fanout, epochs=1, learning_rate=1e-30)
+        (entry,) = train_rhgn(graph, types, features, np.arange(40), labels, [2], hyper, seed=4, deterministic=True).history
+        losses.append([entry["loss"], entry["validation_loss"]])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_both_labels_are_learned_and_told_of_users_who_have_none() -> None:

@@ -13,10 +13,11 @@ from pyspark.sql import SparkSession
 
 from feature_store import FeatureStore, Segments, Table
 from jobs.config import ConfigError, load_settings
-from jobs.program import SKIPPED
+from jobs.embeddings import resolve_predecessor
+from jobs.program import SKIPPED, execute
 from models.profiling import A
 from tests.jobs.embeddings.planted import N_USERS, RELATIONS, group_of
-from tests.jobs.embeddings.rhgn_night import CAP, DATES, FOLD, USERS, WIDTH, checkpoint, config_of, content, label, night, publish, write_world
+from tests.jobs.embeddings.rhgn_night import CAP, DATES, FOLD, PROFILES, USERS, WIDTH, checkpoint, config_of, content, label, night, publish, write_world
 
 
 @pytest.fixture
@@ -51,6 +52,16 @@ def test_labels_of_folds_b_and_c_change_nothing_and_those_of_a_do(root: Path) ->
     assert content(root) != before
 
 
+def test_two_labels_of_one_column_have_the_same_users_who_test(root: Path) -> None:
+    """Else the one would learn from whom the other is tested on."""
+    both = PROFILES | {"labels": {"taste": {}, "coarse": {"column": "taste"}}}
+    assert night(root, DATES[0], profiles=both) == 0
+    before = content(root)
+    label(root, lambda user: str(group_of(user)) if FOLD[USERS.index(user)] == A else "another")
+    assert night(root, DATES[0], profiles=both) == 0
+    assert content(root) == before and list(json.loads(checkpoint(root, DATES[0]).facts["classes"])) == ["coarse", "taste"]
+
+
 def test_the_why_table_has_each_users_heaviest_neighbours(root: Path) -> None:
     assert night(root, DATES[0]) == 0
     rows = Table(str(root / "data/attention")).read(str(DATES[0])).to_pandas()
@@ -78,6 +89,16 @@ def test_the_picture_has_all_messages_of_users_of_two_classes_of_fold_a(root: Pa
     assert night(root, DATES[1], DATES[0], lookalike={"history_attribute": "brand"}) == 0
     (found,) = picture_of(root, DATES[1])
     assert found["attribute"] == "brand" and set(found["categories"]) == {"b0", "b1", "b2", "b3"}
+
+
+def test_a_model_whose_fold_a_was_dealt_otherwise_is_no_predecessor(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who tests tonight would have trained it."""
+    assert night(root, DATES[0]) == publish(root, DATES[0]) == 0
+    found = []
+    for changed in ({}, {"salt": "pepper"}, {"folds": {"a": 0.5, "b": 0.2, "c": 0.3}}):
+        assert execute(resolve_predecessor.run, ["--date", str(DATES[1]), "--config", str(config_of(root, profiles=PROFILES | changed))]) == 0
+        found.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    assert [one["rhgn"] for one in found] == [str(DATES[0]), None, None]
 
 
 def picture_of(root: Path, date: datetime.date) -> list[dict]:
