@@ -25,7 +25,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Folds:
-    """Shares of the labelled users. Each user's fold hangs on (user_id, salt, the label's column) alone; C stays C when A and B are weighed anew."""
+    """Shares of the labelled users. Each user's fold hangs on (user_id, salt) alone, whatever the label; C stays C when A and B are weighed anew."""
 
     a: float = 0.4  # trains the models that learn from labels; with another share RHGN begins a new space
     b: float = 0.4  # trains and calibrates the classifier on their vectors

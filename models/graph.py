@@ -305,7 +305,8 @@ class NeighbourSampler:
             dgl_edge_of_message[self._message_of_edge] = torch.arange(codes.size)
             self._code_offsets = _offsets(np.bincount(codes, minlength=graph.n_codes)).tolist()
             cells = np.repeat(np.arange(graph.n_entities), graph.offsets.diff().numpy()) * graph.n_codes + codes
-            self._counts = torch.from_numpy(np.bincount(cells, minlength=graph.n_entities * graph.n_codes).astype(np.int32)).view(-1, graph.n_codes)
+            cells, self._count_of_cell = np.unique(cells, return_counts=True)  # of (node, code): at most one for each message, where a whole table may be far more
+            self._code_of_cell, self._cell_offsets = cells % graph.n_codes, np.searchsorted(cells, np.arange(graph.n_entities + 1) * graph.n_codes)
         columns = ("csc", (graph.offsets, graph.sources, dgl_edge_of_message))
         self._dgl_graph = dgl.graph(columns, num_nodes=graph.n_entities)
         self._position = torch.empty(graph.n_entities, dtype=torch.int64)
@@ -313,8 +314,11 @@ class NeighbourSampler:
         self._hidden = torch.zeros(max(graph.n_edges, 1), dtype=torch.bool)
 
     def counts(self, nodes: torch.Tensor) -> torch.Tensor:
-        """int32 (nodes, codes): the messages there are into each node under each code, drawn or not; of a sampler `per_relation`."""
-        return self._counts.index_select(0, nodes)
+        """int64 (nodes, codes): the messages there are into each node under each code, drawn or not; of a sampler `per_relation`."""
+        begins, ends = self._cell_offsets[nodes.numpy()], self._cell_offsets[nodes.numpy() + 1]
+        cells, found = _ranges(begins, ends), np.zeros((len(nodes), self.graph.n_codes), np.int64)
+        found[np.repeat(np.arange(len(nodes)), ends - begins), self._code_of_cell[cells]] = self._count_of_cell[cells]
+        return torch.from_numpy(found)
 
     def restart(self, seed: int | list[int]) -> None:
         """Draw from here on what a new sampler with this seed would draw."""

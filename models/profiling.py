@@ -70,9 +70,12 @@ def uniform(salt: str, purpose: str, user_ids: Iterable[str]) -> np.ndarray:
     return (np.frombuffer(b"".join(hashed), ">u8") >> np.uint64(11)) * (1.0 / (1 << 53))
 
 
-def folds(salt: str, column: str, user_ids: Iterable[str], a: float, c: float) -> np.ndarray:
-    """int8 (n,) of A, B, C for the labels of a column, by the shares of A and C. C takes the upper end, so that users who test go on testing when A and B are weighed anew."""
-    return np.searchsorted([a, 1 - c], uniform(salt, f"fold of {column}", user_ids), side="right").astype(np.int8)
+def folds(salt: str, user_ids: Iterable[str], a: float, c: float) -> np.ndarray:
+    """int8 (n,) of A, B, C by the shares of A and C, the same for every label: who tests one trains no other that may tell of it.
+
+    C takes the upper end, so that users who test go on testing when A and B are weighed anew.
+    """
+    return np.searchsorted([a, 1 - c], uniform(salt, "fold", user_ids), side="right").astype(np.int8)
 
 
 def fit(

@@ -2,7 +2,7 @@
 
 Reads: the labels of source.users as of D; user_embeddings of D; knowledge_graph, interactions, entity_ids, relations of D where
 `profiles.baseline_features` asks for them; checkpoints/rhgn of D where its vectors are read. Writes: profile_predictions of D.
-Guarantees: a user's fold hangs on (user_id, salt, the label's column) alone; the classifier learns from fold B, which classes there are included, and no
+Guarantees: a user's fold hangs on (user_id, salt) alone, whatever the label; the classifier learns from fold B, which classes there are included, and no
 label of fold C reaches a vector or a prediction: C is what the figures are of, those of RHGN's own head too. A label that cannot be modelled is named with its reason and stops no
 other; the night is skipped where none can be.
 """

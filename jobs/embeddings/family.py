@@ -27,7 +27,8 @@ def family(model: str, config: Configured) -> dict[str, Any]:
     """Partitions of one family can be each other's predecessors: model, dimension, norm, space of the configuration; of RHGN what goes in, too, since its
     parameters make sense of no other vectors, and who is in fold A: parameters that learned from users who test now are no start for tonight's."""
     if model == "rhgn":
-        given = {"init": config.rhgn.init, "init_attributes": config.rhgn.init_attributes, "salt": config.profiles.salt, "fold_a": config.profiles.folds.a}
+        given = {"init": config.rhgn.init, "init_attributes": config.rhgn.init_attributes, "transe": config.transe.norm}
+        given |= {"salt": config.profiles.salt, "fold_a": config.profiles.folds.a}
         return {"model": model, "dimension": config.rhgn.width, "norm": "l2", "space": config.training.space, **given}
     norm = config.transe.norm if model == "transe" else config.kqgc.norm
     return {"model": model, "dimension": config.transe.dimension, "norm": norm, "space": config.training.space}

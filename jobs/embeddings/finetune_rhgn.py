@@ -88,15 +88,19 @@ def lesson(night: Night, known: dict[str, Known], profiles: Profiles, held_out_s
     return Lesson(users[some], codes[some], classes, held_out)
 
 
-def started(former: Checkpoint, night: Night, fresh: dict[str, np.ndarray], same_classes: bool) -> dict[str, np.ndarray]:
-    """The predecessor's parameters and optimiser's state for tonight's relations and node types; classifiers of other classes start anew."""
+def started(former: Checkpoint, night: Night, fresh: dict[str, np.ndarray], classes: dict[str, list[str]]) -> dict[str, np.ndarray]:
+    """The predecessor's parameters and optimiser's state for tonight's relations and node types; classifiers of labels with other classes start anew."""
     rows, known = former.relation_rows_of(night)
     types = np.array([former.types.index(kind) if kind in former.types else -1 for kind in night.types])
     found = rearranged(former.parameters("rhgn"), fresh, np.where(known, rows, -1), types)
-    if same_classes:
-        return found
     kept = {name: array for name, array in found.items() if "classifiers." not in name}
-    return kept | {name: array for name, array in fresh.items() if name.startswith("classifiers.")}
+    kept |= {name: array for name, array in fresh.items() if name.startswith("classifiers.")}
+    before = json.loads(former.facts["classes"])
+    for j, label in enumerate(classes):
+        if before.get(label) == classes[label]:
+            mine = f"classifiers.{list(before).index(label)}."
+            kept |= {name.replace(mine, f"classifiers.{j}."): array for name, array in found.items() if name.removeprefix("optimiser.").startswith(mine)}
+    return kept
 
 
 def attention_rows(night: Night, heard: AttentionTable, most: int) -> pa.Table:
@@ -153,7 +157,7 @@ def learn(date: datetime.date, world: World, former: Checkpoint | None, taught: 
     classes = taught.classes if learns else before
     sizes, n_types = [len(names) for names in classes.values()], len(world.night.types)
     fresh = RHGN(world.inputs.vectors.shape[1], n_types, code_types(world.graph, world.kinds), sizes, config.rhgn, config.seed)
-    initial = started(former, world.night, parameters_of(fresh), classes == before) if former else None
+    initial = started(former, world.night, parameters_of(fresh), classes) if former else None
     if not learns:
         return Learned(initial, classes, [], last_trained(former))
     with Progress("RHGN", config.rhgn.epochs) as progress:

@@ -35,7 +35,7 @@ class Labelled:
         encoded = known.classes.take(at.drop_null()).dictionary_encode()
         order = pc.sort_indices(encoded.dictionary).to_numpy()
         code = np.argsort(order)[encoded.indices.to_numpy(zero_copy_only=False)]
-        fold = folds(profiles.salt, profiles.column(label), ids, profiles.folds.a, profiles.folds.c)  # of the column: two labels of one share their users who test
+        fold = folds(profiles.salt, ids, profiles.folds.a, profiles.folds.c)
         return cls(rows, ids, fold, code, encoded.dictionary.take(pa.array(order)).to_pylist())
 
     @functools.cached_property

@@ -38,7 +38,7 @@ RESULTS = Path(__file__).parent / "results" / "rhgn.json"
 WHAT = ("whole", "blocks", "inference")
 LARGE = 10_000_000  # edges
 N_RELATIONS, CLASSES, INPUTS, REPEATS = 3, 2, 64, 5
-SETTINGS = RHGNHyperparameters(width=64, heads=4, layers=2, batch_size=512, fanout=20)
+SETTINGS = RHGNHyperparameters(width=64, heads=4, layers=2, batch_size=512, fanout=20, dropout=0)  # the peer has none
 
 
 def read_ml1m(n_users: int) -> tuple[KnowledgeGraph, np.ndarray]:

@@ -164,3 +164,10 @@ def test_where_all_are_drawn_nothing_is_shifted() -> None:
     sampler = graph.sampler(100, 0, per_relation=True)
     sources, (messages,) = sampler.sample(torch.arange(12), 1)
     assert not MetaRelations.of(messages, counts_VC=sampler.counts(sources[:12])).stands_for.amounts_VC.any()
+
+
+def test_counts_are_those_of_the_graph_for_any_nodes() -> None:
+    graph, nodes = random_graph(), torch.tensor([3, 11, 0])
+    destinations = torch.repeat_interleave(torch.arange(12), graph.offsets.diff())
+    expected = [[int(((destinations == v) & (graph.codes == code)).sum()) for code in range(graph.n_codes)] for v in nodes]
+    assert graph.sampler(2, 0, per_relation=True).counts(nodes).tolist() == expected

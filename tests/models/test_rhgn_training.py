@@ -97,7 +97,7 @@ def test_labels_at_random_teach_nothing_about_others() -> None:
 
 def test_early_stopping_returns_the_best_epochs_parameters() -> None:
     data, learned = planted(), np.ones(planted().n_entities, bool)
-    hyper = dataclasses.replace(HELD, epochs=60, learning_rate=0.05, patience=3)
+    hyper = dataclasses.replace(HELD, epochs=60, learning_rate=0.05, patience=3, stop_on="loss")
     result = trained(data, hyper, learned=learned)
     losses = [entry["validation_loss"] for entry in result.history]
     assert result.best_epoch == int(np.argmin(losses)) and len(losses) == result.best_epoch + 4 < 60

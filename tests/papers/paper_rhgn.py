@@ -33,7 +33,7 @@ Key = tuple[str, str]  # data set, label
 
 ABLATIONS: dict[str, dict[str, Any]] = {  # over the chosen settings; `merged` is of the graph
     "user-item relations merged": {"merged": "behaviors"}, "item-attribute relations merged": {"merged": "attributes"}, "softmax per relation": {"softmax_over": "relation"},
-    "random initial vectors": {"init": "random"}, "attributes from their texts": {"init": "content"}}  # fmt: skip
+    "random, learned initial vectors": {"init": "random"}, "attributes from their texts": {"init": "content"}}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def run_xgboost(task: Task, settings: TreeSettings, split: int) -> Figures:
 
 def neighbourhoods(task: Task, split: int) -> Path:
     """A folder with everything that R-GCN and HGT need of a split: the graph, and RHGN's own draws of MOST_EPOCHS epochs and of the users who choose."""
-    folder = KEPT / task.name / f"neighbourhoods_{split}"
+    folder = KEPT / task.name / f"neighbourhoods_{split}_of_{FANOUT}_by_{BATCH[task.name]}"
     if (folder / "done").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,8 @@
 
 The first trial of a model is its defaults, the others are a Latin draw from SPACE or TREES (each value about as often as any other), the same
 for RHGN, R-GCN and HGT. The figure is the mean of
-both labels' macro-F1 on the users who choose, over the first splits; no user who tests is looked at. Classes weigh the same in every loss
+both labels' macro-F1 on the users who choose, over the first splits; of a split no user who tests is looked at
+(splits share users: who chooses in one may test in another, for every model alike). Classes weigh the same in every loss
 but where a trial of trees says otherwise, since macro-F1 counts them so. The chosen settings and every trial go to results/tune_rhgn.json.
 """
 

@@ -67,4 +67,4 @@ def predictions(root: Path, date: datetime.date = DATE) -> pd.DataFrame:
 
 
 def fold_of(label: str, user_ids: list[str] | pd.Series, settings: train_profiles.Config) -> np.ndarray:
-    return folds(settings.profiles.salt, settings.profiles.column(label), user_ids, settings.profiles.folds.a, settings.profiles.folds.c)
+    return folds(settings.profiles.salt, user_ids, settings.profiles.folds.a, settings.profiles.folds.c)

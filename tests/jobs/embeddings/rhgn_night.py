@@ -18,7 +18,7 @@ from tests.jobs.embeddings.planted import N_USERS, group_of, write_config, write
 DATES = [datetime.date(2026, 1, 5), datetime.date(2026, 1, 6)]
 USERS = [f"u{n:03d}" for n in range(N_USERS)]
 WIDTH, CAP = 8, 3
-FOLD = folds("nocturne", "taste", USERS, 0.6, 0.2)
+FOLD = folds("nocturne", USERS, 0.6, 0.2)
 PROFILES = {"labels": {"taste": {}}, "folds": {"a": 0.6, "b": 0.2, "c": 0.2}, "min_users_per_class": 4, "cross_validation": 2, "attention_rows": CAP}
 
 

@@ -17,7 +17,7 @@ from jobs.embeddings import resolve_predecessor
 from jobs.program import SKIPPED, execute
 from models.profiling import A
 from tests.jobs.embeddings.planted import N_USERS, RELATIONS, group_of
-from tests.jobs.embeddings.rhgn_night import CAP, DATES, FOLD, PROFILES, USERS, WIDTH, checkpoint, config_of, content, label, night, publish, write_world
+from tests.jobs.embeddings.rhgn_night import CAP, DATES, FOLD, PROFILES, RHGN, USERS, WIDTH, checkpoint, config_of, content, label, night, publish, write_world
 
 
 @pytest.fixture
@@ -154,11 +154,23 @@ def test_a_class_that_is_new_starts_a_classifier_anew_and_keeps_the_rest(root: P
     np.testing.assert_allclose(second.extra["rhgn.layers.0.w_att"], first.extra["rhgn.layers.0.w_att"], atol=1e-4)
 
 
+def test_a_label_that_comes_leaves_the_others_classifiers_warm(root: Path) -> None:
+    """And finds its own by name: the newcomer sorts before the other."""
+    assert night(root, DATES[0]) == 0
+    labels = {"labels": {"coarse": {"column": "taste"}, "taste": {}}}
+    hardly = {"rhgn": {**RHGN, "learning_rate": 1e-12, "epochs": 1}, "profiles": {**PROFILES, **labels}}
+    assert night(root, DATES[1], DATES[0], **hardly) == 0
+    first, second = (checkpoint(root, date).parameters("rhgn") for date in DATES)
+    np.testing.assert_allclose(second["classifiers.1.weight"], first["classifiers.0.weight"], atol=1e-6)
+    assert np.abs(second["classifiers.0.weight"] - first["classifiers.0.weight"]).max() > 0.01
+    assert "optimiser.classifiers.1.weight.exp_avg" in second
+
+
 def test_the_figure_of_the_night_is_that_of_the_parameters_it_keeps(root: Path) -> None:
     assert night(root, DATES[0]) == 0
     rows = {row["metric"]: row for row in Table(str(root / "data/run_metrics/stage=finetune_rhgn")).read(str(DATES[0])).to_pylist()}
     history = json.loads(rows["history"]["detail"])
-    best = min(history, key=lambda entry: entry["validation_loss"])
+    best = max(history, key=lambda entry: entry["validation_macro_f1"])
     assert rows["best_epoch"]["value"] == best["epoch"] and rows["validation_macro_f1"]["value"] == pytest.approx(best["validation_macro_f1"])
 
 
