@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -16,30 +17,58 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 from torch_geometric.nn import HeteroDictLinear, HGTConv, RGCNConv
+from torch_geometric.utils import softmax
 
 MISSING = -1
 
 
 class Graph:
-    """Node types and relation codes. A layer of messages is (offsets into destinations, sources, codes), in places of some nodes, destinations first."""
+    """Node types and relation codes. A layer of messages is (offsets into destinations, sources, codes, shifts), in places of some nodes, destinations first.
+
+    shifts: what HGT adds to each message's score, log of how many messages of its relation it stands for; None where all are there.
+    """
 
     def __init__(self, stored: dict) -> None:
         self.types, self.labels, self.n_classes = (torch.from_numpy(stored[name]) for name in ("types", "labels", "n_classes"))
         self.names, self.n_codes = [f"t{number}" for number in range(int(stored["n_types"]))], int(stored["n_codes"])
         self.relations = [(f"t{source}", f"r{code}", f"t{end}") for code, (source, end) in enumerate(stored["code_ends"])]
-        self.whole = tuple(torch.from_numpy(stored[name]).long() for name in ("offsets", "sources", "codes"))
+        self.whole = (*(torch.from_numpy(stored[name]).long() for name in ("offsets", "sources", "codes")), None)
+        self.counts = self.by_code(self.whole[0], self.whole[2])
+
+    def by_code(self, offsets: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """(destinations, codes): messages of each."""
+        cells = torch.repeat_interleave(torch.arange(len(offsets) - 1), offsets.diff()) * self.n_codes + codes
+        return torch.bincount(cells, minlength=(len(offsets) - 1) * self.n_codes).view(-1, self.n_codes)
+
+    def sampled(self, nodes: torch.Tensor, offsets: torch.Tensor, sources: torch.Tensor, codes: torch.Tensor) -> tuple:
+        """A layer of drawn messages."""
+        n = len(offsets) - 1
+        shifts = torch.log(self.counts[nodes[:n]].clamp(min=1) / self.by_code(offsets, codes).clamp(min=1))
+        return offsets, sources, codes, shifts[torch.repeat_interleave(torch.arange(n), offsets.diff()), codes]
+
+
+class Attention(HGTConv):
+    """HGTConv whose messages stand for as many as were there, as RHGN's do in training: both take one softmax over all relations."""
+
+    shifts: torch.Tensor | None = None  # of the next call's messages, relation by relation
+
+    def message(self, k_j, q_i, v_j, edge_attr, index, ptr, size_i):  # noqa: ANN001, ANN201  (PyTorch Geometric reads the names)
+        scores = (q_i * k_j).sum(dim=-1) * edge_attr / math.sqrt(q_i.size(-1))
+        weights = softmax(scores if self.shifts is None else scores + self.shifts[:, None], index, ptr, size_i)
+        return (v_j * weights.view(-1, self.heads, 1)).view(-1, self.out_channels)
 
 
 class HGT(torch.nn.Module):
-    """HGTConv with its own residual."""
+    """HGT's layers with their own residual."""
 
     def __init__(self, graph: Graph, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.graph, self.dropout = graph, dropout
-        self.layers = torch.nn.ModuleList(HGTConv(width, width, (graph.names, graph.relations), heads) for _ in range(2))
+        self.layers = torch.nn.ModuleList(Attention(width, width, (graph.names, graph.relations), heads) for _ in range(2))
 
     def forward(self, x_SD: torch.Tensor, types_S: torch.Tensor, layers: list[tuple]) -> torch.Tensor:
-        for layer, (offsets, sources, codes) in zip(self.layers, layers, strict=True):
+        for layer, (offsets, sources, codes, shifts) in zip(self.layers, layers, strict=True):
+            layer.shifts = None if shifts is None else shifts[torch.argsort(codes, stable=True)]
             n, types = len(offsets) - 1, types_S[: len(x_SD)]
             places, of_type = torch.empty_like(types), [torch.nonzero(types == kind).squeeze(1) for kind in range(len(self.graph.names))]
             for rows in of_type:
@@ -65,7 +94,7 @@ class RGCN(torch.nn.Module):
         self.layers = torch.nn.ModuleList(RGCNConv(width, width, graph.n_codes) for _ in range(2))
 
     def forward(self, x_SD: torch.Tensor, types_S: torch.Tensor, layers: list[tuple]) -> torch.Tensor:
-        for layer, (offsets, sources, codes) in zip(self.layers, layers, strict=True):
+        for layer, (offsets, sources, codes, _) in zip(self.layers, layers, strict=True):
             n = len(offsets) - 1
             ends = torch.stack([sources, torch.repeat_interleave(torch.arange(n), offsets.diff())])
             x_SD = F.dropout(F.gelu(layer((x_SD, x_SD[:n]), ends, codes)), self.dropout, self.training)
@@ -99,13 +128,14 @@ def loss_of(logits: list[torch.Tensor], labels: torch.Tensor, weights: list[torc
     return torch.stack(terms).sum() / len(labels)
 
 
-def batches(file: Path) -> list[tuple[torch.Tensor, list[tuple]]]:
+def batches(file: Path, graph: Graph) -> list[tuple[torch.Tensor, list[tuple]]]:
     """(nodes, layers) of each batch; the users are the first nodes, as many as the last layer has destinations."""
     with np.load(file) as stored:
         found = []
         for b in range(int(stored["n_batches"])):
-            layers = [tuple(torch.from_numpy(stored[f"{b}.{layer}.{name}"]).long() for name in ("offsets", "sources", "codes")) for layer in range(2)]
-            found.append((torch.from_numpy(stored[f"{b}.nodes"]).long(), layers))
+            nodes = torch.from_numpy(stored[f"{b}.nodes"]).long()
+            layers = [[torch.from_numpy(stored[f"{b}.{layer}.{name}"]).long() for name in ("offsets", "sources", "codes")] for layer in range(2)]
+            found.append((nodes, [graph.sampled(nodes, *layer) for layer in layers]))
     return found
 
 
@@ -119,7 +149,7 @@ def macro_f1(labels: torch.Tensor, named: torch.Tensor) -> float:
 
 def train(model: Model, graph: Graph, folder: Path, asked: dict) -> int:
     """The best epoch, whose parameters the model then has."""
-    first = [nodes[: len(layers[-1][0]) - 1] for nodes, layers in batches(folder / "epoch_0.npz")]
+    first = [nodes[: len(layers[-1][0]) - 1] for nodes, layers in batches(folder / "epoch_0.npz", graph)]
     trained = graph.labels[torch.cat(first)]
     counts = [torch.bincount(column[column != MISSING], minlength=int(n)) for column, n in zip(trained.T, graph.n_classes, strict=True)]
     weights = [c.sum() / (torch.count_nonzero(c) * c.clamp(min=1)) * (c > 0) if asked["class_weights"] else None for c in counts]
@@ -127,12 +157,12 @@ def train(model: Model, graph: Graph, folder: Path, asked: dict) -> int:
     groups = [{"params": decayed, "weight_decay": asked["weight_decay"]}, {"params": [model.table] * model.table.requires_grad, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW([group for group in groups if group["params"]], lr=asked["learning_rate"])
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, asked["learning_rate"], total_steps=asked["epochs"] * len(first))
-    validation = batches(folder / "validation.npz")
+    validation = batches(folder / "validation.npz", graph)
     expected = torch.cat([graph.labels[nodes[: len(layers[-1][0]) - 1]] for nodes, layers in validation])
     best, best_epoch, state = -np.inf, -1, {}
     for epoch in range(asked["epochs"]):
         model.train()
-        for nodes, layers in batches(folder / f"epoch_{epoch}.npz"):
+        for nodes, layers in batches(folder / f"epoch_{epoch}.npz", graph):
             optimiser.zero_grad()
             loss_of(model(nodes, layers), graph.labels[nodes[: len(layers[-1][0]) - 1]], weights).backward()
             optimiser.step()
