@@ -16,6 +16,7 @@ from jobs.config import ConfigError, load_settings
 from jobs.embeddings import resolve_predecessor
 from jobs.program import SKIPPED, execute
 from models.profiling import A
+from models.rhgn import class_probabilities
 from tests.jobs.embeddings.planted import N_USERS, RELATIONS, group_of
 from tests.jobs.embeddings.rhgn_night import CAP, DATES, FOLD, PROFILES, RHGN, USERS, WIDTH, checkpoint, config_of, content, label, night, publish, write_world
 
@@ -50,6 +51,19 @@ def test_labels_of_folds_b_and_c_change_nothing_and_those_of_a_do(root: Path) ->
     label(root, lambda user: str((group_of(user) + (int(user[1:]) % 7 == 0)) % 4))
     assert night(root, DATES[0]) == 0
     assert content(root) != before
+
+
+@pytest.mark.parametrize(("permuted", "least", "most"), [(False, 0.7, 1.0), (True, 0.0, 0.25 + 4 * (0.25 * 0.75 / (FOLD != A).sum()) ** 0.5)])
+def test_with_the_labels_of_fold_a_permuted_the_others_are_named_by_chance(root: Path, permuted: bool, least: float, most: float) -> None:
+    in_a = [user for user, fold in zip(USERS, FOLD, strict=True) if fold == A]
+    others = dict(zip(in_a, np.random.default_rng(0).permutation(in_a) if permuted else in_a, strict=True))
+    label(root, lambda user: str(group_of(others.get(user, user))))
+    assert night(root, DATES[0]) == 0
+    found = checkpoint(root, DATES[0])
+    vectors = found.entities[found.entity_type == found.types.index("user")]  # in the order of the raw ids
+    named = class_probabilities(found.parameters("rhgn"), vectors)[0].argmax(axis=1)
+    right = (named == [group_of(user) for user in USERS])[FOLD != A].mean()
+    assert least <= right <= most
 
 
 def test_two_labels_of_one_column_have_the_same_users_who_test(root: Path) -> None:
