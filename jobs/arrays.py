@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from feature_store import Commit, Segments, Table
 from jobs.program import Input, JobError
-from models.training import from_bytes, to_bytes
+from models.learning.training import from_bytes, to_bytes
 
 if TYPE_CHECKING:
     from models.transe import Triples

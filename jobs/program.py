@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from feature_store import Segments, Table
 from feature_store.errors import StoreError
-from jobs import config as configuration
+from jobs.configuration import load as configuration
 from jobs.tables import TABLES, Contract
 
 log = logging.getLogger("nocturne")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from feature_store.prune import delete, plan
 from feature_store.tree import DataRoot
-from jobs.config import Lookalike
+from jobs.configuration.sections import Lookalike
 from jobs.program import log, main, metrics
 from jobs.tables import TABLES
 

@@ -17,7 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-from jobs.config import ConfigError, Settings, load_settings
+from jobs.configuration.load import load_settings
+from jobs.configuration.settings import Settings
+from jobs.configuration.tree import ConfigError
 from jobs.summarise_nights import summary
 
 DAG = "nightly_user_embeddings"

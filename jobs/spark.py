@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from feature_store import Commit
-    from jobs.config import Spark
+    from jobs.configuration.sections import Spark
     from jobs.tables import Contract
 
 LOCAL = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}

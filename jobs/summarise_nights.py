@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_store import Table
-from jobs.config import Settings
+from jobs.configuration.settings import Settings
 from jobs.tables import TABLES
 
 ROWS = (  # label, stage, metric

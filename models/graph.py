@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.attention import FusedAttention, Shift, split_heads
+from models.messages.attention import FusedAttention, Shift, split_heads
 from models.shapes import expect_indices
 
 os.environ.setdefault("DGLBACKEND", "pytorch")  # else the import prints and writes a file into the home folder

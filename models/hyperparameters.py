@@ -171,7 +171,7 @@ class RHGNHyperparameters:
 
 @dataclass(frozen=True)
 class TreeHyperparameters:
-    """What can be set about the trees of models/lookalike.py. The defaults suit some hundred to some thousand positives."""
+    """What can be set about the trees of models/classifiers/lookalike.py. The defaults suit some hundred to some thousand positives."""
 
     rounds: int = 600  # boosting rounds, at most
     learning_rate: float = 0.05

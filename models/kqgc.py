@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.determinism import deterministic_kernels
-from models.epochs import as_checkpoint, load_checkpoint, load_parameters, optimiser_state, parameters_of, run_epochs
 from models.graph import KnowledgeGraph, Messages
 from models.hyperparameters import KQGCHyperparameters
+from models.learning.determinism import deterministic_kernels
+from models.learning.epochs import as_checkpoint, load_checkpoint, load_parameters, optimiser_state, parameters_of, run_epochs
 from models.shapes import expect, expect_indices
 
 LEAKY_SLOPE = 0.2  # Eq. 9 names none; GAT, which it follows, has 0.2

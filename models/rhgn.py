@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.epochs import load_parameters
 from models.graph import KnowledgeGraph, Messages
 from models.hyperparameters import RHGNHyperparameters
-from models.initialisation import keyed_vectors
-from models.meta_relations import MetaRelations
+from models.learning.epochs import load_parameters
+from models.learning.initialisation import keyed_vectors
+from models.messages.meta_relations import MetaRelations
 from models.shapes import ShapeError, expect, expect_indices
 
 MISSING = -1  # the label of a user who has none

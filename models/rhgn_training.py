@@ -13,11 +13,11 @@ import torch
 from sklearn.metrics import f1_score
 from torch import nn
 
-from models.determinism import deterministic_kernels
-from models.epochs import as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
 from models.graph import KnowledgeGraph
 from models.hyperparameters import RHGNHyperparameters
-from models.meta_relations import MetaRelations
+from models.learning.determinism import deterministic_kernels
+from models.learning.epochs import as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
+from models.messages.meta_relations import MetaRelations
 from models.rhgn import MISSING, RHGN, check_nodes, code_types, engine_of, precision
 from models.shapes import ShapeError, expect, expect_indices
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from models.hyperparameters import TransEHyperparameters
-from models.initialisation import WarmStart, keyed_vectors, neighbours_queries_mean, unit_rows
 from models.kernels.draws import key_of
-from models.negatives import Known, Planner, Pools, keyed_edges, known_triples, no_known_triples
-from models.ranking import available_cores, filtered_ranks, mean_reciprocal_rank
-from models.training import EarlyStopping, Snapshot, fingerprint
+from models.learning.initialisation import WarmStart, keyed_vectors, neighbours_queries_mean, unit_rows
+from models.learning.negatives import Known, Planner, Pools, keyed_edges, known_triples, no_known_triples
+from models.learning.training import EarlyStopping, Snapshot, fingerprint
 from models.transe_numba import NumbaEngine
+from models.vectors.ranking import available_cores, filtered_ranks, mean_reciprocal_rank
 
 
 @dataclass(frozen=True)

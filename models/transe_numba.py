@@ -10,7 +10,7 @@ from models.hyperparameters import TransEHyperparameters
 from models.kernels.padding import padded
 from models.kernels.sharing import train_shared
 from models.kernels.translation import train_margin_pairs
-from models.negatives import Known, Plan, Pools
+from models.learning.negatives import Known, Plan, Pools
 
 _PIECE_EDGES = 16_384  # edges a thread takes at a time
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.determinism import deterministic_kernels
 from models.hyperparameters import TransEHyperparameters
-from models.losses import margin_loss, self_adversarial_loss
-from models.negatives import Broken, Known, Plan, Pools, draw_broken_triples
+from models.learning.determinism import deterministic_kernels
+from models.learning.losses import margin_loss, self_adversarial_loss
+from models.learning.negatives import Broken, Known, Plan, Pools, draw_broken_triples
 
 _ACCUMULATORS = {"entities": "entity_accumulators", "relations": "relation_accumulators"}
 

@@ -18,7 +18,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One session for all tests: starting one takes longer than most of them. Jobs run in this process find it running."""
-    from jobs.config import Spark
+    from jobs.configuration.sections import Spark
     from jobs.spark import session
 
     quick_start = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}  # small jobs end before the second compiler pays

@@ -1,7 +1,7 @@
 """What shapes the DAGs: a few keys of the YAML file that `NOCTURNE_CONFIG` names, read whenever a DAG file is parsed.
 
 Only the models, the schedule and the waiting for the input are read here; the jobs check the whole file themselves, and the
-first job of the night stops at any wrong key. Defaults and relative paths are those of `jobs/config.py` (a test compares them).
+first job of the night stops at any wrong key. Defaults and relative paths are those of `jobs/configuration/settings.py` (a test compares them).
 """
 
 from __future__ import annotations

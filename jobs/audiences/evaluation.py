@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from models.precision_recall import average_precision_interval, calibration_curve, curves
+from models.classifiers.precision_recall import average_precision_interval, calibration_curve, curves
 
 
 def precision_figures(labels: np.ndarray, scores: np.ndarray, sampled: np.ndarray, draws: int, seed: int) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from jobs.audiences.feature_names import FeatureSet
 from jobs.audiences.features import Columns, Eligible, Vocabulary, baseline, bought_name, own_history, past_buyers
 from jobs.audiences.population import uniform
-from jobs.audiences.predicates import Predicate, mentioned
 from jobs.audiences.snapshot import Ledger, Snapshot
 from jobs.audiences.vectors import Vectors
-from jobs.config import Graph
-from models.affinities import NAMES, Client, Scales, affinities, scales
+from jobs.configuration.feature_names import FeatureSet
+from jobs.configuration.predicates import Predicate, mentioned
+from jobs.configuration.sections import Graph
+from models.vectors.affinities import NAMES, Client, Scales, affinities, scales
 
 MOST_ITEMS, MOST_REFERENCES, AT_LARGE = 256, 512, 256  # vectors that distances are taken to; bounds time at any client's size
 

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from scipy import sparse
 
 from jobs.audiences.snapshot import DAY_SECONDS, Attribute, Snapshot, positions
-from jobs.config import Graph
+from jobs.configuration.sections import Graph
 from jobs.graphs.categories import coarsest_of
-from models.affinities import NAMES as AFFINITIES
+from models.vectors.affinities import NAMES as AFFINITIES
 
 MOST_DEMOGRAPHIC_VALUES = 20  # per attribute: the most frequent among the eligible
 MOST_HISTORY_VALUES = 50  # coarse categories, by purchases of the eligible

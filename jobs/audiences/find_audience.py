@@ -25,14 +25,14 @@ from jobs.audiences.feature_sets import ClientSource, Source
 from jobs.audiences.features import Columns, past_buyers
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import held_out_of, one_to, sampled_with, uniform
-from jobs.audiences.predicates import parse
-from jobs.audiences.report.page import render_request
 from jobs.audiences.seeds import Match, match, read_seeds
 from jobs.audiences.spreadsheet import to_csv
 from jobs.audiences.train_lookalike import Config
+from jobs.configuration.predicates import parse
 from jobs.program import Input, JobError, Output, code_version, log, main, metrics
+from jobs.report.page import render_request
 from jobs.tables import NAME, TABLES
-from models.lookalike import OneClassError, calibrate, fit, margins_of
+from models.classifiers.lookalike import OneClassError, calibrate, fit, margins_of
 
 FOLDS, LEAST_SEEDS = 5, 30
 

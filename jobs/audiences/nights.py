@@ -6,13 +6,13 @@ import datetime
 from dataclasses import dataclass
 
 from feature_store.layout import rerun_command
-from jobs.audiences.feature_names import FeatureSet, models_of
 from jobs.audiences.feature_sets import Source
 from jobs.audiences.features import Eligible, Vocabulary, choose_vocabulary
 from jobs.audiences.population import active_users
 from jobs.audiences.snapshot import Ledger, Snapshot, read_snapshot
 from jobs.audiences.vectors import read_vectors, space_of
-from jobs.config import Graph, Lookalike
+from jobs.configuration.feature_names import FeatureSet, models_of
+from jobs.configuration.sections import Graph, Lookalike
 from jobs.program import Input, Skip
 
 

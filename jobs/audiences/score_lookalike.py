@@ -21,17 +21,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
-from jobs.audiences.feature_names import FeatureSet, models_of
 from jobs.audiences.feature_sets import ClientSource
 from jobs.audiences.features import Vocabulary
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import one_to, purchases_between, uniform
 from jobs.audiences.spreadsheet import to_csv
 from jobs.audiences.train_lookalike import Config, clients_of, label
+from jobs.configuration.feature_names import FeatureSet, models_of
 from jobs.program import Input, JobError, Output, Skip, code_version, main, metrics
 from jobs.tables import TABLES
-from models.lookalike import Calibration, from_bytes, margins_of
-from models.precision_recall import precision_at
+from models.classifiers.lookalike import Calibration, from_bytes, margins_of
+from models.classifiers.precision_recall import precision_at
 
 
 @dataclass(frozen=True)

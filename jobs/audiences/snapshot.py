@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Segments
-from jobs.audiences.predicates import ITEM_ID, Predicate
-from jobs.config import Graph
+from jobs.configuration.predicates import ITEM_ID, Predicate
+from jobs.configuration.sections import Graph
 from jobs.graphs.ledgers import ITEM, USER, attribute_relation
 from jobs.program import Input
 

@@ -21,15 +21,16 @@ import pyarrow.compute as pc
 import xgboost
 
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
-from jobs.audiences.feature_names import FeatureSet, default_names, models_of
 from jobs.audiences.feature_sets import ClientSource, Source
 from jobs.audiences.nights import Tables, skip_unless_comparable
 from jobs.audiences.population import Purchases, Sample, draw_sample, purchases_between, uniform
-from jobs.audiences.predicates import Predicate, parse
 from jobs.audiences.snapshot import Snapshot
-from jobs.config import Graph, Lookalike, Publishing, config_hash
+from jobs.configuration.feature_names import FeatureSet, default_names, models_of
+from jobs.configuration.load import config_hash
+from jobs.configuration.predicates import Predicate, parse
+from jobs.configuration.sections import Graph, Lookalike, Publishing
 from jobs.program import Input, Output, Skip, code_version, log, main, metrics
-from models.lookalike import Calibration, OneClassError, calibrate, fit, margins_of, to_bytes
+from models.classifiers.lookalike import Calibration, OneClassError, calibrate, fit, margins_of, to_bytes
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.view import as_matrix
-from jobs.config import Publishing
+from jobs.configuration.sections import Publishing
 from jobs.program import JobError
 from jobs.quality import check, suites
 

@@ -6,8 +6,8 @@ import datetime
 from typing import Any, Protocol
 
 from feature_store import Table
-from jobs.config import Publishing, Training
-from jobs.config_profiles import Profiles
+from jobs.configuration.profiles import Profiles
+from jobs.configuration.sections import Publishing, Training
 from jobs.program import Input, JobError
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 

@@ -17,22 +17,23 @@ import pyarrow as pa
 
 from jobs import spark as engine
 from jobs.arrays import NONE, Checkpoint, Night, as_extra, read_checkpoint, read_night
-from jobs.config import Graph, Lookalike, Publishing, Source, Spark, Training, config_hash
-from jobs.config_profiles import Profiles
-from jobs.embeddings.attention_picture import choose_attribute, choose_groups, picture, users_of
+from jobs.configuration.load import config_hash
+from jobs.configuration.profiles import Profiles
+from jobs.configuration.sections import Graph, Lookalike, Publishing, Source, Spark, Training
 from jobs.embeddings.family import family
-from jobs.embeddings.inputs import Inputs, read_inputs
+from jobs.embeddings.rhgn_inputs import Inputs, read_inputs
+from jobs.embeddings.rhgn_picture import choose_attribute, choose_groups, picture, users_of
 from jobs.embeddings.schedule import last_trained, trains
-from jobs.graphs.labelled import Labelled
-from jobs.graphs.labels import Known, read_labels
+from jobs.profiles.labelled import Labelled
+from jobs.profiles.labels import Known, read_labels
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
 from jobs.progress import Progress, report_best
 from jobs.tables import TABLES
-from models.determinism import deterministic_kernels
-from models.epochs import parameters_of
+from models.classifiers.profiling import A, uniform
 from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
-from models.profiling import A, uniform
+from models.learning.determinism import deterministic_kernels
+from models.learning.epochs import parameters_of
 from models.rhgn import MISSING, RHGN, AttentionTable, code_types, infer_rhgn, rearranged
 from models.rhgn_training import train_rhgn
 

@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from jobs.arrays import INDUCTIVE, NONE, TRAINED, Checkpoint, Night, read_checkpoint, read_night
-from jobs.config import Graph, Publishing, Training, config_hash
-from jobs.config_profiles import Profiles
+from jobs.configuration.load import config_hash
+from jobs.configuration.profiles import Profiles
+from jobs.configuration.sections import Graph, Publishing, Training
 from jobs.embeddings.family import family
 from jobs.embeddings.schedule import last_trained, trains_tonight
 from jobs.program import Input, Output, code_version, log, main, metrics
 from jobs.progress import Progress
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
-from models.initialisation import WarmStart, neighbours_queries_mean, unit_rows
+from models.learning.initialisation import WarmStart, neighbours_queries_mean, unit_rows
 from models.transe import TransEState, initialise, train_transe
 
 MODEL = "transe"

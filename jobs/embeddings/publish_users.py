@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.arrays import NONE, SOURCES, Checkpoint, raw_of, read_checkpoint, vectors
-from jobs.config import Graph, Lookalike, Publishing, Quality, Training, config_hash
-from jobs.config_profiles import Profiles
+from jobs.configuration.load import config_hash
+from jobs.configuration.profiles import Profiles
+from jobs.configuration.sections import Graph, Lookalike, Publishing, Quality, Training
 from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.embeddings.family import family
 from jobs.embeddings.space import Former, Space, choose_space, drift_between

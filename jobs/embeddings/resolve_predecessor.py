@@ -10,8 +10,8 @@ import datetime
 import json
 from dataclasses import dataclass
 
-from jobs.config import Publishing, Training
-from jobs.config_profiles import Profiles
+from jobs.configuration.profiles import Profiles
+from jobs.configuration.sections import Publishing, Training
 from jobs.embeddings.family import models_of, predecessor_of
 from jobs.program import Input, main, metrics
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 
 from jobs.arrays import Checkpoint
-from jobs.config import Training
+from jobs.configuration.sections import Training
 
 
 def last_trained(former: Checkpoint) -> datetime.date:

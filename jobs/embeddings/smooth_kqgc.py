@@ -17,16 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.arrays import NONE, TRAINED, Checkpoint, Night, as_extra, read_checkpoint, read_night
-from jobs.config import Graph, Publishing, Training, config_hash
-from jobs.config_profiles import Profiles
+from jobs.configuration.load import config_hash
+from jobs.configuration.profiles import Profiles
+from jobs.configuration.sections import Graph, Publishing, Training
 from jobs.embeddings.family import family
 from jobs.embeddings.schedule import last_trained, trains
 from jobs.program import Input, JobError, Output, code_version, main, metrics
 from jobs.progress import Progress, report_best
-from models.determinism import deterministic_kernels
 from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 from models.kqgc import infer_kqgc, train_kqgc
+from models.learning.determinism import deterministic_kernels
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from feature_store import Manifest, Table
 from jobs.arrays import TRAINED
-from jobs.config import Publishing
+from jobs.configuration.sections import Publishing
 from jobs.program import JobError, log
-from models.alignment import Alignment, drift, fit_rotation, rotate
+from models.vectors.alignment import Alignment, drift, fit_rotation, rotate
 
 
 class Configured(Protocol):

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.config import ConfigError
+from jobs.configuration.tree import ConfigError
 from jobs.events.readers import alibaba_ecomm, completejourney, movielens, online_retail, table
 from jobs.events.readers.imported import Imported
 from jobs.program import JobError

@@ -11,7 +11,8 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.config import Events, Graph, Lookalike, Quality, Source, Spark, config_hash
+from jobs.configuration.load import config_hash
+from jobs.configuration.sections import Events, Graph, Lookalike, Quality, Source, Spark
 from jobs.events import read_events
 from jobs.events.fingerprint import combined, fingerprint
 from jobs.events.read_source import find_files

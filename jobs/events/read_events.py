@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from jobs.config import SourceTable
+from jobs.configuration.sections import SourceTable
 from jobs.events import times
 from jobs.events.read_source import SourceError, column_names, header, parquet_schema, quoted, resolve_columns
 from jobs.events.text_rows import TextSource, read_batches, schema

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.config import SourceTable
+from jobs.configuration.sections import SourceTable
 from jobs.program import JobError
 
 if TYPE_CHECKING:

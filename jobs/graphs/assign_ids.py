@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from jobs import spark as engine
-from jobs.config import Graph, Source, Spark
+from jobs.configuration.sections import Graph, Source, Spark
 from jobs.graphs.catalogue import Kind, attribute_rows, kinds, read_catalogue
 from jobs.graphs.ledgers import ITEM, USER, assign_relations, entity_types, ledgers, relation_types, snapshots, value_type
 from jobs.graphs.scratch import scratch_folder

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs import spark as engine
-from jobs.config import Events, Graph, Quality, Spark, config_hash
+from jobs.configuration.load import config_hash
+from jobs.configuration.sections import Events, Graph, Quality, Spark
 from jobs.graphs.checked import write_checked
 from jobs.graphs.ledgers import ITEM, USER, ledger, snapshots
 from jobs.graphs.window import known_at, open_window, read_events

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs import spark as engine
-from jobs.config import Graph, Quality, Source, Spark, config_hash
+from jobs.configuration.load import config_hash
+from jobs.configuration.sections import Graph, Quality, Source, Spark
 from jobs.graphs import bins
 from jobs.graphs.build_interactions import require_known, with_ids
 from jobs.graphs.catalogue import Catalogue, Kind, attribute_rows, kinds, read_catalogue

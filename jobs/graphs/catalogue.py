@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs.config import Attribute, Graph, Source, SourceTable
+from jobs.configuration.sections import Attribute, Graph, Source, SourceTable
 from jobs.events.read_source import SourceError, quoted, read_entities, unusable_id
 from jobs.graphs.ledgers import ITEM, USER, attribute_relation, value_type
 from jobs.program import midnight

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store import Segments
-from jobs.config import Attribute, Graph
+from jobs.configuration.sections import Attribute, Graph
 from jobs.program import Input, JobError
 from jobs.spark import read
 from jobs.tables import TABLES

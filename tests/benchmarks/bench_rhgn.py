@@ -27,7 +27,7 @@ import torch
 
 from models.graph import KnowledgeGraph, Messages
 from models.hyperparameters import RHGNHyperparameters
-from models.meta_relations import MetaRelations
+from models.messages.meta_relations import MetaRelations
 from models.rhgn import RHGN, code_types, infer_rhgn
 from tests.benchmarks.stopwatch import memory_mib, timed
 from tests.conftest import SHARED_DATA

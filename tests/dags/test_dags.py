@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs import config as configuration
-from jobs import config_checks
+from jobs.configuration import checks
+from jobs.configuration import load as configuration
 from jobs.program import Input, Output, _parameters, parser
 from jobs.run_nights import DAGS_FOLDER, environment
 from jobs.tables import TABLES
@@ -179,7 +179,7 @@ def test_settings_read_as_the_jobs_do(small: Path, monkeypatch: pytest.MonkeyPat
         assert ours.ready_marker == theirs.source.ready_marker
         assert (list(ours.clients), ours.top_k) == (list(theirs.lookalike.clients), theirs.lookalike.top_k)
         assert (list(ours.labels), list(ours.profile_models)) == (list(theirs.profiles.labels), theirs.profiles.read_models(theirs.publishing.models))
-    assert settings.MODELS == config_checks.MODELS
+    assert settings.MODELS == checks.MODELS
     assert {f.name for f in dataclasses.fields(configuration.Dag)} == {"schedule", "start_date", "retries", "retry_delay_seconds", "task_timeout_minutes", "dates"}
 
 

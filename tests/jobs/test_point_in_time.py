@@ -17,10 +17,11 @@ import pytest
 import yaml
 
 from feature_store import Segments, Table
-from jobs.audiences import score_lookalike, train_lookalike, train_profiles
+from jobs.audiences import score_lookalike, train_lookalike
 from jobs.embeddings import finetune_rhgn, pretrain_transe, publish_users, smooth_kqgc
 from jobs.events import validate_events
 from jobs.graphs import assign_ids, build_interactions, build_knowledge_graph
+from jobs.profiles import train_profiles
 from jobs.program import execute
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import pytest
 
 from feature_store import Table
 from jobs import prune_partitions
-from jobs.config import ConfigError, load_settings
+from jobs.configuration.load import load_settings
+from jobs.configuration.tree import ConfigError
 from jobs.program import execute
 from tests.jobs.embeddings.planted import write_config
 

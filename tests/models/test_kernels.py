@@ -10,7 +10,7 @@ import pytest
 
 from models.hyperparameters import TransEHyperparameters
 from models.kernels.padding import padded
-from models.negatives import Known, Plan, Pools, known_triples, no_known_triples
+from models.learning.negatives import Known, Plan, Pools, known_triples, no_known_triples
 from models.transe_numba import NumbaEngine
 from models.transe_torch import TorchEngine
 

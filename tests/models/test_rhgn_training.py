@@ -10,10 +10,10 @@ import torch
 
 from models.graph import KnowledgeGraph
 from models.hyperparameters import RHGNHyperparameters
+from models.learning.training import from_bytes, to_bytes
 from models.rhgn import RHGN, class_probabilities, code_types, infer_rhgn, rearranged
 from models.rhgn_training import RHGNResult, balanced, train_rhgn
 from models.shapes import ShapeError
-from models.training import from_bytes, to_bytes
 from tests.models import reference
 from tests.models.contract import Planted, planted
 from tests.models.test_rhgn import FAST, _one_thread, graph_of, random_features, types_of_nodes  # noqa: F401  (a fixture)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from models import initialisation
 from models.hyperparameters import HyperparameterError, TransEHyperparameters
-from models.initialisation import WarmStart
-from models.negatives import Plan, Pools, draw_broken_triples, no_known_triples
-from models.ranking import filtered_ranks, mean_reciprocal_rank
-from models.training import from_bytes, to_bytes
+from models.learning import initialisation
+from models.learning.initialisation import WarmStart
+from models.learning.negatives import Plan, Pools, draw_broken_triples, no_known_triples
+from models.learning.training import from_bytes, to_bytes
 from models.transe import TransE, TransEState, Triples, distance, held_out_edges, initialise, train_transe
 from models.transe_torch import TorchEngine
+from models.vectors.ranking import filtered_ranks, mean_reciprocal_rank
 from tests.models.contract import Fitted, ModelContract, Planted, planted
 
 SMALL = TransEHyperparameters(

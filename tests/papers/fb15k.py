@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.ranking import Edges
 from models.transe import Triples
+from models.vectors.ranking import Edges
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "fb15k-237"
 FILES = {"train": "train2id.txt.gz", "valid": "valid2id.txt", "test": "test2id.txt"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.audiences.population import one_to
-from models.precision_recall import average_precision, bootstrap_weights
+from models.classifiers.precision_recall import average_precision, bootstrap_weights
 
 DRAWS = 20
 DRAWS_IN_BOOTSTRAP = 4  # its width is of users; more draws of negatives change it by little and take as much longer

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from jobs.config import load_settings
+from jobs.configuration.load import load_settings
 from jobs.events.import_dataset import READERS
 from tests.papers.shops import CONFIGS, SHOPS, L, Shop
 

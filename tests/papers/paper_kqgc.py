@@ -26,17 +26,19 @@ from typing import Any
 
 import numpy as np
 
-from jobs.audiences.feature_names import FeatureSet
 from jobs.audiences.feature_sets import Source
 from jobs.audiences.population import Purchases, purchases_between
-from jobs.audiences.predicates import parse
 from jobs.audiences.snapshot import Snapshot
 from jobs.audiences.train_lookalike import Config, Task, make_task
-from jobs.config import Settings, Spark, select
+from jobs.configuration.feature_names import FeatureSet
+from jobs.configuration.load import select
+from jobs.configuration.predicates import parse
+from jobs.configuration.sections import Spark
+from jobs.configuration.settings import Settings
 from jobs.spark import session
+from models.classifiers.lookalike import fit, margins_of
+from models.classifiers.precision_recall import average_precision
 from models.hyperparameters import KQGCHyperparameters, TreeHyperparameters
-from models.lookalike import fit, margins_of
-from models.precision_recall import average_precision
 from tests.papers.gains import Scored, bootstrap, gain, gain_of_means, interval, pr_auc_1to3, table
 from tests.papers.shops import MODELS, SHOPS, Nights, Shop
 

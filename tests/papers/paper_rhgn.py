@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from models.precision_recall import bootstrap_weights
+from models.classifiers.precision_recall import bootstrap_weights
 from models.rhgn import MISSING
 from tests.papers.gains import interval
 from tests.papers.profiling_runs import PEERS, Figures, task_of

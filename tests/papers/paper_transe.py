@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from models.hyperparameters import TransEHyperparameters
-from models.ranking import filtered_ranks, hits_at, mean_reciprocal_rank
 from models.transe import train_transe
+from models.vectors.ranking import filtered_ranks, hits_at, mean_reciprocal_rank
 from tests.papers.fb15k import all_known, as_graph, read_split
 
 SETTINGS = TransEHyperparameters(

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from jobs.embeddings.inputs import Nodes, node_features
+from jobs.embeddings.rhgn_inputs import Nodes, node_features
 from jobs.events.readers import alibaba_ecomm, movielens
 from models.graph import KnowledgeGraph
 from models.hyperparameters import TransEHyperparameters

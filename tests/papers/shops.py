@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from jobs.audiences.nights import Tables
-from jobs.config import Settings, load_settings, select
+from jobs.configuration.load import load_settings, select
+from jobs.configuration.settings import Settings
 from jobs.embeddings import pretrain_transe, publish_users, smooth_kqgc
 from jobs.events import validate_events
 from jobs.events.import_dataset import import_dataset

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from jobs.config import SourceTable, Spark
-from jobs.config_checks import check_source
+from jobs.configuration.checks import check_source
+from jobs.configuration.sections import SourceTable, Spark
 from jobs.events import judge
 from jobs.events.read_events import read_events
 from jobs.events.read_source import SUFFIXES, SourceError, check_whole, find_files
@@ -27,7 +27,7 @@ LATEST = datetime.datetime(9000, 1, 1, tzinfo=datetime.UTC)
 
 @dataclass(frozen=True)
 class Options:
-    """As in jobs.config.SourceTable."""
+    """As in jobs.configuration.sections.SourceTable."""
 
     columns: dict[str, str] = field(default_factory=dict)
     constants: dict[str, str] = field(default_factory=dict)

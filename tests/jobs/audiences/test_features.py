@@ -10,15 +10,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from jobs.audiences.feature_names import FeatureSet
 from jobs.audiences.feature_sets import Source
 from jobs.audiences.features import Eligible, Vocabulary, baseline, choose_vocabulary, own_history, past_buyers
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import draw_sample, one_to, uniform
-from jobs.audiences.predicates import parse
 from jobs.audiences.snapshot import Ledger
-from tests.jobs.audiences.tables_by_hand import Log
+from jobs.configuration.feature_names import FeatureSet
+from jobs.configuration.predicates import parse
 from tests.jobs.audiences.worlds import GRAPH, START, day, planted, reads
+from tests.jobs.report.tables_by_hand import Log
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from jobs.audiences import find_audience
 from jobs.audiences.population import active_users
 from jobs.program import JobError, Output
-from tests.jobs.audiences.tables_by_hand import Log, table_input
 from tests.jobs.audiences.worlds import BRANDS, DATE, START, config, planted, reads
+from tests.jobs.report.tables_by_hand import Log, table_input
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ import pytest
 
 from jobs.audiences import nights, population, train_lookalike
 from jobs.audiences.population import active_users, purchases_between
-from tests.jobs.audiences.tables_by_hand import Log, table_input, write_clean_events
 from tests.jobs.audiences.worlds import DATE, SETS, START, config, day, events, null, planted, score, train
+from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events
 
 TOLERANCE = 0.035  # PR-AUC of a random ranking of 600 users, mean over four clients
 

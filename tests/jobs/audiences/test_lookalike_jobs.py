@@ -18,10 +18,10 @@ from feature_store.tree import DataRoot
 from jobs.audiences import train_lookalike
 from jobs.audiences.snapshot import Ledger
 from jobs.audiences.vectors import read_vectors
-from jobs.config import ConfigError
+from jobs.configuration.tree import ConfigError
 from jobs.program import JobError, Output, Skip
-from tests.jobs.audiences.tables_by_hand import Log, table_input, write_clean_events, write_graphs, write_vectors
 from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, START, config, events, planted, reads, score, train
+from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events, write_graphs, write_vectors
 
 NEXT = DATE + datetime.timedelta(days=7)
 ROTATION, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(DIMENSION, DIMENSION)))
@@ -216,9 +216,9 @@ def test_scores_built_on_vectors_that_were_published_anew_since_are_found(world:
 
 
 def test_feature_sets_and_clients_are_checked_with_the_configuration(tmp_path: Path) -> None:
-    from jobs.config import Settings
-    from jobs.config_checks import check
-    from jobs.config_tree import build
+    from jobs.configuration.checks import check
+    from jobs.configuration.settings import Settings
+    from jobs.configuration.tree import build
 
     graph = {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {}}}
     tree = {"data_root": "x", "source": {"events": {"path": "e"}}, "events": {"behaviors": ["purchase"]}, "graph": graph}

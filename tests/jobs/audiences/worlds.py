@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from jobs.audiences import score_lookalike, train_lookalike
-from jobs.config import Attribute, Graph, Lookalike, Publishing, Relation
+from jobs.configuration.sections import Attribute, Graph, Lookalike, Publishing, Relation
 from jobs.program import Output, metrics
 from models.hyperparameters import TreeHyperparameters
-from tests.jobs.audiences.tables_by_hand import Log, table_input, write_clean_events, write_graphs, write_vectors
+from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events, write_graphs, write_vectors
 
 START, DATE = datetime.date(2026, 3, 2), datetime.date(2026, 3, 9)  # D - L and D
 DIMENSION, BRANDS, ITEMS = 8, 4, 80

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.arrays import vectors
-from jobs.config import Publishing
+from jobs.configuration.sections import Publishing
 from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.program import JobError, midnight
 from jobs.tables import TABLES

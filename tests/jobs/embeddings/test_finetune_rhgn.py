@@ -12,10 +12,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from feature_store import FeatureStore, Segments, Table
-from jobs.config import ConfigError, load_settings
+from jobs.configuration.load import load_settings
+from jobs.configuration.tree import ConfigError
 from jobs.embeddings import resolve_predecessor
 from jobs.program import SKIPPED, execute
-from models.profiling import A
+from models.classifiers.profiling import A
 from models.rhgn import class_probabilities
 from tests.jobs.embeddings.planted import N_USERS, RELATIONS, group_of
 from tests.jobs.embeddings.rhgn_night import CAP, DATES, FOLD, PROFILES, RHGN, USERS, WIDTH, checkpoint, config_of, content, label, night, publish, write_world

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from feature_store import Manifest
-from jobs.config import load
+from jobs.configuration.load import load
 from jobs.events import validate_events
 from jobs.program import Output, metrics
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.config import SourceTable
+from jobs.configuration.sections import SourceTable
 from jobs.events import validate_events
 from jobs.events.read_source import PEEK_LINES, read_entities
 from jobs.program import JobError, execute

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.config import load_settings
+from jobs.configuration.load import load_settings
 from jobs.events import demo_dirt, generate_demo
 
 DEMO = Path(__file__).resolve().parents[3] / "jobs/configs/demo.yaml"

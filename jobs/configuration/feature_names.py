@@ -1,0 +1,43 @@
+"""Feature sets by name.
+
+`baseline`, `strong`, or either followed by `+<model>:<kind>`, several times if wanted; kind is raw (the published vector), affinity
+(models/vectors/affinities.py) or both. For example `strong+kqgc_mean:affinity`. Standard library only: the configuration checks names here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_EXTRA = re.compile(r"(?P<model>[a-z0-9_]+):(?P<kind>raw|affinity|both)")
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """A parsed name: whether the user's own history with the client is in it, and (model, kind) of each extra."""
+
+    name: str
+    strong: bool
+    extras: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def parse(cls, name: str, models: list[str]) -> FeatureSet:
+        """ValueError for a name that does not read, or a model that is not published."""
+        base, *extras = name.split("+")
+        parts = [_EXTRA.fullmatch(extra) for extra in extras]
+        if base not in ("baseline", "strong") or not all(parts):
+            raise ValueError(f"is {name!r}; expected baseline or strong, with +<model>:raw, :affinity or :both where wanted")
+        for part in parts:
+            if part["model"] not in models:
+                raise ValueError(f"is {name!r}, of a model that is not published; expected one of publishing.models: {', '.join(models)}")
+        return cls(name, base == "strong", tuple((part["model"], part["kind"]) for part in parts))
+
+
+def default_names(models: list[str]) -> list[str]:
+    """Both baselines, and the strong one with each published model's affinities; RHGN has no vector of a purchase to measure them by."""
+    return ["baseline", "strong", *(f"strong+{model}:affinity" for model in models if model != "rhgn")]
+
+
+def models_of(sets: list[FeatureSet]) -> list[str]:
+    """Models that the sets need, in order of first use."""
+    return list(dict.fromkeys(model for s in sets for model, _ in s.extras))

@@ -1,0 +1,71 @@
+"""The configuration: one YAML file, the whole tree as frozen dataclasses, checked at start.
+
+Every job reads the whole file, so that a typo anywhere stops the first job of the night, and then takes the sections that
+its own `Config` names. An unknown key or a wrong value is a `ConfigError` that gives the dotted path and what would do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from jobs.configuration.checks import check
+from jobs.configuration.sections import SourceTable
+from jobs.configuration.settings import Settings, settings_class
+from jobs.configuration.tree import ConfigError, build
+
+T = TypeVar("T")
+
+
+def load_settings(path: Path | str) -> Settings:
+    """Read and check the whole file; relative paths in it become absolute, seen from the file's folder."""
+    path = Path(path)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"No configuration at {path}. Name one of jobs/configs/*.yaml or your own with --config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as a text in UTF-8: {error}. Name a YAML file with --config.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    settings = build(settings_class(), document, "")
+    check(settings)
+    return _anchored(settings, path.parent.resolve())
+
+
+def load(path: Path | str, config: type[T]) -> T:
+    """The sections of the file that the dataclass `config` names (by field name), after checking the whole file."""
+    return select(load_settings(path), config)
+
+
+def select(settings: Settings, config: type[T]) -> T:
+    """Those fields of `settings` that `config` has."""
+    return config(**{f.name: getattr(settings, f.name) for f in dataclasses.fields(config)})
+
+
+def config_hash(config: Any) -> str:
+    """sha256 over the values of a (part of the) configuration, independent of the order of keys."""
+    plain = json.dumps(dataclasses.asdict(config), sort_keys=True, default=str)
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    def anchor(path: str) -> str:
+        return path if "://" in path else os.path.normpath(folder / path)
+
+    def anchor_table(table: SourceTable | None) -> SourceTable | None:
+        return table and dataclasses.replace(table, path=anchor(table.path))
+
+    source = settings.source
+    source = dataclasses.replace(
+        source, events=anchor_table(source.events), items=anchor_table(source.items), users=anchor_table(source.users),
+        ready_marker=source.ready_marker and anchor(source.ready_marker))
+    root, docs = anchor(settings.data_root), settings.quality.data_docs
+    quality = dataclasses.replace(settings.quality, data_docs=docs and f"{root}/{docs}")
+    return dataclasses.replace(settings, data_root=root, source=source, quality=quality)

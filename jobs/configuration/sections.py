@@ -1,0 +1,160 @@
+"""The sections of the YAML file, as frozen dataclasses: every key with its meaning and its default.
+
+A model family's section is its hyperparameters (models/hyperparameters.py), that of profiles stands in profiles.py.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from models.hyperparameters import TreeHyperparameters
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """One input table: where it lies and how its columns are called there."""
+
+    path: str  # a file, a folder or a glob; relative paths are relative to the configuration file
+    format: Literal["parquet", "csv", "jsonl"] = "parquet"
+    columns: dict[str, str] = field(default_factory=dict)  # our column → the source's; those not named keep their name
+    constants: dict[str, str] = field(default_factory=dict)  # our column → one value for every row, e.g. behavior: purchase
+    delimiter: str = ","  # csv only
+    timezone: str = "UTC"  # zone of times without an offset
+    day_only: bool = False  # times known to the day: stamped at the end of that day in `timezone`
+
+
+@dataclass(frozen=True)
+class Source:
+    """The three inputs; items and users may be missing."""
+
+    events: SourceTable
+    items: SourceTable | None = None
+    users: SourceTable | None = None
+    ready_marker: str | None = None  # a path with {ds} in it; the first task waits until it exists
+
+
+@dataclass(frozen=True)
+class Events:
+    """What a usable event is."""
+
+    behaviors: list[str]  # the known ones; any other is rejected
+    earliest_event_time: datetime.date = datetime.date(2000, 1, 1)  # events before it are rejected
+    deduplicate: Literal["none", "exact"] = "none"  # for rows without event_id
+    max_rejected_share: float = 0.05  # above it the night fails; the rejected rows are committed all the same
+    ready_timeout_minutes: int = 360  # how long to wait for source.ready_marker
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A behaviour that becomes a relation of the knowledge graph."""
+
+    window_days: int | None = None  # shorter than the graph's window, where given
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An attribute of items or users whose values become entities."""
+
+    type: Literal["category", "number"] = "category"  # number: cut into bins at the quantiles of D's graph, or at `bounds`
+    bins: int = 10  # number only: how many, where no bounds are given
+    bounds: list[float] = field(default_factory=list)  # number only, ascending: [10, 20] cuts into ≤ 10, above 10 up to 20, above 20
+    min_entities: int = 1  # category only: values that fewer items (or users) of D's graph have are left out of it
+    entity_type: str | None = None  # name of the values' entity type; the attribute's own name where none
+
+    @property
+    def bin_names(self) -> list[str]:
+        """number only: the values that stand for the bins, ascending, `bin_03_of_10`."""
+        count = len(self.bounds) + 1 if self.bounds else self.bins
+        return [f"bin_{n:0{len(str(count))}d}_of_{count}" for n in range(1, count + 1)]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The knowledge graph: which behaviours and attributes, over how many days."""
+
+    behaviors: dict[str, Relation]  # behaviour → relation user –behaviour→ item
+    window_days: int = 45  # days before D that the graph and the interactions cover
+    item_attributes: dict[str, Attribute] = field(default_factory=dict)
+    user_attributes: dict[str, Attribute] = field(default_factory=dict)
+    purchase: str = "purchase"  # the behaviour of Eq. 12–13 of KQGC and of the lookalike labels
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Great Expectations' results stand in the night's report; its own pages are an extra."""
+
+    # A folder below the data root for its Data Docs, a page per checked table and night, e.g. data_docs; none: no pages. They load styles and
+    # scripts from several outside servers: without a network they are plain, and who opens them with one is seen there.
+    data_docs: str | None = None
+
+    def page(self, date: datetime.date, table: str, model: str | None = None) -> str | None:
+        """Path of the page on a table of a night; none where none is wanted."""
+        return self.data_docs and f"{self.data_docs}/{date}/{table}{f'_{model}' if model else ''}.html"
+
+
+@dataclass(frozen=True)
+class Training:
+    """When models are trained and what they start from."""
+
+    train_every_days: int = 1  # trained when D − the date of last training is at least this (or a relation is new); between, users are inferred
+    min_train_events: int = 1  # users with fewer events in the window are inferred, not trained
+    max_gap_days: int = 30  # how old a predecessor may be
+    on_gap: Literal["warm", "fail"] = "warm"  # a missing night between predecessor and D: go on from it, or stop
+    nights_apart_days: int = 1  # how far apart scheduled nights are: a predecessor further back means that one is missing
+    space: str = "default"  # changing it starts a new space
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """What has to hold before readers see a night's vectors."""
+
+    models: list[str] = field(default_factory=lambda: ["transe", "kqgc_mean"])
+    carry_days: int = 90  # a user without events keeps the last vector for so long
+    on_space_break: Literal["fail", "publish"] = "fail"  # publish: opens a new space when alignment fails
+    min_neighbour_overlap: float = 0.2  # of aligned vectors with the predecessor's, mean share of common 10 nearest
+    min_coverage: float = 0.99  # share of the users with events who have a vector
+    min_norm: float = 1e-3  # a shorter vector has collapsed
+    max_norm: float = 1e3  # a longer one has exploded; both may befall a share of 1 − min_coverage
+    keep_versions: int = 1  # replaced versions kept for rollback
+
+
+@dataclass(frozen=True)
+class Lookalike:
+    """Target prospecting: who buys from a client next."""
+
+    clients: dict[str, dict[str, Any]] = field(default_factory=dict)  # name → predicate on items (models the README's examples)
+    label_window_days: int = 7  # L
+    active_days: int = 28  # eligible: an event in so many days before the features' date
+    negatives_per_positive: int = 3
+    min_positives: int = 100  # a client with fewer is skipped, with a warning
+    exclude_past_buyers: bool = False  # prospects only; then left out of training too
+    top_k: int = 1000
+    feature_sets: list[str] | None = None  # none: both baselines, and strong + affinities of each published model
+    score_with: str | None = None  # the feature set that scores; none: the best mean validation PR-AUC
+    history_attribute: str | None = None  # item attribute of the purchase history and RHGN's attention by category; none: the coarsest that most items have
+    trees: TreeHyperparameters = TreeHyperparameters()
+    bootstrap_draws: int = 200  # for intervals
+
+
+@dataclass(frozen=True)
+class Spark:
+    """How Spark is started."""
+
+    master: str = "local[2]"
+    driver_memory: str = "2g"
+    shuffle_partitions: int = 4
+    conf: dict[str, str] = field(default_factory=dict)  # anything else
+
+
+@dataclass(frozen=True)
+class Dag:
+    """What shapes the DAG and its schedule; read by dags/dagkit/settings.py as well."""
+
+    schedule: str | None = "@daily"
+    start_date: datetime.date = datetime.date(2026, 1, 1)
+    retries: int = 2
+    retry_delay_seconds: int = 60
+    task_timeout_minutes: int = 240
+    dates: list[datetime.date] = field(default_factory=list)  # nights that make sense for this data (`make nightly`)

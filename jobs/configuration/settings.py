@@ -1,0 +1,61 @@
+"""The whole tree: its fixed sections, and one for every model family that models/families.py declares."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.configuration.profiles import Profiles
+from jobs.configuration.sections import (
+    Dag,
+    Events,
+    Graph,
+    Lookalike,
+    Publishing,
+    Quality,
+    Source,
+    Spark,
+    Training,
+)
+from models import families
+
+Families = Mapping[str, Any]  # name of a family → its hyperparameters
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole file."""
+
+    data_root: str  # every table lies below it; relative to the configuration file
+    source: Source
+    events: Events
+    graph: Graph
+    seed: int = 0
+    deterministic: bool = False  # one thread, equal content hashes for equal inputs
+    quality: Quality = Quality()
+    training: Training = Training()
+    publishing: Publishing = Publishing()
+    lookalike: Lookalike = Lookalike()
+    profiles: Profiles = Profiles()
+    spark: Spark = Spark()
+    dag: Dag = Dag()
+    retention: dict[str, int] = field(default_factory=dict)  # table → days kept; tables not named are kept for ever
+
+    @property
+    def families(self) -> Families:
+        """Every family's hyperparameters by its name, in the order of models/families.py."""
+        return {family.name: getattr(self, family.name) for family in families.FAMILIES}
+
+
+def settings_class() -> type[Settings]:
+    """`Settings` with a field for each family: `transe: TransEHyperparameters`, …"""
+    sections = [(family.name, found := _class_of(family.hyperparameters), found()) for family in families.FAMILIES]
+    return dataclasses.make_dataclass("Settings", sections, bases=(Settings,), frozen=True)
+
+
+def _class_of(dotted: str) -> type:
+    module, _, name = dotted.rpartition(".")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,142 @@
+"""How good the audiences are: validation figures per client and feature set, and the backtest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jobs.report.charts import Axis, Series, as_percent, line_chart
+from jobs.report.night import Night
+
+Row = dict[str, Any]
+
+
+def quality(night: Night) -> Row | None:
+    """The PR-AUC table, figures per client, and the mean gain of each feature set over the first baseline."""
+    stage = night["train_lookalike"]
+    rows = stage.table("pr_auc")
+    if not rows:
+        return None
+    sets = list(dict.fromkeys(str(r.get("feature_set")) for r in rows))
+    colours = {name: f"c{i % 8}" for i, name in enumerate(sets)}
+    chosen = stage.mapping("chosen")
+    curves = {(str(c.get("client")), str(c.get("feature_set"))): c for c in stage.table("curves")}
+    scale = _scale(rows, "pr_auc_1to3_low", "pr_auc_1to3", "pr_auc_1to3_high")
+    clients = []
+    for client in dict.fromkeys(str(r.get("client")) for r in rows):
+        mine = [r for r in rows if str(r.get("client")) == client]
+        base = next((r.get("pr_auc_1to3") for r in mine if str(r.get("feature_set")) == sets[0]), None)
+        table = [_table_row(r, colours, str(chosen.get(client)), base if str(r.get("feature_set")) != sets[0] else None, scale) for r in mine]
+        lines = [(name, colours[name], curves[client, name]) for name in sets if (client, name) in curves]
+        drawn = curve_charts(client, lines, mine[0].get("prevalence"), {sets[0], str(chosen.get(client))})
+        legend = [(colour, name) for name, colour, _ in lines]
+        clients.append({"client": client, "rows": table, "facts": mine[0], "curves": drawn, "legend": legend})
+    bases = [name for name in sets if "+" not in name]
+    gains = {base: mean_gains(rows, sets, base) for base in bases}
+    first = gains[bases[0]] if bases else {}
+    listed = [{"name": n, "colour": colours[n], "gains": [gains[base].get(n) for base in bases]} for n in sets]
+    return {"clients": clients, "bases": bases, "sets": listed, "baseline": sets[0], "gains": gains, "chosen": sorted(set(map(str, chosen.values()))),
+            "best": max(first.items(), key=lambda pair: pair[1]) if first else None}
+
+
+def _table_row(row: Row, colours: Mapping[str, str], chosen: str, base: float | None, scale: tuple[float, float]) -> Row:
+    name = str(row.get("feature_set"))
+    whisker = _whisker(scale, row.get("pr_auc_1to3_low"), row.get("pr_auc_1to3"), row.get("pr_auc_1to3_high"))
+    return {**row, "colour": colours[name], "chosen": chosen == name, "gain": _gain(row.get("pr_auc_1to3"), base), **whisker}
+
+
+def mean_gains(rows: Sequence[Row], sets: Sequence[str], base: str) -> dict[str, float]:
+    """Per other feature set, mean over clients of PR-AUC at 1:3 ÷ that of `base` − 1, over the clients that have both."""
+    found: dict[tuple[str, str], float] = {(str(r.get("client")), str(r.get("feature_set"))): r.get("pr_auc_1to3") for r in rows}
+    clients = list(dict.fromkeys(c for c, _ in found))
+    gains = {name: [g for c in clients if (g := _gain(found.get((c, name)), found.get((c, base)))) is not None] for name in sets if name != base}
+    return {name: float(np.mean(values)) for name, values in gains.items() if values}
+
+
+def _gain(value: float | None, base: float | None) -> float | None:
+    return value / base - 1 if value is not None and base else None
+
+
+def _scale(rows: Sequence[Row], *names: str) -> tuple[float, float]:
+    """From the least to the largest of these figures, a little room at both ends: one scale for a whole table."""
+    values = [r[name] for r in rows for name in names if isinstance(r.get(name), (int, float))]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    room = 0.05 * (high - low) or 0.05
+    return low - room, high + room
+
+
+def _whisker(scale: tuple[float, float], low: float | None, at: float | None, high: float | None) -> Row:
+    """Positions of a figure and its interval on the scale, as shares of its length; {} without a figure."""
+    if at is None:
+        return {}
+    ends = (at if low is None else low, at, at if high is None else high)
+    return dict(zip(("low_at", "at", "high_at"), ((v - scale[0]) / (scale[1] - scale[0]) for v in ends), strict=True))
+
+
+def curve_charts(
+    client: str, lines: Sequence[tuple[str, str, Row]], prevalence: float | None, calibrated: Collection[str] | None = None, who: str = "buyers",
+) -> list[Any]:  # fmt: skip
+    """PR curve, cumulative gain and calibration, one line each; calibration of those in `calibrated` alone, since they lie upon each other."""
+    if not lines:
+        return []
+    pr = [Series(n, c.get("recall") or [], c.get("precision") or [], colour) for n, colour, c in lines]
+    if prevalence:
+        pr.append(Series("prevalence", [0, 1], [prevalence, prevalence], "muted", dashed=True))
+    gain = [Series(n, c.get("share_contacted") or [], c.get("share_reached") or [], colour) for n, colour, c in lines]
+    bins = [(n, colour, [b for b in c.get("calibration") or [] if isinstance(b, Mapping)]) for n, colour, c in lines if not calibrated or n in calibrated]
+    calibration = [Series(n, [b.get("predicted") for b in bs], [b.get("observed") for b in bs], colour, dots=True) for n, colour, bs in bins]
+    highest = max((v for s in calibration for v in (*s.x, *s.y) if v is not None), default=1.0) * 1.05 or 1.0
+    unit = {"low": 0.0, "high": 1.0, "tick": as_percent}
+    reach = {"low": 0.0, "high": highest, "tick": as_percent}
+    drawn = (
+        ("Precision and recall", line_chart(f"Precision over recall for {client}", pr, Axis("recall", **unit), Axis("precision", **unit))),
+        ("Cumulative gain", line_chart(
+            f"Share of {who} reached over share of users contacted for {client}", gain,
+            Axis("users contacted, best first", **unit), Axis(f"{who} reached", **unit), True)),
+        ("Calibration", line_chart(
+            f"Observed over predicted share of {who} for {client}", calibration, Axis("predicted", **reach), Axis("observed", **reach), True)))
+    return [{"title": title, "svg": svg} for title, svg in drawn if svg]
+
+
+def too_few(night: Night) -> list[Row]:
+    """Clients without a model tonight, with their counts."""
+    return [c for c in night["train_lookalike"].table("clients") if not c.get("modelled")]
+
+
+def backtest(night: Night) -> Row:
+    """Scores of D − L held against what happened since: the only figures called test. Per client, the chosen features beside the baselines."""
+    stage = night["score_lookalike"]
+    rows = stage.table("backtest")
+    sets = list(dict.fromkeys(str(r.get("feature_set")) for r in rows))
+    names = ("pr_auc_population_low", "pr_auc_population", "pr_auc_population_high")
+    scale = _scale(rows, *names, "prevalence")
+    colours = {client: f"c{i % 8}" for i, client in enumerate(dict.fromkeys(str(r.get("client")) for r in rows))}
+    drawn = [{**r, "colour": colours[str(r.get("client"))], "chosen": r.get("chosen", True), "gain": _gain(r.get("pr_auc_1to3"), _first_figure(rows, r)),
+              **_whisker(scale, *(r.get(n) for n in names)), "chance_at": _whisker(scale, None, r.get("prevalence"), None).get("at")} for r in rows]
+    chosen = [r for r in drawn if r["chosen"]]
+    curves = {(str(c.get("client")), str(c.get("feature_set"))): c for c in stage.table("backtest_curves")}
+    lines = [(str(r["client"]), r["colour"], found) for r in chosen if (found := curves.get((str(r["client"]), str(r["feature_set"]))))]
+    gains = [(base, gain) for base in sets if "+" not in base and (gain := _mean_gain(rows, sets, base, chosen)) is not None]
+    return {"rows": drawn, "clients": [[r for r in drawn if str(r["client"]) == client] for client in colours], "chosen": chosen, "gains": gains,
+            "curves": curve_charts("each client, out of time", lines, None), "legend": [(colour, name) for name, colour, _ in lines]}
+
+
+def _first_figure(rows: Sequence[Row], row: Row) -> float | None:
+    """What the gain of a row is taken over: its client's first baseline, None for that one itself."""
+    first = next(r for r in rows if r.get("client") == row.get("client"))
+    return None if first is row else first.get("pr_auc_1to3")
+
+
+def _mean_gain(rows: Sequence[Row], sets: Sequence[str], base: str, chosen: Sequence[Row]) -> float | None:
+    """Mean gain of the chosen features over a baseline, None where that one was chosen."""
+    return mean_gains(rows, sets, base).get(str(chosen[0]["feature_set"])) if chosen else None
+
+
+def audiences(night: Night, expected_buyers: Mapping[str, float], sizes: Mapping[str, int]) -> list[Row]:
+    """Prospects per client; expected_buyers: the sum of calibrated scores over an audience, sizes: its length, both from the table."""
+    rows = night["score_lookalike"].table("audiences")
+    known = {str(r.get("client")) for r in rows}
+    rows = rows + [{"client": c} for c in sizes if c not in known]
+    return [{**r, "size": sizes.get(str(r.get("client")), r.get("k")), "expected": expected_buyers.get(str(r.get("client")))} for r in rows]

@@ -1,0 +1,211 @@
+"""What model families there are: one record each, in the order in which one can start from another.
+
+The DAG, the configuration, the jobs, the report and the tests read these records; nobody else names a family. Whoever adds one writes a
+record here, the modules that it names, their tests and a section of the README. Standard library alone: the scheduler imports this file.
+
+A family is what has one section of hyperparameters; it publishes one model or several, and one job or several train them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+GRAPH = ("entity_ids", "relations", "knowledge_graph")
+
+# How a user's vector u is held against an item's v, and against another user's:
+#   translation  the distance of u + r from v in the family's norm, r being the relation's vector; of two users, their distance
+#   diagonal     less the product of u · r and v, r being the relation's diagonal; of two users, 1 less their cosine
+#   dot          less the product of u and v; of two users, 1 less their cosine
+#   cosine       1 less the cosine, of items and users alike; relations have no vector
+Comparison = Literal["translation", "diagonal", "dot", "cosine"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A program that trains models of a family: `python -m jobs.<program> --date=D …`, once for each of them."""
+
+    program: str  # module below `jobs`; its last word names the task and the stage
+    models: tuple[str, ...]  # that it trains; of several it is told which with --model, and the model's name ends that of the task
+    doc: str  # of the task, shown in Airflow
+    reads: tuple[str, ...] = GRAPH  # tables of D, beside the checkpoints that it starts from
+    writes: tuple[str, ...] = ()  # tables of D, beside its checkpoint
+    starts_from: tuple[str, ...] = ()  # families whose vectors it can start from, the first where its settings name none
+    start_settings: tuple[str, ...] = ()  # keys of the family's section whose values name one of them
+
+    @property
+    def name(self) -> str:
+        """Its last word, such as `pretrain_transe`."""
+        return self.program.rpartition(".")[2]
+
+    @property
+    def takes_model(self) -> bool:
+        """Whether it is told which model to train."""
+        return len(self.models) > 1
+
+    def task(self, model: str) -> str:
+        """The DAG's task that trains a model, without its group."""
+        return f"{self.name.split('_')[0]}_{model}" if self.takes_model else self.name
+
+    def stage(self, model: str) -> str:
+        """The stage of run_metrics that the task's figures stand under."""
+        return f"{self.name}_{model}" if self.takes_model else self.name
+
+    def starts(self, section: Mapping[str, Any]) -> tuple[str, ...]:
+        """The families that it starts from by the values of the family's section; () where it starts from none."""
+        named = {section.get(key) for key in self.start_settings}
+        return tuple(name for name in self.starts_from if name in named) or self.starts_from[:1]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model family. A dotted path names a value of the configuration, such as `transe.norm`."""
+
+    name: str  # of its section in the YAML
+    title: str  # as people write it
+    hyperparameters: str  # dotted name of the dataclass that its section is read into
+    jobs: tuple[Job, ...]
+    compared: Comparison
+    dimension: str  # dotted path of its vectors' length
+    norm: str  # l1 or l2, or the dotted path of it
+    learns_from: str  # what training counts, in words: edges, pairs, labelled users, events
+    measure: str  # the held-out figure that it is judged by: a key of its training history and of the stage's figures
+    measured: str  # the same for people, with a place for the figure
+    triage: tuple[str, str]  # a row of the DAG's table: what one sees, and why it is so and what to do
+    same: Mapping[str, str] = field(default_factory=dict)  # what two nights must have alike beside dimension, norm and space: name → dotted path
+    learns_labels: bool = False  # from those of fold A: it needs profiles.labels, and is judged on other users
+    builders: tuple[str, ...] = ()  # Spark programs below `jobs` that build the tables its jobs read, beside the graph's
+    head: str | None = None  # module of its own classifiers of labels, shown beside XGBoost's figures
+    section: str | None = None  # module of its section of the report
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names it publishes under."""
+        return tuple(model for job in self.jobs for model in job.models)
+
+    def job_of(self, model: str) -> Job:
+        """The job that trains a model."""
+        return next(job for job in self.jobs if model in job.models)
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        name="transe",
+        title="TransE",
+        hyperparameters="models.hyperparameters.TransEHyperparameters",
+        jobs=(
+            Job(
+                program="embeddings.pretrain_transe",
+                models=("transe",),
+                doc="Trains TransE on the knowledge graph, or carries it over on a night without training.",
+            ),
+        ),
+        compared="translation",
+        dimension="transe.dimension",
+        norm="transe.norm",
+        learns_from="edges",
+        measure="validation_mrr",
+        measured="filtered MRR {:.3f} on held-out edges",
+        triage=(
+            "`pretrain_transe`",
+            "Memory, or a loss that is not finite. Clear the task: it goes on from its last snapshot.",
+        ),
+    ),
+    Family(
+        name="kqgc",
+        title="KQGC",
+        hyperparameters="models.hyperparameters.KQGCHyperparameters",
+        jobs=(
+            Job(
+                program="embeddings.smooth_kqgc",
+                models=("kqgc_mean", "kqgc_attention1", "kqgc_attention2"),
+                doc="Trains KQGC on TransE's vectors, and computes those of all users with all their neighbours.",
+                starts_from=("transe",),
+            ),
+        ),
+        compared="translation",
+        dimension="transe.dimension",
+        norm="kqgc.norm",
+        learns_from="pairs",
+        measure="validation_accuracy",
+        measured="{:.1%} of held-out pairs ranked right",
+        triage=("`smooth_kqgc_…`", "Memory, or a loss that is not finite. Clear the task: it begins anew."),
+    ),
+    Family(
+        name="rhgn",
+        title="RHGN",
+        hyperparameters="models.hyperparameters.RHGNHyperparameters",
+        jobs=(
+            Job(
+                program="embeddings.finetune_rhgn",
+                models=("rhgn",),
+                doc="Trains RHGN on TransE's vectors and the labels of fold A, computes the vectors of all users, and whom each "
+                "listens to.",
+                reads=(*GRAPH, "user_labels"),
+                writes=("attention",),
+                starts_from=("transe",),
+                start_settings=("init", "init_attributes"),
+            ),
+        ),
+        compared="cosine",
+        dimension="rhgn.width",
+        norm="l2",
+        learns_from="labelled users",
+        measure="validation_macro_f1",
+        measured="macro-F1 {:.3f} on held-out users of fold A",
+        triage=(
+            "`finetune_rhgn` skipped",
+            "No label can be learned from yet; its log says of each what is missing. Its vectors and profiles are skipped with it.",
+        ),
+        same={
+            "init": "rhgn.init",  # parameters make sense of no other vectors than those that went in
+            "init_attributes": "rhgn.init_attributes",
+            "transe": "transe.norm",
+            "salt": "profiles.salt",  # parameters that learned from users who test now are no start for tonight's
+            "fold_a": "profiles.folds.a",
+        },
+        learns_labels=True,
+        head="jobs.profiles.rhgn_head",
+        section="jobs.report.rhgn_attention",
+    ),
+)
+
+
+def published_models() -> tuple[str, ...]:
+    """Every model that can be published, in the order of the records."""
+    return tuple(model for family in FAMILIES for model in family.models)
+
+
+def family_named(name: str) -> Family:
+    """The record of a family. KeyError where there is none."""
+    return {family.name: family for family in FAMILIES}[name]
+
+
+def family_of(model: str) -> Family:
+    """The record whose jobs train `model`. KeyError where no family does."""
+    return {model: family for family in FAMILIES for model in family.models}[model]
+
+
+def job_of(model: str) -> Job:
+    """The job that trains `model`. KeyError where none does."""
+    return family_of(model).job_of(model)
+
+
+def sources_of(model: str, sections: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """The models whose checkpoints `model` starts from. sections: the values of each family's section, by its name."""
+    family = family_of(model)
+    starts = family.job_of(model).starts(sections.get(family.name, {}))
+    return tuple(family_named(name).models[0] for name in starts)
+
+
+def trained_models(published: Iterable[str], sections: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """The published models and all that they start from, in the order of the records: what a night trains."""
+
+    def with_sources(model: str) -> Iterator[str]:
+        yield model
+        for source in sources_of(model, sections):
+            yield from with_sources(source)
+
+    wanted = {found for model in published for found in with_sources(model)}
+    return tuple(model for model in published_models() if model in wanted)

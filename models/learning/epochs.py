@@ -1,0 +1,94 @@
+"""The loop over epochs that the torch models share, and their parameters and optimiser's state as named arrays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.learning.training import EarlyStopping
+
+_OPTIMISER = "optimiser."
+State = TypeVar("State")
+
+
+def run_epochs(
+    epochs: int,
+    train: Callable[[int], float],
+    state: Callable[[], State],
+    *,
+    evaluate: Callable[[], dict[str, float]] | None,
+    figure: Callable[[dict[str, float]], float],
+    evaluate_every: int,
+    patience: int,
+    progress: Callable[[dict[str, float]], None] | None,
+) -> tuple[State, list[dict[str, float]], int]:
+    """Call train(epoch), which gives the mean loss, and look at held-out data now and then: (best state, history, best epoch).
+
+    evaluate: the figures of held-out data, added to the history; without it every epoch is better than the one before. figure: what of
+    them decides, higher is better. patience: looks without a better one before stopping; 0 never stops early.
+    """
+    stopping, best, best_epoch = EarlyStopping(patience), state(), -1
+    history: list[dict[str, float]] = []
+    for epoch in range(epochs):
+        started = time.perf_counter()
+        entry = {"epoch": float(epoch), "loss": train(epoch)}
+        entry["seconds"] = time.perf_counter() - started  # of training alone
+        looks = (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs
+        stop, improved = False, evaluate is None
+        if evaluate is not None and looks:
+            entry |= evaluate()
+            stop = stopping.update(epoch, figure(entry))
+            improved = stopping.improved
+        if improved:
+            best, best_epoch = state(), epoch
+        history.append(entry)
+        if progress is not None:
+            progress(entry)
+        if stop:
+            break
+    return best, history, best_epoch
+
+
+def parameters_of(model: nn.Module) -> dict[str, np.ndarray]:
+    """Every parameter by name, as a copy."""
+    return {name: values.detach().cpu().numpy().copy() for name, values in model.named_parameters()}
+
+
+def optimiser_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, np.ndarray]:
+    """What the optimiser remembers of each parameter, by the parameter's name and its own, as copies."""
+    moments = ((name, key, moment) for name, values in model.named_parameters() for key, moment in optimiser.state.get(values, {}).items())
+    return {f"{name}.{key}": moment.cpu().numpy().copy() for name, key, moment in moments}
+
+
+def as_checkpoint(parameters: Mapping[str, np.ndarray], optimiser: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Both under one roof."""
+    return {**parameters, **{_OPTIMISER + name: values for name, values in optimiser.items()}}
+
+
+def load_checkpoint(model: nn.Module, optimiser: torch.optim.Optimizer, checkpoint: Mapping[str, np.ndarray]) -> None:
+    """The parameters, and the optimiser's state as far as it is there. Raises ValueError as `load_parameters` does."""
+    load_parameters(model, checkpoint)
+    for name, values in model.named_parameters():
+        prefix = f"{_OPTIMISER}{name}."
+        moments = {key.removeprefix(prefix): torch.from_numpy(checkpoint[key].copy()) for key in checkpoint if key.startswith(prefix)}
+        if moments:
+            optimiser.state[values] = {key: moment if key == "step" else moment.to(values.device) for key, moment in moments.items()}
+
+
+def load_parameters(model: nn.Module, parameters: Mapping[str, np.ndarray]) -> None:
+    """Copy named arrays into the model; other names are left alone. Raises ValueError for a missing one or another shape."""
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            found = parameters.get(name)
+            if found is None or found.shape != tuple(values.shape):
+                shape = "missing" if found is None else f"of shape {found.shape}"
+                raise ValueError(
+                    f"{type(model).__name__} parameter {name!r} is {shape} in the checkpoint; expected shape {tuple(values.shape)}: the "
+                    "checkpoint comes from a model with other hyperparameters, vectors or tables, so train without it"
+                )
+            values.copy_(torch.from_numpy(found))

@@ -1,0 +1,90 @@
+"""Checkpoints survive the trip through bytes, damaged ones say so, early stopping and snapshots keep their promises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from models.learning.training import CheckpointError, EarlyStopping, Snapshot, fingerprint, from_bytes, to_bytes
+
+ARRAYS = {
+    "vectors": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "count": np.array(3, dtype=np.int64),
+    "none": np.zeros((0, 4), np.float32),
+    "keys": np.array([2**64 - 1], dtype=np.uint64),
+    "mask": np.array([True, False]),
+}
+
+
+def test_round_trip_keeps_names_types_shapes_values_and_metadata() -> None:
+    metadata = {"space_id": "a\nü\"", "layers": "2"}
+    arrays, read = from_bytes(to_bytes(ARRAYS, metadata))
+    assert read == metadata and arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert arrays[name].dtype == array.dtype and arrays[name].shape == array.shape
+        np.testing.assert_array_equal(arrays[name], array)
+    arrays["vectors"][0, 0] = 7  # the caller's own memory
+
+
+def test_a_strided_view_is_stored_as_it_reads() -> None:
+    view = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]
+    np.testing.assert_array_equal(from_bytes(to_bytes({"view": view}))[0]["view"], view)
+
+
+def test_equal_content_gives_equal_bytes_in_every_process() -> None:
+    program = (
+        "import numpy, sys; from models.learning.training import to_bytes;"
+        "names = sys.argv[1].split(',');"
+        "sys.stdout.write(to_bytes({n: numpy.ones(2) for n in names}, {n: n for n in names}).hex())"
+    )
+    outputs = {
+        subprocess.run([sys.executable, "-c", program, names], capture_output=True, check=True, text=True).stdout
+        for names in ("a,b,c,d", "d,b,a,c", "c,d,b,a")
+    }
+    assert len(outputs) == 1
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:20], lambda b: b"", lambda b: b"\xff" * len(b)])
+def test_damaged_bytes_are_refused_with_a_message(damage) -> None:
+    with pytest.raises(CheckpointError, match="no readable safetensors"):
+        from_bytes(damage(to_bytes(ARRAYS)))
+
+
+def test_what_safetensors_cannot_hold_is_refused_by_name() -> None:
+    with pytest.raises(CheckpointError, match="'names'"):
+        to_bytes({"names": np.array(["a"])})
+    with pytest.raises(CheckpointError, match="'layers'"):
+        to_bytes({}, {"layers": 2})  # type: ignore[dict-item]
+
+
+def test_early_stopping_waits_for_its_patience_and_remembers_the_best() -> None:
+    stopping = EarlyStopping(patience=2)
+    assert [stopping.update(i, v) for i, v in enumerate([0.1, 0.3, 0.2, 0.3])] == [False, False, False, True]
+    assert (stopping.best_epoch, stopping.best_value) == (1, 0.3)
+
+
+def test_early_stopping_takes_nan_for_no_improvement_and_patience_zero_never_stops() -> None:
+    stopping = EarlyStopping(patience=0)
+    assert not any(stopping.update(i, v) for i, v in enumerate([0.2, float("nan"), 0.1, 0.1]))
+    assert stopping.best_epoch == 0 and not stopping.improved
+
+
+def test_a_snapshot_is_taken_up_only_by_the_same_training(tmp_path) -> None:
+    mine, other = (Snapshot(tmp_path / "resume", fingerprint(ARRAYS["vectors"], seed)) for seed in (1, 2))
+    assert mine.load() is None
+    mine.save(ARRAYS, {"epoch": "4"})
+    arrays, metadata = mine.load()
+    np.testing.assert_array_equal(arrays["vectors"], ARRAYS["vectors"])
+    assert metadata["epoch"] == "4" and other.load() is None
+    assert [path.name for path in tmp_path.iterdir()] == ["resume"]  # no temporary stays behind
+    mine.remove()
+    assert mine.load() is None
+
+
+def test_fingerprints_tell_content_type_and_shape_apart() -> None:
+    base = np.arange(4, dtype=np.int32)
+    prints = {fingerprint(base), fingerprint(base + 1), fingerprint(base.astype(np.uint32)), fingerprint(base.reshape(2, 2))}
+    assert len(prints) == 4 and fingerprint(base) == fingerprint(base.copy())
