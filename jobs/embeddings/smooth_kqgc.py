@@ -26,7 +26,8 @@ from jobs.program import Input, JobError, Output, code_version, main, metrics
 from jobs.progress import Progress, report_best
 from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
-from models.kqgc import infer_kqgc, train_kqgc
+from models.kqgc import infer_kqgc
+from models.kqgc_training import train_kqgc
 from models.learning.determinism import deterministic_kernels
 
 
