@@ -24,7 +24,8 @@ from jobs.program import Input, Output, code_version, log, main, metrics
 from jobs.progress import Progress
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 from models.learning.initialisation import WarmStart, neighbours_queries_mean, unit_rows
-from models.transe import TransEState, initialise, train_transe
+from models.transe import TransEState, initialise
+from models.transe_training import train_transe
 
 MODEL = "transe"
 ACCUMULATORS = ("entity_accumulators", "relation_accumulators")
