@@ -23,7 +23,7 @@ from jobs.program import Input, JobError
 from models.learning.training import from_bytes, to_bytes
 
 if TYPE_CHECKING:
-    from models.transe import Triples
+    from models.graph import KnowledgeGraph
 
 NONE, TRAINED, INDUCTIVE = 0, 1, 2  # how an entity of a checkpoint came by its vector
 SOURCES = {TRAINED: "trained", INDUCTIVE: "inductive"}
@@ -62,13 +62,12 @@ class Night:
         """Dense index of a relation, None when it has no edge this night."""
         return self.relation_names.index(name) if name in self.relation_names else None
 
-    def triples(self, edges: np.ndarray | slice = slice(None)) -> Triples:
-        """What TransE trains on: the chosen edges, with every entity of the night in the index."""
-        from models.transe import Triples  # compiled code: half a second that jobs without training save
+    def graph(self) -> KnowledgeGraph:
+        """What passes messages: every edge, in both directions."""
+        from models.graph import KnowledgeGraph  # torch and dgl: seconds that jobs without training save
 
-        return Triples(
-            self.heads[edges], self.relations[edges], self.tails[edges], self.entity_type, self.relation_head_type,
-            self.relation_tail_type, self.entity_keys(), self.relation_keys())  # fmt: skip
+        sizes = {"n_entities": self.n_entities, "n_relations": len(self.relation_names)}
+        return KnowledgeGraph(self.heads, self.relations, self.tails, **sizes)
 
     def entity_keys(self) -> np.ndarray:
         """uint64 (n,): a hash of (entity type, raw id)."""

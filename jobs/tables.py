@@ -199,6 +199,14 @@ TABLES: dict[str, Contract] = {
             Field("last_time", "timestamp", "latest event in the window, UTC"),
         ),
         "Who did what with which item in the graph's window.", sorted_by=("user", "item", "behavior")),
+    "user_labels": Contract(
+        "user_labels", "dt",
+        (
+            Field("label", "string", "label of the configuration, e.g. gender"),
+            Field("user_id", "string", "who has one"),
+            Field("class", "string", "the user's class; null where the user's rows contradict each other", nullable=True),
+        ),
+        "What is known at D of the users, before it is dealt into folds.", sorted_by=("label", "user_id")),
     "checkpoints": Contract("checkpoints/{model}", "dt", (), "safetensors: native parameters, vectors and optimiser state."),
     "entity_embeddings": Contract(
         "entity_embeddings/{model}", "dt",

@@ -172,6 +172,9 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
+DEFAULT_MODELS = ("transe", "kqgc_mean")  # that are published where the configuration names none
+
+
 def published_models() -> tuple[str, ...]:
     """Every model that can be published, in the order of the records."""
     return tuple(model for family in FAMILIES for model in family.models)

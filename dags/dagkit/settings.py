@@ -1,7 +1,7 @@
 """What shapes the DAGs: a few keys of the YAML file that `NOCTURNE_CONFIG` names, read whenever a DAG file is parsed.
 
 Only the models, the schedule and the waiting for the input are read here; the jobs check the whole file themselves, and the
-first job of the night stops at any wrong key. Defaults and relative paths are those of `jobs/configuration/settings.py` (a test compares them).
+first job of the night stops at any wrong key. Defaults and relative paths are those of `jobs/configuration` (a test compares them).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
+from models import families
+
 DEMO = Path(__file__).resolve().parents[2] / "jobs" / "configs" / "demo.yaml"
-MODELS = ("transe", "kqgc_mean", "kqgc_attention1", "kqgc_attention2", "rhgn")
 
 
 class SettingsError(ValueError):
@@ -30,7 +31,8 @@ class Settings:
     config: str  # absolute path of the YAML file, handed to every job
     python: str  # the interpreter that runs the jobs
     data_root: str  # absolute path or URI
-    models: tuple[str, ...]  # models that are published
+    models: tuple[str, ...]  # that are published
+    sections: dict[str, dict[str, Any]]  # of each model family, as the YAML has them: they say what a family starts from
     schedule: str | None
     start_date: datetime.datetime
     retries: int
@@ -43,6 +45,15 @@ class Settings:
     labels: tuple[str, ...]  # profiles are predicted where there is one
     profile_models: tuple[str, ...]  # whose vectors they are predicted from
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Models that a night trains: those published and what they start from, in the order of training."""
+        return families.trained_models(self.models, self.sections)
+
+    def sources_of(self, model: str) -> tuple[str, ...]:
+        """Models whose checkpoints a model starts from."""
+        return families.sources_of(model, self.sections)
+
 
 def load() -> Settings:
     """The settings of the file that `NOCTURNE_CONFIG` names, the demo's where it names none."""
@@ -50,18 +61,20 @@ def load() -> Settings:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SettingsError(f"No configuration at {path}. Let NOCTURNE_CONFIG name a YAML file, e.g. one of jobs/configs/.") from None
+        raise SettingsError(
+            f"No configuration at {path}. Let NOCTURNE_CONFIG name a YAML file, e.g. one of jobs/configs/.") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not YAML: {error}") from error
     if not isinstance(document, dict) or "data_root" not in document:
-        raise SettingsError(f"{path} has no data_root: it is not a configuration of this pipeline. See jobs/configs/demo.yaml.")
+        raise SettingsError(
+            f"{path} has no data_root: it is not a configuration of this pipeline. See jobs/configs/demo.yaml.")
     return _settings(document, path)
 
 
 def _settings(document: dict[str, Any], path: Path) -> Settings:
     dag, publishing, lookalike = _section(document, "dag"), _section(document, "publishing"), _section(document, "lookalike")
     events, source, profiles = (_section(document, name) for name in ("events", "source", "profiles"))
-    models = _models(publishing.get("models", ["transe", "kqgc_mean"]), path)
+    models = _models(publishing.get("models", list(families.DEFAULT_MODELS)), path)
     start = datetime.date.fromisoformat(str(dag.get("start_date", "2026-01-01")))
     marker = source.get("ready_marker")
     return Settings(
@@ -69,6 +82,7 @@ def _settings(document: dict[str, Any], path: Path) -> Settings:
         python=os.environ.get("NOCTURNE_PYTHON") or sys.executable,
         data_root=_anchored(str(document["data_root"]), path.parent),
         models=models,
+        sections={family.name: _section(document, family.name) for family in families.FAMILIES},
         schedule=dag.get("schedule", "@daily"),
         start_date=datetime.datetime.combine(start, datetime.time(), datetime.UTC),
         retries=dag.get("retries", 2),
@@ -91,15 +105,19 @@ def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _models(names: Any, path: Path) -> tuple[str, ...]:
-    if not isinstance(names, list) or not names or any(n not in MODELS for n in names):
-        raise SettingsError(f"publishing.models in {path} is {names!r}; expected a list of one or more of {', '.join(MODELS)}.")
-    return tuple(dict.fromkeys(names))
+    return _some_of(names, families.published_models(), f"publishing.models in {path}", "")
 
 
 def _profile_models(names: Any, published: tuple[str, ...], path: Path) -> tuple[str, ...]:
-    if names is not None and (not isinstance(names, list) or not names or any(n not in published for n in names)):
-        raise SettingsError(f"profiles.models in {path} is {names!r}; expected a list of one or more of publishing.models: {', '.join(published)}.")
-    return tuple(dict.fromkeys(names or published[:1]))
+    if names is None:
+        return published[:1]
+    return _some_of(names, published, f"profiles.models in {path}", "publishing.models: ")
+
+
+def _some_of(names: Any, known: tuple[str, ...], where: str, of: str) -> tuple[str, ...]:
+    if not isinstance(names, list) or not names or any(name not in known for name in names):
+        raise SettingsError(f"{where} is {names!r}; expected a list of one or more of {of}{', '.join(known)}.")
+    return tuple(dict.fromkeys(names))
 
 
 def _anchored(path: str, folder: Path) -> str:

@@ -25,7 +25,8 @@ from dagkit.settings import Settings
 
 SKIPPED, WRONG_CALL = 99, 2  # exit statuses of jobs/program.py
 NIGHT = "{{ night(params, dag_run) }}"
-OWN_VARIABLES = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "_AIRFLOW_")  # Airflow's own settings and secrets stay with Airflow
+# Airflow's own settings and secrets stay with Airflow
+OWN_VARIABLES = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "_AIRFLOW_")
 GRACE_SECONDS = 20
 
 
@@ -50,7 +51,8 @@ def house_defaults(settings: Settings) -> dict[str, Any]:
     return {
         "retries": settings.retries,
         "retry_delay": settings.retry_delay,
-        "retry_exponential_backoff": 2.0,  # a factor since Airflow 3.2; True would be 1, no back-off, in a mapped task
+        # a factor since Airflow 3.2; True would be 1, no back-off, in a mapped task
+        "retry_exponential_backoff": 2.0,
         "max_retry_delay": datetime.timedelta(hours=1),
         "execution_timeout": settings.task_timeout,
     }
@@ -63,9 +65,11 @@ class JobOperator(BaseOperator):
     ui_color = "#e8eef7"
 
     def __init__(
-        self, *, command: list[str], inputs: Sequence[str] = (), outputs: Sequence[str] = (), returns_json: bool = False, **arguments: Any
-    ) -> None:
-        """`inputs` and `outputs` name the tables; `returns_json`: the last line that is a JSON object becomes the task's XCom."""
+        self, *, command: list[str], inputs: Sequence[str] = (), outputs: Sequence[str] = (),
+        returns_json: bool = False, **arguments: Any,
+    ) -> None:  # fmt: skip
+        """`inputs` and `outputs` name the tables; `returns_json`: the last line that is a JSON object becomes the task's
+        XCom."""
         super().__init__(**arguments)
         self.command, self.inputs, self.outputs, self.returns_json = command, tuple(inputs), tuple(outputs), returns_json
         self.process: subprocess.Popen[str] | None = None
@@ -107,7 +111,8 @@ class JobOperator(BaseOperator):
 
     def _result(self, line: str | None) -> dict[str, Any]:
         if line is None:
-            raise AirflowException(f"{self.task_id} printed no line with a JSON object; expected one as its result. Run its command by hand.")
+            raise AirflowException(
+                f"{self.task_id} printed no line with a JSON object; expected one as its result. Run its command by hand.")
         return json.loads(line)
 
     def on_kill(self) -> None:
@@ -122,15 +127,23 @@ class JobOperator(BaseOperator):
             self.process.wait()
 
 
-def job(settings: Settings, module: str, *, inputs: Sequence[str] = (), outputs: Sequence[str] = (), options: dict[str, str] | None = None,
-        task_id: str | None = None, outlets: Sequence[Asset] = (), returns_json: bool = False, **arguments: Any) -> JobOperator:
-    """The task that runs `python -m jobs.<module>` for the run's date; `options` are its further parameters, templated."""
+def job(
+    settings: Settings, module: str, *, inputs: Sequence[str] = (), outputs: Sequence[str] = (), also: Sequence[str] = (),
+    options: dict[str, str] | None = None, task_id: str | None = None, outlets: Sequence[Asset] = (),
+    returns_json: bool = False, **arguments: Any,
+) -> JobOperator:  # fmt: skip
+    """The task that runs `python -m jobs.<module>` for the run's date.
+
+    `options` are its further parameters, templated. `also` names tables that it writes where the configuration's data
+    root has them, without being told.
+    """
     tables = {table: datasets.uri(settings, table) for table in dict.fromkeys([*inputs, *outputs])}
     options = {"date": NIGHT, "config": settings.config} | tables | (options or {})
-    command = [settings.python, "-m", f"jobs.{module}", *(f"--{name.replace('_', '-')}={value}" for name, value in options.items())]
+    command = [settings.python, "-m", f"jobs.{module}"]
+    command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     return JobOperator(
-        task_id=task_id or module.rsplit(".", 1)[-1], command=command, inputs=inputs, outputs=outputs, outlets=list(outlets),
-        returns_json=returns_json, **arguments)
+        task_id=task_id or module.rsplit(".", 1)[-1], command=command, inputs=inputs, outputs=[*outputs, *also],
+        outlets=list(outlets), returns_json=returns_json, **arguments)  # fmt: skip
 
 
 class MarkerSensor(BaseSensorOperator):

@@ -60,7 +60,7 @@ class Source:
         users = self.sample(self.users.ids, self.users.raw, vectors.user_ids, "users at large", "", AT_LARGE)
         native = vectors.native
         return scales(
-            self.native(model), native(vectors.purchase[None])[0], native(vectors.items_of(items)), native(vectors.users_of(users)), vectors.norm)
+            self.native(model), native(vectors.purchase[None])[0], native(vectors.items_of(items)), native(vectors.users_of(users)), vectors.comparer)
 
     def sample(self, ids: np.ndarray, raw: pa.Array, known: np.ndarray, purpose: str, client: str, most: int) -> np.ndarray:
         """At most so many of the ids that have a vector: those whose keyed hash comes first."""
@@ -121,7 +121,7 @@ class ClientSource:
         references = source.sample(references, source.ledger.raw_of(references), vectors.user_ids, "references", self.name, MOST_REFERENCES)
         client = Client(vectors.native(vectors.items_of(items)), vectors.native(vectors.users_of(references)), references)
         purchase = vectors.native(vectors.purchase[None])[0]
-        values = affinities(source.native(model), source.users.ids, purchase, client, source.scales(model), vectors.norm)
+        values = affinities(source.native(model), source.users.ids, purchase, client, source.scales(model), vectors.comparer)
         return Columns([f"{model}:{name}" for name in NAMES], values)
 
     def columns(self, chosen: FeatureSet) -> Columns:

@@ -14,6 +14,7 @@ from feature_store.errors import SpaceMismatch
 from feature_store.view import as_matrix
 from jobs.audiences.snapshot import Ledger, positions
 from jobs.program import Input, JobError
+from models.vectors.comparison import Comparer
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Vectors:
     @property
     def dimension(self) -> int:
         return self.users.shape[1]
+
+    @property
+    def comparer(self) -> Comparer:
+        """How distances between them are taken, natively."""
+        return Comparer.of(self.model, self.norm)
 
     def users_of(self, ids: np.ndarray) -> np.ndarray:
         """float32 (len(ids), d), published; NaN rows where a user has no vector."""

@@ -14,20 +14,19 @@ from jobs.configuration.predicates import PredicateError, parse
 from jobs.configuration.profiles import check_profiles
 from jobs.configuration.tree import NAME, ConfigError, expect
 from jobs.tables import TABLES
+from models import families
 
 if TYPE_CHECKING:
     from jobs.configuration.sections import Events, Graph, Source, SourceTable
     from jobs.configuration.settings import Settings
 
-MODELS = ("transe", "kqgc_mean", "kqgc_attention1", "kqgc_attention2", "rhgn")  # that publishing.models may name
-
 
 def check(settings: Settings) -> None:
     """ConfigError for the first rule that does not hold: dotted path, what was found, what would do."""
-    graph, events = settings.graph, settings.events
+    graph, events, models = settings.graph, settings.events, families.published_models()
     _check_graph(graph, events)
     for i, model in enumerate(settings.publishing.models):
-        expect(model in MODELS, model, f"publishing.models[{i}]", f"one of {', '.join(MODELS)}")
+        expect(model in models, model, f"publishing.models[{i}]", f"one of {', '.join(models)}")
     _check_sources(settings.source)
     _check_lookalike(settings)
     check_profiles(settings.profiles, graph, settings.source, settings.publishing.models)

@@ -1,13 +1,16 @@
 """Feature sets by name.
 
-`baseline`, `strong`, or either followed by `+<model>:<kind>`, several times if wanted; kind is raw (the published vector), affinity
-(models/vectors/affinities.py) or both. For example `strong+kqgc_mean:affinity`. Standard library only: the configuration checks names here.
+`baseline`, `strong`, or either followed by `+<model>:<kind>`, several times if wanted; kind is raw (the published vector),
+affinity (models/vectors/affinities.py) or both: `strong+<model>:affinity`. Standard library and the records of the families
+only: the configuration checks names here.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from models import families
 
 _EXTRA = re.compile(r"(?P<model>[a-z0-9_]+):(?P<kind>raw|affinity|both)")
 
@@ -26,16 +29,22 @@ class FeatureSet:
         base, *extras = name.split("+")
         parts = [_EXTRA.fullmatch(extra) for extra in extras]
         if base not in ("baseline", "strong") or not all(parts):
-            raise ValueError(f"is {name!r}; expected baseline or strong, with +<model>:raw, :affinity or :both where wanted")
+            wanted = "baseline or strong, with +<model>:raw, :affinity or :both where wanted"
+            raise ValueError(f"is {name!r}; expected {wanted}")
         for part in parts:
             if part["model"] not in models:
-                raise ValueError(f"is {name!r}, of a model that is not published; expected one of publishing.models: {', '.join(models)}")
+                wanted = f"one of publishing.models: {', '.join(models)}"
+                raise ValueError(f"is {name!r}, of a model that is not published; expected {wanted}")
         return cls(name, base == "strong", tuple((part["model"], part["kind"]) for part in parts))
 
 
 def default_names(models: list[str]) -> list[str]:
-    """Both baselines, and the strong one with each published model's affinities; RHGN has no vector of a purchase to measure them by."""
-    return ["baseline", "strong", *(f"strong+{model}:affinity" for model in models if model != "rhgn")]
+    """Both baselines, and the strong one with each published model's affinities.
+
+    Not those of models that learn from labels: they are trained to tell what users are, not what they buy.
+    """
+    of_purchases = [model for model in models if not families.family_of(model).learns_labels]
+    return ["baseline", "strong", *(f"strong+{model}:affinity" for model in of_purchases)]
 
 
 def models_of(sets: list[FeatureSet]) -> list[str]:

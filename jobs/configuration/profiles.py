@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from jobs.configuration.tree import NAME, expect
+from models import families
 from models.hyperparameters import TreeHyperparameters
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Label:
 class Folds:
     """Shares of the labelled users. Each user's fold hangs on (user_id, salt) alone, whatever the label; C stays C when A and B are weighed anew."""
 
-    a: float = 0.4  # trains the models that learn from labels; with another share RHGN begins a new space
+    a: float = 0.4  # trains the models that learn from labels; with another share they begin a new space
     b: float = 0.4  # trains and calibrates the classifier on their vectors
     c: float = 0.2  # tests both, for ever: trains nothing
 
@@ -37,7 +38,7 @@ class Profiles:
     """Predicting labels of users from their vectors; off where there is no label."""
 
     labels: dict[str, Label] = field(default_factory=dict)
-    salt: str = "nocturne"  # of the folds: another salt deals them anew, and RHGN begins a new space
+    salt: str = "nocturne"  # of the folds: another salt deals them anew, and models that learn from labels begin a new space
     folds: Folds = Folds()
     models: list[str] | None = None  # whose published vectors are the features; none: the first of publishing.models
     baseline_features: bool = False  # add demographics, recency, frequency, money and purchase history
@@ -45,7 +46,7 @@ class Profiles:
     class_weights: bool = True  # every class weighs the same in training; calibration gives the classes their true shares back
     cross_validation: int = 5  # parts of B that take turns in early stopping and calibration
     trees: TreeHyperparameters = TreeHyperparameters()
-    attention_rows: int = 5  # of the why-table for each user, where publishing.models names rhgn
+    attention_rows: int = 5  # of the why-table for each user, where a published model has one
 
     def column(self, label: str) -> str:
         """The column of source.users that a label is read from."""
@@ -71,8 +72,10 @@ def check_profiles(profiles: Profiles, graph: Graph, source: Source, published: 
     expect(profiles.models is None or bool(profiles.models), profiles.models, "profiles.models", "at least one model, or none for the first published one")
     expect(profiles.cross_validation >= 2, profiles.cross_validation, "profiles.cross_validation", "at least 2")
     expect(profiles.attention_rows >= 1, profiles.attention_rows, "profiles.attention_rows", "at least 1")
-    if "rhgn" in published:
-        expect(bool(profiles.labels) and profiles.folds.a > 0, "rhgn", "publishing.models", "models that can be trained: rhgn learns from profiles.labels and profiles.folds.a")
+    for i, model in enumerate(published):
+        if families.family_of(model).learns_labels:
+            wanted = f"models that can be trained: {model} learns from profiles.labels and profiles.folds.a"
+            expect(bool(profiles.labels) and profiles.folds.a > 0, model, f"publishing.models[{i}]", wanted)
     least, found = profiles.cross_validation, profiles.min_users_per_class
     expect(found >= least, found, "profiles.min_users_per_class", f"at least profiles.cross_validation ({least}): one user in each part")
 

@@ -9,6 +9,7 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from models import families
 from models.hyperparameters import TreeHyperparameters
 
 
@@ -78,7 +79,7 @@ class Graph:
     window_days: int = 45  # days before D that the graph and the interactions cover
     item_attributes: dict[str, Attribute] = field(default_factory=dict)
     user_attributes: dict[str, Attribute] = field(default_factory=dict)
-    purchase: str = "purchase"  # the behaviour of Eq. 12–13 of KQGC and of the lookalike labels
+    purchase: str = "purchase"  # the behaviour that smoothing learns from, and of the lookalike labels
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Training:
 class Publishing:
     """What has to hold before readers see a night's vectors."""
 
-    models: list[str] = field(default_factory=lambda: ["transe", "kqgc_mean"])
+    models: list[str] = field(default_factory=lambda: list(families.DEFAULT_MODELS))
     carry_days: int = 90  # a user without events keeps the last vector for so long
     on_space_break: Literal["fail", "publish"] = "fail"  # publish: opens a new space when alignment fails
     min_neighbour_overlap: float = 0.2  # of aligned vectors with the predecessor's, mean share of common 10 nearest
@@ -133,7 +134,7 @@ class Lookalike:
     top_k: int = 1000
     feature_sets: list[str] | None = None  # none: both baselines, and strong + affinities of each published model
     score_with: str | None = None  # the feature set that scores; none: the best mean validation PR-AUC
-    history_attribute: str | None = None  # item attribute of the purchase history and RHGN's attention by category; none: the coarsest that most items have
+    history_attribute: str | None = None  # item attribute whose values are the categories of purchases and of attention; none: the coarsest that most items have
     trees: TreeHyperparameters = TreeHyperparameters()
     bootstrap_draws: int = 200  # for intervals
 

@@ -51,7 +51,7 @@ class Settings:
 
 
 def settings_class() -> type[Settings]:
-    """`Settings` with a field for each family: `transe: TransEHyperparameters`, …"""
+    """`Settings` with a field for each family, named like it, of its hyperparameters."""
     sections = [(family.name, found := _class_of(family.hyperparameters), found()) for family in families.FAMILIES]
     return dataclasses.make_dataclass("Settings", sections, bases=(Settings,), frozen=True)
 

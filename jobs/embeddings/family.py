@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from feature_store import Table
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Publishing, Training
+from jobs.configuration.settings import Families
 from jobs.program import Input, JobError
-from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
+from models import families
 
 
 class Configured(Protocol):
     """The sections that a family is read from."""
 
-    transe: TransEHyperparameters
-    kqgc: KQGCHyperparameters
-    rhgn: RHGNHyperparameters
+    families: Families
     training: Training
     publishing: Publishing
     profiles: Profiles
 
 
 def family(model: str, config: Configured) -> dict[str, Any]:
-    """Partitions of one family can be each other's predecessors: model, dimension, norm, space of the configuration; of RHGN what goes in, too, since its
-    parameters make sense of no other vectors, and who is in fold A: parameters that learned from users who test now are no start for tonight's."""
-    if model == "rhgn":
-        given = {"init": config.rhgn.init, "init_attributes": config.rhgn.init_attributes, "transe": config.transe.norm}
-        given |= {"salt": config.profiles.salt, "fold_a": config.profiles.folds.a}
-        return {"model": model, "dimension": config.rhgn.width, "norm": "l2", "space": config.training.space, **given}
-    norm = config.transe.norm if model == "transe" else config.kqgc.norm
-    return {"model": model, "dimension": config.transe.dimension, "norm": norm, "space": config.training.space}
+    """Partitions of one family can be each other's predecessors: model, dimension, norm and space of the configuration
+    are equal, and what else the family's record names."""
+    record = families.family_of(model)
+    norm = record.norm if record.norm in ("l1", "l2") else _value(record.norm, config)
+    named = {"model": model, "dimension": _value(record.dimension, config), "norm": norm, "space": config.training.space}
+    return named | {name: _value(path, config) for name, path in record.same.items()}
 
 
-def models_of(config: Configured) -> list[str]:
-    """TransE, from which all start, and every published model."""
-    return ["transe", *(m for m in config.publishing.models if m != "transe")]
+def _value(path: str, config: Configured) -> Any:
+    """What stands at a dotted path of the configuration, whose first word is a family or a section."""
+    first, *names = path.split(".")
+    value = config.families[first] if first in config.families else getattr(config, first)
+    for name in names:
+        value = getattr(value, name)
+    return value
 
 
-def newest_before(table: Table, date: datetime.date, wanted: dict[str, Any], max_gap_days: int) -> datetime.date | None:
+def sources_of(model: str, config: Configured) -> tuple[str, ...]:
+    """The models whose checkpoints a model starts from."""
+    return families.sources_of(model, _sections(config))
+
+
+def models_of(config: Configured) -> tuple[str, ...]:
+    """Every published model and those that they start from, in the order in which they are trained."""
+    return families.trained_models(config.publishing.models, _sections(config))
+
+
+def _sections(config: Configured) -> dict[str, dict[str, Any]]:
+    return {name: asdict(hyperparameters) for name, hyperparameters in config.families.items()}
+
+
+def newest_before(
+    table: Table, date: datetime.date, wanted: dict[str, Any], max_gap_days: int
+) -> datetime.date | None:
     """The newest partition of the family strictly before `date` and at most `max_gap_days` old."""
     for value in reversed(table.values()):
         found = datetime.date.fromisoformat(value)
@@ -52,17 +70,22 @@ def newest_before(table: Table, date: datetime.date, wanted: dict[str, Any], max
     return None
 
 
-def predecessor_of(model: str, date: datetime.date, user_embeddings: Input, checkpoints: Input, config: Configured) -> datetime.date | None:
-    """The predecessor of `date`: the newest *published* one; for a model that is trained and not published, the newest checkpoint."""
+def predecessor_of(
+    model: str, date: datetime.date, user_embeddings: Input, checkpoints: Input, config: Configured
+) -> datetime.date | None:
+    """The predecessor of `date`: the newest *published* one; for a model that is trained and not published, the newest
+    checkpoint. JobError where its checkpoint is gone, or a night is missing that must not be."""
+    training = config.training
     source = user_embeddings if model in config.publishing.models else checkpoints
-    found = newest_before(source.table(model), date, family(model, config), config.training.max_gap_days)
+    found = newest_before(source.table(model), date, family(model, config), training.max_gap_days)
     if found and not checkpoints.table(model).manifest(found.isoformat()):
         raise JobError(
-            f"{model} of {found} is published but its checkpoint is gone ({checkpoints.location(model)}/dt={found}): {date} cannot start "
-            f"from it. Rerun {found}, or set training.space to start a new space.")
+            f"{model} of {found} is published but its checkpoint is gone ({checkpoints.location(model)}/dt={found}): "
+            f"{date} cannot start from it. Rerun {found}, or set training.space to start a new space.")
     gap = (date - found).days if found else 0
-    if config.training.on_gap == "fail" and gap > config.training.nights_apart_days:
+    if training.on_gap == "fail" and gap > training.nights_apart_days:
         raise JobError(
-            f"The newest {model} before {date} is of {found}, {gap} days earlier; nights are {config.training.nights_apart_days} days apart, so at "
-            f"least one is missing, and training.on_gap is 'fail'. Run the missing dates first, or set training.on_gap: warm.")
+            f"The newest {model} before {date} is of {found}, {gap} days earlier; nights are "
+            f"{training.nights_apart_days} days apart, so at least one is missing, and training.on_gap is 'fail'. "
+            "Run the missing dates first, or set training.on_gap: warm.")
     return found

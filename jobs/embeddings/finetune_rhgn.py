@@ -1,9 +1,10 @@
-"""Fine-tune RHGN on labels of users, from TransE's vectors, texts or random ones (inputs.py), over the night's graph (RHGN paper, section 2).
+"""Fine-tune RHGN on labels of users, from the vectors that rhgn_inputs.py gives every node (RHGN paper, section 2).
 
-Reads: knowledge_graph, entity_ids, relations, checkpoints/transe of D; the labels of source.users as of D; the predecessor's checkpoint.
-Writes: checkpoints/rhgn and attention of D. Guarantees: no label but those of fold A is learned from, a fixed share of which stops the training
-early, so that B can train and C test the classifier that reads the vectors; TransE stays frozen; the vectors handed out come from full
-neighbourhoods. On a night without training, or without a label that can be learned, the predecessor's parameters infer everybody.
+Reads: knowledge_graph, entity_ids, relations, user_labels and the checkpoint it starts from, all of D; the predecessor's
+checkpoint. Writes: attention and checkpoints/rhgn of D. Guarantees: no label but those of fold A is learned from, a fixed share of
+which stops the training early, so that B can train and C test the classifier that reads the vectors; what it starts from stays
+frozen; the vectors handed out come from full neighbourhoods. On a night without training, or without a label that can be learned,
+the predecessor's parameters infer everybody.
 """
 
 from __future__ import annotations
@@ -15,23 +16,20 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from jobs import spark as engine
-from jobs.arrays import NONE, Checkpoint, Night, as_extra, read_checkpoint, read_night
-from jobs.configuration.load import config_hash
-from jobs.configuration.profiles import Profiles
-from jobs.configuration.sections import Graph, Lookalike, Publishing, Source, Spark, Training
-from jobs.embeddings.family import family
+from jobs.arrays import Checkpoint, Night, as_extra
+from jobs.configuration.sections import Lookalike
+from jobs.embeddings import training
 from jobs.embeddings.rhgn_inputs import Inputs, read_inputs
 from jobs.embeddings.rhgn_picture import choose_attribute, choose_groups, picture, users_of
-from jobs.embeddings.schedule import last_trained, trains
+from jobs.embeddings.training import Outcome, Tonight, last_trained
 from jobs.profiles.labelled import Labelled
-from jobs.profiles.labels import Known, read_labels
-from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
-from jobs.progress import Progress, report_best
+from jobs.profiles.labels import Known, read_known
+from jobs.program import Input, Output, Skip, log, main, metrics
+from jobs.progress import Progress
 from jobs.tables import TABLES
 from models.classifiers.profiling import A, uniform
 from models.graph import KnowledgeGraph
-from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
+from models.hyperparameters import RHGNHyperparameters
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import parameters_of
 from models.rhgn import MISSING, RHGN, AttentionTable, code_types, infer_rhgn, rearranged
@@ -39,25 +37,18 @@ from models.rhgn_training import train_rhgn
 
 
 @dataclass(frozen=True)
-class Config:
-    seed: int
-    deterministic: bool
-    source: Source
-    graph: Graph
-    transe: TransEHyperparameters
-    kqgc: KQGCHyperparameters
+class Config(training.Config):
     rhgn: RHGNHyperparameters
-    training: Training
-    publishing: Publishing
-    profiles: Profiles
     lookalike: Lookalike
-    spark: Spark
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What fold A says. users: int64 (u,) dense indices; codes: int64 (u, J), MISSING where a user has no label; classes: names by label (J, sorted);
-    held_out: bool (u,), users who stop the training early."""
+    """What fold A says.
+
+    users: int64 (u,) dense indices; codes: int64 (u, J), MISSING where a user has no label; classes: names by label (J, sorted);
+    held_out: bool (u,), users who stop the training early.
+    """
 
     users: np.ndarray
     codes: np.ndarray
@@ -65,32 +56,44 @@ class Lesson:
     held_out: np.ndarray
 
 
-def lesson(night: Night, known: dict[str, Known], profiles: Profiles, held_out_share: float) -> Lesson:
+def lesson(night: Night, known: dict[str, Known], config: Config) -> Lesson:
     """The labels of fold A that can be learned: of two classes or more, each with at least `min_users_per_class` users in A."""
-    users = night.of_type("user")
+    users, profiles = night.of_type("user"), config.profiles
     raw = night.raw.take(pa.array(users)).combine_chunks().cast(pa.string())
-    columns, classes = [], {}
+    columns, classes, left_out = [], {}, []
     for label in sorted(known):
         mine = Labelled.among(raw, known[label], label, profiles)
         if known[label].contradicting:
             log.warning("label %s: %d users left out, whose rows contradict each other", label, known[label].contradicting)
         kept = mine.counts[:, A] >= profiles.min_users_per_class
         if kept.sum() < 2:
-            few = f"fold A has {int(kept.sum())} classes with at least {profiles.min_users_per_class} users; expected two or more"
-            log.warning("label %s: not learned by RHGN: %s", label, known[label].problem or few)
+            reason = known[label].problem or (
+                f"fold A has {int(kept.sum())} classes with at least {profiles.min_users_per_class} users "
+                "(profiles.min_users_per_class); expected two or more")
+            log.warning("label %s: not learned by RHGN: %s", label, reason)
+            left_out.append({"label": label, "reason": reason})
             continue
-        codes, of_class, in_a = np.full(len(users), MISSING), np.where(kept, np.cumsum(kept) - 1, MISSING), mine.fold == A
-        codes[mine.rows[in_a]] = of_class[mine.code[in_a]]
-        columns.append(codes)
+        columns.append(_codes(mine, kept, len(users)))
         classes[label] = [name for name, wanted in zip(mine.names, kept, strict=True) if wanted]
+    metrics.put("labels_left_out", len(left_out), left_out)
     codes = np.stack(columns, axis=1) if columns else np.zeros((len(users), 0), np.int64)
     some = (codes != MISSING).any(axis=1)
-    held_out = uniform(profiles.salt, "held out of RHGN", raw.filter(pa.array(some)).to_pylist()) < held_out_share
-    return Lesson(users[some], codes[some], classes, held_out)
+    drawn = uniform(profiles.salt, "held out of RHGN", raw.filter(pa.array(some)).to_pylist())
+    return Lesson(users[some], codes[some], classes, drawn < config.rhgn.validation_share)
 
 
-def started(former: Checkpoint, night: Night, fresh: dict[str, np.ndarray], classes: dict[str, list[str]]) -> dict[str, np.ndarray]:
-    """The predecessor's parameters and optimiser's state for tonight's relations and node types; classifiers of labels with other classes start anew."""
+def _codes(mine: Labelled, kept: np.ndarray, n_users: int) -> np.ndarray:
+    """int64 (n_users,): the class of each user of fold A among the kept ones, MISSING for all others."""
+    codes, of_class, in_a = np.full(n_users, MISSING), np.where(kept, np.cumsum(kept) - 1, MISSING), mine.fold == A
+    codes[mine.rows[in_a]] = of_class[mine.code[in_a]]
+    return codes
+
+
+def started(
+    former: Checkpoint, night: Night, fresh: dict[str, np.ndarray], classes: dict[str, list[str]]
+) -> dict[str, np.ndarray]:
+    """The predecessor's parameters and optimiser's state for tonight's relations and node types; classifiers of labels with
+    other classes start anew."""
     rows, known = former.relation_rows_of(night)
     types = np.array([former.types.index(kind) if kind in former.types else -1 for kind in night.types])
     found = rearranged(former.parameters("rhgn"), fresh, np.where(known, rows, -1), types)
@@ -98,9 +101,11 @@ def started(former: Checkpoint, night: Night, fresh: dict[str, np.ndarray], clas
     kept |= {name: array for name, array in fresh.items() if name.startswith("classifiers.")}
     before = json.loads(former.facts["classes"])
     for j, label in enumerate(classes):
-        if before.get(label) == classes[label]:
-            mine = f"classifiers.{list(before).index(label)}."
-            kept |= {name.replace(mine, f"classifiers.{j}."): array for name, array in found.items() if name.removeprefix("optimiser.").startswith(mine)}
+        if before.get(label) != classes[label]:
+            continue
+        mine = f"classifiers.{list(before).index(label)}."
+        same = {name: array for name, array in found.items() if name.removeprefix("optimiser.").startswith(mine)}
+        kept |= {name.replace(mine, f"classifiers.{j}."): array for name, array in same.items()}
     return kept
 
 
@@ -110,115 +115,112 @@ def attention_rows(night: Night, heard: AttentionTable, most: int) -> pa.Table:
     m = len(night.relation_names)
     kind, names = (pa.array(values, pa.string()) for values in (night.types, night.relation_names))
     columns = {
-        "user_id": night.raw.take(pa.array(attention.nodes)).cast(pa.string()), "rank": attention.ranks.astype(np.int32),
-        "relation": names.take(pa.array(attention.codes % m)), "reversed": attention.codes < m,  # a head hears its tails under the codes from m on
+        "user_id": night.raw.take(pa.array(attention.nodes)).cast(pa.string()),
+        "rank": attention.ranks.astype(np.int32),
+        "relation": names.take(pa.array(attention.codes % m)),
+        "reversed": attention.codes < m,  # a head hears its tails under the codes from m on
         "neighbour_type": kind.take(pa.array(night.entity_type[attention.neighbours])),
-        "neighbour": night.raw.take(pa.array(attention.neighbours)).cast(pa.string()), "weight": attention.weights}  # fmt: skip
+        "neighbour": night.raw.take(pa.array(attention.neighbours)).cast(pa.string()),
+        "weight": attention.weights,
+    }
     schema = TABLES["attention"].arrow_schema()
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
 @dataclass(frozen=True)
 class World:
-    """What RHGN runs over: the night, its graph, int64 type of each node, TransE's checkpoint, and the vectors that go in."""
+    """What RHGN runs over: the graph, int64 type of each node, and the vectors that go in."""
 
-    night: Night
     graph: KnowledgeGraph
     kinds: np.ndarray
-    transe: Checkpoint
     inputs: Inputs
 
     @classmethod
-    def read(
-        cls, dt: str, knowledge_graph: Input, entity_ids: Input, relations: Input, checkpoints: Output, former: Checkpoint | None, config: Config
-    ) -> World:
-        night = read_night(dt, knowledge_graph, entity_ids, relations)
-        graph = KnowledgeGraph(night.heads, night.relations, night.tails, n_entities=night.n_entities, n_relations=len(night.relation_names))
-        transe = read_checkpoint(checkpoints.table("transe"), dt)
-        inputs = read_inputs(night, transe, former, config.rhgn.init, config.rhgn.init_attributes, config.seed)
-        return cls(night, graph, night.entity_type.astype(np.int64), transe, inputs)
+    def of(cls, tonight: Tonight, config: Config) -> World:
+        night = tonight.night
+        hyper = config.rhgn
+        inputs = read_inputs(night, tonight.source, tonight.former, hyper.init, hyper.init_attributes, config.seed)
+        return cls(night.graph(), night.entity_type.astype(np.int64), inputs)
 
 
 @dataclass(frozen=True)
 class Learned:
-    """parameters: the model's, and the optimiser's state; classes: names by label; history: empty where the predecessor's were taken."""
+    """parameters: the model's, and the optimiser's state; classes: names by label; history: empty where the predecessor's were
+    taken, and then there is no best epoch."""
 
     parameters: dict[str, np.ndarray]
     classes: dict[str, list[str]]
-    history: list[dict[str, float]]
     trained_at: datetime.date
+    history: list[dict[str, float]]
+    best_epoch: int | None
 
 
-def learn(date: datetime.date, world: World, former: Checkpoint | None, taught: Lesson, config: Config) -> Learned:
-    """Train on fold A where there is something to learn and the schedule says so; else the predecessor's. Skip where there is neither."""
-    learns = bool(taught.classes) and trains(date, world.transe, former, config.training)
+def learn(tonight: Tonight, world: World, taught: Lesson, config: Config) -> Learned:
+    """Train on fold A where there is something to learn and the schedule says so; else the predecessor's. Skip where there is
+    neither."""
+    former, hyper = tonight.former, config.rhgn
+    learns = bool(taught.classes) and tonight.trains
     if not learns and former is None:
-        raise Skip("No label can be learned from, and there is no earlier night's model: see the warnings above. Label more users, or lower profiles.min_users_per_class.")
-    before = json.loads(former.facts["classes"]) if former else {}
-    classes = taught.classes if learns else before
-    sizes, n_types = [len(names) for names in classes.values()], len(world.night.types)
-    fresh = RHGN(world.inputs.vectors.shape[1], n_types, code_types(world.graph, world.kinds), sizes, config.rhgn, config.seed)
-    initial = started(former, world.night, parameters_of(fresh), classes) if former else None
+        raise Skip(
+            "No label can be learned from, and there is no earlier night's model: see labels_left_out in this stage's "
+            "figures and the warnings above. Label more users, or lower profiles.min_users_per_class.")
+    classes = taught.classes if learns else json.loads(former.facts["classes"])
+    sizes, n_types = [len(names) for names in classes.values()], len(tonight.night.types)
+    given = world.inputs.vectors
+    fresh = RHGN(given.shape[1], n_types, code_types(world.graph, world.kinds), sizes, hyper, config.seed)
+    initial = started(former, tonight.night, parameters_of(fresh), classes) if former else None
     if not learns:
-        return Learned(initial, classes, [], last_trained(former))
-    with Progress("RHGN", config.rhgn.epochs) as progress:
+        return Learned(initial, classes, last_trained(former), [], None)
+    with Progress("RHGN", hyper.epochs) as progress:
         result = train_rhgn(
-            world.graph, world.kinds, world.inputs.vectors, taught.users, taught.codes, sizes, config.rhgn, seed=config.seed, n_types=n_types,
+            world.graph, world.kinds, given, taught.users, taught.codes, sizes, hyper, seed=config.seed, n_types=n_types,
             validation=taught.held_out, deterministic=config.deterministic, initial=initial, progress=progress)  # fmt: skip
-    report_best(result.history, result.best_epoch, "validation_macro_f1")
-    return Learned(result.checkpoint(), classes, result.history, date)
+    return Learned(result.checkpoint(), classes, tonight.date, result.history, result.best_epoch)
 
 
-def infer(world: World, learned: Learned, pictured: np.ndarray, config: Config) -> tuple[Checkpoint, AttentionTable]:
-    """(vectors of everybody from full neighbourhoods, as a checkpoint; whom the users listen to most, and the `pictured` ones to all)."""
-    users, rows = world.night.of_type("user"), np.full(world.night.n_entities, config.profiles.attention_rows)
+def infer(
+    tonight: Tonight, world: World, learned: Learned, pictured: np.ndarray, config: Config
+) -> tuple[np.ndarray, AttentionTable]:
+    """(vectors of everybody from full neighbourhoods; whom the users listen to most, and the `pictured` ones to all)."""
+    users, rows = tonight.night.of_type("user"), np.full(tonight.night.n_entities, config.profiles.attention_rows)
     rows[pictured] = np.iinfo(np.int64).max
     with deterministic_kernels(config.deterministic):
-        vectors, heard = infer_rhgn(
-            world.graph, world.kinds, world.inputs.vectors, learned.parameters, config.rhgn, attention_of=users, attention_rows=rows)
-    none = np.zeros((len(world.night.relation_names), config.rhgn.width), np.float32)  # RHGN's relations are matrices
-    extra = as_extra("rhgn", learned.parameters) | world.inputs.extra()
-    facts = {"trained_at": learned.trained_at.isoformat(), "classes": json.dumps(learned.classes)}
-    return Checkpoint.of_night(world.night, vectors, none, world.transe.source, extra, facts), heard
+        return infer_rhgn(
+            world.graph, world.kinds, world.inputs.vectors, learned.parameters, config.rhgn, attention_of=users,
+            attention_rows=rows)  # fmt: skip
+
+
+def commit_attention(tonight: Tonight, heard: AttentionTable, fields: dict, attention: Output, config: Config) -> None:
+    """The why-table of D."""
+    rows = attention_rows(tonight.night, heard, config.profiles.attention_rows)
+    with attention.table().replace(tonight.dt, keep_versions=config.publishing.keep_versions) as commit:
+        commit.write_table(rows, sorted_by=attention.contract.sorted_by)
+        commit.fields |= fields
 
 
 def run(
-    date: datetime.date, knowledge_graph: Input, entity_ids: Input, relations: Input, checkpoints: Output, attention: Output, config: Config,
-    predecessor: datetime.date | None = None,
+    date: datetime.date, knowledge_graph: Input, entity_ids: Input, relations: Input, user_labels: Input,
+    checkpoints: Output, attention: Output, config: Config, predecessor: datetime.date | None = None,
 ) -> None:  # fmt: skip
     """Learn (or take the predecessor's parameters), infer everybody, commit."""
-    dt = date.isoformat()
-    former = read_checkpoint(checkpoints.table("rhgn"), predecessor.isoformat()) if predecessor else None
-    world = World.read(dt, knowledge_graph, entity_ids, relations, checkpoints, former, config)
-    with engine.session(config.spark, "finetune_rhgn") as spark:
-        known = read_labels(spark, config.source.users, config.profiles, date)
-    taught = lesson(world.night, known, config.profiles, config.rhgn.validation_share)
-    groups = choose_groups(world.night, taught.users, taught.codes, taught.classes, config.profiles.salt)
-    try:
-        learned = learn(date, world, former, taught, config)
-        checkpoint, heard = infer(world, learned, users_of(groups), config)
-    except ValueError as error:
-        raise JobError(f"{error}. Set another training.space to begin anew.") from error
-    report(checkpoint, learned.history, former, taught)
-    attribute = choose_attribute(world.night, list(config.graph.item_attributes), config.lookalike.history_attribute)
-    metrics.put("attention", detail=picture(world.night, heard, [group for group in groups if group.label in learned.classes], attribute))
-    fields = {"config_hash": config_hash(config), "code_version": code_version(), "labels": learned.classes, "salt": config.profiles.salt,
-              "inputs": {"knowledge_graph": knowledge_graph.lineage(dt), "transe": checkpoints.lineage(dt, "transe")}}  # fmt: skip
-    with attention.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
-        commit.write_table(attention_rows(world.night, heard, config.profiles.attention_rows), sorted_by=attention.contract.sorted_by)
-        commit.fields |= fields
-    with checkpoints.table("rhgn").replace(dt, keep_versions=config.publishing.keep_versions) as commit:
-        checkpoint.write(commit)
-        commit.fields |= fields | {"family": family("rhgn", config), "trained_at": learned.trained_at.isoformat(),
-                                   "predecessor": checkpoints.lineage(predecessor.isoformat(), "rhgn") if predecessor else None}  # fmt: skip
-
-
-def report(checkpoint: Checkpoint, history: list[dict[str, float]], former: Checkpoint | None, taught: Lesson) -> None:
-    """The night's figures of this stage."""
-    metrics.put("rows_in", len(taught.users))
-    metrics.put("rows_out", int((checkpoint.source != NONE).sum()))
-    metrics.put("warm", float(former is not None), "warm start" if former else "cold start")
-    metrics.put("history", detail=history)
+    tonight = Tonight.read(date, "rhgn", predecessor, config, knowledge_graph, entity_ids, relations, checkpoints)
+    night, world = tonight.night, World.of(tonight, config)
+    taught = lesson(night, read_known(user_labels, date, config.profiles), config)
+    groups = choose_groups(night, taught.users, taught.codes, taught.classes, config.profiles.salt)
+    with tonight.fitting():
+        learned = learn(tonight, world, taught, config)
+        vectors, heard = infer(tonight, world, learned, users_of(groups), config)
+    attribute = choose_attribute(night, list(config.graph.item_attributes), config.lookalike.history_attribute)
+    drawn = [group for group in groups if group.label in learned.classes]
+    metrics.put("attention", detail=picture(night, heard, drawn, attribute))
+    lineage = tonight.lineage()
+    inputs = lineage["inputs"] | {"user_labels": user_labels.lineage(tonight.dt)}
+    fields = {"labels": learned.classes, "salt": config.profiles.salt, "inputs": inputs}
+    commit_attention(tonight, heard, lineage | fields, attention, config)
+    extra = as_extra("rhgn", learned.parameters) | world.inputs.extra()
+    tonight.commit(Outcome(
+        vectors, None, tonight.source.source, extra, learned.trained_at, learned.history, learned.best_epoch,
+        learned_from=len(taught.users), facts={"classes": json.dumps(learned.classes)}, fields=fields))  # fmt: skip
 
 
 if __name__ == "__main__":

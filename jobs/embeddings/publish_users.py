@@ -20,21 +20,19 @@ from jobs.arrays import NONE, SOURCES, Checkpoint, raw_of, read_checkpoint, vect
 from jobs.configuration.load import config_hash
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Lookalike, Publishing, Quality, Training
+from jobs.configuration.settings import Families
 from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.embeddings.family import family
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
 from jobs.program import Input, Output, code_version, main, metrics, midnight
 from jobs.tables import TABLES
-from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 
 
 @dataclass(frozen=True)
 class Config:
     seed: int
     graph: Graph
-    transe: TransEHyperparameters
-    kqgc: KQGCHyperparameters
-    rhgn: RHGNHyperparameters
+    families: Families
     training: Training
     publishing: Publishing
     profiles: Profiles

@@ -12,24 +12,22 @@ from dataclasses import dataclass
 
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Publishing, Training
+from jobs.configuration.settings import Families
 from jobs.embeddings.family import models_of, predecessor_of
 from jobs.program import Input, main, metrics
-from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 
 
 @dataclass(frozen=True)
 class Config:
-    transe: TransEHyperparameters
-    kqgc: KQGCHyperparameters
-    rhgn: RHGNHyperparameters
+    families: Families
     training: Training
     publishing: Publishing
     profiles: Profiles
 
 
 def run(date: datetime.date, user_embeddings: Input, checkpoints: Input, config: Config) -> None:
-    """Print `{"transe": "2026-02-16", "kqgc_mean": null, …}`: a date, or null for a cold start."""
-    found = {model: predecessor_of(model, date, user_embeddings, checkpoints, config) for model in models_of(config)}
+    """Print `{"<model>": "2026-02-16", "<model>": null, …}`: a date, or null for a cold start."""
+    found = {m: predecessor_of(m, date, user_embeddings, checkpoints, config) for m in models_of(config)}
     answer = {model: day and day.isoformat() for model, day in found.items()}
     metrics.put("predecessors", detail=answer)
     print(json.dumps(answer, sort_keys=True), flush=True)

@@ -1,8 +1,9 @@
-"""What goes into RHGN: a vector of every node, of TransE's dimension.
+"""What goes into RHGN: a vector of every node, as long as those of the pretrained model that it starts from.
 
-Users and items have TransE's vectors or random ones; attributes' values TransE's, those of their content, or random ones. Random vectors are keyed by entity
-type and raw id, and the vectors of content are those of the predecessor where it has some, new values rotated to them: whoever is given a vector gets the
-same one the next night, so that a warm start goes on from what its parameters know. FastText reads the items of D's graph, and no other day's.
+Users and items have pretrained vectors or random ones; attributes' values pretrained ones, those of their content, or random ones.
+Random vectors are keyed by entity type and raw id, and the vectors of content are those of the predecessor where it has some, new
+values rotated to them: whoever is given a vector gets the same one the next night, so that a warm start goes on from what its
+parameters know. FastText reads the items of D's graph, and no other day's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from jobs.graphs.ledgers import ITEM, USER
 from models.rhgn import filled_features
 from models.vectors.content import are_words, continued, text_vectors, words_of
 
+CONTENT, RANDOM = "content", "random"  # of init and init_attributes; any other value names what RHGN starts from
 MOST_ITEMS = 200_000  # that FastText learns from, those with the lowest keys
 
 
@@ -89,17 +91,17 @@ class Inputs:
 
 
 def node_features(
-    nodes: Nodes, edges: tuple[np.ndarray, np.ndarray, np.ndarray], transe: np.ndarray, init: str, init_attributes: str, seed: int,
+    nodes: Nodes, edges: tuple[np.ndarray, np.ndarray, np.ndarray], pretrained: np.ndarray, init: str, init_attributes: str, seed: int,
     former: np.ndarray | None = None,
 ) -> Inputs:  # fmt: skip
-    """The vector of every node. edges: heads, relations, tails int64 (E,). transe: float32 (n, d), NaN where TransE has none; init, init_attributes: as in
+    """The vector of every node. edges: heads, relations, tails int64 (E,). pretrained: float32 (n, d), NaN where there is none; init, init_attributes: as in
     RHGNHyperparameters. former: float32 (n, d), the vectors of content that the predecessor gave tonight's nodes, NaN where none."""
     attributes = nodes.are_attributes()
-    given = np.where(attributes, init_attributes == "transe", init == "transe")
-    vectors = np.where(given[:, None], transe, np.float32(np.nan))
-    if init_attributes == "content":
-        vectors[attributes] = _of_content(nodes, edges, transe.shape[1], seed, former)[attributes]
-    of_content = np.flatnonzero(attributes & np.isfinite(vectors).all(axis=1)) if init_attributes == "content" else np.zeros(0, np.int64)
+    given = np.where(attributes, init_attributes not in (CONTENT, RANDOM), init != RANDOM)
+    vectors = np.where(given[:, None], pretrained, np.float32(np.nan))
+    if init_attributes == CONTENT:
+        vectors[attributes] = _of_content(nodes, edges, pretrained.shape[1], seed, former)[attributes]
+    of_content = np.flatnonzero(attributes & np.isfinite(vectors).all(axis=1)) if init_attributes == CONTENT else np.zeros(0, np.int64)
     return Inputs(filled_features(vectors, nodes.keys(), seed), of_content)
 
 
@@ -125,9 +127,9 @@ def content_of(former: Checkpoint, night: Night, dimension: int) -> np.ndarray |
     return np.where(known[:, None], all_rows[at], np.float32(np.nan))
 
 
-def read_inputs(night: Night, transe: Checkpoint, former: Checkpoint | None, init: str, init_attributes: str, seed: int) -> Inputs:
-    """Of a night. transe: TransE's checkpoint of it; former: RHGN's of the predecessor."""
+def read_inputs(night: Night, pretrained: Checkpoint, former: Checkpoint | None, init: str, init_attributes: str, seed: int) -> Inputs:
+    """Of a night. pretrained: the checkpoint of it that RHGN starts from; former: RHGN's of the predecessor."""
     nodes = Nodes(night.entity_type.astype(np.int64), night.types, night.raw.to_numpy(zero_copy_only=False))
-    vectors = np.where((transe.source == NONE)[:, None], np.float32(np.nan), transe.entities)
+    vectors = np.where((pretrained.source == NONE)[:, None], np.float32(np.nan), pretrained.entities)
     before = content_of(former, night, vectors.shape[1]) if former else None
     return node_features(nodes, (night.heads, night.relations, night.tails), vectors, init, init_attributes, seed, before)

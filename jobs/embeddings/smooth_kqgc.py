@@ -1,46 +1,34 @@
-"""Smooth TransE's vectors with KQGC over the night's graph (KQGC paper, section 3.2).
+"""Smooth the vectors that its record names with KQGC over the night's graph (KQGC paper, section 3.2).
 
-Reads: knowledge_graph, entity_ids, relations, checkpoints/transe of D; the predecessor's checkpoint of the same model.
-Writes: checkpoints/<model> of D. Guarantees: TransE stays frozen; training samples neighbours, the vectors handed out come from
-full neighbourhoods; on a night without training the predecessor's parameters infer everybody. They belong to TransE's vectors: where
-TransE was trained since they were, they are trained too.
+Reads: knowledge_graph, entity_ids, relations and the checkpoint it starts from, all of D; the predecessor's checkpoint of the
+same model. Writes: checkpoints/<model> of D. Guarantees: what it starts from stays frozen; training samples neighbours, the vectors
+handed out come from full neighbourhoods; on a night without training the predecessor's parameters infer everybody. They belong to
+the vectors that they learned on: where those were trained since, they are trained too.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.arrays import NONE, TRAINED, Checkpoint, Night, as_extra, read_checkpoint, read_night
-from jobs.configuration.load import config_hash
-from jobs.configuration.profiles import Profiles
-from jobs.configuration.sections import Graph, Publishing, Training
-from jobs.embeddings.family import family
-from jobs.embeddings.schedule import last_trained, trains
-from jobs.program import Input, JobError, Output, code_version, main, metrics
-from jobs.progress import Progress, report_best
+from jobs.arrays import TRAINED, Night, as_extra
+from jobs.embeddings import training
+from jobs.embeddings.training import Outcome, Tonight, last_trained
+from jobs.program import Input, JobError, Output, main
+from jobs.progress import Progress
 from models.graph import KnowledgeGraph
-from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
-from models.kqgc import infer_kqgc, train_kqgc
+from models.hyperparameters import KQGCHyperparameters
+from models.kqgc import infer_kqgc
+from models.kqgc_training import KQGCResult, train_kqgc
 from models.learning.determinism import deterministic_kernels
 
 
 @dataclass(frozen=True)
-class Config:
-    seed: int
-    deterministic: bool
-    graph: Graph
-    transe: TransEHyperparameters
+class Config(training.Config):
     kqgc: KQGCHyperparameters
-    rhgn: RHGNHyperparameters
-    training: Training
-    publishing: Publishing
-    profiles: Profiles
 
 
 def training_pairs(night: Night, purchase: int, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -50,66 +38,55 @@ def training_pairs(night: Night, purchase: int, source: np.ndarray) -> tuple[np.
 
 
 def train(
-    night: Night, graph: KnowledgeGraph, transe: Checkpoint, initial: dict[str, np.ndarray] | None, hyper: KQGCHyperparameters, config: Config
-) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
-    """(parameters and optimiser's state, history)."""
+    tonight: Tonight, graph: KnowledgeGraph, hyper: KQGCHyperparameters, config: Config
+) -> tuple[KQGCResult, int]:
+    """(what came of it, the pairs it learned from)."""
+    night, start = tonight.night, tonight.source
     purchase = night.relation(config.graph.purchase)
     if purchase is None:
-        raise JobError(f"The graph has no edge of relation {config.graph.purchase!r}, on which KQGC trains; relations there: {night.relation_names}.")
+        raise JobError(
+            f"The graph has no edge of relation {config.graph.purchase!r}, on which KQGC trains; "
+            f"relations there: {night.relation_names}.")
     items = night.of_type("item")
-    candidates = items[transe.source[items] == TRAINED]
-    pairs = training_pairs(night, purchase, transe.source)
-    metrics.put("rows_in", len(pairs[0]))
-    with Progress("KQGC", hyper.epochs) as progress, _fitting():
+    candidates = items[start.source[items] == TRAINED]
+    pairs = training_pairs(night, purchase, start.source)
+    initial = tonight.former and tonight.former.parameters("kqgc")
+    with Progress("KQGC", hyper.epochs) as progress:
         result = train_kqgc(
-            graph, transe.entities, transe.relations, pairs, purchase, candidates, hyper, seed=config.seed,
+            graph, start.entities, start.relations, pairs, purchase, candidates, hyper, seed=config.seed,
             deterministic=config.deterministic, initial=initial, progress=progress)  # fmt: skip
-    report_best(result.history, result.best_epoch, "validation_accuracy")
-    return result.checkpoint(), result.history
+    return result, len(pairs[0])
 
 
-@contextlib.contextmanager
-def _fitting() -> Iterator[None]:
-    """JobError where a checkpoint's parameters do not fit the configuration's model."""
-    try:
-        yield
-    except ValueError as error:
-        raise JobError(f"{error}. Set another training.space to begin anew.") from error
+def learn(tonight: Tonight, graph: KnowledgeGraph, hyper: KQGCHyperparameters, config: Config) -> Outcome:
+    """Train (or take the predecessor's parameters) and infer everybody."""
+    start = tonight.source
+    if tonight.trains:
+        result, n_pairs = train(tonight, graph, hyper, config)
+        parameters, history, best, trained_at = result.checkpoint(), result.history, result.best_epoch, tonight.date
+    else:
+        parameters, trained_at = tonight.former.parameters("kqgc"), last_trained(tonight.former)
+        history, best, n_pairs = [], None, None
+    known = start.source == TRAINED
+    with deterministic_kernels(config.deterministic):
+        entities, relations = infer_kqgc(
+            graph, start.entities, start.relations, parameters, hyper, known=None if known.all() else known)
+    extra = as_extra("kqgc", parameters)
+    return Outcome(entities, relations, start.source, extra, trained_at, history, best, learned_from=n_pairs)
 
 
 def run(
-    date: datetime.date, model: str, knowledge_graph: Input, entity_ids: Input, relations: Input, checkpoints: Output, config: Config,
-    predecessor: datetime.date | None = None,
+    date: datetime.date, model: str, knowledge_graph: Input, entity_ids: Input, relations: Input, checkpoints: Output,
+    config: Config, predecessor: datetime.date | None = None,
 ) -> None:  # fmt: skip
-    """Train (or take the predecessor's parameters), infer everybody, commit."""
-    dt = date.isoformat()
+    """Train, infer, commit."""
+    tables = (knowledge_graph, entity_ids, relations, checkpoints)
+    tonight = Tonight.read(date, model, predecessor, config, *tables)
     hyper = dataclasses.replace(config.kqgc, aggregator=model.removeprefix("kqgc_"))
-    night, transe = read_night(dt, knowledge_graph, entity_ids, relations), read_checkpoint(checkpoints.table("transe"), dt)
-    graph = KnowledgeGraph(night.heads, night.relations, night.tails, n_entities=night.n_entities, n_relations=len(night.relation_names))
-    former = read_checkpoint(checkpoints.table(model), predecessor.isoformat()) if predecessor else None
-    parameters, history, trained_at = former and former.parameters("kqgc"), [], former and last_trained(former)
-    if trains(date, transe, former, config.training):
-        parameters, history = train(night, graph, transe, parameters, hyper, config)
-        trained_at = date
-    known = transe.source == TRAINED
-    with deterministic_kernels(config.deterministic), _fitting():
-        entities, relation_vectors = infer_kqgc(graph, transe.entities, transe.relations, parameters, hyper, known=None if known.all() else known)
-    extra = as_extra("kqgc", parameters)
-    checkpoint = Checkpoint.of_night(night, entities, relation_vectors, transe.source, extra, {"trained_at": trained_at.isoformat()})
-    report(checkpoint, history, former)
-    with checkpoints.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as commit:
-        checkpoint.write(commit)
-        commit.fields |= {
-            "family": family(model, config), "trained_at": trained_at.isoformat(), "config_hash": config_hash(config), "code_version": code_version(),
-            "inputs": {"knowledge_graph": knowledge_graph.lineage(dt), "transe": checkpoints.lineage(dt, "transe")},
-            "predecessor": checkpoints.lineage(predecessor.isoformat(), model) if predecessor else None}
-
-
-def report(checkpoint: Checkpoint, history: list[dict[str, float]], former: Checkpoint | None) -> None:
-    """The night's figures of this stage."""
-    metrics.put("rows_out", int((checkpoint.source != NONE).sum()))
-    metrics.put("warm", float(former is not None), "warm start" if former else "cold start")
-    metrics.put("history", detail=history)
+    graph = tonight.night.graph()
+    with tonight.fitting():
+        outcome = learn(tonight, graph, hyper, config)
+    tonight.commit(outcome)
 
 
 if __name__ == "__main__":

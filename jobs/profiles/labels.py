@@ -1,14 +1,15 @@
 """Labels of users as they were known at D: what profiles learn from. Missing labels are the normal case.
 
-A row counts as in catalogue.py: where valid_from < D and valid_to is null or not before D. Of a user's rows those with the newest valid_from say
-the label; where they contradict each other the user has none. Nulls and empty texts are no labels.
+A row counts as in catalogue.py: where valid_from < D and valid_to is null or not before D. Of a user's rows those with
+the newest valid_from say the label; where they contradict each other the user has none. Nulls and empty texts are no
+labels. Spark reads them once a night into the table `user_labels`; whoever learns from them reads that.
 """
 
 from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,13 +19,14 @@ from jobs.configuration.sections import SourceTable
 from jobs.events.read_source import SourceError, quoted, read_entities, unusable_id
 from jobs.graphs.catalogue import Kind, as_number, validity
 from jobs.graphs.ledgers import USER
-from jobs.program import JobError
+from jobs.program import Input, JobError
 from jobs.spark import explained
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 KEY = "user_id"
+ROWS = pa.schema([(KEY, pa.string()), ("class", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -36,29 +38,73 @@ class Known:
     contradicting: int  # users left out because their rows contradict each other
     problem: str = ""  # why nothing could be read
 
+    @classmethod
+    def of(cls, rows: pa.Table, problem: str = "") -> Known:
+        """rows: user_id, sorted, and class, null where the user's rows contradict each other."""
+        agreed = rows.filter(pc.is_valid(rows.column("class")))
+        one, two = (agreed.column(name).combine_chunks() for name in (KEY, "class"))
+        return cls(one, two, rows.num_rows - agreed.num_rows, problem)
 
-NOTHING = pa.array([], pa.string())
+
+def read_known(user_labels: Input, date: datetime.date, profiles: Profiles) -> dict[str, Known]:
+    """Every configured label, from the table of D. PartitionMissing; JobError: it was read for other labels."""
+    rows, manifest = user_labels.table().read_version(date.isoformat())
+    facts = manifest.fields["labels"]
+    for name in profiles.labels:
+        _require_same(facts.get(name, {}), name, profiles, f"{user_labels.uri} of {date}")
+    return {name: Known.of(_rows_of(rows, name), facts[name]["problem"]) for name in profiles.labels}
+
+
+def _rows_of(rows: pa.Table, label: str) -> pa.Table:
+    mine = pc.equal(rows.column("label"), label)
+    return rows.filter(mine).select(ROWS.names)
+
+
+def _require_same(found: dict[str, Any], name: str, profiles: Profiles, where: str) -> None:
+    """JobError when a label is not what was read: its predictions would be of something else."""
+    wanted = says(profiles, name)
+    if {key: found.get(key) for key in wanted} != wanted:
+        has = f"read {name!r} as {found}" if found else f"does not have {name!r}"
+        now = f"profiles.labels.{name} now says {wanted}"
+        raise JobError(f"{where} {has}; {now}. Run jobs.profiles.read_labels for this date first.")
+
+
+def says(profiles: Profiles, name: str) -> dict[str, Any]:
+    """What the configuration says of a label: the column it is read from, and the bounds that cut it into classes."""
+    return {"column": profiles.column(name), "bounds": profiles.labels[name].bounds}
 
 
 def read_labels(spark: SparkSession, users: SourceTable, profiles: Profiles, date: datetime.date) -> dict[str, Known]:
-    """Every configured label. What is wrong with one (no such column, no number) stands in its `problem` and stops no other. SourceError: no such table."""
+    """Every configured label, from the source. SourceError: no such table."""
+    return {name: Known.of(*found) for name, found in read_rows(spark, users, profiles, date).items()}
+
+
+def read_rows(
+    spark: SparkSession, users: SourceTable, profiles: Profiles, date: datetime.date
+) -> dict[str, tuple[pa.Table, str]]:
+    """Every configured label: its rows as `Known.of` takes them, and why there are none.
+
+    What is wrong with one (no such column, no number) stops no other. SourceError: no such table.
+    """
     found, frame = {}, read_entities(spark, users, KEY)
     for name, label in profiles.labels.items():
         try:
             with explained(f"reading the label {name!r}"):
-                found[name] = _read(frame, users, label, profiles.column(name), f"profiles.labels.{name}", date)
+                found[name] = _read(frame, users, label, profiles.column(name), f"profiles.labels.{name}", date), ""
         except JobError as error:
-            found[name] = Known(NOTHING, NOTHING, 0, str(error))
+            found[name] = ROWS.empty_table(), str(error)
     return found
 
 
-def _read(frame: DataFrame, users: SourceTable, label: Label, column: str, path: str, date: datetime.date) -> Known:
+def _read(
+    frame: DataFrame, users: SourceTable, label: Label, column: str, path: str, date: datetime.date
+) -> pa.Table:
     if column not in frame.columns:
-        raise SourceError(f"{users.path} has no column {column!r} ({path}); it has {', '.join(map(repr, frame.columns))}. Name the right one: {path}.column.")
-    rows = newest(frame, class_of(frame, label, column, f"column {column!r} of {users.path} ({path})"), Kind(USER, users, {}), date).toArrow()
-    agreed = rows.filter(pc.equal(rows.column("n"), 1))
-    one, two = (agreed.column(n).cast(pa.string()).combine_chunks() for n in (KEY, "class"))
-    return Known(one, two, rows.num_rows - agreed.num_rows)
+        has = ", ".join(map(repr, frame.columns))
+        raise SourceError(
+            f"{users.path} has no column {column!r} ({path}); it has {has}. Name the right one: {path}.column.")
+    one = class_of(frame, label, column, f"column {column!r} of {users.path} ({path})")
+    return newest(frame, one, Kind(USER, users, {}), date).toArrow().cast(ROWS)
 
 
 def class_of(frame: DataFrame, label: Label, column: str, where: str) -> Column:
@@ -78,14 +124,16 @@ def class_of(frame: DataFrame, label: Label, column: str, where: str) -> Column:
 
 
 def between(bounds: list[float]) -> list[str]:
-    """Names of the classes that ascending bounds cut numbers into, in their order when sorted: `1: up to 24`, `2: above 24 up to 54`, `3: above 54`."""
+    """Names of the classes that ascending bounds cut numbers into, in their order when sorted:
+    `1: up to 24`, `2: above 24 up to 54`, `3: above 54`."""
     texts, width = [f"{bound:g}" for bound in bounds], len(str(len(bounds) + 1))
     inner = [f"above {low} up to {high}" for low, high in zip(texts[:-1], texts[1:], strict=True)]
-    return [f"{n:0{width}d}: {name}" for n, name in enumerate([f"up to {texts[0]}", *inner, f"above {texts[-1]}"], 1)]
+    names = [f"up to {texts[0]}", *inner, f"above {texts[-1]}"]
+    return [f"{n:0{width}d}: {name}" for n, name in enumerate(names, 1)]
 
 
 def newest(frame: DataFrame, one: Column, kind: Kind, date: datetime.date) -> DataFrame:
-    """user_id, class, n: what the rows with each user's newest valid_from before `date` say, and how many different things they say."""
+    """user_id, class: what the rows with each user's newest valid_from before `date` say, null where not one thing."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
@@ -94,4 +142,5 @@ def newest(frame: DataFrame, one: Column, kind: Kind, date: datetime.date) -> Da
     rows = rows.where(F.col("class").isNotNull() & (F.col("class") != "") & unusable_id("class").isNull())
     latest = F.dense_rank().over(Window.partitionBy(KEY).orderBy(F.col("since").desc_nulls_last()))
     rows = rows.withColumn("place", latest).where("place = 1")
-    return rows.groupBy(KEY).agg(F.min("class").alias("class"), F.count_distinct("class").alias("n")).sort(KEY)
+    agreed = F.when(F.min("class") == F.max("class"), F.min("class"))
+    return rows.groupBy(KEY).agg(agreed.alias("class")).sort(KEY)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.program import SKIPPED, Input
+from jobs.report.flow import GRAPHS, Flow, stage_that_trains, task_of
 
 DAG = "nightly_user_embeddings"
 AFTER = ("write_report", "prune_partitions")  # what they left is of an earlier run
@@ -50,24 +51,30 @@ class Stage:
 
 @dataclass(frozen=True)
 class Night:
-    """All stages of `date`, in the order of the flow; those that the configuration expects are there even if they did not run."""
+    """All stages of `date`, in the order of the flow; those that the configuration expects are there even if they did
+    not run."""
 
     date: datetime.date
-    models: tuple[str, ...]
+    flow: Flow
     stages: tuple[Stage, ...]
 
     def __getitem__(self, name: str) -> Stage:
         return next((s for s in self.stages if s.name == name), Stage(name, False))
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those published."""
+        return self.flow.published
+
     def of_models(self, prefix: str) -> Iterator[tuple[str, Stage]]:
-        """(model, its stage) for the stages that run once per model."""
+        """(model, its stage) for the stages that run once per published model."""
         for model in self.models:
             yield model, self[f"{prefix}_{model}"]
 
     def training(self) -> Iterator[tuple[str, Stage]]:
-        """(model, the stage that trained it)."""
-        for model in self.models:
-            yield model, self[trained_by(model)]
+        """(model, the stage that trained it), in the order of training."""
+        for model in self.flow.trained:
+            yield model, self[stage_that_trains(model)]
 
     @property
     def prospects(self) -> bool:
@@ -81,41 +88,33 @@ class Night:
 
     @property
     def gaps(self) -> list[Stage]:
-        """Stages that did not do their work."""
-        return [s for s in self.stages if s.status != "done"]
+        """Stages that did not do their work; of the graphs' task nothing that one of its programs tells already."""
+        found = [s for s in self.stages if s.status != "done"]
+        told = {s.name for s in found if s.ran} & set(self.flow.graph_stages)
+        return [s for s in found if s.name != GRAPHS or not told]
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole night: the programs of the graphs' task are in its own seconds, where it has some."""
+        inside = set(self.flow.graph_stages) if self[GRAPHS].ran else set()
+        return sum(s.figure("seconds") or 0 for s in self.stages if s.name not in inside)
 
     def rerun(self, stage: Stage) -> str:
         """The command that runs a stage of this night, and what depends on it, again."""
         return f"airflow tasks clear {DAG} -s {self.date} -e {self.date} -t '{task_of(stage.name)}$' --downstream -y"
 
 
-def trained_by(model: str) -> str:
-    """The stage that trains a model."""
-    return {"transe": "pretrain_transe", "rhgn": "finetune_rhgn"}.get(model, f"smooth_kqgc_{model}")
-
-
-def task_of(stage: str) -> str:
-    """The last word of the DAG's task that ran a stage: those that run once per model carry the model's name alone."""
-    return stage.replace("smooth_kqgc_kqgc_", "smooth_kqgc_").replace("publish_users_", "publish_")
-
-
-def expected_stages(models: list[str], has_clients: bool, has_labels: bool = False) -> list[str]:
-    """The flow's stages in its order. TransE is trained even where only KQGC is published: KQGC starts from it."""
-    later = [trained_by(m) for m in models if m != "transe"]
-    names = ["validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe"]
-    names += later + [f"publish_users_{m}" for m in models]
-    names += ["train_lookalike", "score_lookalike"] if has_clients else []
-    return names + (["train_profiles"] if has_labels else [])
-
-
-def read_night(date: datetime.date, run_metrics: Input, models: list[str], has_clients: bool, has_labels: bool = False) -> Night:
-    """Every stage that did something for `date`, and the expected ones that did not: without clients a skipped lookalike is no gap, nor profiles without labels."""
-    expected = expected_stages(models, has_clients, has_labels)
+def read_night(date: datetime.date, run_metrics: Input, flow: Flow) -> Night:
+    """Every stage that did something for `date`, and the expected ones that did not: without clients a skipped lookalike
+    is no gap, nor profiles without labels."""
+    expected = flow.stages
     folders = run_metrics.table(expected[0]).disk.list(run_metrics.uri)
     found = sorted(f.name.removeprefix("stage=") for f in folders if f.is_folder and f.name.startswith("stage="))
-    others = [name for name in found if name not in expected and name not in AFTER]
-    stages = [_read_stage(name, date, run_metrics) for name in expected + others]
-    return Night(date, tuple(models), tuple(s for s in stages if s.name in expected or s.status in ("done", "failed")))
+    whole = {GRAPHS} & set(found)
+    names = [*flow.graph_stages, *whole, *expected[len(flow.graph_stages) :]]
+    names += [name for name in found if name not in names and name not in AFTER]
+    stages = [_read_stage(name, date, run_metrics) for name in names]
+    return Night(date, flow, tuple(s for s in stages if s.name in expected or s.status in ("done", "failed")))
 
 
 def _read_stage(name: str, date: datetime.date, run_metrics: Input) -> Stage:

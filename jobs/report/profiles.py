@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs.report.charts import Axis, Series, as_percent, line_chart
 from jobs.report.night import Night
+from models import families
 
 Row = dict[str, Any]
 
@@ -16,14 +17,21 @@ def profiles(night: Night) -> list[Row]:
     return [_card(facts) for facts in night["train_profiles"].table("profiles")]
 
 
+def heads_of(night: Night) -> list[str]:
+    """Titles of the published families that have classifiers of their own."""
+    return [family.title for family in families.FAMILIES if family.head and set(family.models) & set(night.models)]
+
+
 def _card(facts: Row) -> Row:
     test = facts.get("test") or {}
     classes = [str(c) for c in facts.get("classes") or []]
     majority = facts.get("majority")
-    lacks = [name for name in classes if name not in (facts.get("head") or {}).get("classes", classes)]
-    return {
-        **facts, "test": test, "head_lacks": lacks, "majority": classes[majority] if isinstance(majority, int) and majority < len(classes) else "",
-        "confusion": confusion(classes, test.get("confusion") or []), "balance": balance(facts), "reliability": reliability(str(facts.get("label")), test)}  # fmt: skip
+    commonest = classes[majority] if isinstance(majority, int) and majority < len(classes) else ""
+    heads = [head | {"lacks": [c for c in classes if c not in head["classes"]]} for head in facts.get("heads") or []]
+    return facts | {
+        "test": test, "heads": heads, "majority": commonest, "balance": balance(facts),
+        "confusion": confusion(classes, test.get("confusion") or []),
+        "reliability": reliability(str(facts.get("label")), test)}
 
 
 def confusion(classes: list[str], counts: list[list[int]]) -> list[Row]:
@@ -38,17 +46,24 @@ def confusion(classes: list[str], counts: list[list[int]]) -> list[Row]:
 
 def balance(facts: Row) -> list[Row]:
     """A row per class: labelled users by fold, and the users it is predicted for, each with its share."""
-    known, predicted, rare = facts.get("balance") or {}, facts.get("predicted") or {}, set(facts.get("rare") or [])
-    labelled, users = facts.get("labelled") or 0, facts.get("users") or 0
-    return [
-        {"name": name, "folds": folds, "labelled": sum(folds), "labelled_share": sum(folds) / labelled if labelled else None, "rare": name in rare,
-         "predicted": predicted.get(name), "predicted_share": predicted[name] / users if users and name in predicted else None}
-        for name, folds in known.items()]  # fmt: skip
+    known, predicted = facts.get("balance") or {}, facts.get("predicted") or {}
+    rare, labelled, users = set(facts.get("rare") or []), facts.get("labelled"), facts.get("users")
+
+    def row(name: str, folds: list[int]) -> Row:
+        named = predicted.get(name)
+        return {
+            "name": name, "folds": folds, "rare": name in rare,
+            "labelled": sum(folds), "labelled_share": sum(folds) / labelled if labelled else None,
+            "predicted": named, "predicted_share": named / users if users and named is not None else None}
+
+    return [row(name, folds) for name, folds in known.items()]
 
 
 def reliability(label: str, test: Mapping[str, Any]) -> Any:
     """Share of right predictions over the probability that was said of them; None where nothing was tested."""
     groups = [g for g in test.get("reliability") or [] if isinstance(g, Mapping)]
-    line = Series(label, [g.get("predicted") for g in groups], [g.get("observed") for g in groups], "c0", dots=True)
+    x, y = ([group.get(name) for group in groups] for name in ("predicted", "observed"))
+    line = Series(label, x, y, "c0", dots=True)
     said, right = (Axis(name, 0.0, 1.0, as_percent) for name in ("probability of the class named", "named rightly"))
-    return line_chart(f"Share of users whose {label} was named rightly over the probability said", [line], said, right, True)
+    summary = f"Share of users whose {label} was named rightly over the probability said"
+    return line_chart(summary, [line], said, right, True)

@@ -1,32 +1,34 @@
 """Write the night's page: one HTML file that needs no network.
 
-Reads run_metrics (every stage's figures), the days of clean_events, and samples of the night's tables. Every input may be missing: a night whose
-lookalike was skipped or whose model failed gets its page all the same, which says what is missing and why. Writes `reports/dt=D`.
+Reads run_metrics (every stage's figures), the days of clean_events, and samples of the night's tables. Every input may be
+missing: a night whose lookalike was skipped or whose model failed gets its page all the same, which says what is missing and
+why. Writes `reports/dt=D`.
 
-Equal nights give equal pages but for the seconds, memory and times of day: they stand in the page's last section alone, which the content
-hash leaves out.
+Equal nights give equal pages but for the seconds, memory and times of day: they stand in the page's last section alone, which
+the content hash leaves out.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph as GraphConfig
 from jobs.configuration.sections import Lookalike, Publishing
+from jobs.configuration.settings import Families
 from jobs.program import Input, Output, code_version, main, metrics
 from jobs.report import lookalike, sections
+from jobs.report.flow import GRAPHS, Flow
 from jobs.report.night import Night, read_night
 from jobs.report.page import contents_of, render, shown_of
 from jobs.report.people import People, moved_since, read_people
-
-# The model to draw, best first: KQGC's vectors hold what the neighbours bought.
-DRAWN_FIRST = ("kqgc_mean", "kqgc_attention1", "kqgc_attention2", "transe")
+from models import families
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,41 @@ class Config:
     """The sections this job reads."""
 
     graph: GraphConfig
+    families: Families
     publishing: Publishing
     lookalike: Lookalike
     seed: int
     profiles: Profiles = Profiles()
+
+    @property
+    def flow(self) -> Flow:
+        """What a night does by them."""
+        clients, labels = bool(self.lookalike.clients), bool(self.profiles.labels)
+        return Flow.of(self.publishing.models, self.families, clients, labels)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What the page is made of beside run_metrics."""
+
+    clean_events: Input
+    rejected_events: Input
+    knowledge_graph: Input
+    interactions: Input
+    entity_ids: Input
+    relations: Input
+    user_embeddings: Input
+    entity_embeddings: Input
+    lookalike_scores: Input
+    audiences: Input
+
+    def lineage(self, dt: str, models: Sequence[str]) -> Iterator[dict[str, str]]:
+        """Of D's partitions those that there are."""
+        plain = (self.rejected_events, self.knowledge_graph, self.interactions, self.lookalike_scores, self.audiences)
+        of_models = [(table, model) for model in models for table in (self.user_embeddings, self.entity_embeddings)]
+        for table, model in [*((table, None) for table in plain), *of_models]:
+            if table.table(model).manifest(dt) is not None:
+                yield table.lineage(dt, model)
 
 
 def days_before(date: datetime.date, window_days: int, clean_events: Input) -> list[tuple[datetime.date, int]]:
@@ -59,27 +92,25 @@ def expected_buyers(dt: str, audiences: Input) -> tuple[dict[str, float], dict[s
     """(client → sum of its prospects' calibrated scores, client → prospects)."""
     if audiences.table().manifest(dt) is None:
         return {}, {}
-    sums = audiences.table().read(dt, ["client", "score"]).group_by("client").aggregate([("score", "sum"), ("score", "count")]).sort_by("client")
-    rows = sums.to_pylist()
+    prospects = audiences.table().read(dt, ["client", "score"])
+    rows = prospects.group_by("client").aggregate([("score", "sum"), ("score", "count")]).sort_by("client").to_pylist()
     return {r["client"]: r["score_sum"] for r in rows}, {r["client"]: r["score_count"] for r in rows}
 
 
-def lineage_of(dt: str, tables: list[tuple[Input, str | None]]) -> Iterator[dict[str, str]]:
-    """What the page was built on, of what there is."""
-    for table, name in tables:
-        if table.table(name).manifest(dt) is not None:
-            yield table.lineage(dt, name)
+def drawn_first(published: Sequence[str]) -> list[str]:
+    """The models, the one to draw first in front: who starts from others' vectors holds what they know and more, so the
+    last of the records come first; whoever learned labels is drawn after those who learned from events alone."""
+    order = sorted(reversed(families.FAMILIES), key=lambda family: family.learns_labels)
+    return [model for family in order for model in family.models if model in published]
 
 
-def people_of(
-    date: datetime.date, config: Config, user_embeddings: Input, interactions: Input, knowledge_graph: Input, relations: Input, entity_ids: Input,
-) -> list[People]:  # fmt: skip
+def people_of(date: datetime.date, config: Config, tables: Tables) -> list[People]:
     """The sample by each published model, the one to draw first."""
-    models = sorted(config.publishing.models, key=lambda m: (DRAWN_FIRST.index(m) if m in DRAWN_FIRST else len(DRAWN_FIRST), m))
+    known = (tables.user_embeddings, tables.interactions, tables.knowledge_graph, tables.relations, tables.entity_ids)
     found: list[People] = []
-    for model in models:
-        tables = (user_embeddings, interactions, knowledge_graph, relations, entity_ids)
-        people = read_people(date, model, config.seed, config.graph.purchase, *tables, like=found[0] if found else None)
+    for model in drawn_first(config.publishing.models):
+        like = found[0] if found else None
+        people = read_people(date, model, config.seed, config.graph.purchase, *known, like=like)
         found += [people] if people and people.ids else []
     return found
 
@@ -94,30 +125,38 @@ def moved_of(night: Night, people: list[People], user_embeddings: Input) -> dict
     return found
 
 
-def without_times(night: Night, shown: dict) -> bytes:
+def without_times(night: Night, shown: dict[str, Any]) -> bytes:
     """The page but for its last section: what two equal nights have in common."""
     contents = [entry for entry in shown["contents"] if entry[0] != "stages"]
     return render(night, {**shown, "contents": contents, "stages": None}).encode()
 
 
-def run(
-    date: datetime.date, clean_events: Input, rejected_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input, relations: Input,
-    user_embeddings: Input, entity_embeddings: Input, lookalike_scores: Input, audiences: Input, run_metrics: Input, reports: Output, config: Config,
-) -> None:  # fmt: skip
-    """Write and commit the page of D."""
-    dt, window_days = date.isoformat(), config.graph.window_days
-    night = read_night(date, run_metrics, config.publishing.models, bool(config.lookalike.clients), bool(config.profiles.labels))
-    arrival = sections.arrival(night, days_before(date, window_days, clean_events), reasons_of(dt, rejected_events))
-    people = people_of(date, config, user_embeddings, interactions, knowledge_graph, relations, entity_ids)
-    moved = moved_of(night, people, user_embeddings)
-    inputs = [(rejected_events, None), (knowledge_graph, None), (interactions, None), (lookalike_scores, None), (audiences, None)]
-    inputs += [(table, m) for m in config.publishing.models for table in (user_embeddings, entity_embeddings)]
-    lineage = list(lineage_of(dt, inputs))
-    label_days = config.lookalike.label_window_days
-    shown = shown_of(night, arrival, lookalike.audiences(night, *expected_buyers(dt, audiences)), people, moved, config.seed) | {
+def shown_on(date: datetime.date, night: Night, tables: Tables, config: Config) -> dict[str, Any]:
+    """What the page's templates read, but for its lineage."""
+    dt, window_days, label_days = date.isoformat(), config.graph.window_days, config.lookalike.label_window_days
+    came = days_before(date, window_days, tables.clean_events), reasons_of(dt, tables.rejected_events)
+    people = people_of(date, config, tables)
+    moved = moved_of(night, people, tables.user_embeddings)
+    audiences = lookalike.audiences(night, *expected_buyers(dt, tables.audiences))
+    return shown_of(night, sections.arrival(night, *came), audiences, people, moved, config.seed) | {
         "window_days": window_days, "label_days": label_days, "label_start": date - datetime.timedelta(days=label_days),
         "contents": contents_of(night, bool(people)), "stages": sections.stages(night),
-        "total_seconds": sum(s.figure("seconds") or 0 for s in night.stages), "lineage": [f"{x['table']}/dt={x['dt']}" for x in lineage]}
+        "whole": GRAPHS if night[GRAPHS].ran else None}
+
+
+def run(
+    date: datetime.date, clean_events: Input, rejected_events: Input, knowledge_graph: Input, interactions: Input,
+    entity_ids: Input, relations: Input, user_embeddings: Input, entity_embeddings: Input, lookalike_scores: Input,
+    audiences: Input, run_metrics: Input, reports: Output, config: Config,
+) -> None:  # fmt: skip
+    """Write and commit the page of D."""
+    dt = date.isoformat()
+    tables = Tables(
+        clean_events, rejected_events, knowledge_graph, interactions, entity_ids, relations, user_embeddings,
+        entity_embeddings, lookalike_scores, audiences)  # fmt: skip
+    night = read_night(date, run_metrics, config.flow)
+    lineage = list(tables.lineage(dt, config.publishing.models))
+    shown = shown_on(date, night, tables, config) | {"lineage": [f"{one['table']}/dt={one['dt']}" for one in lineage]}
     page = render(night, shown).encode()
     with reports.table().replace(dt) as commit:
         commit.write_bytes(".html", page, hashed=without_times(night, shown))

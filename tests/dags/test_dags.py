@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.configuration import checks
 from jobs.configuration import load as configuration
+from jobs.configuration import sections
+from jobs.embeddings.family import models_of
 from jobs.program import Input, Output, _parameters, parser
 from jobs.run_nights import DAGS_FOLDER, environment
 from jobs.tables import TABLES
@@ -61,12 +62,13 @@ def test_dag_files_pull_in_no_engine(small: Path, tmp_path: Path) -> None:
         "import sys, json; sys.path.insert(0, sys.argv[1])\n"
         "import airflow.sdk, airflow.providers.standard.operators.empty\nbefore = set(sys.modules)\n"
         "import nightly_user_embeddings, lookalike_audience, example_consumer\n"
-        "print(json.dumps(sorted({m.split('.')[0] for m in set(sys.modules) - before})))")
+        "print(json.dumps(sorted(set(sys.modules) - before)))")
     done = subprocess.run([sys.executable, "-c", program, str(DAGS_FOLDER)], env=environment(tmp_path, small), capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
-    assert {"dagkit", "nightly_user_embeddings"} <= loaded
-    assert not loaded & {"jobs", "models", "feature_store", "pyspark", "torch", "dgl", "numpy", "pandas", "pyarrow", "sklearn", "xgboost", "numba"}
+    assert {"dagkit", "models", "models.families", "nightly_user_embeddings"} <= loaded
+    assert not {name for name in loaded if name.startswith("models.")} - {"models.families"}
+    assert not {name.split(".")[0] for name in loaded} & {"jobs", "feature_store", "pyspark", "torch", "dgl", "numpy", "pandas", "pyarrow", "sklearn", "xgboost", "numba"}
 
 
 def test_every_task_has_retries_a_time_limit_and_a_doc(dagbag: DagBag) -> None:
@@ -107,7 +109,7 @@ def test_predecessors_reach_the_jobs(nightly: DAG) -> None:
     assert found["smooth_kqgc_mean"] == found["publish_kqgc_mean"] == ["--predecessor=none"]
     assert found["smooth_kqgc_attention2"] == ["--predecessor=2026-01-04"]
     assert found["finetune_rhgn"] == found["publish_rhgn"] == ["--predecessor=2026-01-03"]
-    assert found["validate_events"] == []
+    assert found["build_graphs"] == []
 
 
 def test_models_do_not_wait_for_each_other(nightly: DAG) -> None:
@@ -115,7 +117,7 @@ def test_models_do_not_wait_for_each_other(nightly: DAG) -> None:
     publish = {t.task_id: t.get_flat_relative_ids(upstream=True) for t in nightly.tasks if ".publish_" in t.task_id}
     assert len(publish) == 4
     assert not [u for upstream in publish.values() for u in upstream if u in publish]
-    report, verdict = nightly.get_task("audiences.write_report"), nightly.get_task("night_complete")
+    report, verdict = nightly.get_task("write_report"), nightly.get_task("night_complete")
     assert nightly.get_task("prune_partitions").trigger_rule == "none_failed", "nothing is deleted after a night that failed"
     assert report.trigger_rule == "all_done" and set(publish) <= report.upstream_task_ids
     assert verdict.trigger_rule == "none_failed" and set(publish) <= verdict.upstream_task_ids
@@ -125,13 +127,13 @@ def test_models_do_not_wait_for_each_other(nightly: DAG) -> None:
 def test_assets_stand_on_the_tasks_that_publish(nightly: DAG) -> None:
     outlets = {t.task_id: [a.name for a in t.outlets] for t in nightly.tasks if t.outlets}
     assert outlets["embeddings.publish_kqgc_mean"] == ["user_embeddings.kqgc_mean"]
-    assert outlets["audiences.score_lookalike"] == ["audiences"] and outlets["audiences.train_profiles"] == ["profile_predictions"]
+    assert outlets["audiences.score_lookalike"] == ["audiences"] and outlets["train_profiles"] == ["profile_predictions"]
 
 
 def test_profiles_wait_for_the_models_they_read_and_for_no_other(nightly: DAG) -> None:
-    task = nightly.get_task("audiences.train_profiles")
+    task = nightly.get_task("train_profiles")
     assert task.upstream_task_ids == {"embeddings.publish_transe"}
-    assert task.downstream_task_ids == {"audiences.write_report", "prune_partitions", "night_complete"}
+    assert task.downstream_task_ids == {"write_report", "prune_partitions", "night_complete"}
 
 
 def test_there_are_no_profiles_without_a_label(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_there_are_no_profiles_without_a_label(tmp_path: Path) -> None:
     program = "import sys; sys.path.insert(0, sys.argv[1])\nimport nightly_user_embeddings as n\nprint(sorted(n.nightly_user_embeddings().task_ids))"
     done = subprocess.run(
         [sys.executable, "-c", program, str(DAGS_FOLDER)], env=environment(tmp_path, tmp_path / "minimal.yaml"), capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert "audiences.write_report" in done.stdout and "train_profiles" not in done.stdout, done.stderr
+    assert "write_report" in done.stdout and "train_profiles" not in done.stdout, done.stderr
 
 
 def test_parameters_are_checked(dagbag: DagBag) -> None:
@@ -179,8 +181,8 @@ def test_settings_read_as_the_jobs_do(small: Path, monkeypatch: pytest.MonkeyPat
         assert ours.ready_marker == theirs.source.ready_marker
         assert (list(ours.clients), ours.top_k) == (list(theirs.lookalike.clients), theirs.lookalike.top_k)
         assert (list(ours.labels), list(ours.profile_models)) == (list(theirs.profiles.labels), theirs.profiles.read_models(theirs.publishing.models))
-    assert settings.MODELS == checks.MODELS
-    assert {f.name for f in dataclasses.fields(configuration.Dag)} == {"schedule", "start_date", "retries", "retry_delay_seconds", "task_timeout_minutes", "dates"}
+        assert ours.trained == models_of(theirs)
+    assert {f.name for f in dataclasses.fields(sections.Dag)} == {"schedule", "start_date", "retries", "retry_delay_seconds", "task_timeout_minutes", "dates"}
 
 
 def test_folders_are_those_of_the_contracts(dagbag: DagBag) -> None:

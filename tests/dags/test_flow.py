@@ -16,16 +16,16 @@ from tests.dags import small_log
 
 PRETEND = Path(__file__).with_name("pretend_python.py")
 EVERYTHING = [
-    "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe", "publish_users_transe",
-    "smooth_kqgc_kqgc_mean", "publish_users_kqgc_mean", "train_lookalike", "score_lookalike", "train_profiles", "write_report",
-    "prune_partitions"]
+    "build_graphs", "resolve_predecessor", "pretrain_transe", "publish_users_transe", "smooth_kqgc_kqgc_mean",
+    "publish_users_kqgc_mean", "train_lookalike", "score_lookalike", "train_profiles", "write_report", "prune_partitions",
+]
 NIGHTLY = {"dag": "nightly_user_embeddings", "conf": {}, "endings": {}}
 SCENARIOS = [
     NIGHTLY | {"name": "plain", "date": "2026-01-12"},
     NIGHTLY | {"name": "lookalike skipped", "date": "2026-01-13", "endings": {"train_lookalike": 99, "score_lookalike": 99}},
     NIGHTLY | {"name": "profiles failed", "date": "2026-01-17", "endings": {"train_profiles": 1}},
     NIGHTLY | {"name": "publish failed", "date": "2026-01-14", "endings": {"publish_users_transe": 1}},
-    NIGHTLY | {"name": "events failed", "date": "2026-01-15", "endings": {"validate_events": 1}},
+    NIGHTLY | {"name": "graphs failed", "date": "2026-01-15", "endings": {"build_graphs": 1}},
     NIGHTLY | {"name": "date as parameter", "date": "2026-01-16", "conf": {"date": "2026-01-12"}},
     NIGHTLY | {"name": "no date", "date": None},
     {"name": "on demand", "dag": "lookalike_audience", "date": None, "conf": {"date": "2026-01-12", "seeds": "a b;c.csv", "k": 5}, "endings": {}},
@@ -74,7 +74,7 @@ def test_a_night_runs_every_job_once_in_order(runs: dict[str, Run]) -> None:
     run = runs["plain"]
     assert run.state == "success"
     assert sorted(run.names) == sorted(EVERYTHING)
-    assert run.names[0] == "validate_events" and run.names[-2:] == ["write_report", "prune_partitions"]
+    assert run.names[0] == "build_graphs" and run.names[-2:] == ["write_report", "prune_partitions"]
     assert all("--date=2026-01-12" in n["arguments"] for n in run.notes)
     assert "--predecessor=2026-01-05" in run.arguments("pretrain_transe") and "--predecessor=none" in run.arguments("publish_users_kqgc_mean")
     assert not [n for n in run.notes if n["airflow"]], "Airflow's own settings and secrets stay with Airflow"
@@ -90,7 +90,7 @@ def test_a_skipped_lookalike_is_no_failure_and_the_report_still_comes(runs: dict
 
 def test_failed_profiles_stop_no_audience_and_no_report(runs: dict[str, Run]) -> None:
     run = runs["profiles failed"]
-    assert run.state == "failed" and run.tasks["audiences.train_profiles"] == "failed"
+    assert run.state == "failed" and run.tasks["train_profiles"] == "failed"
     assert run.tasks["audiences.score_lookalike"] == "success" and run.names[-1] == "write_report"
 
 
@@ -99,12 +99,13 @@ def test_a_model_that_cannot_be_published_stops_no_other(runs: dict[str, Run]) -
     assert run.state == "failed"
     assert run.tasks["embeddings.publish_kqgc_mean"] == "success" and run.tasks["embeddings.publish_transe"] == "failed"
     assert "train_lookalike" not in run.names and run.names[-1] == "write_report"
-    assert run.tasks["audiences.train_profiles"] == "success", "they read the other model's vectors"
+    assert run.tasks["train_profiles"] == "success", "they read the other model's vectors"
     assert "publish_transe ended with exit status 1" in run.said and "said by publish_users_transe" in run.said
 
 
 def test_the_report_tells_of_a_night_that_failed_at_once(runs: dict[str, Run]) -> None:
-    assert runs["events failed"].state == "failed" and runs["events failed"].names == ["validate_events", "write_report"]
+    assert runs["graphs failed"].state == "failed"
+    assert runs["graphs failed"].names == ["build_graphs", "write_report"]
 
 
 def test_the_parameter_date_says_which_night_it_is(runs: dict[str, Run]) -> None:
@@ -114,7 +115,7 @@ def test_the_parameter_date_says_which_night_it_is(runs: dict[str, Run]) -> None
 
 def test_a_run_without_any_date_fails_at_its_first_task_with_a_message(runs: dict[str, Run]) -> None:
     run = runs["no date"]
-    assert run.state == "failed" and run.names == [] and run.tasks["events.validate_events"] == "failed"
+    assert run.state == "failed" and run.names == [] and run.tasks["graphs.build_graphs"] == "failed"
     assert "has no logical date and no `date` parameter" in run.said
 
 

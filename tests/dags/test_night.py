@@ -18,7 +18,7 @@ from tests.jobs.written import wrong_columns
 
 NIGHT = "2026-01-21"
 STAGES = {
-    "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe", "publish_users_transe",
+    "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "read_labels", "build_graphs", "resolve_predecessor", "pretrain_transe", "publish_users_transe",
     "train_lookalike", "score_lookalike", "train_profiles", "write_report", "prune_partitions"}
 
 

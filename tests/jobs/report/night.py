@@ -203,7 +203,7 @@ def _write_training_figures(root: Path, date: datetime.date) -> None:
             warm=1,
             rows_in=68_000,
             date=date,
-            **({"mrr": 0.338} if stage == "pretrain_transe" else {"validation_accuracy": 0.872}),
+            **({"validation_mrr": 0.338} if stage == "pretrain_transe" else {"validation_accuracy": 0.872}),
         )
 
 

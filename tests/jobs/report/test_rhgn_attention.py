@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from jobs.embeddings.rhgn_picture import picture
+from jobs.report.flow import Flow
 from jobs.report.night import Night, Stage
-from jobs.report.rhgn_attention import attention, cell, scale
+from jobs.report.rhgn_attention import cell, scale, shown
 from tests.jobs.embeddings.test_rhgn_picture import world_of_messages
 from tests.jobs.report import night
 from tests.jobs.report.test_write_report import HOSTILE, Page, report
@@ -110,7 +111,8 @@ def test_nights_without_rhgn_do_not_speak_of_attention(tmp_path: Path) -> None:
 
 
 def card_of(picture: list[dict[str, Any]]) -> dict[str, Any]:
-    return attention(Night(night.DATE, ("rhgn",), (Stage("finetune_rhgn", True, details={"attention": picture}),)))[0]
+    stage = Stage("finetune_rhgn", True, details={"attention": picture})
+    return shown(Night(night.DATE, Flow(("rhgn",), {"rhgn": ()}), (stage,)))["cards"][0]
 
 
 def test_others_have_a_line_only_where_there_are_some() -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from feature_store import Table
 from jobs.program import execute
-from jobs.report import people, text, write_report
-from jobs.report.charts import Axis, column_chart, ticks
+from jobs.report import write_report
 from jobs.report.lookalike import mean_gains
-from jobs.report.night import expected_stages, task_of
 from tests.jobs.report import night
 from tests.jobs.report.night import DATE
 
@@ -230,91 +226,9 @@ def test_equal_nights_have_equal_content_whatever_they_took(root: Path, whole: P
     assert manifest(root).content_hash != first.content_hash
 
 
-def test_figures_older_than_those_of_a_stage_before_are_marked(root: Path) -> None:
-    assert "of an earlier run" not in report(root)
-    night.put(root, "validate_events", rows_in=5)
-    assert "of an earlier run" in report(root)
-
-
-def test_the_expected_stages_follow_the_configuration() -> None:
-    assert expected_stages(["kqgc_mean"], False)[-3:] == ["pretrain_transe", "smooth_kqgc_kqgc_mean", "publish_users_kqgc_mean"]
-    tasks = {"smooth_kqgc_kqgc_mean": "smooth_kqgc_mean", "publish_users_transe": "publish_transe", "assign_ids": "assign_ids"}
-    assert {stage: task_of(stage) for stage in tasks} == tasks
-    assert expected_stages(["transe"], True)[-3:] == ["publish_users_transe", "train_lookalike", "score_lookalike"]
-
-
 def test_mean_gain_is_the_mean_of_the_clients_ratios() -> None:
     rows = [
         {"client": c, "feature_set": s, "pr_auc_1to3": v}
         for c, s, v in (("a", "baseline", 0.5), ("a", "strong", 0.6), ("b", "baseline", 0.2), ("b", "strong", 0.2), ("c", "strong", 0.9))
     ]
     assert mean_gains(rows, ["baseline", "strong"], "baseline") == {"strong": pytest.approx((0.6 / 0.5 + 1) / 2 - 1)}
-
-
-def planted(n: int, noise: float) -> people.People:
-    random = np.random.default_rng(0)
-    taste = np.arange(n) % 3
-    vectors = 5 + np.eye(3)[taste] @ random.normal(size=(3, 8)) + noise * random.normal(size=(n, 8))
-    basket = [[people.Bought(f"i{t}", 1, (("category", f"c{t}"),))] for t in taste]
-    return people.People("transe", [f"u{i}" for i in range(n)], vectors.astype(np.float32), basket, people.favourites_of(basket), "category")
-
-
-def test_like_minded_neighbours_tell_taste_from_chance() -> None:
-    share, chance = people.like_minded(planted(90, 0.01))["category"]
-    assert share == 1.0 and chance == pytest.approx(29 / 89)
-    share, chance = people.like_minded(planted(900, 50.0))["category"]
-    assert share == pytest.approx(chance, abs=0.03)
-
-
-def test_a_favourite_is_what_was_bought_most() -> None:
-    bought = (("i", 1, (("tag", "b"), ("tag", "a"))), ("j", 2, (("tag", "c"),)), ("k", 1, (("tag", "b"), ("brand", "x"))))
-    assert people.favourites_of([[people.Bought(*b) for b in bought], []]) == {"brand": ["x", ""], "tag": ["b", ""]}
-
-
-def test_nearest_is_by_cosine_of_centred_vectors() -> None:
-    some = planted(60, 0.5)
-    order, cosines = people.nearest(some.vectors, np.array([7]), 5)
-    centred = some.vectors - some.vectors.mean(axis=0)
-    slow = sorted(((float(centred[7] @ v / np.linalg.norm(centred[7]) / np.linalg.norm(v)), -i) for i, v in enumerate(centred) if i != 7), reverse=True)[:5]
-    assert [-i for _, i in slow] == order[0].tolist()
-    assert cosines[0] == pytest.approx([c for c, _ in slow], abs=1e-5)
-
-
-def test_the_map_keeps_tastes_together_and_is_the_same_each_time() -> None:
-    some = planted(90, 0.05)
-    chosen, points = people.lay_out(some, 1)
-    assert chosen.tolist() == list(range(90))
-    assert np.array_equal(points, people.lay_out(some, 1)[1])
-    mapped = dataclasses.replace(some, vectors=points)
-    assert people.like_minded(mapped)["category"][0] > 0.9
-
-
-def test_drift_of_the_sample_is_the_cosine_distance(root: Path) -> None:
-    from jobs.program import Input
-
-    embeddings = Input("user_embeddings", str(root / "data" / "feature_store" / "user_embeddings"))
-    here = people.People("transe", ["a", "b", "c", "d"], np.array([[1, 0], [0, 2], [1, 1], [3, 3]], np.float32), [[]] * 4, {})
-    night.write_vectors(root, "transe", datetime.date(2026, 1, 1), ["a", "b", "c"], np.array([[2, 0], [1, 0], [-1, -1]], np.float32))
-    assert people.moved_since(here, "2026-01-01", embeddings) == pytest.approx([0, 1, 2], abs=1e-6)
-
-
-def test_ids_are_shown_without_marks_that_turn_or_hide_text() -> None:
-    assert text.shown("a\u202eb\u200dc\n") == "a\\u202eb\\u200dc\\u000a"
-    assert text.shown("y" * 1024) == "y" * 47 + "…"
-    assert text.signed_percent(-0.042) == "−4.2 %" and text.percent(float("nan")) == text.MISSING and text.count(None) == text.MISSING
-
-
-def test_columns_are_labelled_with_the_edges_between_them() -> None:
-    drawn = str(column_chart("some", [1, 2], ["0 – 0.25", "0.25 – 0.5"], [0.0, 0.25, 0.5], Axis("x"), Axis("y")))
-    below = re.findall(r'text-anchor="middle">([^<]*)<', drawn)
-    assert below == ["0", "0.25", "0.5"] and "<title>0.25 – 0.5: 2</title>" in drawn
-
-
-def test_a_long_name_may_break_and_is_escaped() -> None:
-    assert text.breakable("strong+kqgc_mean:<b>") == "strong<wbr>+kqgc_<wbr>mean:<wbr>&lt;b&gt;"
-
-
-def test_ticks_are_round_and_inside() -> None:
-    assert ticks(0.0, 1.0) == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert ticks(0.13, 0.92) == [0.2, 0.4, 0.6, 0.8]
-    assert all(3 <= len(ticks(0.0, top)) <= 7 for top in (1e-6, 0.3, 7.0, 123456.0))

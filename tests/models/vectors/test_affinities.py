@@ -7,9 +7,15 @@ import pytest
 
 from models.vectors import affinities as module
 from models.vectors.affinities import NAMES, NEAR_ITEMS, NEAR_REFERENCES, Client, affinities, scales
+from models.vectors.comparison import Comparer
+from tests.models.vectors.test_comparison import COMPARERS, far_item, far_user
+
+L1, L2 = Comparer("translation", "l1"), Comparer("translation", "l2")
+World = tuple[np.ndarray, np.ndarray, np.ndarray, Client, np.ndarray, np.ndarray]
 
 
-def world(seed: int = 0, n: int = 30, d: int = 8):
+def world(seed: int = 0, n: int = 30, d: int = 8) -> World:
+    """(users, their ids, purchase, client, items at large, users at large); user 4 has no vector."""
     random = np.random.default_rng(seed)
     users = random.normal(size=(n, d)).astype(np.float32)
     users[4] = np.nan
@@ -19,57 +25,130 @@ def world(seed: int = 0, n: int = 30, d: int = 8):
     return users, ids, random.normal(size=d), client, random.normal(size=(12, d)), random.normal(size=(15, d))
 
 
-def slow(user: np.ndarray, me: int, purchase: np.ndarray, client: Client, some_items: np.ndarray, some_users: np.ndarray, norm: str) -> list[float]:
-    def far(a: np.ndarray, b: np.ndarray) -> float:
-        return float(np.abs(a - b).sum() if norm == "l1" else np.sqrt(((a - b) ** 2).sum()))
-
-    query = user + purchase  # the knowledge query of Eq. 3, from the user along purchase
-    to_items = sorted(far(query, item) for item in client.items)
-    others = [r for r, i in zip(client.references, client.reference_ids, strict=True) if i != me]
-    to_users = sorted(far(user, r) for r in others)
-    item_scale, user_scale = [far(query, i) for i in some_items], [far(user, u) for u in some_users]
-    items = [to_items[0], np.mean(to_items[:NEAR_ITEMS]), np.mean(to_items), far(query, client.items.mean(0))]
-    users = [to_users[0], np.mean(to_users[:NEAR_REFERENCES]), np.mean(to_users), far(user, np.mean(others, 0))]
-    return [(v - np.mean(item_scale)) / np.std(item_scale) for v in items] + [(v - np.mean(user_scale)) / np.std(user_scale) for v in users]
+def found_in(data: World, comparer: Comparer) -> np.ndarray:
+    """The affinities of everything in a world."""
+    users, ids, purchase, client, some_items, some_users = data
+    return affinities(users, ids, purchase, client, scales(users, purchase, some_items, some_users, comparer), comparer)
 
 
-@pytest.mark.parametrize("norm", ["l1", "l2"])
+def slow(row: int, data: World, comparer: Comparer) -> list[float]:
+    """The columns of one user, distance by distance."""
+    users, ids, purchase, client, some_items, some_users = data
+    user = users[row].astype(np.float64)
+
+    def to_item(item: np.ndarray) -> float:
+        return far_item(user, purchase, item, comparer)
+
+    def to_user(other: np.ndarray) -> float:
+        return far_user(user, other, comparer)
+
+    to_items = sorted(map(to_item, client.items))
+    others = [r for r, i in zip(client.references, client.reference_ids, strict=True) if i != ids[row]]
+    to_users = sorted(map(to_user, others))
+    item_scale, user_scale = list(map(to_item, some_items)), list(map(to_user, some_users))
+    items = [to_items[0], np.mean(to_items[:NEAR_ITEMS]), np.mean(to_items), to_item(client.items.mean(0))]
+    users = [to_users[0], np.mean(to_users[:NEAR_REFERENCES]), np.mean(to_users), to_user(np.mean(others, 0))]
+    parts = ((items, item_scale), (users, user_scale))
+    return [(value - np.mean(scale)) / np.std(scale) for part, scale in parts for value in part]
+
+
+@pytest.mark.parametrize("comparer", COMPARERS, ids=str)
 @pytest.mark.parametrize("cells", [40, 4_000_000])
-def test_a_slow_loop_finds_the_same(norm: str, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_loop_finds_the_same(comparer: Comparer, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHUNK_CELLS", cells)
-    users, ids, purchase, client, some_items, some_users = world()
-    found = affinities(users, ids, purchase, client, scales(users, purchase, some_items, some_users, norm), norm)
+    data = world()
+    found = found_in(data, comparer)
     assert found.shape == (30, len(NAMES))
     for row in range(30):
         if row == 4:
             assert np.isnan(found[row]).all()
             continue
-        wanted = slow(users[row].astype(np.float64), ids[row], purchase, client, some_items, some_users, norm)
-        np.testing.assert_allclose(found[row], wanted, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found[row], slow(row, data, comparer), rtol=1e-4, atol=1e-4)
 
 
-def test_a_reference_user_is_not_compared_with_himself() -> None:
+def former(data: World, norm: str) -> np.ndarray:
+    """Affinities as they were computed when a translation was all there was."""
+    users, ids, purchase, client, some_items, some_users = data
+    there = np.flatnonzero(~np.isnan(users[:, 0]))
+    vectors, out = users[there].astype(np.float64), np.full((len(users), len(NAMES)), np.nan, np.float32)
+    far = Comparer("translation", norm).between_users  # held to its former bits by its own tests
+
+    def nearest(found: np.ndarray, k: int) -> np.ndarray:
+        lowest = np.partition(found, min(k, found.shape[1]) - 1, axis=1)[:, :k]
+        return np.where(np.isfinite(lowest), lowest, 0).sum(1) / np.isfinite(lowest).sum(1)
+
+    def standard(columns: list[np.ndarray], at_large: np.ndarray) -> np.ndarray:
+        return (np.stack(columns, 1) - at_large.mean(1)[:, None]) / (at_large.std(1) + 1e-6)[:, None]
+
+    queries = vectors + purchase
+    found, centroid = far(queries, client.items), far(queries, client.items.mean(0, keepdims=True))[:, 0]
+    columns = [found.min(1), nearest(found, NEAR_ITEMS), found.mean(1), centroid]
+    out[there, :4] = standard(columns, far(queries, some_items))
+    himself = ids[there][:, None] == client.reference_ids[None]
+    left = len(client.reference_ids) - himself.sum(1)
+    found = np.where(himself, np.inf, far(vectors, client.references))
+    to_centroid = (client.references.sum(0) - himself @ client.references) / left[:, None] - vectors
+    centroid = np.abs(to_centroid).sum(1) if norm == "l1" else np.sqrt((to_centroid**2).sum(1))
+    columns = [found.min(1), nearest(found, NEAR_REFERENCES), np.where(himself, 0, found).sum(1) / left, centroid]
+    out[there, 4:] = standard(columns, far(vectors, some_users))
+    return out
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_a_translation_gives_the_former_numbers_to_the_last_bit(norm: str) -> None:
+    for seed in range(3):
+        data = world(seed, n=200, d=33)
+        np.testing.assert_array_equal(found_in(data, Comparer("translation", norm)), former(data, norm))
+
+
+@pytest.mark.parametrize("comparer", COMPARERS, ids=str)
+def test_a_reference_user_is_not_compared_with_himself(comparer: Comparer) -> None:
     users, ids, purchase, client, some_items, some_users = world()
-    scale = scales(users, purchase, some_items, some_users, "l2")
     alone = Client(client.items, client.references[:1], client.reference_ids[:1])
-    found = affinities(users, ids, purchase, alone, scale, "l2")
+    found = found_in((users, ids, purchase, alone, some_items, some_users), comparer)
     assert np.isnan(found[0, 4:]).all() and np.isfinite(found[1, 4:]).all()
 
 
 def test_orthogonal_maps_leave_l2_affinities_and_change_l1() -> None:
-    users, ids, purchase, client, some_items, some_users = world(1)
+    users, ids, purchase, client, some_items, some_users = data = world(1)
     turn, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(8, 8)))
     turned_client = Client(client.items @ turn, client.references @ turn, client.reference_ids)
-    turned = users.astype(np.float64) @ turn
-    for norm, same in (("l2", True), ("l1", False)):
-        here = affinities(users, ids, purchase, client, scales(users, purchase, some_items, some_users, norm), norm)
-        there = affinities(turned, ids, purchase @ turn, turned_client, scales(turned, purchase @ turn, some_items @ turn, some_users @ turn, norm), norm)
-        assert np.allclose(here, there, atol=1e-3, equal_nan=True) == same
+    turned = users.astype(np.float64) @ turn, ids, purchase @ turn, turned_client, some_items @ turn, some_users @ turn
+    for comparer, same in ((L2, True), (L1, False)):
+        assert np.allclose(found_in(data, comparer), found_in(turned, comparer), atol=1e-3, equal_nan=True) == same
 
 
-def test_a_client_without_items_or_reference_users_has_no_distances() -> None:
-    users, ids, purchase, client, some_items, some_users = world()
-    scale = scales(users, purchase, some_items, some_users, "l1")
+@pytest.mark.parametrize("comparer", COMPARERS, ids=str)
+def test_a_client_without_items_or_reference_users_has_no_distances(comparer: Comparer) -> None:
+    users, ids, purchase, _, some_items, some_users = world()
     nothing = np.zeros((0, 8))
-    found = affinities(users, ids, purchase, Client(nothing, nothing, np.zeros(0, np.int64)), scale, "l1")
-    assert np.isnan(found).all()
+    nobody = Client(nothing, nothing, np.zeros(0, np.int64))
+    assert np.isnan(found_in((users, ids, purchase, nobody, some_items, some_users), comparer)).all()
+
+
+@pytest.mark.parametrize("comparer", COMPARERS, ids=str)
+def test_without_items_at_large_only_users_are_compared(comparer: Comparer) -> None:
+    """A family that has vectors of users alone."""
+    users, ids, purchase, client, _, some_users = world()
+    nothing = np.zeros((0, 8))
+    own = Client(nothing, client.references, client.reference_ids)
+    found = found_in((users, ids, purchase, own, nothing, some_users), comparer)
+    assert np.isnan(found[:, :4]).all() and np.isfinite(np.delete(found, 4, 0)[:, 4:]).all()
+    scale = scales(users, purchase, nothing, nothing, comparer)
+    assert np.isnan([scale.item_mean, scale.item_spread, scale.user_mean, scale.user_spread]).all()
+
+
+@pytest.mark.parametrize("kind", ["dot", "diagonal", "cosine"])
+def test_a_user_at_the_origin_is_near_nobody(kind: str) -> None:
+    """As far from the client's items and reference users as from all others: 0, not missing, and not infinite."""
+    users, ids, purchase, client, some_items, some_users = world()
+    users[1] = 0
+    found = found_in((users, ids, purchase, client, some_items, some_users), Comparer(kind))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found[1], np.zeros(len(NAMES)))
+
+
+@pytest.mark.parametrize("kind", ["dot", "cosine"])
+def test_a_family_without_a_vector_of_the_relation_needs_none(kind: str) -> None:
+    users, ids, purchase, client, some_items, some_users = data = world()
+    none = found_in((users, ids, None, client, some_items, some_users), Comparer(kind))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(none, found_in(data, Comparer(kind)))  # type: ignore[arg-type]

@@ -1,0 +1,158 @@
+"""What every training job shares: tonight's graph and what it goes on from come in, a checkpoint goes out.
+
+A family's own job holds what is its own: what is learned from, and how everybody gets a vector. Here stand the predecessor, the
+schedule, the models it starts from, the manifest's fields and the night's figures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jobs.arrays import INDUCTIVE, NONE, Checkpoint, Night, read_checkpoint, read_night
+from jobs.configuration.load import config_hash
+from jobs.configuration.profiles import Profiles
+from jobs.configuration.sections import Graph, Publishing, Training
+from jobs.configuration.settings import Families
+from jobs.embeddings.family import family, sources_of
+from jobs.program import Input, JobError, Output, code_version, metrics
+from jobs.progress import report_best
+from models import families
+
+
+@dataclass(frozen=True)
+class Config:
+    """What every training job is configured by; a family's own job may add sections."""
+
+    seed: int
+    deterministic: bool
+    graph: Graph
+    families: Families
+    training: Training
+    publishing: Publishing
+    profiles: Profiles
+
+
+@dataclass(frozen=True)
+class GraphTables:
+    """Where tonight's graph lies, and the checkpoints."""
+
+    knowledge_graph: Input
+    entity_ids: Input
+    relations: Input
+    checkpoints: Output
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a night knows of a model.
+
+    entities: float32 (n, d); relations: float32 (m, d), None for a model whose relations have no vector; source: uint8 (n,) as in
+    `Checkpoint`; extra: what a warm start needs; trained_at: the night that trained the parameters; history: empty where that
+    was an earlier one; best_epoch: the one that is kept; learned_from: how many of what the family's record counts.
+    """
+
+    entities: np.ndarray
+    relations: np.ndarray | None
+    source: np.ndarray
+    extra: dict[str, np.ndarray]
+    trained_at: datetime.date
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int | None = None
+    learned_from: int | None = None
+    facts: dict[str, str] = field(default_factory=dict)  # for the checkpoint's own metadata
+    fields: dict[str, Any] = field(default_factory=dict)  # for the manifest, beside those of every family
+
+
+@dataclass(frozen=True)
+class Tonight:
+    """Where a training job starts: the graph of D, the checkpoints of D that it starts from, and its own of the predecessor."""
+
+    date: datetime.date
+    model: str
+    predecessor: datetime.date | None
+    config: Config
+    tables: GraphTables
+    night: Night
+    sources: dict[str, Checkpoint]
+    former: Checkpoint | None
+
+    @classmethod
+    def read(
+        cls, date: datetime.date, model: str, predecessor: datetime.date | None, config: Config, *tables: Input
+    ) -> Tonight:
+        """tables: as in `GraphTables`. PartitionMissing for a graph or a checkpoint that is not there."""
+        found, dt = GraphTables(*tables), date.isoformat()
+        night = read_night(dt, found.knowledge_graph, found.entity_ids, found.relations)
+        sources = {name: read_checkpoint(found.checkpoints.table(name), dt) for name in sources_of(model, config)}
+        former = read_checkpoint(found.checkpoints.table(model), predecessor.isoformat()) if predecessor else None
+        return cls(date, model, predecessor, config, found, night, sources, former)
+
+    @property
+    def dt(self) -> str:
+        return self.date.isoformat()
+
+    @property
+    def source(self) -> Checkpoint:
+        """The checkpoint it starts from; of several the first of its record."""
+        return next(iter(self.sources.values()))
+
+    @property
+    def trains(self) -> bool:
+        """On a cold start; when `train_every_days` have passed since the last training; and whenever a model that it starts
+        from was trained since: parameters belong to the vectors that they learned on."""
+        if self.former is None:
+            return True
+        last, every = last_trained(self.former), self.config.training.train_every_days
+        since = any(last_trained(source) > last for source in self.sources.values())
+        return since or (self.date - last).days >= every
+
+    @contextlib.contextmanager
+    def fitting(self) -> Iterator[None]:
+        """JobError where a checkpoint's parameters do not fit the configuration's model."""
+        try:
+            yield
+        except ValueError as error:
+            raise JobError(f"{error}. Set another training.space to begin anew.") from error
+
+    def lineage(self) -> dict[str, Any]:
+        """What the manifests of all that the job writes say alike."""
+        checkpoints = {name: self.tables.checkpoints.lineage(self.dt, name) for name in self.sources}
+        inputs = {"knowledge_graph": self.tables.knowledge_graph.lineage(self.dt)} | checkpoints
+        return {"config_hash": config_hash(self.config), "code_version": code_version(), "inputs": inputs}
+
+    def commit(self, outcome: Outcome) -> None:
+        """Say the night's figures and commit the checkpoint of D."""
+        facts = {"trained_at": outcome.trained_at.isoformat()} | outcome.facts
+        relations = outcome.relations
+        if relations is None:
+            relations = np.zeros((len(self.night.relation_names), outcome.entities.shape[1]), np.float32)
+        checkpoint = Checkpoint.of_night(self.night, outcome.entities, relations, outcome.source, outcome.extra, facts)
+        self._report(outcome)
+        checkpoints, keep = self.tables.checkpoints, self.config.publishing.keep_versions
+        before = checkpoints.lineage(self.predecessor.isoformat(), self.model) if self.predecessor else None
+        with checkpoints.table(self.model).replace(self.dt, keep_versions=keep) as commit:
+            checkpoint.write(commit)
+            commit.fields |= self.lineage() | {
+                "family": family(self.model, self.config), "trained_at": facts["trained_at"], "predecessor": before,
+            } | outcome.fields  # fmt: skip
+
+    def _report(self, outcome: Outcome) -> None:
+        if outcome.learned_from is not None:
+            metrics.put("rows_in", outcome.learned_from)
+        metrics.put("rows_out", int((outcome.source != NONE).sum()))
+        metrics.put("warm", float(self.former is not None), "warm start" if self.former else "cold start")
+        metrics.put("inductive_entities", int((outcome.source == INDUCTIVE).sum()))
+        metrics.put("history", detail=outcome.history)
+        if outcome.best_epoch is not None:
+            report_best(outcome.history, outcome.best_epoch, families.family_of(self.model).measure)
+
+
+def last_trained(checkpoint: Checkpoint) -> datetime.date:
+    """The date whose night trained the parameters in a checkpoint."""
+    return datetime.date.fromisoformat(checkpoint.facts["trained_at"])
