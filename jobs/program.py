@@ -60,10 +60,10 @@ class Input:
         return self.contract.location(self.uri, name)
 
     def table(self, name: str | None = None) -> Table:
-        return Table(self.location(name), key=self.contract.key)
+        return Table(self.location(name), key=self.contract.key, schema_problem=self.contract.schema_problem)
 
     def segments(self, name: str | None = None) -> Segments:
-        return Segments(self.location(name))
+        return Segments(self.location(name), schema_problem=self.contract.schema_problem)
 
     def lineage(self, value: str, name: str | None = None) -> dict[str, str]:
         """What a manifest records of this input: table, partition and content hash."""
@@ -87,11 +87,11 @@ class Metrics:
         self.rows.append((metric, number, None if detail is None else json.dumps(detail, ensure_ascii=False, sort_keys=True)))
 
     def commit(self, root: str, stage: str, date: datetime.date) -> None:
-        contract = TABLES["run_metrics"]
-        columns = [list(c) for c in zip(*self.rows, strict=True)]
-        rows = pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, contract.arrow_schema(), strict=True)], schema=contract.arrow_schema())
-        with Table(contract.location(f"{root}/{contract.folder}", stage)).replace(date.isoformat()) as commit:
-            commit.write_table(rows)
+        output = Output("run_metrics", f"{root}/{TABLES['run_metrics'].folder}")
+        schema = output.contract.arrow_schema()
+        columns = [pa.array(column, field.type) for column, field in zip(zip(*self.rows, strict=True), schema, strict=True)]
+        with output.table(stage).replace(date.isoformat()) as commit:
+            commit.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
 metrics = Metrics()
