@@ -11,8 +11,8 @@ import torch
 from models.graph import KnowledgeGraph
 from models.hyperparameters import RHGNHyperparameters
 from models.learning.training import from_bytes, to_bytes
-from models.rhgn import RHGN, class_probabilities, code_types, infer_rhgn, rearranged
-from models.rhgn_training import RHGNResult, balanced, train_rhgn
+from models.rhgn import RHGN, class_probabilities, code_types, infer_rhgn
+from models.rhgn_training import RHGNResult, balanced, rearranged, train_rhgn
 from models.shapes import ShapeError
 from tests.models import reference
 from tests.models.contract import Planted, planted
