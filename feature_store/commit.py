@@ -8,6 +8,7 @@ from itertools import chain
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store.columns import SchemaProblem, check_columns, check_types, described
 from feature_store.content import ContentHasher, combined_hash
 from feature_store.disk import Disk
 from feature_store.errors import DataDamaged, StoreError, explain_os_errors
@@ -24,10 +25,11 @@ class Commit:
     """Collects the new version's files. `path` is the folder to write into; put JSON-able extras into `fields`.
 
     `created_timestamp` is the one reading of the clock: use it for the column of that name. `provenance` (set it before the first file) names
-    columns that the content hash leaves out, for files written by an engine that keeps no Arrow metadata.
+    columns that the content hash leaves out, for files written by an engine that keeps no Arrow metadata. `schema_problem` judges the
+    columns of every Parquet file, whoever writes it, before the manifest can name it.
     """
 
-    def __init__(self, disk: Disk, path: str, known: frozenset[str]) -> None:
+    def __init__(self, disk: Disk, path: str, known: frozenset[str], schema_problem: SchemaProblem | None = None) -> None:
         self.path = path
         self.fields: dict = {}
         self.provenance: list[str] = []
@@ -35,6 +37,7 @@ class Commit:
         self.sorted_by: list[str] = []
         self._disk = disk
         self._known = known
+        self._schema_problem = schema_problem
         self._files: list[FileEntry] = []
         self._rows: ContentHasher | None = None
         self._schema: pa.Schema | None = None
@@ -59,8 +62,8 @@ class Commit:
         Several calls write one table in order; their columns must be the same.
         """
         sorted_by = list(sorted_by)
-        self._check_schema(table.schema, f"writing to {self.path}")
-        _check_types(table.schema, self.path)
+        self._check_schema(table.schema, f"a table for {self.path}")
+        check_types(table.schema, self.path)
         check_sorted(table, sorted_by, self.path)
         self._hash_rows(table)
         self.sorted_by = sorted_by
@@ -112,7 +115,7 @@ class Commit:
             try:
                 with self._disk.arrow.open_input_file(path) as source:
                     file = pq.ParquetFile(source)
-                    self._check_schema(file.schema_arrow, f"adopting {path}")
+                    self._check_schema(file.schema_arrow, path)
                     for batch in chain([pa.RecordBatch.from_pylist([], file.schema_arrow)], file.iter_batches(ROW_GROUP_ROWS)):
                         self._hash_rows(batch)
                     rows = file.metadata.num_rows
@@ -120,12 +123,15 @@ class Commit:
                 raise DataDamaged(f"{path} is no readable Parquet file ({error}). Nothing was published. Write it again.") from error
         self._files.append(FileEntry(name, size, digest, rows))
 
-    def _check_schema(self, schema: pa.Schema, doing: str) -> None:
+    def _check_schema(self, schema: pa.Schema, where: str) -> None:
+        check_columns(schema, where, self._schema_problem)
         if self._schema is None:
             self._schema = schema
         elif not schema.equals(self._schema):
-            found, expected = (one.to_string(show_schema_metadata=False, show_field_metadata=False).replace("\n", ", ") for one in (schema, self._schema))
-            raise StoreError(f"Found the columns {found} while {doing}; the partition so far has {expected}. One partition, one schema: write them alike.")
+            found, expected = (", ".join(described(one)) for one in (schema, self._schema))
+            raise StoreError(
+                f"Found the columns {found} in {where}; the partition so far has {expected}. One partition, one schema: write them alike."
+            )
 
     def _hash_rows(self, rows: pa.Table | pa.RecordBatch) -> None:
         if self._rows is None:
@@ -143,13 +149,6 @@ class Commit:
                 sink.close()
         self._files.append(FileEntry(name, sink.tell(), sink.sha256(), end - start))
         return end
-
-
-def _check_types(schema: pa.Schema, path: str) -> None:
-    """Half floats are legal Parquet and illegal to Spark's reader."""
-    for field in schema:
-        if "halffloat" in str(field.type):
-            raise StoreError(f"Column {field.name!r} for {path} is {field.type}, which Spark cannot read. Cast it to float32.")
 
 
 def check_sorted(table: pa.Table, columns: list[str], path: str) -> None:

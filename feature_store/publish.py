@@ -30,7 +30,7 @@ def replacing(table: "Table", value: str, schema_version: tuple[int, int], keep_
     folder = table.path(value)
     with writing(table, folder, wait_seconds):
         old, known = _start(table, value, folder)
-        commit = Commit(table.disk, folder, known)
+        commit = Commit(table.disk, folder, known, table.schema_problem)
         try:
             yield commit
             new = _manifest_of(table, commit, value, schema_version)

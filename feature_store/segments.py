@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from feature_store.columns import SchemaProblem, check_columns
 from feature_store.content import ContentHasher
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, StoreError, explain_os_errors
@@ -13,10 +14,14 @@ _PREFIX, _SUFFIX = "segment-", ".parquet"
 
 
 class Segments:
-    """`<uri>/segment-00000001.parquet`, ...: never changed, never deleted, each put whole and only if its name was free."""
+    """`<uri>/segment-00000001.parquet`, ...: never changed, never deleted, each put whole and only if its name was free.
 
-    def __init__(self, uri: str, filesystem: fs.FileSystem | Disk | None = None) -> None:
+    `schema_problem`: as in Table.
+    """
+
+    def __init__(self, uri: str, filesystem: fs.FileSystem | Disk | None = None, schema_problem: SchemaProblem | None = None) -> None:
         self.disk, self.uri = open_disk(str(uri), filesystem)
+        self.schema_problem = schema_problem
 
     def files(self) -> list[str]:
         """Full paths in the order of their numbers. DataDamaged when a number is missing."""
@@ -58,6 +63,7 @@ class Segments:
             raise StoreError(f"Asked to append segment {number} to {self.uri}, which has {there - 1}. Expected {there}: use next_number().")
         if number < there:
             return False
+        check_columns(rows.schema, f"segment {number} of {self.uri}", self.schema_problem)
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(sink, rows.schema, compression="zstd", write_page_checksum=True) as writer:
             content = ContentHasher()

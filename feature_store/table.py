@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from feature_store import retired
+from feature_store.columns import SchemaProblem
 from feature_store.commit import Commit
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explain_os_errors, explained
@@ -23,12 +24,18 @@ _Result = TypeVar("_Result")
 
 
 class Table:
-    """Partitions `<uri>/<key>=<value>/`. Readers see whole versions; one writer per partition."""
+    """Partitions `<uri>/<key>=<value>/`. Readers see whole versions; one writer per partition.
 
-    def __init__(self, uri: str, key: str = "dt", filesystem: fs.FileSystem | Disk | None = None) -> None:
+    `schema_problem` says what keeps an Arrow schema from being this table's (None: nothing); no commit publishes such a file.
+    """
+
+    def __init__(
+        self, uri: str, key: str = "dt", filesystem: fs.FileSystem | Disk | None = None, schema_problem: SchemaProblem | None = None
+    ) -> None:
         self.disk, self.uri = open_disk(str(uri), filesystem)
         self.key = check_key(key)
         self.name = _name_of(self.uri)
+        self.schema_problem = schema_problem
 
     def __repr__(self) -> str:
         return f"Table({self.uri!r}, key={self.key!r})"

@@ -20,7 +20,7 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,10 @@ class Input:
         return self.contract.location(self.uri, name)
 
     def table(self, name: str | None = None) -> Table:
-        return Table(self.location(name), key=self.contract.key)
+        return Table(self.location(name), key=self.contract.key, schema_problem=self.contract.schema_problem)
 
     def segments(self, name: str | None = None) -> Segments:
-        return Segments(self.location(name))
+        return Segments(self.location(name), schema_problem=self.contract.schema_problem)
 
     def lineage(self, value: str, name: str | None = None) -> dict[str, str]:
         """What a manifest records of this input: table, partition and content hash."""
@@ -87,11 +87,11 @@ class Metrics:
         self.rows.append((metric, number, None if detail is None else json.dumps(detail, ensure_ascii=False, sort_keys=True)))
 
     def commit(self, root: str, stage: str, date: datetime.date) -> None:
-        contract = TABLES["run_metrics"]
-        columns = [list(c) for c in zip(*self.rows, strict=True)]
-        rows = pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, contract.arrow_schema(), strict=True)], schema=contract.arrow_schema())
-        with Table(contract.location(f"{root}/{contract.folder}", stage)).replace(date.isoformat()) as commit:
-            commit.write_table(rows)
+        output = Output("run_metrics", f"{root}/{TABLES['run_metrics'].folder}")
+        schema = output.contract.arrow_schema()
+        columns = [pa.array(column, field.type) for column, field in zip(zip(*self.rows, strict=True), schema, strict=True)]
+        with output.table(stage).replace(date.isoformat()) as commit:
+            commit.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
 metrics = Metrics()
@@ -110,11 +110,29 @@ def execute(run: Callable[..., None], argv: list[str] | None = None) -> int:
     arguments = parser(run).parse_args(argv)
     try:
         settings = configuration.load_settings(arguments.config)
-        call = _bind(run, arguments, settings)
+        call = _bind(run, vars(arguments), settings)
     except (configuration.ConfigError, ValueError) as error:
         log.error("%s: %s", stage, error)
         return 2
-    return _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
+    status, _ = _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
+    return status
+
+
+def run_stage(run: Callable[..., None], given: Mapping[str, Any], settings: configuration.Settings) -> int:
+    """Run another job within the running one, as a stage of its own: 0 committed, 99 skipped. JobError where it failed.
+
+    given: `date`, URIs of tables and values of further parameters by name; the rest is as on a command line without
+    them. The running job's own figures are kept apart.
+    """
+    own, call = metrics.rows[:], _bind(run, given, settings)
+    stage = stage_of(run) + _variant(call)
+    try:
+        status, said = _execute(run, call, stage, given["date"], settings.data_root)
+    finally:
+        metrics.rows[:] = own
+    if status not in (0, SKIPPED):
+        raise JobError(f"{stage} failed: {said}")
+    return status
 
 
 def stage_of(run: Callable[..., None]) -> str:
@@ -165,20 +183,23 @@ def _value_of(kind: type) -> Callable[[str], Any]:
     return parse
 
 
-def _bind(run: Callable[..., None], arguments: argparse.Namespace, settings: configuration.Settings) -> dict[str, Any]:
+def _bind(run: Callable[..., None], given: Mapping[str, Any], settings: configuration.Settings) -> dict[str, Any]:
     call: dict[str, Any] = {}
-    for name, (kind, _, _) in _parameters(run).items():
-        given = getattr(arguments, name)
+    for name, (kind, default, _) in _parameters(run).items():
+        value = given.get(name, default)
         if name == "config":
             call[name] = configuration.select(settings, kind)
         elif kind in (Input, Output):
-            call[name] = kind(name, (given or f"{settings.data_root}/{TABLES[name].folder}").removeprefix("file://"))
+            call[name] = kind(name, (value or f"{settings.data_root}/{TABLES[name].folder}").removeprefix("file://"))
         else:
-            call[name] = given
+            call[name] = value
     return call
 
 
-def _execute(run: Callable[..., None], call: dict[str, Any], stage: str, date: datetime.date, root: str) -> int:
+def _execute(
+    run: Callable[..., None], call: dict[str, Any], stage: str, date: datetime.date, root: str
+) -> tuple[int, str]:
+    """(exit status, why it was skipped or failed)."""
     metrics.rows.clear()
     started = time.perf_counter()
     log.info("%s %s: start", stage, date)
@@ -198,8 +219,10 @@ def _execute(run: Callable[..., None], call: dict[str, Any], stage: str, date: d
     return _finish(stage, date, root, started, status, message)
 
 
-def _finish(stage: str, date: datetime.date, root: str, started: float, status: int, message: str) -> int:
-    """Commit the stage's figures and say how it ended; returns the exit status."""
+def _finish(
+    stage: str, date: datetime.date, root: str, started: float, status: int, message: str
+) -> tuple[int, str]:
+    """Commit the stage's figures and say how it ended; returns exit status and message."""
     seconds, peak = time.perf_counter() - started, peak_memory_mib()
     metrics.put("status", status, message or None)
     metrics.put("seconds", seconds)
@@ -208,10 +231,10 @@ def _finish(stage: str, date: datetime.date, root: str, started: float, status: 
         metrics.commit(root, stage, date)
     except (StoreError, OSError) as error:
         log.error("%s %s: the stage's figures could not be written: %s", stage, date, error)
-        status = status or 1
+        status, message = status or 1, message or f"its figures could not be written: {error}"
     figures = ", ".join(f"{m} {v:,.0f}" for m, v, _ in metrics.rows if m.startswith("rows_") and v is not None)
     log.info("%s %s: %s%s%.1f s, %.0f MiB", stage, date, "failed, " if status == 1 else "", f"{figures}, " if figures else "", seconds, peak)
-    return status
+    return status, message
 
 
 def _variant(call: dict[str, Any]) -> str:

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from feature_store.columns import described
+
 if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 NAME = re.compile(r"[a-z0-9_]+")
+LENGTH = re.compile(r"(?<=>)\[\d+\]")  # of a fixed-size list, as Arrow writes it
 
 ARROW = {
     "string": pa.string(),
@@ -82,14 +85,27 @@ class Contract:
         metadata = {b"nocturne.provenance": ",".join(self.provenance).encode()} if self.provenance else None
         return pa.schema(fields, metadata=metadata)
 
+    def schema_problem(self, found: pa.Schema) -> str | None:
+        """What keeps a table with this Arrow schema from being this one; None when nothing does.
+
+        Names, order, types and nullability count, to the letter; metadata does not, and vectors may have any length.
+        """
+        theirs, ours = ([LENGTH.sub("[any]", column) for column in described(one)] for one in (found, self.arrow_schema(dimension=1)))
+        if theirs == ours:
+            return None
+        strange = [column for column in theirs if column not in ours] or theirs  # none: only their order is wrong
+        lacking = [column for column in ours if column not in theirs] or ours
+        named = (", ".join(columns) or "none" for columns in (strange, lacking))
+        return "found {}; expected {}, as jobs/tables.py has it for {}".format(*named, self.path)
+
     def spark_schema(self) -> StructType:
         from pyspark.sql.types import StructField, StructType
 
         return StructType([StructField(f.name, _spark_type(f), f.nullable) for f in self.fields])
 
     def spark_select(self) -> list[str]:
-        """Expressions for `df.selectExpr`: each column of the contract, cast to its type, in order."""
-        return [f"cast(`{f.name}` as {SPARK[f.type]}) as `{f.name}`" for f in self.fields]
+        """Expressions for `df.selectExpr`: each column of the contract, cast to its type, in order; Spark stops at a null that it forbids."""
+        return [f"{_spark_value(f, self.path)} as `{f.name}`" for f in self.fields]
 
 
 def _arrow_type(field: Field, dimension: int | None) -> pa.DataType:
@@ -98,6 +114,22 @@ def _arrow_type(field: Field, dimension: int | None) -> pa.DataType:
     if not dimension:
         raise ValueError(f"Column {field.name!r} holds vectors: name their dimension.")
     return pa.list_(pa.field("element", pa.float32(), nullable=False), dimension)
+
+
+def _spark_value(field: Field, path: str) -> str:
+    """The column as SQL whose result Spark takes for nullable where the contract says so, and nowhere else: so it is written.
+
+    Spark derives that from its plan alone. A null where none may be stops the job; that `raise_error` gives no null, Spark believes only of an
+    `if` with two values, neither of which is ever taken. No row has a negative partition, but the optimizer cannot know.
+    """
+    kind = SPARK[field.type]
+    value = f"cast(`{field.name}` as {kind})"
+    if field.type == "vector":  # Spark has no fixed-size list: the store refuses what it would write
+        return value
+    if field.nullable:
+        return f"if(spark_partition_id() < 0, null, {value})"
+    stop = f"raise_error('Found a null in {field.name} of {path}; expected a value in every row.')"
+    return f"coalesce({value}, if(isnull({stop}), cast(0 as {kind}), cast(1 as {kind})))"
 
 
 def _spark_type(field: Field):

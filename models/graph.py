@@ -1,16 +1,19 @@
-"""Knowledge graphs as messages, neighbour sampling, and the message-passing primitives. The only import of DGL in the project.
+"""Knowledge graphs as messages, neighbour sampling, and DGL's message passing: the only import of DGL in the project.
 
-A `KnowledgeGraph` holds every edge (h, r, t) as two messages, h → t under code r and t → h under code M + r ("reversed"), sorted by
-destination. A `Messages` is the part of it that one layer needs: all messages into some destination nodes. It shows the same
-messages as two `Adjacency` objects, one whose sources are nodes and one whose sources are relation codes, so that a sum over
-queries h_source + h_relation is the sum of two fused products and no (messages × dimension) array is ever made.
+A `KnowledgeGraph` holds every edge (h, r, t) as two messages, h → t under code r and t → h under code M + r
+("reversed"), sorted by destination. A `Messages` is the part of it that one layer needs: all messages into some
+destination nodes. It shows the same messages as two `Adjacency` objects, one whose sources are nodes and one whose
+sources are relation codes, so that a sum over queries h_source + h_relation is the sum of two fused products and no
+(messages × dimension) array is ever made.
 
 The primitives of `Adjacency` exist in three ways, and tests hold their values and gradients equal:
-- "torch": built on `embedding_bag`, which is a fused gather, weighting and sum on every device. The default, since on a CPU it is
-  several times faster than DGL's kernels (50,000 messages, 64 numbers each, weighted sum: 0.15 against 3.4 ms).
+- "torch": built on `embedding_bag`, which is a fused gather, weighting and sum on every device. The default, since on a
+  CPU it is several times faster than DGL's kernels (weighted sum of 50,000 messages, 64 numbers each: 0.15 against
+  3.4 ms).
 - "dgl": DGL's fused CPU kernels (its wheel has no CUDA).
 - "dense": for few sources, such as the relations: products with a small matrix.
-A fourth, "numba", is "torch" with multi-head attention as one compiled kernel (CPU only): 4 times as fast as DGL's three.
+A fourth, "numba", is "torch" with multi-head attention as one compiled kernel (CPU only): 4 times as fast as DGL's
+three.
 
 Shape suffixes: see `models/shapes.py`.
 """
@@ -27,9 +30,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from models.messages.attention import FusedAttention, Shift, split_heads
+from models.messages.adjacency import Adjacency
 from models.shapes import expect_indices
 
 os.environ.setdefault("DGLBACKEND", "pytorch")  # else the import prints and writes a file into the home folder
@@ -41,33 +43,12 @@ ENGINES = ("torch", "dgl", "numba")
 FEW_SOURCES = 64  # up to as many, a (destinations × sources) matrix is small and one product with it is fastest
 
 
-@dataclasses.dataclass(frozen=True)
-class Adjacency:
-    """Messages into V destinations from S sources, sorted by destination.
+class _DGLAdjacency(Adjacency):
+    """The same on DGL's fused kernels, on the CPU alone.
 
-    offsets: int64 (V + 1,), destination v receives the messages offsets[v] to offsets[v + 1].
-    sources: int64 (E,) in [0, n_sources).
+    `total` stays torch's: DGL's copy_e_sum demands explicit edge ids here ("Check notnull: edges"), and torch's costs
+    as little.
     """
-
-    offsets: torch.Tensor
-    sources: torch.Tensor
-    n_sources: int
-    engine: str
-
-    @property
-    def n_destinations(self) -> int:
-        return self.offsets.numel() - 1
-
-    @functools.cached_property
-    def degrees(self) -> torch.Tensor:
-        """int64 (V,): messages into each destination."""
-        return self.offsets[1:] - self.offsets[:-1]
-
-    @functools.cached_property
-    def destinations(self) -> torch.Tensor:
-        """int64 (E,): the destination of each message, ascending."""
-        rows = torch.arange(self.n_destinations, device=self.offsets.device)
-        return torch.repeat_interleave(rows, self.degrees, output_size=self.sources.numel())
 
     @functools.cached_property
     def _block(self) -> dgl.DGLGraph:
@@ -75,102 +56,33 @@ class Adjacency:
         columns = ("csc", (self.offsets, self.sources, no_edge_ids))
         return dgl.create_block(columns, num_src_nodes=self.n_sources, num_dst_nodes=self.n_destinations)
 
-    @functools.cached_property
-    def _cells(self) -> torch.Tensor:
-        """int64 (E,): the cell of each message in a flat (V, S) matrix."""
-        return self.destinations * self.n_sources + self.sources
-
     def dot(self, x_SD: torch.Tensor, y_VD: torch.Tensor) -> torch.Tensor:
-        """(E,): the inner product of each message's source and destination vectors."""
-        if self.engine == "dense":
-            return (y_VD @ x_SD.T).flatten().index_select(0, self._cells)
-        if self.engine == "dgl":
-            return dgl.ops.u_dot_v(self._block, x_SD, y_VD).squeeze(-1)
-        return _Dot.apply(self, x_SD, y_VD)
-
-    def total(self, x_E: torch.Tensor) -> torch.Tensor:
-        """(V,): the sum of a number per message over each destination's messages; 0 without messages."""
-        # in any engine: DGL's copy_e_sum demands explicit edge ids here ("Check notnull: edges"), and this costs as little
-        return x_E.new_zeros(self.n_destinations).index_add(0, self.destinations, x_E)
+        return dgl.ops.u_dot_v(self._block, x_SD, y_VD).squeeze(-1)
 
     def softmax(self, x_E: torch.Tensor) -> torch.Tensor:
-        """(E,): softmax over each destination's messages."""
-        if self.engine == "dgl":
-            return dgl.ops.edge_softmax(self._block, x_E.unsqueeze(-1)).squeeze(-1)
-        lowest = x_E.new_full((self.n_destinations,), -torch.inf)
-        highest_V = lowest.scatter_reduce(0, self.destinations, x_E.detach(), "amax")  # a constant: softmax is invariant to shifts
-        exponentials_E = torch.exp(x_E - highest_V.index_select(0, self.destinations))
-        return exponentials_E / self.total(exponentials_E).index_select(0, self.destinations)
+        return dgl.ops.edge_softmax(self._block, x_E.unsqueeze(-1)).squeeze(-1)
 
     def weighted_sum(self, x_SD: torch.Tensor, weights_E: torch.Tensor | None = None) -> torch.Tensor:
-        """(V, D): Σ weight · source vector over each destination's messages (weight 1 when None); 0 without messages."""
-        if self.engine == "dense":
-            ones_or_weights_E = x_SD.new_ones(self.sources.numel()) if weights_E is None else weights_E
-            cells = x_SD.new_zeros(self.n_destinations * self.n_sources).index_add(0, self._cells, ones_or_weights_E)
-            return cells.view(self.n_destinations, self.n_sources) @ x_SD
-        if self.engine == "dgl":
-            if weights_E is None:
-                return dgl.ops.copy_u_sum(self._block, x_SD)
-            return dgl.ops.u_mul_e_sum(self._block, x_SD, weights_E.unsqueeze(-1))
-        return nn.functional.embedding_bag(
-            self.sources, x_SD, self.offsets, mode="sum", per_sample_weights=weights_E, include_last_offset=True
-        )
+        if weights_E is None:
+            return dgl.ops.copy_u_sum(self._block, x_SD)
+        return dgl.ops.u_mul_e_sum(self._block, x_SD, weights_E.unsqueeze(-1))
 
-    def attend(self, queries_VD: torch.Tensor, pairs_SY: torch.Tensor, heads: int, shift: Shift | None = None) -> torch.Tensor:
-        """(V, D): each destination's mean of its sources' values, weighted by `attention`, head by head; 0 without messages.
+    def _softmax_by_head(
+        self, queries_VHW: torch.Tensor, keys_SHW: torch.Tensor, shifts_E: torch.Tensor | None
+    ) -> torch.Tensor:
+        scores_EH = dgl.ops.u_dot_v(self._block, keys_SHW, queries_VHW).squeeze(-1)
+        if shifts_E is not None:
+            scores_EH = scores_EH + shifts_E.unsqueeze(-1)
+        return dgl.ops.edge_softmax(self._block, scores_EH)
 
-        pairs_SY: a source's key and its value side by side, so that one gather fetches both. D is heads · width of a head.
-        """
-        if self.engine == "numba":
-            return FusedAttention.apply(self.offsets, self.sources, queries_VD, pairs_SY, heads, shift)
-        keys_SD, values_SD = (half.contiguous() for half in pairs_SY.chunk(2, dim=1))
-        α_EH, values_SHW = self.attention(queries_VD, keys_SD, heads, shift), values_SD.view(self.n_sources, heads, -1)
-        if self.engine == "dgl":
-            return dgl.ops.u_mul_e_sum(self._block, values_SHW, α_EH.unsqueeze(-1)).flatten(1)
-        by_head, order = self._by_head(heads)
-        return by_head.weighted_sum(values_SHW.flatten(0, 1), α_EH.flatten().index_select(0, order)).view(self.n_destinations, -1)
-
-    def attention(self, queries_VD: torch.Tensor, keys_SD: torch.Tensor, heads: int, shift: Shift | None = None) -> torch.Tensor:
-        """(E, heads): softmax over each destination's messages of query · key / √(width of a head), plus the shift."""
-        width = queries_VD.shape[1] // heads
-        shifts_E = queries_VD.new_zeros(1) if shift is None else shift.of(self.destinations, self.sources)
-        queries_VHW, keys_SHW = queries_VD.reshape(-1, heads, width) / width**0.5, keys_SD.reshape(-1, heads, width)
-        if self.engine == "dgl":
-            return dgl.ops.edge_softmax(self._block, dgl.ops.u_dot_v(self._block, keys_SHW, queries_VHW).squeeze(-1) + shifts_E.unsqueeze(-1))
-        by_head, order = self._by_head(heads)
-        shifts = shifts_E if shift is None else shifts_E.index_select(0, order // heads)
-        α = by_head.softmax(by_head.dot(keys_SHW.flatten(0, 1), queries_VHW.flatten(0, 1)) + shifts)
-        return torch.empty_like(α).index_copy(0, order, α).view(-1, heads)
-
-    def _by_head(self, heads: int) -> tuple[Adjacency, torch.Tensor]:
-        """Every node as one node for each head, and the place in a flat (E, heads) of each of the E · heads messages."""
-        offsets, sources, order = split_heads(self.offsets, self.sources, heads)
-        return Adjacency(offsets, sources, self.n_sources * heads, "torch"), order
+    def _sum_by_head(self, values_SHW: torch.Tensor, α_EH: torch.Tensor) -> torch.Tensor:
+        return dgl.ops.u_mul_e_sum(self._block, values_SHW, α_EH.unsqueeze(-1)).flatten(1)
 
 
-class _Dot(torch.autograd.Function):
-    """Inner products along messages without an (E, D) array: they are the gradient of a weighted sum with respect to its weights."""
-
-    @staticmethod
-    def forward(ctx: Any, adjacency: Adjacency, x_SD: torch.Tensor, y_VD: torch.Tensor) -> torch.Tensor:
-        ctx.adjacency = adjacency
-        ctx.save_for_backward(x_SD, y_VD)
-        with torch.enable_grad():
-            weights_E = x_SD.new_ones(adjacency.sources.numel(), requires_grad=True)
-            sums_VD = adjacency.weighted_sum(x_SD.detach(), weights_E)
-            return torch.autograd.grad(sums_VD, weights_E, y_VD)[0]
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient_E: torch.Tensor) -> tuple[None, torch.Tensor | None, torch.Tensor | None]:
-        (x_SD, y_VD), adjacency = ctx.saved_tensors, ctx.adjacency
-        of_x_SD = None
-        if ctx.needs_input_grad[1]:
-            with torch.enable_grad():
-                leaf_SD = x_SD.detach().requires_grad_()
-                sums_VD = adjacency.weighted_sum(leaf_SD, gradient_E)
-                of_x_SD = torch.autograd.grad(sums_VD, leaf_SD, y_VD)[0]
-        return None, of_x_SD, adjacency.weighted_sum(x_SD, gradient_E) if ctx.needs_input_grad[2] else None
+def adjacency_of(offsets: torch.Tensor, sources: torch.Tensor, n_sources: int, engine: str) -> Adjacency:
+    """An `Adjacency` whose primitives run on one of ENGINES, or on "dense"."""
+    kind = _DGLAdjacency if engine == "dgl" else Adjacency
+    return kind(offsets, sources, n_sources, engine)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,13 +102,19 @@ class Messages:
 
     @classmethod
     def build(
-        cls, offsets: torch.Tensor, sources: torch.Tensor, codes: torch.Tensor, n_sources: int, n_codes: int, engine: str
+        cls,
+        offsets: torch.Tensor,
+        sources: torch.Tensor,
+        codes: torch.Tensor,
+        n_sources: int,
+        n_codes: int,
+        engine: str,
     ) -> Messages:
         """From int64 offsets (V + 1,), sources (E,) in [0, n_sources) and codes (E,) in [0, n_codes)."""
         if engine not in ENGINES:
             raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
         of_codes = "dense" if n_codes <= FEW_SOURCES else engine
-        return cls(Adjacency(offsets, sources, n_sources, engine), Adjacency(offsets, codes, n_codes, of_codes))
+        return cls(adjacency_of(offsets, sources, n_sources, engine), adjacency_of(offsets, codes, n_codes, of_codes))
 
     def to(self, device: str | torch.device) -> Messages:
         """The same messages on another device."""
@@ -208,8 +126,8 @@ class Messages:
 class KnowledgeGraph:
     """Edges (head, relation, tail) over one dense index of entities, each passing a message in both directions.
 
-    heads, relations, tails: int64 (edges,). Equal edges given twice pass two messages. The order of the edges decides the order of
-    messages and so the random draws: give them ordered by raw id, never by ledger id (DESIGN section 2).
+    heads, relations, tails: int64 (edges,). Equal edges given twice pass two messages. The order of the edges decides
+    the order of messages and so the random draws: give them ordered by raw id, never by ledger id (DESIGN section 2).
     Raises ShapeError for indices out of range.
     """
 
@@ -220,7 +138,9 @@ class KnowledgeGraph:
             expect_indices(name, ends, n_entities, "entities")
         expect_indices("relations", relations, n_relations, "relations")
         if not heads.size == relations.size == tails.size:
-            raise ValueError(f"{heads.size} heads, {relations.size} relations, {tails.size} tails; expected equally many")
+            raise ValueError(
+                f"{heads.size} heads, {relations.size} relations, {tails.size} tails; expected equally many"
+            )
         self.n_entities, self.n_relations, self.n_edges = n_entities, n_relations, heads.size
         destinations = np.concatenate([tails, heads])
         order = np.argsort(destinations, kind="stable")
@@ -245,28 +165,38 @@ class KnowledgeGraph:
         return (heads * self.n_relations + relation) * self.n_entities + tails
 
     def edges_of(self, heads: np.ndarray, relation: int, tails: np.ndarray) -> np.ndarray:
-        """int64: positions of the edges (head, relation, tail) that exist, ordered by key; pairs without an edge give none."""
+        """int64: positions of the edges (head, relation, tail) that exist, ordered by key.
+
+        Pairs without an edge give none.
+        """
         keys, edges = self._edges_by_key
         wanted = np.unique(self._key(heads, relation, tails))
         first, last = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
         return edges[_ranges(first, last)]
 
     def into(self, first: int, last: int, *, device: str | torch.device = "cpu", engine: str = "torch") -> Messages:
-        """All messages into the nodes first to last - 1. Sources are indices into the whole graph; nothing is copied on the CPU."""
+        """All messages into the nodes first to last - 1.
+
+        Sources are indices into the whole graph; nothing is copied on the CPU.
+        """
         begin, end = int(self.offsets[first]), int(self.offsets[last])
         offsets = (self.offsets[first : last + 1] - begin).to(device)
         sources, codes = self.sources[begin:end].to(device), self.codes[begin:end].to(device)
         return Messages.build(offsets, sources, codes, self.n_entities, self.n_codes, engine)
 
     def into_nodes(self, nodes: np.ndarray, passing: np.ndarray) -> Messages:
-        """Messages into any `nodes` (int64), from those sources alone where `passing` (bool, one per entity) is true; on the CPU."""
+        """Messages into any `nodes` (int64), on the CPU.
+
+        From those sources alone where `passing` (bool, one per entity) is true.
+        """
         begins, ends = self.offsets.numpy()[nodes], self.offsets.numpy()[nodes + 1]
         positions = _ranges(begins, ends)
         destinations = np.repeat(np.arange(nodes.size), ends - begins)
         kept = passing[self.sources.numpy()[positions]]
         counts = np.bincount(destinations[kept], minlength=nodes.size)
         chosen = torch.from_numpy(positions[kept])
-        return Messages.build(_offsets(counts), self.sources[chosen], self.codes[chosen], self.n_entities, self.n_codes, "torch")
+        sources, codes = self.sources[chosen], self.codes[chosen]
+        return Messages.build(_offsets(counts), sources, codes, self.n_entities, self.n_codes, "torch")
 
     def chunks(self, max_nodes: int, max_messages: int = 1 << 20) -> Iterator[tuple[int, int]]:
         """Cut the nodes into ranges (first, last) of bounded size; a single node may exceed `max_messages`."""
@@ -284,14 +214,22 @@ class KnowledgeGraph:
 
 
 class NeighbourSampler:
-    """Draws at most `fanout` messages into each node without replacement (DGL, on the CPU): uniformly over all relations, or, with
-    `per_relation`, as many of each relation and direction, so that a frequent relation does not crowd out a rare one.
+    """Draws at most `fanout` messages into each node without replacement (DGL, on the CPU).
 
+    Uniformly over all relations, or, with `per_relation`, as many of each relation and direction, so that a frequent
+    relation does not crowd out a rare one.
     With several threads DGL's draws differ from run to run even when seeded, so `deterministic` samples in one thread.
     """
 
     def __init__(
-        self, graph: KnowledgeGraph, fanout: int, seed: int, *, deterministic: bool = False, per_relation: bool = False, engine: str = "torch"
+        self,
+        graph: KnowledgeGraph,
+        fanout: int,
+        seed: int,
+        *,
+        deterministic: bool = False,
+        per_relation: bool = False,
+        engine: str = "torch",
     ) -> None:
         if fanout < 1:
             raise ValueError(f"fanout is {fanout}; expected at least 1 neighbour")
@@ -305,8 +243,10 @@ class NeighbourSampler:
             dgl_edge_of_message[self._message_of_edge] = torch.arange(codes.size)
             self._code_offsets = _offsets(np.bincount(codes, minlength=graph.n_codes)).tolist()
             cells = np.repeat(np.arange(graph.n_entities), graph.offsets.diff().numpy()) * graph.n_codes + codes
-            cells, self._count_of_cell = np.unique(cells, return_counts=True)  # of (node, code): at most one for each message, where a whole table may be far more
-            self._code_of_cell, self._cell_offsets = cells % graph.n_codes, np.searchsorted(cells, np.arange(graph.n_entities + 1) * graph.n_codes)
+            # of (node, code): at most one for each message, where a whole table may be far more
+            cells, self._count_of_cell = np.unique(cells, return_counts=True)
+            self._code_of_cell = cells % graph.n_codes
+            self._cell_offsets = np.searchsorted(cells, np.arange(graph.n_entities + 1) * graph.n_codes)
         columns = ("csc", (graph.offsets, graph.sources, dgl_edge_of_message))
         self._dgl_graph = dgl.graph(columns, num_nodes=graph.n_entities)
         self._position = torch.empty(graph.n_entities, dtype=torch.int64)
@@ -314,7 +254,10 @@ class NeighbourSampler:
         self._hidden = torch.zeros(max(graph.n_edges, 1), dtype=torch.bool)
 
     def counts(self, nodes: torch.Tensor) -> torch.Tensor:
-        """int64 (nodes, codes): the messages there are into each node under each code, drawn or not; of a sampler `per_relation`."""
+        """int64 (nodes, codes): the messages there are into each node under each code, drawn or not.
+
+        Of a sampler `per_relation`.
+        """
         begins, ends = self._cell_offsets[nodes.numpy()], self._cell_offsets[nodes.numpy() + 1]
         cells, found = _ranges(begins, ends), np.zeros((len(nodes), self.graph.n_codes), np.int64)
         found[np.repeat(np.arange(len(nodes)), ends - begins), self._code_of_cell[cells]] = self._count_of_cell[cells]
@@ -327,15 +270,17 @@ class NeighbourSampler:
     def sample(
         self, nodes: torch.Tensor, n_layers: int, hidden_edges: np.ndarray | None = None
     ) -> tuple[torch.Tensor, list[Messages]]:
-        """Messages for `n_layers` layers that end at `nodes` (int64, ascending, unique), and the nodes whose vectors they start from.
+        """(The nodes whose vectors they start from; messages for `n_layers` layers that end at `nodes`).
 
-        The destinations of each layer are the first of its sources, in order. `hidden_edges`: edges that pass no message.
+        nodes: int64, ascending, unique. The destinations of each layer are the first of its sources, in order.
+        hidden_edges: edges that pass no message.
         """
         hidden = torch.from_numpy(np.asarray([] if hidden_edges is None else hidden_edges, dtype=np.int64))
         self._any_hidden = hidden.numel() > 0
         self._hidden[hidden] = True
         with _one_thread() if self._deterministic else contextlib.nullcontext():
-            # Within: DGL adds a thread's number to the seed, and threads are numbered as they first come. Alone, this one is always the first.
+            # Within: DGL adds a thread's number to the seed, and threads are numbered as they first come. Alone, this
+            # one is always the first.
             dgl.seed(int(self._seeds.integers(2**31)))
             layers: list[Messages] = []
             for _ in range(n_layers):
@@ -369,7 +314,9 @@ class NeighbourSampler:
             drawn = dgl.sampling.sample_neighbors(self._dgl_graph, nodes, self.fanout)
             return drawn.edata[dgl.EID], drawn.edges()[1]
         fanouts = torch.full((self.graph.n_codes,), self.fanout)
-        drawn = dgl.sampling.sample_etype_neighbors(self._dgl_graph, nodes, self._code_offsets, fanouts, copy_ndata=False)
+        drawn = dgl.sampling.sample_etype_neighbors(
+            self._dgl_graph, nodes, self._code_offsets, fanouts, copy_ndata=False
+        )
         return self._message_of_edge.index_select(0, drawn.edata[dgl.EID]), drawn.edges()[1]
 
 

@@ -1,12 +1,10 @@
-"""KQGC: graph convolution over the knowledge queries of a frozen TransE. Model, training with sampling, exact inference.
+"""KQGC: graph convolution over the knowledge queries of a frozen TransE.
 
+Model and exact inference; training: `kqgc_training.py`.
 Shape suffixes: see `models/shapes.py`.
 """
 
 from __future__ import annotations
-
-import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,9 +12,8 @@ from torch import nn
 
 from models.graph import KnowledgeGraph, Messages
 from models.hyperparameters import KQGCHyperparameters
-from models.learning.determinism import deterministic_kernels
-from models.learning.epochs import as_checkpoint, load_checkpoint, load_parameters, optimiser_state, parameters_of, run_epochs
-from models.shapes import expect, expect_indices
+from models.learning.epochs import load_parameters
+from models.shapes import expect
 
 LEAKY_SLOPE = 0.2  # Eq. 9 names none; GAT, which it follows, has 0.2
 _VANISHING = 1e-6  # Σ e below this share of Σ |e| counts as nothing (Eq. 7 as printed)
@@ -25,8 +22,8 @@ _VANISHING = 1e-6  # Σ e below this share of Σ |e| counts as nothing (Eq. 7 as
 class KQGC(nn.Module):
     """Knowledge Query-based Graph Convolution.
 
-    Kikuta et al., "KQGC: Knowledge Graph Embedding with Smoothing Effects of Graph Convolutions for Recommendation", CIKM 2022,
-    section 3.2. A message from u to v under relation r is the query that TransE would ask from u:
+    Kikuta et al., "KQGC: Knowledge Graph Embedding with Smoothing Effects of Graph Convolutions for Recommendation",
+    CIKM 2022, section 3.2. A message from u to v under relation r is the query that TransE would ask from u:
 
         Q(u,r,v) = h_u + h_r                                            Eq. 3, 4    (reversed relation: −h_r)
         m_v      = mean of Q(u,r,v) over all (u, r) with an edge to v   Eq. 5
@@ -52,10 +49,12 @@ class KQGC(nn.Module):
     | a      | `attentions[l]`| (2D,); attention2 only                             |
 
     Departs from the paper
-    - (7) is a softmax by default: the printed ratio has negative weights where a query points away from v, and a sum near 0 makes
-      them huge. With "ratio", where the sum is nothing against its terms' sizes, the weights are those of the mean.
+    - (7) is a softmax by default: the printed ratio has negative weights where a query points away from v, and a sum
+      near 0 makes them huge. With "ratio", where the sum is nothing against its terms' sizes, the weights are those of
+      the mean.
     - (6, 7) sum over the neighbours; between two nodes with several relations each relation is one message, as in (5).
-    - The reversed relation is −r of the current layer; applying (11) to −r would give −Wr + b, which no longer undoes Wr + b.
+    - The reversed relation is −r of the current layer; applying (11) to −r would give −Wr + b, which no longer undoes
+      Wr + b.
     - b does not cancel in (13), since h_U + h_purchase − h_I holds it once; `bias=False` leaves it out.
     - (12) is a mean over pairs and negatives, so that the learning rate does not depend on the batch.
     - A node without neighbours has m = 0, of which the paper does not speak.
@@ -69,14 +68,20 @@ class KQGC(nn.Module):
         attended = hyper.aggregator == "attention2"
         self.weights = nn.ParameterList(nn.Parameter(torch.empty(dimension, dimension)) for _ in range(hyper.layers))
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(dimension)) for _ in range(hyper.layers * hyper.bias))
-        self.attentions = nn.ParameterList(nn.Parameter(torch.empty(2 * dimension)) for _ in range(hyper.layers * attended))
+        attentions = (nn.Parameter(torch.empty(2 * dimension)) for _ in range(hyper.layers * attended))
+        self.attentions = nn.ParameterList(attentions)
         for weight in self.weights:
             nn.init.xavier_uniform_(weight, generator=random)
         for attention in self.attentions:
             nn.init.xavier_uniform_(attention.data.unsqueeze(0), generator=random)
 
-    def forward(self, layers: list[Messages], h_SD: torch.Tensor, r_MD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """All layers: (h of the last layer's destinations, r). Each layer's destinations are the first rows of its sources."""
+    def forward(
+        self, layers: list[Messages], h_SD: torch.Tensor, r_MD: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """All layers: (h of the last layer's destinations, r).
+
+        Each layer's destinations are the first rows of its sources.
+        """
         for number, messages in enumerate(layers):
             h_VD = h_SD[: messages.n_destinations]
             h_SD, r_MD = self.layer(number, messages, h_SD, h_VD, r_MD)
@@ -140,158 +145,6 @@ class KQGC(nn.Module):
         return torch.relu(self.hyper.margin + positive_B.unsqueeze(-1) - negative_BK)  # Eq. 12
 
 
-@dataclasses.dataclass(frozen=True)
-class KQGCResult:
-    """What training gives. `parameters` is all that inference needs; `checkpoint()` adds the optimiser's state for a warm start.
-
-    history: one entry per epoch with "epoch", "loss", "seconds" of training and, where evaluated, "validation_loss" and "validation_accuracy" (share of
-    negatives farther than their positive). best_epoch: the epoch whose parameters these are; -1 when nothing was trained.
-    """
-
-    parameters: dict[str, np.ndarray]
-    optimiser: dict[str, np.ndarray]
-    history: list[dict[str, float]]
-    best_epoch: int
-
-    def checkpoint(self) -> dict[str, np.ndarray]:
-        """Everything that `initial` of the next night takes, by name."""
-        return as_checkpoint(self.parameters, self.optimiser)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batch:
-    """Pairs ready for the loss: messages, the vectors they start from, and where in the output each pair's vectors are."""
-
-    layers: list[Messages]
-    sources: torch.Tensor
-    users_B: torch.Tensor
-    items_B: torch.Tensor
-    negatives_BK: torch.Tensor
-
-
-class _Trainer:
-    """Pairs to batches, batches to losses, and one epoch after another; holds what stays the same through a training."""
-
-    def __init__(
-        self,
-        graph: KnowledgeGraph,
-        vectors: tuple[np.ndarray, np.ndarray],
-        purchase_relation: int,
-        item_candidates: np.ndarray,
-        model: KQGC,
-        seed: int,
-        deterministic: bool,
-    ) -> None:
-        self.graph, self.model, self.device = graph, model, model.hyper.device
-        self.entities, self.relations = (torch.tensor(values, device=self.device) for values in vectors)  # copies: aligned, as numpy's memory is not
-        self.purchase_relation, self.item_candidates = purchase_relation, item_candidates
-        self.random = np.random.default_rng([seed, 1])
-        self.sampler = graph.sampler(model.hyper.fanout, seed, deterministic=deterministic)
-        self.optimiser = torch.optim.Adam(model.parameters(), lr=model.hyper.learning_rate)
-
-    def batch(self, users: np.ndarray, items: np.ndarray) -> _Batch:
-        """Draw negatives and neighbours for some pairs."""
-        hyper = self.model.hyper
-        drawn = self.random.integers(self.item_candidates.size, size=users.size * hyper.negatives)
-        ends = np.concatenate([users, items, self.item_candidates[drawn]])
-        nodes, places = np.unique(ends, return_inverse=True)
-        own = self.graph.edges_of(users, self.purchase_relation, items) if hyper.mask_own_edge else None
-        sources, layers = self.sampler.sample(torch.from_numpy(nodes), hyper.layers, own)
-        layers = [messages.to(self.device) for messages in layers]
-        users_B, items_B, negatives_BK = torch.from_numpy(places).to(self.device).split([users.size, users.size, drawn.size])
-        return _Batch(layers, sources.to(self.device), users_B, items_B, negatives_BK)
-
-    def losses(self, batch: _Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(terms of Eq. 12 (B, K), share of negatives farther than their positive)."""
-        model = self.model
-        h_ND, r_MD = model(batch.layers, self.entities.index_select(0, batch.sources), self.relations)
-        users_BD, purchase_D = h_ND.index_select(0, batch.users_B), r_MD[self.purchase_relation]
-        positive_B = model.score(users_BD, purchase_D, h_ND.index_select(0, batch.items_B))
-        negatives_BKD = h_ND.index_select(0, batch.negatives_BK).view(-1, model.hyper.negatives, model.dimension)
-        negative_BK = model.score(users_BD.unsqueeze(1), purchase_D, negatives_BKD)
-        farther = (negative_BK > positive_B.unsqueeze(-1)).to(h_ND.dtype).mean()
-        return model.losses(positive_B, negative_BK), farther
-
-    def epoch(self, users: np.ndarray, items: np.ndarray) -> float:
-        """Train on all pairs once, or on so many batches of them, in a new order; the mean loss."""
-        hyper = self.model.hyper
-        order = self.random.permutation(users.size)
-        if hyper.max_batches_per_epoch:
-            order = order[: hyper.max_batches_per_epoch * hyper.batch_size]
-        summed = torch.zeros((), device=self.device)  # stays on the device: no wait for it after every batch
-        for first in range(0, order.size, hyper.batch_size):
-            chosen = order[first : first + hyper.batch_size]
-            loss = self.losses(self.batch(users[chosen], items[chosen]))[0].mean()
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimiser.step()
-            summed += loss.detach() * chosen.size
-        return float(summed) / order.size
-
-    @torch.no_grad()
-    def evaluate(self, batch: _Batch) -> dict[str, float]:
-        """The figures of held-out pairs. Always the same draw, so that epochs can be compared."""
-        terms, farther = self.losses(batch)
-        return {"validation_loss": float(terms.mean()), "validation_accuracy": float(farther)}
-
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """(parameters, the optimiser's state), by name, as copies."""
-        return parameters_of(self.model), optimiser_state(self.model, self.optimiser)
-
-
-def train_kqgc(
-    graph: KnowledgeGraph,
-    entities: np.ndarray,
-    relations: np.ndarray,
-    pairs: tuple[np.ndarray, np.ndarray],
-    purchase_relation: int,
-    item_candidates: np.ndarray,
-    hyper: KQGCHyperparameters,
-    *,
-    seed: int,
-    deterministic: bool = False,
-    initial: dict[str, np.ndarray] | None = None,
-    progress: Callable[[dict[str, float]], None] | None = None,
-) -> KQGCResult:
-    """Learn W, b and a from positive pairs, with TransE's vectors frozen.
-
-    entities, relations: float32 (n, d) and (m, d), TransE's, in the graph's dense indices. pairs: int64 users and items of the
-    purchase relation. item_candidates: int64, what negatives are drawn from, uniformly. initial: a former `checkpoint()`, from which
-    all parameters start warm. progress: called with each entry of the history.
-    deterministic: equal arguments give equal bits (one thread while sampling; on a GPU torch's deterministic kernels).
-    Without pairs nothing is learned and the initial parameters come back. Raises ShapeError for arrays that do not fit each other,
-    ValueError for an `initial` of another shape of model.
-    """
-    users, items = pairs
-    _check_vectors(graph, entities, relations)
-    for name, nodes in (("users", users), ("items", items), ("item_candidates", item_candidates)):
-        expect_indices(name, nodes, graph.n_entities, "entities")
-    expect("items", items, users.shape, "int64")
-    model = KQGC(entities.shape[1], hyper, seed).to(hyper.device)
-    trainer = _Trainer(graph, (entities, relations), purchase_relation, item_candidates, model, seed, deterministic)
-    if initial is not None:
-        load_checkpoint(model, trainer.optimiser, initial)
-    if not users.size or not item_candidates.size:
-        return KQGCResult(*trainer.state(), [], -1)
-    with deterministic_kernels(deterministic):
-        return _run_epochs(trainer, users, items, progress)
-
-
-def _run_epochs(
-    trainer: _Trainer, users: np.ndarray, items: np.ndarray, progress: Callable[[dict[str, float]], None] | None
-) -> KQGCResult:
-    hyper = trainer.model.hyper
-    order = trainer.random.permutation(users.size)
-    held_out, trained = np.split(order, [int(hyper.validation_share * users.size)])
-    validation = trainer.batch(users[held_out], items[held_out]) if held_out.size else None
-    best, history, best_epoch = run_epochs(
-        hyper.epochs, lambda epoch: trainer.epoch(users[trained], items[trained]), trainer.state,
-        evaluate=None if validation is None else lambda: trainer.evaluate(validation), figure=lambda entry: -entry["validation_loss"],
-        evaluate_every=hyper.evaluate_every, patience=hyper.patience, progress=progress,
-    )  # fmt: skip
-    return KQGCResult(*best, history, best_epoch)
-
-
 @torch.no_grad()
 def infer_kqgc(
     graph: KnowledgeGraph,
@@ -304,10 +157,10 @@ def infer_kqgc(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of all entities and relations from full neighbourhoods: float32 (n, d) and (m, d).
 
-    Layer by layer in chunks of destination nodes, so that memory is that of two tables of vectors. known: bool (n,), False where
-    TransE has no vector (that row of `entities` is not read): such a node starts from `inductive_entities`.
+    Layer by layer in chunks of destination nodes, so that memory is that of two tables of vectors. known: bool (n,),
+    False where TransE has no vector (that row of `entities` is not read): such a node starts from `inductive_entities`.
     """
-    _check_vectors(graph, entities, relations)
+    check_vectors(graph, entities, relations)
     if known is not None:
         entities, _ = inductive_entities(graph, entities, relations, known)
     model = KQGC(entities.shape[1], hyper).to(hyper.device)
@@ -325,11 +178,11 @@ def infer_kqgc(
 def inductive_entities(
     graph: KnowledgeGraph, entities: np.ndarray, relations: np.ndarray, known: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """h⁰ for nodes that TransE was not trained on: the unit-normed mean of the queries that known neighbours ask towards them.
+    """h⁰ for nodes that TransE was not trained on: the unit-normed mean of their known neighbours' queries.
 
-    For a new user who bought i that is i − r: where TransE would have put the user. Nodes with unknown neighbours only are filled from
-    those, once these have a vector. Returns (entities with the rows of unknown nodes filled, bool (n,): has a vector); a node that no
-    known one reaches gets zeros.
+    For a new user who bought i that is i − r: where TransE would have put the user. Nodes with unknown neighbours only
+    are filled from those, once these have a vector. Returns (entities with the rows of unknown nodes filled, bool (n,):
+    has a vector); a node that no known one reaches gets zeros.
     """
     expect("known", known, (graph.n_entities,), "bool")
     h_ND = torch.from_numpy(np.where(known[:, None], entities, np.float32(0)))
@@ -349,6 +202,7 @@ def inductive_entities(
     return h_ND.numpy(), resolved
 
 
-def _check_vectors(graph: KnowledgeGraph, entities: np.ndarray, relations: np.ndarray) -> None:
+def check_vectors(graph: KnowledgeGraph, entities: np.ndarray, relations: np.ndarray) -> None:
+    """Raise ShapeError unless every entity and relation has a vector, all of one length."""
     expect("entities", entities, (graph.n_entities, None), "float32")
     expect("relations", relations, (graph.n_relations, entities.shape[1]), "float32")

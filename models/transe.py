@@ -1,12 +1,12 @@
-"""TransE (Bordes et al. 2013) as the KQGC paper uses it (section 3.1): the vectors of all entities and relations of a graph."""
+"""TransE (Bordes et al. 2013) as the KQGC paper uses it (section 3.1): vectors of a graph's entities and relations.
+
+Training: `transe_training.py`; its engines: `transe_numba.py`, `transe_torch.py`.
+"""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from models.hyperparameters import TransEHyperparameters
 from models.kernels.draws import key_of
 from models.learning.initialisation import WarmStart, keyed_vectors, neighbours_queries_mean, unit_rows
 from models.learning.negatives import Known, Planner, Pools, keyed_edges, known_triples, no_known_triples
-from models.learning.training import EarlyStopping, Snapshot, fingerprint
 from models.transe_numba import NumbaEngine
 from models.vectors.ranking import available_cores, filtered_ranks, mean_reciprocal_rank
 
@@ -40,12 +39,12 @@ class Triples:
     def __post_init__(self) -> None:
         n_edges, n_entities, n_relations = len(self.heads), len(self.entity_type), len(self.relation_head_type)
         if not (len(self.relations) == len(self.tails) == n_edges and n_edges > 0):
-            raise ValueError(f"{n_edges} heads, {len(self.relations)} relations, {len(self.tails)} tails; expected equal, at least 1")
-        for name, column, size in (
-            ("heads", self.heads, n_entities), ("tails", self.tails, n_entities), ("relations", self.relations, n_relations),
-        ):  # fmt: skip
-            if column.min() < 0 or column.max() >= size:
-                raise ValueError(f"{name} reach from {column.min()} to {column.max()}; expected dense indices 0 to {size - 1}")
+            found = f"{n_edges} heads, {len(self.relations)} relations, {len(self.tails)} tails"
+            raise ValueError(f"{found}; expected equal, at least 1")
+        for name, size in (("heads", n_entities), ("tails", n_entities), ("relations", n_relations)):
+            least, most = getattr(self, name).min(), getattr(self, name).max()
+            if least < 0 or most >= size:
+                raise ValueError(f"{name} reach from {least} to {most}; expected dense indices 0 to {size - 1}")
         if len(self.entity_keys) != n_entities or len(self.relation_keys) != n_relations:
             raise ValueError("entity_keys and relation_keys need one key per entity and relation")
 
@@ -92,24 +91,14 @@ class TransEState:
         return cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
 
 
-@dataclass(frozen=True)
-class TransEResult:
-    """What a training gives: the state of the best epoch, and one record per epoch.
-
-    history: epoch, loss (mean per edge), seconds, edges; validation_mrr where it was measured. best_epoch: 0-based.
-    """
-
-    state: TransEState
-    history: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = -1
-
-
-def initialise(triples: Triples, hyper: TransEHyperparameters, seed: int, initial: WarmStart | None = None) -> TransEState:
+def initialise(
+    triples: Triples, hyper: TransEHyperparameters, seed: int, initial: WarmStart | None = None
+) -> TransEState:
     """The state before the first epoch.
 
-    Cold: uniform numbers keyed by (seed, key of the entity or relation), unit-normed as in Bordes et al. 2013 (algorithm 1), or with
-    `unit_norm` off in the range of Sun et al. 2019. Warm: the predecessor's vectors; a new entity takes the mean of its known
-    neighbours' queries, or random numbers if it has none.
+    Cold: uniform numbers keyed by (seed, key of the entity or relation), unit-normed as in Bordes et al. 2013
+    (algorithm 1), or with `unit_norm` off in the range of Sun et al. 2019. Warm: the predecessor's vectors; a new
+    entity takes the mean of its known neighbours' queries, or random numbers if it has none.
     """
     d = hyper.dimension
     bound = 6 / d**0.5 if hyper.unit_norm else (hyper.margin + 2) / d
@@ -149,16 +138,18 @@ def _check_warm_start(initial: WarmStart, triples: Triples, dimension: int) -> N
 
 
 def held_out_edges(triples: Triples, hyper: TransEHyperparameters, seed: int) -> np.ndarray:
-    """bool (E,): edges kept out of training to stop early. Keyed by the edge's ends, and never an entity's or a relation's last edge."""
+    """bool (E,): edges kept out of training to stop early.
+
+    Keyed by the edge's ends, and never an entity's or a relation's last edge.
+    """
     wanted = min(int(hyper.validation_share * len(triples.heads)), hyper.evaluate_edges)
     held_out = np.zeros(len(triples.heads), bool)
     if wanted == 0:
         return held_out
-    keys = keyed_edges(
-        triples.entity_keys[triples.heads], triples.relation_keys[triples.relations], triples.entity_keys[triples.tails],
-        key_of(seed),
-    )  # fmt: skip
-    degree = np.bincount(triples.heads, minlength=triples.n_entities) + np.bincount(triples.tails, minlength=triples.n_entities)
+    of_heads, of_tails = triples.entity_keys[triples.heads], triples.entity_keys[triples.tails]
+    keys = keyed_edges(of_heads, triples.relation_keys[triples.relations], of_tails, key_of(seed))
+    degree = np.bincount(triples.heads, minlength=triples.n_entities)
+    degree += np.bincount(triples.tails, minlength=triples.n_entities)
     uses = np.bincount(triples.relations, minlength=triples.n_relations)
     for edge in np.argsort(keys, kind="stable")[: 4 * wanted]:
         h, r, t = triples.heads[edge], triples.relations[edge], triples.tails[edge]
@@ -171,8 +162,8 @@ def held_out_edges(triples: Triples, hyper: TransEHyperparameters, seed: int) ->
 class TransE:
     """Translating embeddings, trained by gradient descent on a ranking loss.
 
-    Bordes, Usunier, Garcia-Duran, Weston, Yakhnenko: Translating Embeddings for Modeling Multi-relational Data (NIPS 2013), in the form
-    of KQGC, section 3.1:
+    Bordes, Usunier, Garcia-Duran, Weston, Yakhnenko: Translating Embeddings for Modeling Multi-relational Data (NIPS
+    2013), in the form of KQGC, section 3.1:
 
         L = sum_{(h,r,t) in E} sum_{(h',r,t') in E^-1} [gamma + f(h, r, t) - f(h', r, t')]_+        (1)
         f(h, r, t) = || e_h + e_r - e_t ||_{1,2}                                                    (2)
@@ -187,24 +178,32 @@ class TransE:
     | f           | `distance`                    | (B,)                           |
 
     Departs from the paper:
-    - Loss: self-adversarial by option (Sun et al. 2019, Eq. 5), which learns from many broken triples what (1) learns from few.
-    - Broken triples are of the right type, made of entities that have edges, and not true ones (both by option); their number K is free; several edges of a relation
-      may share a draw. Each edge (or chunk) breaks its head or its tail, by a fair coin.
+    - Loss: self-adversarial by option (Sun et al. 2019, Eq. 5), which learns from many broken triples what (1) learns
+      from few.
+    - Broken triples are of the right type, made of entities that have edges, and not true ones (both by option); their
+      number K is free; several edges of a relation may share a draw. Each edge (or chunk) breaks its head or its tail,
+      by a fair coin.
     - Row-wise Adagrad (one accumulator per vector) instead of plain gradient descent.
-    - The compiled engine updates after each edge or chunk, without locks, not after a batch: same gradients, other rounding.
+    - The compiled engine updates after each edge or chunk, without locks, not after a batch: same gradients, other
+      rounding.
     - Entities are put back on the unit sphere when they are updated, not all of them before each batch.
     """
 
     def __init__(
-        self, triples: Triples, hyper: TransEHyperparameters, *, seed: int, deterministic: bool = False, state: TransEState
+        self,
+        triples: Triples,
+        hyper: TransEHyperparameters,
+        *,
+        seed: int,
+        deterministic: bool = False,
+        state: TransEState,
     ) -> None:
         self.hyper = hyper
         self._held_out = held_out_edges(triples, hyper, seed)
-        self._pools = (
-            Pools.by_type(triples.entity_type, triples.relation_head_type, triples.relation_tail_type, triples.connected)
-            if hyper.type_constrained
-            else Pools.any_entity(triples.n_entities, triples.n_relations)
-        )
+        self._pools = Pools.any_entity(triples.n_entities, triples.n_relations)
+        if hyper.type_constrained:
+            ends = triples.relation_head_type, triples.relation_tail_type
+            self._pools = Pools.by_type(triples.entity_type, *ends, triples.connected)
         self._edges = triples.edges
         training = tuple(column[~self._held_out] for column in triples.edges)
         sizes = triples.n_entities, triples.n_relations
@@ -240,101 +239,10 @@ class TransE:
         """Filtered MRR of the held-out edges, both directions; NaN where none is held out."""
         state = self.state
         edges = tuple(column[self._held_out] for column in self._edges)
-        ranks = filtered_ranks(
-            state.entities, state.relations, edges, self._edges, self.hyper.norm, pools=self._pools, threads=self._threads
-        )
-        return mean_reciprocal_rank(ranks)
+        given = (state.entities, state.relations, edges, self._edges, self.hyper.norm)
+        return mean_reciprocal_rank(filtered_ranks(*given, pools=self._pools, threads=self._threads))
 
 
 def distance(heads: np.ndarray, relations: np.ndarray, tails: np.ndarray, norm: str) -> np.ndarray:
     """Eq. 2 for rows of vectors (B, d): (B,)."""
     return np.linalg.norm(heads + relations - tails, ord=1 if norm == "l1" else 2, axis=1)
-
-
-def train_transe(
-    triples: Triples,
-    hyper: TransEHyperparameters,
-    *,
-    seed: int,
-    deterministic: bool = False,
-    initial: WarmStart | None = None,
-    resume: Path | None = None,
-    progress: Callable[[dict[str, float]], None] | None = None,
-) -> TransEResult:
-    """Train until the held-out MRR stops rising or the epochs are over; the state of the best epoch is returned.
-
-    deterministic: one thread; equal arguments give equal bits. resume: a scratch file, written after every look at the held-out edges,
-    from which the same call goes on after a kill; the caller removes it. progress: called with each epoch's record.
-    """
-    snapshot = _snapshot(resume, triples, hyper, seed, deterministic, initial)
-    run = _Run.taken_up(snapshot, hyper) or _Run.begun(initialise(triples, hyper, seed, initial), hyper)
-    model = TransE(triples, hyper, seed=seed, deterministic=deterministic, state=run.state)
-    for epoch in range(len(run.history), hyper.epochs):
-        if run.stopped:
-            break
-        record = model.train_epoch(epoch)
-        looks = (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs
-        if looks and model.has_held_out_edges:
-            record["validation_mrr"] = model.validation_mrr()
-            run.stopped = run.stopping.update(epoch, record["validation_mrr"])
-        run.history.append(record)
-        if looks:
-            run.state = model.state
-            if run.stopping.improved or not model.has_held_out_edges:
-                run.best, run.best_epoch = run.state, epoch
-        if progress:
-            progress(record)
-        if looks and snapshot:
-            run.save(snapshot)
-    return TransEResult(run.best, run.history, run.best_epoch)
-
-
-@dataclass
-class _Run:
-    """Where a training stands: all that a killed one needs to go on."""
-
-    state: TransEState
-    best: TransEState
-    best_epoch: int
-    history: list[dict[str, float]]
-    stopping: EarlyStopping
-    stopped: bool = False
-
-    @classmethod
-    def begun(cls, state: TransEState, hyper: TransEHyperparameters) -> _Run:
-        return cls(state, state, -1, [], EarlyStopping(hyper.patience))
-
-    @classmethod
-    def taken_up(cls, snapshot: Snapshot | None, hyper: TransEHyperparameters) -> _Run | None:
-        """The run that a snapshot holds, if there is one of this very training."""
-        saved = snapshot.load() if snapshot else None
-        if saved is None:
-            return None
-        arrays, metadata = saved
-        parts = [
-            TransEState.from_arrays({n.removeprefix(p): a for n, a in arrays.items() if n.startswith(p)})
-            for p in ("state.", "best.")
-        ]
-        numbers = json.loads(metadata["run"])
-        return cls(
-            *parts, numbers["best_epoch"], numbers["history"], EarlyStopping(**numbers["stopping"]), numbers["stopped"]
-        )
-
-    def save(self, snapshot: Snapshot) -> None:
-        """Replace the snapshot by this run."""
-        arrays = {f"state.{name}": array for name, array in self.state.to_arrays().items()}
-        arrays |= {f"best.{name}": array for name, array in self.best.to_arrays().items()}
-        numbers = {
-            "best_epoch": self.best_epoch, "history": self.history, "stopping": asdict(self.stopping), "stopped": self.stopped,
-        }  # fmt: skip
-        snapshot.save(arrays, {"run": json.dumps(numbers)})
-
-
-def _snapshot(
-    resume: Path | None, triples: Triples, hyper: TransEHyperparameters, seed: int, deterministic: bool, initial: WarmStart | None
-) -> Snapshot | None:
-    if resume is None:
-        return None
-    arrays = [getattr(triples, name) for name in triples.__dataclass_fields__]
-    former = [] if initial is None else [getattr(initial, name) for name in initial.__dataclass_fields__]
-    return Snapshot(Path(resume), fingerprint(*arrays, *former, asdict(hyper), seed, deterministic))

@@ -39,25 +39,24 @@ class NumbaEngine:
         if self._threads == 1:
             return self._train(plan, 0, n_chunks, learning_rate), len(plan.heads)
         with ThreadPoolExecutor(self._threads) as pool:
-            losses = list(pool.map(lambda i: self._train(plan, cuts[i], cuts[i + 1], learning_rate), range(len(cuts) - 1)))
+            losses = pool.map(lambda first, last: self._train(plan, first, last, learning_rate), cuts[:-1], cuts[1:])
         return sum(losses), len(plan.heads)
 
     def _train(self, plan: Plan, first: int, last: int, learning_rate: float) -> float:
         hyper, pools, adagrad = self._hyper, self._pools, self._hyper.optimizer == "adagrad"
-        tables = (
-            self._entities, self._accumulators["entity_accumulators"],
-            self._relations, self._accumulators["relation_accumulators"],
-        )  # fmt: skip
-        edges = (plan.heads, plan.relations, plan.tails, plan.starts, plan.order, first, last, plan.key, hyper.negatives)
+        entities = (self._entities, self._accumulators["entity_accumulators"])
+        relations = (self._relations, self._accumulators["relation_accumulators"])
+        chunks = (plan.starts, plan.order, first, last, plan.key, hyper.negatives)
+        edges = (plan.heads, plan.relations, plan.tails, *chunks)
         candidates = (pools.members, pools.offsets, pools.of, self._known, hyper.norm == "l1")
         margin, rate = np.float32(hyper.margin), np.float32(learning_rate)
         if hyper.loss == "margin" and not plan.shared:
             loss, _ = train_margin_pairs(
-                *tables, *edges, *candidates, margin, hyper.dimension, rate, adagrad, hyper.unit_norm
+                *entities, *relations, *edges, *candidates, margin, hyper.dimension, rate, adagrad, hyper.unit_norm
             )
         else:
             loss = train_shared(
-                *tables, *edges, *candidates, hyper.loss == "self_adversarial", margin,
+                *entities, *relations, *edges, *candidates, hyper.loss == "self_adversarial", margin,
                 np.float32(hyper.adversarial_temperature), hyper.dimension, rate, adagrad, hyper.unit_norm,
             )  # fmt: skip
         return loss

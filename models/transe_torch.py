@@ -46,7 +46,12 @@ class TorchEngine:
     """
 
     def __init__(
-        self, tables: dict[str, np.ndarray], hyper: TransEHyperparameters, pools: Pools, known: Known, deterministic: bool = False
+        self,
+        tables: dict[str, np.ndarray],
+        hyper: TransEHyperparameters,
+        pools: Pools,
+        known: Known,
+        deterministic: bool = False,
     ) -> None:
         self._hyper, self._pools, self._known, self._deterministic = hyper, pools, known, deterministic
         self._tables = {name: torch.tensor(array, device=hyper.device) for name, array in tables.items()}

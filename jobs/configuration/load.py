@@ -45,7 +45,9 @@ def load(path: Path | str, config: type[T]) -> T:
 
 
 def select(settings: Settings, config: type[T]) -> T:
-    """Those fields of `settings` that `config` has."""
+    """Those fields of `settings` that `config` has; all of it for `Settings`."""
+    if isinstance(settings, config):
+        return settings
     return config(**{f.name: getattr(settings, f.name) for f in dataclasses.fields(config)})
 
 

@@ -32,8 +32,8 @@ from models.graph import KnowledgeGraph
 from models.hyperparameters import RHGNHyperparameters
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import parameters_of
-from models.rhgn import MISSING, RHGN, AttentionTable, code_types, infer_rhgn, rearranged
-from models.rhgn_training import train_rhgn
+from models.rhgn import MISSING, RHGN, AttentionTable, code_types, infer_rhgn
+from models.rhgn_training import rearranged, train_rhgn
 
 
 @dataclass(frozen=True)

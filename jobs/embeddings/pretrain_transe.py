@@ -21,7 +21,8 @@ from jobs.program import Input, Output, log, main
 from jobs.progress import Progress
 from models.hyperparameters import TransEHyperparameters
 from models.learning.initialisation import WarmStart, neighbours_queries_mean, unit_rows
-from models.transe import TransEResult, TransEState, Triples, initialise, train_transe
+from models.transe import TransEState, Triples, initialise
+from models.transe_training import TransEResult, train_transe
 
 ACCUMULATORS = ("entity_accumulators", "relation_accumulators")
 

@@ -21,7 +21,8 @@ from jobs.program import Input, JobError, Output, main
 from jobs.progress import Progress
 from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters
-from models.kqgc import KQGCResult, infer_kqgc, train_kqgc
+from models.kqgc import infer_kqgc
+from models.kqgc_training import KQGCResult, train_kqgc
 from models.learning.determinism import deterministic_kernels
 
 

@@ -20,7 +20,7 @@ from feature_store.errors import explain_os_errors
 from jobs.program import Output
 from jobs.quality import check
 from jobs.quality.suites import Suite
-from jobs.tables import TABLES, Contract
+from jobs.tables import TABLES
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -66,12 +66,7 @@ def commit_day(clean_events: Output, path: str, day: str, fields: dict[str, Any]
                 table.disk.copy(file, f"{commit.path}/{Path(file).name}")
         commit.adopt_new()
         if not commit.files:
-            commit.write_table(empty(TABLES["clean_events"]))
+            commit.write_table(TABLES["clean_events"].arrow_schema().empty_table())
         commit.fields |= fields
         changed = former is None or former.content_hash != commit.content_hash()
     return "written" if changed else "unchanged"
-
-
-def empty(contract: Contract) -> pa.Table:
-    """No rows, with columns as Spark writes them: all nullable."""
-    return pa.schema([pa.field(field.name, field.type) for field in contract.arrow_schema()]).empty_table()

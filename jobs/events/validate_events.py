@@ -47,7 +47,7 @@ def write_rejected(judged: DataFrame, commit: Commit) -> dict[str, Any]:
     rows.repartition(1).sortWithinPartitions(*contract.sorted_by, *contract.provenance).write.mode("append").parquet(commit.path)
     commit.adopt_new()
     if not commit.files:
-        commit.write_table(staging.empty(contract))
+        commit.write_table(contract.arrow_schema().empty_table())
     if not sum(file.row_count for file in commit.files):  # Spark drops what it has found to be empty, and the observation with it
         return judged.agg(*judge.figures()).first().asDict()
     return dict(observation.get)
@@ -105,7 +105,7 @@ def write_days(judged: DataFrame, stale: list[str], clean_events: Output, night:
     rows = judge.accepted(judged).filter(F.col("day").isin(stale))
     rows = judge.without_repeats(rows, config.events.deduplicate == "exact", "event_id" in rows.columns and has_event_ids(night))
     holders = file_days(judged, night)
-    rows = rows.select("day", *(F.col(column) for column in TABLES["clean_events"].columns))
+    rows = rows.selectExpr("day", *TABLES["clean_events"].spark_select())
     with staging.folder(clean_events, night.date) as path:
         rows.repartition("day").sortWithinPartitions("day", *ORDER).write.partitionBy("day").parquet(path)
         suite = suites.clean_events(config.events.behaviors, max(night.first, config.events.earliest_event_time), night.date)

@@ -1,7 +1,7 @@
 """Multi-head attention along messages on the CPU, as one differentiable function over compiled kernels.
 
-No array with a row per message is made, forward or backward: memory is that of the tables that go in and out. Any number of threads
-gives the same bits. `models/graph.py` has the same in torch's operations and in DGL's.
+No array with a row per message is made, forward or backward: memory is that of the tables that go in and out. Any
+number of threads gives the same bits. `models/graph.py` has the same in torch's operations and in DGL's.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _PARTS = 4  # for each thread, so that none waits long for the last
 
 @dataclasses.dataclass(frozen=True)
 class Shift:
-    """What is added to the score of each message from pair p into destination v: amounts_VC[v, column_P[p]]. Constants, no gradient.
+    """What is added to the score of each message from pair p into destination v: amounts_VC[v, column_P[p]].
 
-    amounts_VC: (V, C) of the queries' type. column_P: int64 (P,) in [0, C).
+    Constants, no gradient. amounts_VC: (V, C) of the queries' type. column_P: int64 (P,) in [0, C).
     """
 
     amounts_VC: torch.Tensor
@@ -40,14 +40,19 @@ class FusedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, offsets: torch.Tensor, sources: torch.Tensor, queries_VD: torch.Tensor, pairs_PY: torch.Tensor, heads: int, shift: Shift | None
+        ctx: Any,
+        offsets: torch.Tensor,
+        sources: torch.Tensor,
+        queries_VD: torch.Tensor,
+        pairs_PY: torch.Tensor,
+        heads: int,
+        shift: Shift | None,
     ) -> torch.Tensor:
         into, queries, pairs = (offsets.numpy(), sources.numpy()), _rows(queries_VD), _rows(pairs_PY)
-        none = np.empty((0, 0), queries.dtype), np.empty(0, np.int64)
-        shifts = none if shift is None else (_rows(shift.amounts_VC).astype(queries.dtype, copy=False), shift.column_P.numpy())
+        shifts = _amounts_and_columns(shift, queries.dtype)
         sums, log_totals = np.empty_like(queries), np.empty((len(queries), heads), queries.dtype)
-        scale, head = _scale_and_head(queries, heads)
-        _in_parts(into[0], lambda first, last: attend(*into, queries, pairs, *shifts, scale, head, sums, log_totals, first, last))
+        fixed = (queries, pairs, *shifts, *_scale_and_head(queries, heads))
+        _in_parts(into[0], lambda first, last: attend(*into, *fixed, sums, log_totals, first, last))
         ctx.messages, ctx.heads, ctx.shifts = into, heads, shifts
         ctx.save_for_backward(*(torch.from_numpy(values) for values in (queries, pairs, sums, log_totals)))
         return torch.from_numpy(sums)
@@ -57,22 +62,29 @@ class FusedAttention(torch.autograd.Function):
     def backward(ctx: Any, gradients_VD: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         queries, pairs, sums, log_totals = (values.numpy() for values in ctx.saved_tensors)
         (offsets, sources), gradients = ctx.messages, _rows(gradients_VD)
-        scale, head = _scale_and_head(queries, ctx.heads)
         means, of_queries, of_pairs = np.empty_like(log_totals), np.empty_like(queries), None
-        fixed = (queries, pairs, *ctx.shifts, scale, head)
+        fixed = (queries, pairs, *ctx.shifts, *_scale_and_head(queries, ctx.heads))
         own = (sums, log_totals, gradients, means, of_queries)
         _in_parts(offsets, lambda first, last: attend_backward_queries(offsets, sources, *fixed, *own, first, last))
         if ctx.needs_input_grad[3]:
-            by_source, destinations, of_pairs = np.empty(len(pairs) + 1, np.int64), np.empty_like(sources), np.empty_like(pairs)
+            by_source, destinations = np.empty(len(pairs) + 1, np.int64), np.empty_like(sources)
             group_by_source(offsets, sources, by_source, destinations)
-            others = (log_totals, gradients, means, of_pairs)
-            _in_parts(by_source, lambda first, last: attend_backward_pairs(by_source, destinations, *fixed, *others, first, last))
+            of_pairs = np.empty_like(pairs)
+            given = (by_source, destinations, *fixed, log_totals, gradients, means, of_pairs)
+            _in_parts(by_source, lambda first, last: attend_backward_pairs(*given, first, last))
         found = [None if values is None else torch.from_numpy(values) for values in (of_queries, of_pairs)]
         return None, None, found[0], found[1], None, None
 
 
 def _rows(values: torch.Tensor) -> np.ndarray:
     return values.detach().contiguous().numpy()
+
+
+def _amounts_and_columns(shift: Shift | None, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays of a shift, empty ones for none."""
+    if shift is None:
+        return np.empty((0, 0), dtype), np.empty(0, np.int64)
+    return _rows(shift.amounts_VC).astype(dtype, copy=False), shift.column_P.numpy()
 
 
 def _scale_and_head(queries: np.ndarray, heads: int) -> tuple[np.floating, tuple[int, ...]]:
@@ -93,14 +105,17 @@ def _in_parts(offsets: np.ndarray, work: Callable[[int, int], None]) -> None:
         list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
-def split_heads(offsets: torch.Tensor, sources: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def split_heads(
+    offsets: torch.Tensor, sources: torch.Tensor, heads: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The same messages between nodes split into one node for each head, head h of node n being n · heads + h.
 
     Returns their offsets (V · heads + 1,), sources (E · heads,), and the place of each message in a flat (E, heads).
     """
     counts = torch.repeat_interleave(offsets[1:] - offsets[:-1], heads)
     of_heads = torch.cat([offsets[:1], torch.cumsum(counts, 0)])
-    rows = torch.repeat_interleave(torch.arange(counts.numel(), device=offsets.device), counts, output_size=sources.numel() * heads)
+    every_row = torch.arange(counts.numel(), device=offsets.device)
+    rows = torch.repeat_interleave(every_row, counts, output_size=sources.numel() * heads)
     within = torch.arange(rows.numel(), device=rows.device) - of_heads.index_select(0, rows)
     places = (offsets.index_select(0, rows // heads) + within) * heads + rows % heads
     return of_heads, sources.index_select(0, places // heads) * heads + rows % heads, places

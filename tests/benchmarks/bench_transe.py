@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from models.hyperparameters import TransEHyperparameters
-from models.transe import train_transe
+from models.transe_training import train_transe
 from models.vectors.ranking import filtered_ranks, mean_reciprocal_rank
 from tests.papers.fb15k import N_ENTITIES, N_RELATIONS, all_known, as_graph, read_split
 

@@ -14,6 +14,7 @@ from feature_store import FeatureStore, Table
 from jobs.run_nights import airflow, environment, failures, job_line
 from jobs.summarise_nights import read_night
 from tests.dags import small_log
+from tests.jobs.written import wrong_columns
 
 NIGHT = "2026-01-21"
 STAGES = {
@@ -71,6 +72,16 @@ def test_an_audience_on_demand(night: tuple[Path, subprocess.CompletedProcess[st
     assert done.returncode == 0, done.stdout[-4000:]
     found = [row["user_id"] for row in Table(str(folder / "data" / "requested_audiences" / "even")).read(NIGHT).to_pylist()]
     assert len(found) == 7 and all(int(user[1:]) % 2 for user in found), "seeds stay out"
+
+
+def test_every_table_has_its_contracts_columns(night: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """To the letter, whoever wrote it: Spark, Arrow, or nobody because there was no row. (Scores and attention: in their jobs' tests.)"""
+    folder, _ = night
+    found = wrong_columns(folder / "data")
+    there = {
+        "clean_events", "rejected_events", "entity_ids", "relations", "knowledge_graph", "interactions", "entity_embeddings", "user_embeddings",
+        "requested_audiences", "profile_predictions", "run_metrics"}
+    assert found == dict.fromkeys(there, [])
 
 
 def test_job_lines_are_found_in_airflows_log() -> None:

@@ -21,7 +21,7 @@ from jobs.audiences import score_lookalike, train_lookalike
 from jobs.embeddings import finetune_rhgn, pretrain_transe, publish_users, smooth_kqgc
 from jobs.events import validate_events
 from jobs.graphs import assign_ids, build_interactions, build_knowledge_graph
-from jobs.profiles import train_profiles
+from jobs.profiles import read_labels, train_profiles
 from jobs.program import execute
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 START, D = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), datetime.date(2026, 1, 29)
 LABEL_DAYS, MODELS = 7, ("transe", "kqgc_mean", "rhgn")
 EARLIER, LATER = D - datetime.timedelta(days=LABEL_DAYS), D + datetime.timedelta(days=2)
-COMPARED = ["clean_events", "rejected_events", "knowledge_graph", "interactions", "lookalike_models", "lookalike_scores", "audiences", "attention", "profile_predictions",
+COMPARED = ["clean_events", "rejected_events", "knowledge_graph", "interactions", "user_labels", "lookalike_models", "lookalike_scores", "audiences", "attention", "profile_predictions",
             *(table + model for table in ("checkpoints/", "entity_embeddings/", "feature_store/user_embeddings/model=") for model in MODELS)]  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def write_world(folder: Path, world: int | None) -> Path:
 def run_night(config: Path, date: datetime.date, predecessor: datetime.date | None) -> None:
     """All stages of one date; lookalike and profiles where its D − L is there."""
     base = ["--date", str(date), "--config", str(config)]
-    for job in (validate_events, assign_ids, build_knowledge_graph, build_interactions):
+    for job in (validate_events, assign_ids, build_knowledge_graph, build_interactions, read_labels):
         assert execute(job.run, base) == 0, job.__name__
     warm = [*base, "--predecessor", str(predecessor)]
     assert execute(pretrain_transe.run, warm) == 0

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
-from models.transe import Triples, train_transe
+from models.transe import Triples
+from models.transe_training import train_transe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 

@@ -1,14 +1,12 @@
-"""Messages, sampling, and the primitives in both engines against loops."""
+"""A graph's messages, whole and sampled."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
-from models.graph import Adjacency, KnowledgeGraph, Messages, dgl
+from models.graph import KnowledgeGraph, Messages, dgl
 from models.shapes import ShapeError
 from tests.models.reference import incoming
 
@@ -16,26 +14,24 @@ from tests.models.reference import incoming
 def random_graph(seed: int = 0, n_entities: int = 12, n_relations: int = 3, n_edges: int = 40) -> KnowledgeGraph:
     rng = np.random.default_rng(seed)
     heads, tails = rng.integers(n_entities - 2, size=(2, n_edges))  # the last two have no edge
-    return KnowledgeGraph(heads, rng.integers(n_relations, size=n_edges), tails, n_entities=n_entities, n_relations=n_relations)
+    relations = rng.integers(n_relations, size=n_edges)
+    return KnowledgeGraph(heads, relations, tails, n_entities=n_entities, n_relations=n_relations)
 
 
 def edges_of(graph: KnowledgeGraph) -> list[tuple[int, int, int]]:
     """The graph's edges read back from its messages, one list entry for both directions."""
     into = graph.into(0, graph.n_entities)
-    edges = []
-    for destination, source, code in zip(
-        into.from_nodes.destinations.tolist(), into.from_nodes.sources.tolist(), into.from_relations.sources.tolist(), strict=True
-    ):
-        if code < graph.n_relations:
-            edges.append((source, code, destination))
-    return edges
+    columns = into.from_nodes.sources, into.from_relations.sources, into.from_nodes.destinations
+    messages = zip(*(column.tolist() for column in columns), strict=True)
+    return [(source, code, destination) for source, code, destination in messages if code < graph.n_relations]
 
 
 def messages_into(messages: Messages, names: np.ndarray, n_relations: int) -> dict[int, list[tuple[int, int, int]]]:
     """{destination: sorted (source, relation, sign)}, with sources named by `names`."""
     found: dict[int, list[tuple[int, int, int]]] = {v: [] for v in range(messages.n_destinations)}
     nodes, relations = messages.from_nodes, messages.from_relations
-    for v, source, code in zip(nodes.destinations.tolist(), nodes.sources.tolist(), relations.sources.tolist(), strict=True):
+    columns = nodes.destinations, nodes.sources, relations.sources
+    for v, source, code in zip(*(column.tolist() for column in columns), strict=True):
         found[v].append((int(names[source]), code % n_relations, 1 if code < n_relations else -1))
     return {v: sorted(entries) for v, entries in found.items()}
 
@@ -54,7 +50,8 @@ def test_chunks_cover_every_node_once_and_bound_nodes_and_messages() -> None:
     graph = random_graph(n_edges=200)
     for max_nodes, max_messages in ((1, 1000), (5, 1000), (100, 60), (100, 1)):
         chunks = list(graph.chunks(max_nodes, max_messages))
-        assert [first for first, _ in chunks] == [0, *(last for _, last in chunks[:-1])] and chunks[-1][1] == graph.n_entities
+        assert [first for first, _ in chunks] == [0, *(last for _, last in chunks[:-1])]
+        assert chunks[-1][1] == graph.n_entities
         for first, last in chunks:
             assert last - first <= max_nodes
             assert last - first == 1 or graph.into(first, last).from_nodes.sources.numel() <= max_messages
@@ -80,7 +77,8 @@ def test_sampling_draws_distinct_messages_of_the_graph_up_to_the_fanout(determin
     sampler = graph.sampler(3, seed=5, deterministic=deterministic)
     nodes = torch.tensor([0, 2, 5, 11])
     sources, layers = sampler.sample(nodes, n_layers=2)
-    assert layers[1].from_nodes.n_sources == layers[0].n_destinations and sources.numel() == layers[0].from_nodes.n_sources
+    assert layers[1].from_nodes.n_sources == layers[0].n_destinations
+    assert sources.numel() == layers[0].from_nodes.n_sources
     assert torch.equal(sources[: nodes.numel()], nodes)
     for messages in layers:
         for row, found in messages_into(messages, sources.numpy(), 3).items():
@@ -100,9 +98,8 @@ def test_sampling_above_the_degree_takes_the_whole_neighbourhood() -> None:
 
 def test_sampling_is_uniform_over_messages() -> None:
     n = 10  # node 0 has ten neighbours under two relations; two are drawn
-    graph = KnowledgeGraph(
-        np.zeros(n, dtype=np.int64), np.arange(n) % 2, np.arange(1, n + 1), n_entities=n + 1, n_relations=2
-    )
+    heads, tails = np.zeros(n, dtype=np.int64), np.arange(1, n + 1)
+    graph = KnowledgeGraph(heads, np.arange(n) % 2, tails, n_entities=n + 1, n_relations=2)
     sampler, drawn = graph.sampler(2, seed=3, deterministic=True), np.zeros(n + 1)
     for _ in range(500):
         sources, (messages,) = sampler.sample(torch.tensor([0]), 1)
@@ -133,7 +130,8 @@ def test_sampling_per_relation_draws_up_to_the_fanout_of_each_code_and_uniformly
 
 
 def test_a_restarted_sampler_draws_the_same_again() -> None:
-    sampler, nodes = random_graph(n_edges=80).sampler(2, seed=0, deterministic=True, per_relation=True), torch.arange(12)
+    sampler = random_graph(n_edges=80).sampler(2, seed=0, deterministic=True, per_relation=True)
+    nodes = torch.arange(12)
     draws = []
     for seed in ([3, 1], [3, 2], [3, 1]):
         sampler.restart(seed)
@@ -150,7 +148,8 @@ def test_hidden_edges_pass_no_message_in_either_direction_and_only_in_their_batc
     sampler, everyone = graph.sampler(1000, seed=0), torch.arange(graph.n_entities)
     left = [edge for edge in edges if edge != edges[0]]
     _, (messages,) = sampler.sample(everyone, 1, hidden)
-    assert messages_into(messages, everyone.numpy(), 3) == {v: sorted(incoming(left, v)) for v in range(graph.n_entities)}
+    expected = {v: sorted(incoming(left, v)) for v in range(graph.n_entities)}
+    assert messages_into(messages, everyone.numpy(), 3) == expected
     _, (messages,) = sampler.sample(everyone, 1)
     assert messages.from_nodes.sources.numel() == 2 * graph.n_edges
     other = np.setdiff1d(np.arange(graph.n_edges), hidden)[:1]
@@ -168,9 +167,16 @@ def test_a_sample_starts_from_no_more_nodes_than_it_needs_also_after_others() ->
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_only_deterministic_sampling_is_held_to_one_thread(deterministic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_deterministic_sampling_is_held_to_one_thread(
+    deterministic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, threads, draw = torch.get_num_threads(), [], dgl.sampling.sample_neighbors
-    monkeypatch.setattr(dgl.sampling, "sample_neighbors", lambda *given: threads.append(torch.get_num_threads()) or draw(*given))
+
+    def watched(*given: object) -> object:
+        threads.append(torch.get_num_threads())
+        return draw(*given)
+
+    monkeypatch.setattr(dgl.sampling, "sample_neighbors", watched)
     torch.set_num_threads(3)
     random_graph().sampler(2, seed=0, deterministic=deterministic).sample(torch.tensor([0]), 1)
     after = torch.get_num_threads()
@@ -199,83 +205,17 @@ def test_same_seed_draws_the_same_and_the_number_of_later_entities_does_not_matt
     assert not all(torch.equal(first, other) for first, other in zip(draws(30, 1), draws(30, 2), strict=True))
 
 
-Primitive = Callable[[Adjacency, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-PRIMITIVES: dict[str, Primitive] = {
-    "dot": lambda adjacency, x_SD, y_VD, w_E: adjacency.dot(x_SD, y_VD),
-    "softmax": lambda adjacency, x_SD, y_VD, w_E: adjacency.softmax(w_E),
-    "total": lambda adjacency, x_SD, y_VD, w_E: adjacency.total(w_E),
-    "sum": lambda adjacency, x_SD, y_VD, w_E: adjacency.weighted_sum(x_SD),
-    "weighted_sum": lambda adjacency, x_SD, y_VD, w_E: adjacency.weighted_sum(x_SD, w_E),
-    "attention": lambda adjacency, x_SD, y_VD, w_E: adjacency.weighted_sum(x_SD, adjacency.softmax(w_E * adjacency.dot(x_SD, y_VD))),
-}
-
-
-def slow(name: str, adjacency: Adjacency, x_SD: np.ndarray, y_VD: np.ndarray, w_E: np.ndarray) -> np.ndarray:
-    """A primitive by loops over destinations."""
-    offsets, sources = adjacency.offsets.tolist(), adjacency.sources.tolist()
-    per_message: list[float] = []
-    per_destination: list[np.ndarray] = []
-    for v in range(len(offsets) - 1):
-        into = range(offsets[v], offsets[v + 1])
-        dots = [float(x_SD[sources[e]] @ y_VD[v]) for e in into]
-        scores = [w_E[e] * dots[i] for i, e in enumerate(into)] if name == "attention" else [w_E[e] for e in into]
-        exponentials = [np.exp(score) for score in scores]
-        softmax = [value / sum(exponentials) for value in exponentials]
-        per_message += dots if name == "dot" else softmax
-        weights = {"sum": [1.0] * len(into), "attention": softmax}.get(name, [w_E[e] for e in into])
-        zero = np.zeros(()) if name == "total" else np.zeros(x_SD.shape[1])
-        terms = [w if name == "total" else w * x_SD[sources[e]] for w, e in zip(weights, into, strict=True)]
-        per_destination.append(sum(terms, zero))
-    return np.array(per_message if name in ("dot", "softmax") else per_destination)
-
-
-@pytest.mark.parametrize("side", ["from_nodes", "from_relations"])
-@pytest.mark.parametrize("name", PRIMITIVES)
-def test_primitives_agree_with_loops_and_their_gradients_with_each_other(name: str, side: str) -> None:
-    graph = random_graph(n_edges=50)
-    rng = torch.Generator().manual_seed(0)
-    results = {}
-    whole = getattr(graph.into(0, graph.n_entities), side)
-    for engine in ("dgl", "torch", "dense"):
-        adjacency = Adjacency(whole.offsets, whole.sources, whole.n_sources, engine)
-        shapes = ((adjacency.n_sources, 5), (graph.n_entities, 5), (adjacency.sources.numel(),))
-        inputs = [torch.randn(shape, generator=rng.manual_seed(i), dtype=torch.float64, requires_grad=True) for i, shape in enumerate(shapes)]
-        output = PRIMITIVES[name](adjacency, *inputs)
-        weights = torch.randn(output.shape, generator=rng.manual_seed(9), dtype=torch.float64)
-        (output * weights).sum().backward()
-        results[engine] = (output.detach(), [values.grad for values in inputs])
-        expected = slow(name, adjacency, *(values.detach().numpy() for values in inputs))
-        np.testing.assert_allclose(output.detach().numpy(), expected, atol=1e-12)
-    for of_dgl, *others in zip(*(results[engine][1] for engine in ("dgl", "torch", "dense")), strict=True):
-        for other in others:
-            assert (of_dgl is None) == (other is None)
-            if of_dgl is not None:
-                torch.testing.assert_close(of_dgl, other, rtol=1e-10, atol=1e-12)
-
-
-def test_torch_gradients_agree_with_finite_differences() -> None:
-    graph = random_graph(n_entities=6, n_edges=10)
-    adjacency = graph.into(0, 6, engine="torch").from_nodes
-    shapes = ((6, 3), (6, 3), (adjacency.sources.numel(),))
-    inputs = tuple(torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
-    assert torch.autograd.gradcheck(lambda x, y, w: PRIMITIVES["attention"](adjacency, x, y, w), inputs)
-
-
-def test_a_graph_without_edges_passes_nothing_in_either_engine() -> None:
+def test_a_graph_without_edges_passes_nothing() -> None:
     none = np.empty(0, dtype=np.int64)
     graph = KnowledgeGraph(none, none, none, n_entities=3, n_relations=1)
-    for engine in ("dgl", "torch", "dense"):
-        whole = graph.into(0, 3).from_nodes
-        adjacency = Adjacency(whole.offsets, whole.sources, whole.n_sources, engine)
-        assert torch.equal(adjacency.weighted_sum(torch.ones(3, 2)), torch.zeros(3, 2))
-        assert adjacency.softmax(torch.empty(0)).numel() == 0
     sources, (messages,) = graph.sampler(2, seed=0).sample(torch.arange(3), 1)
     assert torch.equal(sources, torch.arange(3)) and messages.degrees.tolist() == [0, 0, 0]
 
 
 def test_indices_out_of_range_are_refused_with_what_was_found() -> None:
     good, bad = np.array([0, 1]), np.array([0, 5])
-    with pytest.raises(ShapeError, match="tails has values from 0 to 5; expected dense indices of entities, from 0 to 2"):
+    found = "tails has values from 0 to 5; expected dense indices of entities, from 0 to 2"
+    with pytest.raises(ShapeError, match=found):
         KnowledgeGraph(good, np.zeros(2, dtype=np.int64), bad, n_entities=3, n_relations=1)
     with pytest.raises(ShapeError, match="relations"):
         KnowledgeGraph(good, good, good, n_entities=3, n_relations=1)

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from models.hyperparameters import TransEHyperparameters
-from models.transe import train_transe
+from models.transe_training import train_transe
 from models.vectors.ranking import filtered_ranks, hits_at, mean_reciprocal_rank
 from tests.papers.fb15k import all_known, as_graph, read_split
 

@@ -23,7 +23,8 @@ from jobs.events.readers import alibaba_ecomm, movielens
 from models.graph import KnowledgeGraph
 from models.hyperparameters import TransEHyperparameters
 from models.rhgn import MISSING, filled_features
-from models.transe import Triples, train_transe
+from models.transe import Triples
+from models.transe_training import train_transe
 from tests.conftest import SHARED_DATA
 
 LABELS = ("gender", "age")

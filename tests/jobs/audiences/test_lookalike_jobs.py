@@ -23,6 +23,7 @@ from jobs.configuration.tree import ConfigError
 from jobs.program import JobError, Output, Skip
 from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, START, config, events, planted, reads, score, train
 from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events, write_graphs, write_vectors
+from tests.jobs.written import wrong_columns
 
 NEXT = DATE + datetime.timedelta(days=7)
 ROTATION, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(DIMENSION, DIMENSION)))
@@ -54,6 +55,7 @@ def test_everybody_eligible_is_scored_and_the_best_are_handed_out(world: tuple) 
         assert 0 <= mine["score"].min() and mine["score"].max() <= 1
     assert set(scores.loc[scores["chosen"], "feature_set"]) == set(trained["chosen"].values())
     assert set(scores.loc[~scores["chosen"], "feature_set"]) == {"baseline", "strong"} - set(trained["chosen"].values())
+    assert {"lookalike_scores": [], "audiences": []}.items() <= wrong_columns(root).items()
 
 
 def test_each_client_gets_a_csv_of_its_audience(world: tuple) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from feature_store import Table
 from jobs.arrays import Checkpoint, read_checkpoint
 from jobs.embeddings import finetune_rhgn, pretrain_transe, publish_users
+from jobs.profiles import read_labels
 from jobs.program import execute
 from models.classifiers.profiling import folds
 from tests.jobs.embeddings.planted import N_USERS, group_of, write_config, write_graph, write_ledgers
@@ -19,7 +20,13 @@ DATES = [datetime.date(2026, 1, 5), datetime.date(2026, 1, 6)]
 USERS = [f"u{n:03d}" for n in range(N_USERS)]
 WIDTH, CAP = 8, 3
 FOLD = folds("nocturne", USERS, 0.6, 0.2)
-PROFILES = {"labels": {"taste": {}}, "folds": {"a": 0.6, "b": 0.2, "c": 0.2}, "min_users_per_class": 4, "cross_validation": 2, "attention_rows": CAP}
+PROFILES = {
+    "labels": {"taste": {}},
+    "folds": {"a": 0.6, "b": 0.2, "c": 0.2},
+    "min_users_per_class": 4,
+    "cross_validation": 2,
+    "attention_rows": CAP,
+}
 
 
 def write_world(root: Path) -> None:
@@ -45,14 +52,19 @@ def config_of(root: Path, **sections: object) -> Path:
 
 
 def night(root: Path, date: datetime.date, predecessor: datetime.date | None = None, **sections: object) -> int:
-    """TransE and RHGN of a night; the exit status of RHGN's job."""
-    base = ["--date", str(date), "--config", str(config_of(root, **sections)), "--predecessor", str(predecessor)]
+    """Labels, TransE and RHGN of a night; the exit status of the last job that ran."""
+    plain = ["--date", str(date), "--config", str(config_of(root, **sections))]
+    base = [*plain, "--predecessor", str(predecessor)]
+    status = execute(read_labels.run, plain)
+    if status:
+        return status
     assert execute(pretrain_transe.run, base) == 0
     return execute(finetune_rhgn.run, base)
 
 
 def publish(root: Path, date: datetime.date, predecessor: datetime.date | None = None, **sections: object) -> int:
-    return execute(publish_users.run, ["--date", str(date), "--config", str(config_of(root, **sections)), "--predecessor", str(predecessor), "--model", "rhgn"])
+    base = ["--date", str(date), "--config", str(config_of(root, **sections)), "--predecessor", str(predecessor)]
+    return execute(publish_users.run, [*base, "--model", "rhgn"])
 
 
 def checkpoint(root: Path, date: datetime.date) -> Checkpoint:

@@ -20,6 +20,7 @@ from models.classifiers.profiling import A
 from models.rhgn import class_probabilities
 from tests.jobs.embeddings.planted import N_USERS, RELATIONS, group_of
 from tests.jobs.embeddings.rhgn_night import CAP, DATES, FOLD, PROFILES, RHGN, USERS, WIDTH, checkpoint, config_of, content, label, night, publish, write_world
+from tests.jobs.written import wrong_columns
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def test_two_nights_are_published_in_one_space_and_users_whose_labels_it_never_s
     assert second.user_ids() == USERS and second.matrix().shape == (N_USERS, WIDTH)
     spaces = [Table(str(root / "data/feature_store/user_embeddings/model=rhgn")).manifest(str(date)).fields["space_id"] for date in DATES]
     assert spaces[0] == spaces[1]
+    assert {"attention": [], "user_embeddings": [], "entity_embeddings": []}.items() <= wrong_columns(root / "data").items()
     groups = np.array([group_of(user) for user in USERS])
     centres = np.stack([first.matrix()[(groups == g) & (FOLD == A)].mean(0) for g in range(4)])
     unseen = FOLD != A

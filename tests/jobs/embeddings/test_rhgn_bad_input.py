@@ -19,7 +19,7 @@ from tests.jobs.embeddings.rhgn_night import DATES, PROFILES, RHGN, USERS, check
 
 Odd = Callable[[str], str | None]
 TASTE, ODD = {"taste": {}}, {"odd": {}}
-FEW = r"label odd: not learned by RHGN: fold A has \d classes with at least 4 users; expected two or more"
+FEW = r"label odd: not learned by RHGN: fold A has \d classes with at least 4 users \(profiles.min_users_per_class\); expected two or more"
 BAD: dict[str, tuple[Odd, str]] = {
     "one class": (lambda user: "x", FEW), "one user": (lambda user: "x" if user == USERS[7] else None, FEW), "none": (lambda user: None, FEW),
     "empty texts": (lambda user: "", FEW), "a class of their own each": (lambda user: user, FEW)}  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from jobs.events import validate_events
 from jobs.program import JobError
 from tests.jobs.events.night import DATE, Sandbox, at, event, every_day
+from tests.jobs.written import wrong_columns
 
 HOSTILE = [
     "a/b", "../../etc/passwd", '"quoted"', "line\nbreak", "<script>alert(1)</script>", "\u202eltr", "=1+1", " padded ",
@@ -81,6 +82,19 @@ def test_an_empty_day_is_committed_with_a_warning(sandbox: Sandbox, caplog: pyte
         assert sandbox.run()["days_empty"] == 1
     assert "no event on 1 of 5 days: 2026-01-08" in caplog.text
     assert sandbox.manifests()["2026-01-08"].row_count == 0
+
+
+@pytest.mark.parametrize("constants", [{}, {"event_id": "e", "ingested_at": "2026-01-20T00:00:00Z"}])
+def test_days_with_and_without_rows_have_the_contracts_columns(sandbox: Sandbox, constants: dict[str, str]) -> None:
+    """Nullability included, whatever Spark has found out about its rows: plain concatenation takes no less."""
+    sandbox.source["constants"] = constants
+    sandbox.write_parquet([row for row in every_day() if row["event_time"] != at(8)] + [event("u", 7, behavior="sneeze")])
+    sandbox.run()
+    assert wrong_columns(sandbox.root) == {"clean_events": [], "rejected_events": []}
+    table = sandbox.outputs()[0].table()
+    days = [table.read(day).replace_schema_metadata() for day in table.values()]
+    assert {day.num_rows for day in days} == ({0, 2} if not constants else {0, 1}) and len({str(day.schema) for day in days}) == 1
+    assert pa.concat_tables(days).num_rows == sum(day.num_rows for day in days)
 
 
 def test_too_many_rejected_rows_are_committed_and_no_clean_day(sandbox: Sandbox) -> None:

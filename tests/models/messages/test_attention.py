@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.graph import Adjacency, KnowledgeGraph
+from models.graph import KnowledgeGraph, adjacency_of
+from models.messages.adjacency import Adjacency
 from models.messages.attention import Shift
 from models.messages.meta_relations import MetaRelations
 
@@ -19,32 +20,40 @@ def random_adjacency(engine: str, messages: int = E, destinations: int = V) -> A
     rng = np.random.default_rng(0)
     counts = np.bincount(rng.integers(destinations - 1, size=messages), minlength=destinations)
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    return Adjacency(torch.from_numpy(offsets), torch.from_numpy(rng.integers(S, size=messages)), S, engine)
+    return adjacency_of(torch.from_numpy(offsets), torch.from_numpy(rng.integers(S, size=messages)), S, engine)
 
 
-def random_tables(destinations: int = V, kind: torch.dtype = torch.float64, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    rng = torch.Generator().manual_seed(1)
-    return tuple((scale * torch.randn(shape, generator=rng, dtype=kind)).requires_grad_() for shape in ((destinations, D), (S, 2 * D)))
+def random_tables(
+    destinations: int = V, kind: torch.dtype = torch.float64, scale: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(queries, pairs), to be learned."""
+    rng, shapes = torch.Generator().manual_seed(1), ((destinations, D), (S, 2 * D))
+    return tuple((scale * torch.randn(shape, generator=rng, dtype=kind)).requires_grad_() for shape in shapes)
 
 
 def some_shift(destinations: int = V) -> Shift:
     """Of three columns; sources take turns."""
-    return Shift(torch.rand(destinations, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64) * 5, torch.arange(S) % 3)
+    random = torch.Generator().manual_seed(4)
+    return Shift(torch.rand(destinations, 3, generator=random, dtype=torch.float64) * 5, torch.arange(S) % 3)
 
 
-def slow(adjacency: Adjacency, queries: np.ndarray, pairs: np.ndarray, shift: Shift | None) -> tuple[np.ndarray, np.ndarray]:
+def slow(
+    adjacency: Adjacency, queries: np.ndarray, pairs: np.ndarray, shift: Shift | None
+) -> tuple[np.ndarray, np.ndarray]:
     """(sums (V, D), weights (E, heads)) by loops."""
-    sums, weights, width = np.zeros_like(queries), np.zeros((adjacency.sources.numel(), HEADS)), D // HEADS
+    sources, width = adjacency.sources, D // HEADS
+    sums, weights = np.zeros_like(queries), np.zeros((sources.numel(), HEADS))
     for v in range(adjacency.n_destinations):
         into = range(adjacency.offsets[v], adjacency.offsets[v + 1])
         for h in range(HEADS):
             of_head = slice(h * width, (h + 1) * width)
-            scores = [float(queries[v, of_head] @ pairs[adjacency.sources[e], :D][of_head]) / np.sqrt(width) for e in into]
+            scores = [float(queries[v, of_head] @ pairs[sources[e], :D][of_head]) / np.sqrt(width) for e in into]
             if shift:
-                scores = [score + float(shift.amounts_VC[v, shift.column_P[adjacency.sources[e]]]) for e, score in zip(into, scores, strict=True)]
+                columns = [shift.column_P[sources[e]] for e in into]
+                scores = [s + float(shift.amounts_VC[v, column]) for s, column in zip(scores, columns, strict=True)]
             for e, score in zip(into, scores, strict=True):
                 weights[e, h] = np.exp(score) / sum(np.exp(scores))
-                sums[v, of_head] += weights[e, h] * pairs[adjacency.sources[e], D:][of_head]
+                sums[v, of_head] += weights[e, h] * pairs[sources[e], D:][of_head]
     return sums, weights
 
 
@@ -65,7 +74,8 @@ def test_engines_have_the_same_gradients(shift: Shift | None) -> None:
     for engine in ENGINES:
         queries, pairs = random_tables()
         sums = random_adjacency(engine).attend(queries, pairs, HEADS, shift)
-        (sums * torch.randn(sums.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)).sum().backward()
+        random = torch.Generator().manual_seed(2)
+        (sums * torch.randn(sums.shape, generator=random, dtype=torch.float64)).sum().backward()
         results[engine] = (queries.grad, pairs.grad)
     for engine in ("dgl", "numba"):
         for found, expected in zip(results[engine], results["torch"], strict=True):
@@ -75,7 +85,7 @@ def test_engines_have_the_same_gradients(shift: Shift | None) -> None:
 @pytest.mark.parametrize("shift", [None, some_shift()], ids=["plain", "shifted"])
 def test_compiled_gradients_agree_with_finite_differences(shift: Shift | None) -> None:
     adjacency = random_adjacency("numba", messages=12)
-    assert torch.autograd.gradcheck(lambda queries, pairs: adjacency.attend(queries, pairs, HEADS, shift), random_tables())
+    assert torch.autograd.gradcheck(lambda *tables: adjacency.attend(*tables, HEADS, shift), random_tables())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -107,16 +117,18 @@ def test_threads_change_no_bit() -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_message_gives_zeros(engine: str) -> None:
     queries, pairs = random_tables()
-    adjacency = Adjacency(torch.zeros(V + 1, dtype=torch.int64), torch.empty(0, dtype=torch.int64), S, engine)
+    adjacency = adjacency_of(torch.zeros(V + 1, dtype=torch.int64), torch.empty(0, dtype=torch.int64), S, engine)
     sums = adjacency.attend(queries, pairs, HEADS)
     sums.sum().backward()
-    assert torch.equal(sums, torch.zeros(V, D, dtype=torch.float64)) and not queries.grad.any() and not pairs.grad.any()
+    assert torch.equal(sums, torch.zeros(V, D, dtype=torch.float64))
+    assert not queries.grad.any() and not pairs.grad.any()
 
 
 def random_graph() -> KnowledgeGraph:
     rng = np.random.default_rng(3)
     heads, tails = rng.integers(10, size=(2, 50))
-    return KnowledgeGraph(heads, rng.integers(3, size=50), tails, n_entities=12, n_relations=4)  # relation 3 has no edge
+    relations = rng.integers(3, size=50)  # relation 3 has no edge
+    return KnowledgeGraph(heads, relations, tails, n_entities=12, n_relations=4)
 
 
 @pytest.mark.parametrize("per_relation", [False, True])
@@ -135,7 +147,8 @@ def test_pairs_are_the_sources_under_their_codes(per_relation: bool) -> None:
 def test_groups_are_the_messages_of_one_destination_and_code() -> None:
     messages = random_graph().into(0, 12)
     meta = MetaRelations.of(messages, per_relation=True)
-    destinations, codes = messages.from_nodes.destinations.numpy()[meta.message], messages.from_relations.sources.numpy()[meta.message]
+    destinations = messages.from_nodes.destinations.numpy()[meta.message]
+    codes = messages.from_relations.sources.numpy()[meta.message]
     group_of_message = meta.adjacency.destinations.numpy()
     assert meta.groups.destinations.numpy()[group_of_message].tolist() == destinations.tolist()
     keys = destinations * 8 + codes
@@ -144,8 +157,12 @@ def test_groups_are_the_messages_of_one_destination_and_code() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_sample_gives_each_relation_its_share_of_the_whole_neighbourhood(engine: str) -> None:
-    """Node 0 hears 90 nodes under one code and 10 under another; five of each are drawn. Where all keys are equal, so must all neighbours weigh."""
-    graph = KnowledgeGraph(np.zeros(100, np.int64), np.repeat([0, 1], [90, 10]), np.arange(1, 101), n_entities=101, n_relations=2)
+    """Node 0 hears 90 nodes under one code and 10 under another; five of each are drawn.
+
+    Where all keys are equal, so must all neighbours weigh.
+    """
+    relations = np.repeat([0, 1], [90, 10])
+    graph = KnowledgeGraph(np.zeros(100, np.int64), relations, np.arange(1, 101), n_entities=101, n_relations=2)
     sampler = graph.sampler(5, 0, per_relation=True, engine=engine)
     sources, (messages,) = sampler.sample(torch.tensor([0]), 1)
     counts = sampler.counts(sources[:1])
@@ -169,5 +186,6 @@ def test_where_all_are_drawn_nothing_is_shifted() -> None:
 def test_counts_are_those_of_the_graph_for_any_nodes() -> None:
     graph, nodes = random_graph(), torch.tensor([3, 11, 0])
     destinations = torch.repeat_interleave(torch.arange(12), graph.offsets.diff())
-    expected = [[int(((destinations == v) & (graph.codes == code)).sum()) for code in range(graph.n_codes)] for v in nodes]
+    codes = range(graph.n_codes)
+    expected = [[int(((destinations == v) & (graph.codes == code)).sum()) for code in codes] for v in nodes]
     assert graph.sampler(2, 0, per_relation=True).counts(nodes).tolist() == expected

@@ -1,0 +1,180 @@
+"""KQGC's training: mini-batches of pairs, sampled neighbours, frozen vectors, early stopping on held-out pairs.
+
+Shape suffixes: see `models/shapes.py`, and U the users and I the items of pairs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from models.graph import KnowledgeGraph, Messages
+from models.hyperparameters import KQGCHyperparameters
+from models.kqgc import KQGC, check_vectors
+from models.learning.determinism import deterministic_kernels
+from models.learning.epochs import as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
+from models.shapes import expect, expect_indices
+
+
+@dataclasses.dataclass(frozen=True)
+class KQGCResult:
+    """What training gives.
+
+    `parameters` is all that inference needs; `checkpoint()` adds the optimiser's state for a warm start.
+    history: one entry per epoch with "epoch", "loss", "seconds" of training and, where evaluated, "validation_loss" and
+    "validation_accuracy" (share of negatives farther than their positive). best_epoch: the epoch whose parameters these
+    are; -1 when nothing was trained.
+    """
+
+    parameters: dict[str, np.ndarray]
+    optimiser: dict[str, np.ndarray]
+    history: list[dict[str, float]]
+    best_epoch: int
+
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """Everything that `initial` of the next night takes, by name."""
+        return as_checkpoint(self.parameters, self.optimiser)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """Pairs ready for the loss: messages, the vectors they start from, and where in the output each pair's are."""
+
+    layers: list[Messages]
+    sources: torch.Tensor
+    users_B: torch.Tensor
+    items_B: torch.Tensor
+    negatives_BK: torch.Tensor
+
+
+class _Trainer:
+    """Pairs to batches, batches to losses, and one epoch after another; holds what stays the same throughout."""
+
+    def __init__(
+        self,
+        graph: KnowledgeGraph,
+        vectors: tuple[np.ndarray, np.ndarray],
+        purchase_relation: int,
+        item_candidates: np.ndarray,
+        model: KQGC,
+        seed: int,
+        deterministic: bool,
+    ) -> None:
+        self.graph, self.model, self.device = graph, model, model.hyper.device
+        # copies: aligned, as numpy's memory is not
+        self.entities, self.relations = (torch.tensor(values, device=self.device) for values in vectors)
+        self.purchase_relation, self.item_candidates = purchase_relation, item_candidates
+        self.random = np.random.default_rng([seed, 1])
+        self.sampler = graph.sampler(model.hyper.fanout, seed, deterministic=deterministic)
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=model.hyper.learning_rate)
+
+    def batch(self, users: np.ndarray, items: np.ndarray) -> _Batch:
+        """Draw negatives and neighbours for some pairs."""
+        hyper = self.model.hyper
+        drawn = self.random.integers(self.item_candidates.size, size=users.size * hyper.negatives)
+        ends = np.concatenate([users, items, self.item_candidates[drawn]])
+        nodes, places = np.unique(ends, return_inverse=True)
+        own = self.graph.edges_of(users, self.purchase_relation, items) if hyper.mask_own_edge else None
+        sources, layers = self.sampler.sample(torch.from_numpy(nodes), hyper.layers, own)
+        layers = [messages.to(self.device) for messages in layers]
+        sizes = [users.size, users.size, drawn.size]
+        users_B, items_B, negatives_BK = torch.from_numpy(places).to(self.device).split(sizes)
+        return _Batch(layers, sources.to(self.device), users_B, items_B, negatives_BK)
+
+    def losses(self, batch: _Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(terms of Eq. 12 (B, K), share of negatives farther than their positive)."""
+        model = self.model
+        h_ND, r_MD = model(batch.layers, self.entities.index_select(0, batch.sources), self.relations)
+        users_BD, purchase_D = h_ND.index_select(0, batch.users_B), r_MD[self.purchase_relation]
+        positive_B = model.score(users_BD, purchase_D, h_ND.index_select(0, batch.items_B))
+        negatives_BKD = h_ND.index_select(0, batch.negatives_BK).view(-1, model.hyper.negatives, model.dimension)
+        negative_BK = model.score(users_BD.unsqueeze(1), purchase_D, negatives_BKD)
+        farther = (negative_BK > positive_B.unsqueeze(-1)).to(h_ND.dtype).mean()
+        return model.losses(positive_B, negative_BK), farther
+
+    def epoch(self, users: np.ndarray, items: np.ndarray) -> float:
+        """Train on all pairs once, or on so many batches of them, in a new order; the mean loss."""
+        hyper = self.model.hyper
+        order = self.random.permutation(users.size)
+        if hyper.max_batches_per_epoch:
+            order = order[: hyper.max_batches_per_epoch * hyper.batch_size]
+        summed = torch.zeros((), device=self.device)  # stays on the device: no wait for it after every batch
+        for first in range(0, order.size, hyper.batch_size):
+            chosen = order[first : first + hyper.batch_size]
+            loss = self.losses(self.batch(users[chosen], items[chosen]))[0].mean()
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            summed += loss.detach() * chosen.size
+        return float(summed) / order.size
+
+    @torch.no_grad()
+    def evaluate(self, batch: _Batch) -> dict[str, float]:
+        """The figures of held-out pairs. Always the same draw, so that epochs can be compared."""
+        terms, farther = self.losses(batch)
+        return {"validation_loss": float(terms.mean()), "validation_accuracy": float(farther)}
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """(parameters, the optimiser's state), by name, as copies."""
+        return parameters_of(self.model), optimiser_state(self.model, self.optimiser)
+
+
+def train_kqgc(
+    graph: KnowledgeGraph,
+    entities: np.ndarray,
+    relations: np.ndarray,
+    pairs: tuple[np.ndarray, np.ndarray],
+    purchase_relation: int,
+    item_candidates: np.ndarray,
+    hyper: KQGCHyperparameters,
+    *,
+    seed: int,
+    deterministic: bool = False,
+    initial: dict[str, np.ndarray] | None = None,
+    progress: Callable[[dict[str, float]], None] | None = None,
+) -> KQGCResult:
+    """Learn W, b and a from positive pairs, with TransE's vectors frozen.
+
+    entities, relations: float32 (n, d) and (m, d), TransE's, in the graph's dense indices. pairs: int64 users and items
+    of the purchase relation. item_candidates: int64, what negatives are drawn from, uniformly. initial: a former
+    `checkpoint()`, from which all parameters start warm. progress: called with each entry of the history.
+    deterministic: equal arguments give equal bits (one thread while sampling; on a GPU torch's deterministic kernels).
+    Without pairs nothing is learned and the initial parameters come back.
+    Raises ShapeError for arrays that do not fit each other, ValueError for an `initial` of another shape of model.
+    """
+    users, items = pairs
+    check_vectors(graph, entities, relations)
+    for name, nodes in (("users", users), ("items", items), ("item_candidates", item_candidates)):
+        expect_indices(name, nodes, graph.n_entities, "entities")
+    expect("items", items, users.shape, "int64")
+    model = KQGC(entities.shape[1], hyper, seed).to(hyper.device)
+    trainer = _Trainer(graph, (entities, relations), purchase_relation, item_candidates, model, seed, deterministic)
+    if initial is not None:
+        load_checkpoint(model, trainer.optimiser, initial)
+    if not users.size or not item_candidates.size:
+        return KQGCResult(*trainer.state(), [], -1)
+    with deterministic_kernels(deterministic):
+        return _run_epochs(trainer, users, items, progress)
+
+
+def _run_epochs(
+    trainer: _Trainer, users: np.ndarray, items: np.ndarray, progress: Callable[[dict[str, float]], None] | None
+) -> KQGCResult:
+    hyper = trainer.model.hyper
+    order = trainer.random.permutation(users.size)
+    held_out, trained = np.split(order, [int(hyper.validation_share * users.size)])
+    validation = trainer.batch(users[held_out], items[held_out]) if held_out.size else None
+    best, history, best_epoch = run_epochs(
+        hyper.epochs,
+        lambda epoch: trainer.epoch(users[trained], items[trained]),
+        trainer.state,
+        evaluate=None if validation is None else lambda: trainer.evaluate(validation),
+        figure=lambda entry: -entry["validation_loss"],
+        evaluate_every=hyper.evaluate_every,
+        patience=hyper.patience,
+        progress=progress,
+    )
+    return KQGCResult(*best, history, best_epoch)

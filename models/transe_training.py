@@ -1,0 +1,123 @@
+"""TransE's training: epochs, early stopping on held-out edges, and a snapshot from which a killed training goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from models.hyperparameters import TransEHyperparameters
+from models.learning.initialisation import WarmStart
+from models.learning.training import EarlyStopping, Snapshot, fingerprint
+from models.transe import TransE, TransEState, Triples, initialise
+
+
+@dataclass(frozen=True)
+class TransEResult:
+    """What a training gives: the state of the best epoch, and one record per epoch.
+
+    history: epoch, loss (mean per edge), seconds, edges; validation_mrr where it was measured. best_epoch: 0-based.
+    """
+
+    state: TransEState
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = -1
+
+
+def train_transe(
+    triples: Triples,
+    hyper: TransEHyperparameters,
+    *,
+    seed: int,
+    deterministic: bool = False,
+    initial: WarmStart | None = None,
+    resume: Path | None = None,
+    progress: Callable[[dict[str, float]], None] | None = None,
+) -> TransEResult:
+    """Train until the held-out MRR stops rising or the epochs are over; the state of the best epoch is returned.
+
+    deterministic: one thread; equal arguments give equal bits. resume: a scratch file, written after every look at the
+    held-out edges, from which the same call goes on after a kill; the caller removes it. progress: called with each
+    epoch's record.
+    """
+    snapshot = _snapshot(resume, triples, hyper, seed, deterministic, initial)
+    run = _Run.taken_up(snapshot, hyper) or _Run.begun(initialise(triples, hyper, seed, initial), hyper)
+    model = TransE(triples, hyper, seed=seed, deterministic=deterministic, state=run.state)
+    for epoch in range(len(run.history), hyper.epochs):
+        if run.stopped:
+            break
+        record = model.train_epoch(epoch)
+        looks = (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs
+        if looks and model.has_held_out_edges:
+            record["validation_mrr"] = model.validation_mrr()
+            run.stopped = run.stopping.update(epoch, record["validation_mrr"])
+        run.history.append(record)
+        if looks:
+            run.state = model.state
+            if run.stopping.improved or not model.has_held_out_edges:
+                run.best, run.best_epoch = run.state, epoch
+        if progress:
+            progress(record)
+        if looks and snapshot:
+            run.save(snapshot)
+    return TransEResult(run.best, run.history, run.best_epoch)
+
+
+@dataclass
+class _Run:
+    """Where a training stands: all that a killed one needs to go on."""
+
+    state: TransEState
+    best: TransEState
+    best_epoch: int
+    history: list[dict[str, float]]
+    stopping: EarlyStopping
+    stopped: bool = False
+
+    @classmethod
+    def begun(cls, state: TransEState, hyper: TransEHyperparameters) -> _Run:
+        return cls(state, state, -1, [], EarlyStopping(hyper.patience))
+
+    @classmethod
+    def taken_up(cls, snapshot: Snapshot | None, hyper: TransEHyperparameters) -> _Run | None:
+        """The run that a snapshot holds, if there is one of this very training."""
+        saved = snapshot.load() if snapshot else None
+        if saved is None:
+            return None
+        arrays, metadata = saved
+        parts = [
+            TransEState.from_arrays({n.removeprefix(p): a for n, a in arrays.items() if n.startswith(p)})
+            for p in ("state.", "best.")
+        ]
+        numbers = json.loads(metadata["run"])
+        return cls(
+            *parts, numbers["best_epoch"], numbers["history"], EarlyStopping(**numbers["stopping"]), numbers["stopped"]
+        )
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Replace the snapshot by this run."""
+        arrays = {f"state.{name}": array for name, array in self.state.to_arrays().items()}
+        arrays |= {f"best.{name}": array for name, array in self.best.to_arrays().items()}
+        numbers = {
+            "best_epoch": self.best_epoch,
+            "history": self.history,
+            "stopping": asdict(self.stopping),
+            "stopped": self.stopped,
+        }
+        snapshot.save(arrays, {"run": json.dumps(numbers)})
+
+
+def _snapshot(
+    resume: Path | None,
+    triples: Triples,
+    hyper: TransEHyperparameters,
+    seed: int,
+    deterministic: bool,
+    initial: WarmStart | None,
+) -> Snapshot | None:
+    if resume is None:
+        return None
+    arrays = [getattr(triples, name) for name in triples.__dataclass_fields__]
+    former = [] if initial is None else [getattr(initial, name) for name in initial.__dataclass_fields__]
+    return Snapshot(Path(resume), fingerprint(*arrays, *former, asdict(hyper), seed, deterministic))
