@@ -1,4 +1,4 @@
-"""A family that is declared here alone goes through lookalike by its comparison, with or without vectors of relations."""
+"""A family declared here alone goes through lookalike by its comparison, with vectors of relations or without."""
 
 from __future__ import annotations
 
