@@ -15,6 +15,7 @@ from markupsafe import Markup
 from jobs.report import text
 from jobs.report.charts import Axis, as_short_count, column_chart
 from jobs.report.night import Night, Stage
+
 Row = dict[str, Any]
 
 
