@@ -13,17 +13,39 @@ ROOT = Path(__file__).resolve().parents[1]
 TOP = ("dags", "feature_store", "jobs", "models", "tests")
 STDLIB = set(sys.stdlib_module_names)
 OURS = {"feature_store", "jobs", "models"}
-# What a folder may import besides the standard library and itself (DESIGN: DAGs and jobs meet only at the command line).
+# What a folder may import besides the standard library and itself (DESIGN: DAGs and jobs meet only at the command
+# line).
 ALLOWED = {
     "dags": {"airflow", "yaml", "dagkit"},
     "feature_store": {"pyarrow", "numpy"},
     "models": {"torch", "numpy", "scipy", "sklearn", "numba", "llvmlite", "triton", "safetensors", "xgboost", "gensim"},
     "jobs": {
-        "models", "feature_store", "yaml", "numpy", "pyarrow", "pandas", "pyspark", "py4j", "torch", "safetensors", "scipy", "sklearn", "threadpoolctl", "xgboost",
-        "jinja2", "markupsafe", "tqdm", "great_expectations"},
+        "models",
+        "feature_store",
+        "yaml",
+        "numpy",
+        "pyarrow",
+        "pandas",
+        "pyspark",
+        "py4j",
+        "torch",
+        "safetensors",
+        "scipy",
+        "sklearn",
+        "threadpoolctl",
+        "xgboost",
+        "jinja2",
+        "markupsafe",
+        "tqdm",
+        "great_expectations",
+    },
 }
 EXCEPTIONS = {("models/graph.py", "dgl"), ("jobs/quality/check.py", "great_expectations")}
-ONLY_THERE = {"dgl": "models/graph.py", "gensim": "models/vectors/content.py", "great_expectations": "jobs/quality/check.py"}
+ONLY_THERE = {
+    "dgl": "models/graph.py",
+    "gensim": "models/vectors/content.py",
+    "great_expectations": "jobs/quality/check.py",
+}
 # Imports inside a function are paid for only by who calls it: the reader's pandas output needs pandas there alone.
 INSIDE_FUNCTIONS = {("feature_store", "pandas")}
 
@@ -35,7 +57,11 @@ def python_files(folder: str) -> list[Path]:
 def imports(path: Path) -> list[tuple[str, int, bool]]:
     """(top-level name, line, is inside a function or for type checkers only) of every import, by line."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    blocks = [b for b in ast.walk(tree) if isinstance(b, ast.FunctionDef) or (isinstance(b, ast.If) and ast.unparse(b.test) == "TYPE_CHECKING")]
+    blocks = [
+        b
+        for b in ast.walk(tree)
+        if isinstance(b, ast.FunctionDef) or (isinstance(b, ast.If) and ast.unparse(b.test) == "TYPE_CHECKING")
+    ]
     inner = {id(n) for b in blocks for n in ast.walk(b)}
     found = []
     for node in ast.walk(tree):
@@ -52,7 +78,13 @@ def test_who_may_import_whom(folder: str) -> None:
     for path in python_files(folder):
         place = path.relative_to(ROOT).as_posix()
         for name, line, inside in imports(path):
-            fine = name in STDLIB or name == folder or name in ALLOWED[folder] or (place, name) in EXCEPTIONS or (inside and (folder, name) in INSIDE_FUNCTIONS)
+            fine = (
+                name in STDLIB
+                or name == folder
+                or name in ALLOWED[folder]
+                or (place, name) in EXCEPTIONS
+                or (inside and (folder, name) in INSIDE_FUNCTIONS)
+            )
             fine = fine and ONLY_THERE.get(name, place) == place
             if not fine:
                 wrong.append(f"{place}:{line} imports {name}")
@@ -62,14 +94,20 @@ def test_who_may_import_whom(folder: str) -> None:
 def test_the_rule_would_be_broken_by_a_wrong_import(tmp_path: Path) -> None:
     """The reading of imports finds them wherever they hide."""
     path = tmp_path / "x.py"
-    path.write_text("import os\ndef f():\n    from jobs.tables import TABLES\nif True:\n    import pandas as pd\n", encoding="utf-8")
+    path.write_text(
+        "import os\ndef f():\n    from jobs.tables import TABLES\nif True:\n    import pandas as pd\n", encoding="utf-8"
+    )
     assert imports(path) == [("os", 1, False), ("jobs", 3, True), ("pandas", 5, False)]
 
 
 @pytest.mark.parametrize("package", ["jobs", "models"])
 def test_package_files_stay_empty(package: str) -> None:
     """What a package's `__init__.py` imports, every job pays for at start."""
-    heavy = [p.relative_to(ROOT).as_posix() for p in (ROOT / package).rglob("__init__.py") if ast.parse(p.read_text(encoding="utf-8")).body[1:]]
+    heavy = [
+        p.relative_to(ROOT).as_posix()
+        for p in (ROOT / package).rglob("__init__.py")
+        if ast.parse(p.read_text(encoding="utf-8")).body[1:]
+    ]
     assert not heavy
 
 
@@ -83,7 +121,11 @@ def test_setup_cfg_lists_every_package() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     listed = set(setup["options"]["packages"].split())
-    present = {p.parent.relative_to(ROOT).as_posix().replace("/", ".") for top in OURS for p in (ROOT / top).rglob("__init__.py")}
+    present = {
+        p.parent.relative_to(ROOT).as_posix().replace("/", ".")
+        for top in OURS
+        for p in (ROOT / top).rglob("__init__.py")
+    }
     assert listed == present
     folders = {p.parent for top in OURS for p in python_files(top)}
     assert not [f for f in folders if not (f / "__init__.py").exists()], "a folder with modules that is no package"
@@ -102,7 +144,9 @@ def test_nothing_in_the_dags_folder_shadows_a_package() -> None:
 def test_files_are_small() -> None:
     """About 200 lines; above 350 look for the second idea in it; never above 400 (tests: 450)."""
     lines = {p: len(p.read_text(encoding="utf-8").splitlines()) for top in TOP for p in python_files(top)}
-    long = {p.relative_to(ROOT).as_posix(): n for p, n in lines.items() if n > (450 if ROOT / "tests" in p.parents else 400)}
+    long = {
+        p.relative_to(ROOT).as_posix(): n for p, n in lines.items() if n > (450 if ROOT / "tests" in p.parents else 400)
+    }
     assert not long
 
 
@@ -126,7 +170,12 @@ def test_nothing_names_this_machine() -> None:
     """No absolute paths of a home or a workplace in what is committed."""
     own = [str(ROOT.parent) + "/", str(Path.home()) + "/"]
     own = [o for o in own if len(o) > 3]
-    texts = [p for top in (*TOP, ".ci") for p in (ROOT / top).rglob("*") if p.suffix in {".py", ".yaml", ".md", ".txt", ".cfg", ""} and p.is_file()]
+    texts = [
+        p
+        for top in (*TOP, ".ci")
+        for p in (ROOT / top).rglob("*")
+        if p.suffix in {".py", ".yaml", ".md", ".txt", ".cfg", ""} and p.is_file()
+    ]
     texts += [p for p in ROOT.iterdir() if p.is_file() and p.suffix in {".md", ".txt", ".cfg", ".toml", ""}]
     found = [f"{p.relative_to(ROOT)}: {o}" for p in texts for o in own if o.encode() in p.read_bytes()]
     assert not found
