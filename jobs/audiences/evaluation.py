@@ -10,7 +10,8 @@ from models.classifiers.precision_recall import average_precision_interval, cali
 
 
 def precision_figures(labels: np.ndarray, scores: np.ndarray, sampled: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
-    """PR-AUC on the population and on the `sampled` part of it (1:3), each with its interval from a bootstrap over users."""
+    """PR-AUC on the population and on the `sampled` part of it (1:3), each with its interval
+    from a bootstrap over users."""
     population = average_precision_interval(labels, scores, draws, seed)
     part = average_precision_interval(labels[sampled], scores[sampled], draws, seed)
     return {

@@ -1,4 +1,5 @@
-"""The matrix that a feature set is for a client's eligible users, on one date. What is shared by clients is computed once."""
+"""The matrix that a feature set is for a client's eligible users, on one date. What is shared
+by clients is computed once."""
 
 from __future__ import annotations
 
@@ -79,8 +80,8 @@ class Source:
 class ClientSource:
     """The features of one client's eligible users.
 
-    items: bool per item of the snapshot. own: history columns of the very values that make the client; they are the user's own history
-    with it, which the strong baseline has and the other must not.
+    items: bool per item of the snapshot. own: history columns of the very values that make the client; they are the
+    user's own history with it, which the strong baseline has and the other must not.
     """
 
     source: Source
@@ -108,7 +109,8 @@ class ClientSource:
         return {}
 
     def affinity(self, model: str, references: np.ndarray | None = None) -> Columns:
-        """The model's affinities to this client; reference users are the past buyers unless others (ledger ids) are given."""
+        """The model's affinities to this client; reference users are the past buyers unless
+        others (ledger ids) are given."""
         if model not in self._affinities:
             self._affinities[model] = self._affinity(model, self.past_buyers if references is None else references)
         return self._affinities[model]

@@ -1,8 +1,9 @@
 """The two baselines' columns for the eligible users, from one snapshot.
 
-`baseline`, after the KQGC paper (section 4.2): demographics; recency, frequency and money in place of its point features; purchase
-history by coarse category. `strong` adds the user's own history with the client. Which columns there are is fixed in training by a
-`Vocabulary` and taken over in scoring, so that a column means the same on both dates.
+`baseline`, after the KQGC paper (section 4.2): demographics; recency, frequency and money in place of
+its point features; purchase history by coarse category. `strong` adds the user's own history with the
+client. Which columns there are is fixed in training by a `Vocabulary` and taken over in scoring, so that
+a column means the same on both dates.
 """
 
 from __future__ import annotations

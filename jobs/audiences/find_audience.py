@@ -1,10 +1,12 @@
 """An audience on demand: seed users in, the k active users most like them out (KQGC paper, section 4.1).
 
-Reads: a seed file, or a client of the configuration, whose buyers in the graph's window are the seeds; clean_events of the days before
-D; knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings of D. Writes: requested_audiences/<name> of
-D: the audience as Parquet and CSV (see spreadsheet.py), a report as JSON and HTML.
-Guarantees: positives are the active seeds, negatives active users who are none, 1:3; everything is as of D. The quality is that of a
-cross-validation and called in time: nothing here looks forward. Seeds stay out of the ranking unless `include_seeds`.
+Reads: a seed file, or a client of the configuration, whose buyers in the graph's window are the seeds;
+clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings,
+entity_embeddings of D. Writes: requested_audiences/<name> of D: the audience as Parquet and CSV (see
+spreadsheet.py), a report as JSON and HTML.
+Guarantees: positives are the active seeds, negatives active users who are none, 1:3; everything is as of D. The
+quality is that of a cross-validation and called in time: nothing here looks forward. Seeds stay out of the
+ranking unless `include_seeds`.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ FOLDS, LEAST_SEEDS = 5, 30
 
 @dataclass(frozen=True)
 class Ranking:
-    """Every active user's score (calibrated, from a model that was not trained on him where he was sampled) and what it is worth."""
+    """Every active user's score (calibrated, from a model that was not trained on him where he was
+    sampled) and what it is worth."""
 
     scores: np.ndarray
     figures: dict[str, Any]
@@ -66,7 +69,8 @@ def columns_of(source: Source, model: str, references: np.ndarray, with_history:
 
 
 def rank(source: Source, model: str, is_seed: np.ndarray, with_history: bool, name: str, config: Config) -> Ranking:
-    """Cross-validate over five folds of users; each fold is scored by a model and reference users from the other four."""
+    """Cross-validate over five folds of users; each fold is scored by a model and reference
+    users from the other four."""
     raw, look = source.users.raw, config.lookalike
     everybody, order = np.ones(len(raw), bool), uniform(config.seed, "negative", name, raw)
     sampled = sampled_with(look.negatives_per_positive, is_seed, everybody, order)

@@ -34,7 +34,8 @@ class Tables:
     def source(
         self, date: datetime.date, models: list[str], graph: Graph, lookalike: Lookalike, seed: int, vocabulary: Vocabulary | None = None
     ) -> Source:
-        """Features of everybody eligible at `date`, from what was known then. Without a vocabulary one is chosen from the same snapshot."""
+        """Features of everybody eligible at `date`, from what was known then. Without a vocabulary one is
+        chosen from the same snapshot."""
         snapshot, ledger = self.snapshot(date, graph), Ledger.read(self.entity_ids.segments("user"))
         raw = active_users(self.clean_events, date, lookalike.active_days)
         users = Eligible(raw, ledger.ids_of(raw))
@@ -53,7 +54,8 @@ class Tables:
 
 
 def skip_unless_comparable(tables: Tables, start: datetime.date, date: datetime.date, sets: list[FeatureSet]) -> None:
-    """Skip unless `start` was run and its vectors are in the space of `date`'s: a classifier carries what it learned from one to the other."""
+    """Skip unless `start` was run and its vectors are in the space of `date`'s: a classifier carries what it
+    learned from one to the other."""
     rerun = f"To have lookalike at {date}, run: {rerun_command(start.isoformat(), start.isoformat())}, then the same from {date} on"
     backfill = f"airflow backfill create --dag-id nightly_user_embeddings --from-date {start} --to-date {start}"
     for table in (tables.knowledge_graph, tables.interactions):

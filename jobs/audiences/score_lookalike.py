@@ -1,11 +1,12 @@
-"""Score everybody eligible at D for each client, hand out the best k, and hold the scores of D - L against what happened since.
+"""Score everybody eligible at D for each client, hand out the best k, and hold the scores of D
+- L against what happened since.
 
-Reads: lookalike_models of D; clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings,
-entity_embeddings of D; lookalike_scores of D - L. Writes: lookalike_scores and audiences of D (Parquet, and one CSV per client with
-cells that are safe in a spreadsheet, see spreadsheet.py).
-Guarantees: who is scored follows the rule of training; the backtest is the only figure called test. The baselines score as well, so that the
-backtest can tell what the chosen feature set gains out of time; audiences are the chosen one's alone. Skips where there is no model of D; the
-backtest is reported all the same.
+Reads: lookalike_models of D; clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations,
+user_embeddings, entity_embeddings of D; lookalike_scores of D - L. Writes: lookalike_scores and audiences of D
+(Parquet, and one CSV per client with cells that are safe in a spreadsheet, see spreadsheet.py).
+Guarantees: who is scored follows the rule of training; the backtest is the only figure called test. The baselines
+score as well, so that the backtest can tell what the chosen feature set gains out of time; audiences are the chosen
+one's alone. Skips where there is no model of D; the backtest is reported all the same.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ def best(scores: pa.Table, k: int) -> pa.Table:
 
 
 def backtest(scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(figures, curves): one client's scores of D - L by one feature set against the buyers of [D - L, D). The only figure called test."""
+    """(figures, curves): one client's scores of D - L by one feature set against the buyers of [D - L, D).
+    The only figure called test."""
     client, feature_set = (scores.column(name)[0].as_py() for name in ("client", "feature_set"))
     raw = scores.column("user_id").cast(pa.large_string()).combine_chunks()
     labels, not_scored = label(raw, buyers)
@@ -104,7 +106,8 @@ def backtest(scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config)
 
 
 def report_backtest(tables: Tables, lookalike_scores: Input, start: datetime.date, date: datetime.date, config: Config) -> None:
-    """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still configured, and feature set."""
+    """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still
+    configured, and feature set."""
     if lookalike_scores.table().manifest(start.isoformat()) is None:
         return
     scores, manifest = lookalike_scores.table().read_version(start.isoformat())

@@ -67,7 +67,8 @@ _READERS = {".csv": _from_csv, ".parquet": _from_parquet}
 
 
 def match(given: pa.Array, known: pa.Array, active: pa.Array) -> Match:
-    """Which seeds are in the ledger. An unknown id with an apostrophe in front is tried without: our own CSVs put it there."""
+    """Which seeds are in the ledger. An unknown id with an apostrophe in front is tried
+    without: our own CSVs put it there."""
     found = pc.is_in(given, value_set=known)
     rest = [plain(text) for text in given.filter(pc.invert(found)).to_pylist()]
     escaped = pa.array(rest, pa.large_string())

@@ -1,7 +1,7 @@
 """What the night's tables of one date say about users and items, as columns of ledger ids.
 
-A snapshot of date d reads the partitions `dt=d` of knowledge_graph and interactions and nothing newer: whatever is computed from it
-is known at 00:00 UTC of d.
+A snapshot of date d reads the partitions `dt=d` of knowledge_graph and interactions and nothing newer: whatever is
+computed from it is known at 00:00 UTC of d.
 """
 
 from __future__ import annotations

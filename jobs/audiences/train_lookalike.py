@@ -1,8 +1,10 @@
-"""Train the classifiers of target prospecting: who buys from a client in the next L days (KQGC paper, section 3.3 and 4).
+"""Train the classifiers of target prospecting: who buys from a client in the next L days
+(KQGC paper, section 3.3 and 4).
 
-Reads: clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings of
-D - L (features) and the graph's item attributes of D (labels). Writes: lookalike_models of D.
-Guarantees: features know nothing from D - L on, labels are of [D - L, D), buyers and others are drawn from the same eligible users.
+Reads: clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings,
+entity_embeddings of D - L (features) and the graph's item attributes of D (labels). Writes: lookalike_models of D.
+Guarantees: features know nothing from D - L on, labels are of [D - L, D), buyers and others are
+drawn from the same eligible users.
 Skips, with what to rerun, where D - L was not run or is in another space.
 """
 
@@ -56,7 +58,8 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Task:
-    """One client's prediction task: whose labels are known, who may be used, and who was a buyer without being eligible."""
+    """One client's prediction task: whose labels are known, who may be used, and who was a
+    buyer without being eligible."""
 
     client: ClientSource
     sample: Sample
@@ -144,14 +147,16 @@ def fit_all(tasks: list[Task], sets: list[FeatureSet], config: Config) -> list[F
 
 
 def choose(fitted: list[Fitted], sets: list[FeatureSet], score_with: str | None) -> str:
-    """The feature set that scores: the configured one, else the best mean PR-AUC at 1:3 on validation; the first of equals."""
+    """The feature set that scores: the configured one, else the best mean PR-AUC at 1:3 on
+    validation; the first of equals."""
     if score_with:
         return score_with
     return max((s.name for s in sets), key=lambda name: np.nanmean([f.figures["pr_auc_1to3"] or np.nan for f in fitted if f.feature_set == name]))
 
 
 def report(tasks: list[Task], fitted: list[Fitted], chosen: str | None, spaces: dict[str, str | None]) -> None:
-    """The night's figures of this stage. `pr_auc`, `curves`: one row per client and feature set; `clients`: one per client."""
+    """The night's figures of this stage. `pr_auc`, `curves`: one row per client and feature
+    set; `clients`: one per client."""
     metrics.put("rows_in", len(tasks[0].sample.labels))
     metrics.put("rows_out", len(fitted))
     metrics.put("spaces", detail=spaces)

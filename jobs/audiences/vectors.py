@@ -1,4 +1,5 @@
-"""One model's vectors of one date, joined to ledger ids: users from the feature store, items and relations from entity_embeddings."""
+"""One model's vectors of one date, joined to ledger ids: users from the feature store, items and
+relations from entity_embeddings."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def space_of(user_embeddings: Input, model: str, date: datetime.date) -> str | N
 
 
 def read_vectors(model: str, date: datetime.date, user_embeddings: Input, entity_embeddings: Input, users: Ledger, purchase: str) -> Vectors:
-    """The vectors of `date`. PartitionMissing; SpaceMismatch when users and items are of different spaces, JobError when of different publishes."""
+    """The vectors of `date`. PartitionMissing; SpaceMismatch when users and items are of different spaces, JobError
+    when of different publishes."""
     dt = date.isoformat()
     root, _, view = user_embeddings.uri.rstrip("/").rpartition("/")
     features = FeatureStore(root).read(view, model=model, dt=dt, columns=["user_id", "embedding"])
