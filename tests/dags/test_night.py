@@ -80,7 +80,7 @@ def test_every_table_has_its_contracts_columns(night: tuple[Path, subprocess.Com
     found = wrong_columns(folder / "data")
     there = {
         "clean_events", "rejected_events", "entity_ids", "relations", "knowledge_graph", "interactions", "entity_embeddings", "user_embeddings",
-        "requested_audiences", "profile_predictions", "run_metrics"}
+        "requested_audiences", "user_labels", "profile_predictions", "run_metrics"}
     assert found == dict.fromkeys(there, [])
 
 
