@@ -2,7 +2,6 @@
 
 import hashlib
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,15 +11,13 @@ from feature_store.errors import StoreError
 from feature_store.layout import MANIFEST
 from feature_store.manifest import FileEntry, Manifest
 from feature_store.order import OrderCheck
+from feature_store.partitions import Partitions
 from feature_store.view import USER_EMBEDDINGS, EmbeddingCheck
-
-if TYPE_CHECKING:
-    from feature_store.table import Table
 
 _BATCH_ROWS = 65_536
 
 
-def verify_partition(table: "Table", value: str) -> list[str]:
+def verify_partition(table: Partitions, value: str) -> list[str]:
     """Problems found, each naming its file; [] when there are none."""
     path = f"{table.path(value)}/{MANIFEST}"
     try:
@@ -36,7 +33,7 @@ def verify_partition(table: "Table", value: str) -> list[str]:
     return problems + (damaged or _verify_rows(table, value, manifest))
 
 
-def _verify_bytes(table: "Table", path: str, file: FileEntry) -> list[str]:
+def _verify_bytes(table: Partitions, path: str, file: FileEntry) -> list[str]:
     digest, size = hashlib.sha256(), 0
     try:
         with table.disk.arrow.open_input_stream(path, compression=None) as stream:
@@ -52,7 +49,7 @@ def _verify_bytes(table: "Table", path: str, file: FileEntry) -> list[str]:
     return []
 
 
-def _verify_rows(table: "Table", value: str, manifest: Manifest) -> list[str]:
+def _verify_rows(table: Partitions, value: str, manifest: Manifest) -> list[str]:
     """Row counts, content hash, order and keys: what a faulty writer gets wrong although every byte is as it was written."""
     rows = ContentHasher(manifest.provenance)
     order = OrderCheck(manifest.sorted_by)
@@ -81,7 +78,7 @@ def _verify_rows(table: "Table", value: str, manifest: Manifest) -> list[str]:
     return problems + [f"{table.path(value)}: {problem}" for problem in (embeddings.problems() if embeddings else [])]
 
 
-def _feed(table: "Table", path: str, checks: list) -> None:
+def _feed(table: Partitions, path: str, checks: list) -> None:
     with table.disk.arrow.open_input_file(path) as source:
         file = pq.ParquetFile(source, page_checksum_verification=True)
         # A file without rows yields no batch, and its columns count all the same.

@@ -129,6 +129,7 @@ def test_every_table_has_its_contracts_columns(night: tuple[Path, subprocess.Com
         "user_embeddings",
         "requested_audiences",
         "profile_predictions",
+        "user_labels",
         "run_metrics",
     }
     assert found == dict.fromkeys(there, [])
