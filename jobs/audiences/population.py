@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from jobs.program import Input
 
-TRAIN_SHARE, EARLY_STOPPING_SHARE = 0.6, 0.1  # KQGC paper, section 4.2: 6 (training) : 4 (validation)
+# 6 (training) : 4 (validation) is that of the paper on Knowledge Query-based Graph Convolution, section 4.2.
+TRAIN_SHARE, EARLY_STOPPING_SHARE = 0.6, 0.1
 
 
 def days_between(clean_events: Input, first: datetime.date, end: datetime.date) -> list[str]:
@@ -51,7 +52,8 @@ def purchases_between(clean_events: Input, first: datetime.date, end: datetime.d
     """The purchases with an event time in [first, end)."""
     table = clean_events.table()
     columns = ["user_id", "item_id", "behavior"]
-    parts = [table.read(day, columns=columns, filter=pc.field("behavior") == purchase) for day in days_between(clean_events, first, end)]
+    days, bought = days_between(clean_events, first, end), pc.field("behavior") == purchase
+    parts = [table.read(day, columns=columns, filter=bought) for day in days]
     rows = pa.concat_tables(parts) if parts else pa.table({c: pa.array([], pa.large_string()) for c in columns})
     return Purchases(rows.column("user_id").cast(pa.large_string()), rows.column("item_id").cast(pa.large_string()))
 
@@ -78,12 +80,15 @@ class Sample:
     validation_sampled: np.ndarray
 
 
-def draw_sample(eligible: pa.Array, labels: np.ndarray, allowed: np.ndarray, negatives_per_positive: int, seed: int, client: str) -> Sample:
+def draw_sample(
+    eligible: pa.Array, labels: np.ndarray, allowed: np.ndarray, negatives_per_positive: int, seed: int, client: str
+) -> Sample:
     """Split the eligible 6:4 and draw negatives in either part. `allowed`: False for users left
     out of training and scoring."""
     in_training = uniform(seed, "split", client, eligible) < TRAIN_SHARE
     order = uniform(seed, "negative", client, eligible)
-    training, validation = sampled_with(negatives_per_positive, labels, in_training & allowed, order), ~in_training & allowed
+    training = sampled_with(negatives_per_positive, labels, in_training & allowed, order)
+    validation = ~in_training & allowed
     held_out = held_out_of(labels, training, uniform(seed, "early stopping", client, eligible))
     return Sample(labels, training, held_out, validation, one_to(negatives_per_positive, labels, validation, order))
 
