@@ -18,7 +18,10 @@ _Result = TypeVar("_Result")
 
 
 class Partitions:
-    """`<uri>/<key>=<value>/`, each what its manifest names. Nothing here writes (table.py does): readers see whole versions."""
+    """`<uri>/<key>=<value>/`, each what its manifest names.
+
+    Nothing here writes (table.py does): readers see whole versions.
+    """
 
     def __init__(self, uri: str, key: str = "dt", filesystem: fs.FileSystem | Disk | None = None) -> None:
         self.disk, self.uri = open_disk(str(uri), filesystem)
@@ -40,7 +43,8 @@ class Partitions:
         prefix = f"{self.key}="
         with explain_os_errors("listing the partitions", self.uri, "Nothing was changed."):
             entries = self.disk.list(self.uri)
-        return sorted(entry.name.removeprefix(prefix) for entry in entries if entry.is_folder and entry.name.startswith(prefix))
+        names = [entry.name for entry in entries if entry.is_folder and entry.name.startswith(prefix)]
+        return sorted(name.removeprefix(prefix) for name in names)
 
     def _is_committed(self, value: str) -> bool:
         return self.disk.exists(f"{self.uri}/{self.key}={value}/{MANIFEST}")
@@ -62,7 +66,10 @@ class Partitions:
         if manifest is None:
             values = self.values()
             there = f"There are {len(values)}, from {values[0]} to {values[-1]}." if values else "There is none at all."
-            raise PartitionMissing(f"No committed partition {self.key}={value} in {self.uri}. {there} Run the job that writes it, or ask for another.")
+            raise PartitionMissing(
+                f"No committed partition {self.key}={value} in {self.uri}. {there} "
+                "Run the job that writes it, or ask for another."
+            )
         return manifest
 
     def files(self, value: str) -> list[str]:
@@ -73,13 +80,19 @@ class Partitions:
         """The rows of one whole version, in order. Starts over when a re-publish took a file away meanwhile."""
         return self.read_version(value, columns, filter)[0]
 
-    def read_version(self, value: str, columns: list[str] | None = None, filter: pc.Expression | None = None) -> tuple[pa.Table, Manifest]:
+    def read_version(
+        self, value: str, columns: list[str] | None = None, filter: pc.Expression | None = None
+    ) -> tuple[pa.Table, Manifest]:
         """`read`, with the manifest of the very version that was read."""
         return self._reading(value, lambda manifest: self._read_files(value, manifest, columns, filter))
 
     def schema(self, value: str) -> pa.Schema:
         """The columns of a committed table."""
-        return self._reading(value, lambda manifest: pq.read_schema(f"{self.path(value)}/{manifest.files[0].name}", filesystem=self.disk.arrow))[0]
+
+        def read(manifest: Manifest) -> pa.Schema:
+            return pq.read_schema(f"{self.path(value)}/{manifest.files[0].name}", filesystem=self.disk.arrow)
+
+        return self._reading(value, read)[0]
 
     def _reading(self, value: str, read: Callable[[Manifest], _Result]) -> tuple[_Result, Manifest]:
         for _ in range(_READ_ATTEMPTS):
@@ -89,21 +102,31 @@ class Partitions:
             except FileNotFoundError as error:
                 if self.existing_manifest(value).hash == manifest.hash:
                     raise DataDamaged(
-                        f"A file that {self.path(value)}/{MANIFEST} names is gone ({error}). Nothing but this store may delete there. "
-                        "Roll the partition back or publish it again."
+                        f"A file that {self.path(value)}/{MANIFEST} names is gone ({error}). "
+                        "Nothing but this store may delete there. Roll the partition back or publish it again."
                     ) from error
             except (pa.ArrowInvalid, OSError) as error:
                 if getattr(error, "errno", None):  # of the disk; Arrow's own, for pages that do not unpack, has none
                     raise explained(error, "reading", self.path(value), "Nothing was changed.") from error
                 raise DataDamaged(
-                    f"{self.path(value)} cannot be read ({error}). `verify` names the file; roll the partition back or publish it again."
+                    f"{self.path(value)} cannot be read ({error}). `verify` names the file; "
+                    "roll the partition back or publish it again."
                 ) from error
-        raise StoreError(f"{self.path(value)} was published anew {_READ_ATTEMPTS} times while it was read. Read it when its writer has finished.")
+        raise StoreError(
+            f"{self.path(value)} was published anew {_READ_ATTEMPTS} times while it was read. "
+            "Read it when its writer has finished."
+        )
 
-    def _read_files(self, value: str, manifest: Manifest, columns: list[str] | None, filter: pc.Expression | None) -> pa.Table:
-        paths = [f"{self.path(value)}/{file.name}" for file in manifest.files if file.name.endswith(".parquet")]  # beside them: CSV, pages, ...
+    def _read_files(
+        self, value: str, manifest: Manifest, columns: list[str] | None, filter: pc.Expression | None
+    ) -> pa.Table:
+        names = [file.name for file in manifest.files if file.name.endswith(".parquet")]  # beside them: CSV, pages, ...
+        paths = [f"{self.path(value)}/{name}" for name in names]
         if not paths:
-            raise StoreError(f"{self.path(value)} holds no table but {[file.name for file in manifest.files]}. Open the paths that files({value!r}) gives.")
+            raise StoreError(
+                f"{self.path(value)} holds no table but {[file.name for file in manifest.files]}. "
+                f"Open the paths that files({value!r}) gives."
+            )
         if columns is not None:
             _check_columns(columns, pq.read_schema(paths[0], filesystem=self.disk.arrow).names, paths[0])
         if filter is None:
@@ -124,7 +147,7 @@ def _check_columns(columns: list[str], there: list[str], path: str) -> None:
 
 
 def _name_of(uri: str) -> str:
-    """`clean_events`; with `key=value` folders at the end, their parent too: `user_embeddings/model=transe`."""
+    """`clean_events`; with `key=value` folders at the end, their parent too: `user_embeddings/model=my_model`."""
     parts = uri.strip("/").split("/")
     first = len(parts) - 1
     while first > 0 and "=" in parts[first]:

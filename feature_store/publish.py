@@ -19,7 +19,10 @@ from feature_store.partitions import Partitions
 
 _OURS = frozenset((LOCK, MANIFEST, RETIRED))
 _OLD_OR_NEW = "Readers have the old version or the new one, whole (`python -m feature_store describe` says which)."
-_COMMITTED = "The new version is committed and whole; leftovers of the old one may still be there, and the next publish removes them."
+_COMMITTED = (
+    "The new version is committed and whole; leftovers of the old one may still be there, "
+    "and the next publish removes them."
+)
 
 
 @contextmanager
@@ -60,7 +63,8 @@ def roll_back(table: Partitions, value: str, wait_seconds: float) -> Manifest:
             versions = retired.versions(table.disk, folder)
         if not versions:
             raise NothingToRollBackTo(
-                f"No replaced version of {folder} is kept in {RETIRED}/; expected one from an earlier publish. Run the job for that date again."
+                f"No replaced version of {folder} is kept in {RETIRED}/; expected one from an earlier publish. "
+                "Run the job for that date again."
             )
         path, former = versions[-1]
         try:
@@ -104,7 +108,8 @@ def orphans(table: Partitions, folder: str, manifest: Manifest | None) -> list[E
 def _start(table: Partitions, value: str, folder: str) -> tuple[Manifest | None, frozenset[str]]:
     """The committed version, and the names that are there and not this publish's. Removes orphans.
 
-    A broken manifest tells no orphan from a file that someone could still save: then nothing is removed before the new version stands.
+    A broken manifest tells no orphan from a file that someone could still save:
+    then nothing is removed before the new version stands.
     """
     try:
         old = table.manifest(value)
@@ -131,7 +136,9 @@ def _clean(table: Partitions, folder: str, manifest: Manifest | None, keep_versi
     retired.clean(table.disk, folder, manifest, keep_versions)
 
 
-def _clean_after_failure(table: Partitions, value: str, folder: str, known: frozenset[str], error: BaseException) -> None:
+def _clean_after_failure(
+    table: Partitions, value: str, folder: str, known: frozenset[str], error: BaseException
+) -> None:
     """Whatever the manifest says now is the partition; the rest goes. A second failure must not hide the first."""
     try:
         manifest = table.manifest(value)
@@ -139,7 +146,10 @@ def _clean_after_failure(table: Partitions, value: str, folder: str, known: froz
     except ManifestBroken:
         _delete_unknown(table, folder, known)
     except (OSError, StoreError) as second:
-        error.add_note(f"Cleaning up {folder} failed too ({second}); readers ignore the leftovers, and the next publish removes them.")
+        error.add_note(
+            f"Cleaning up {folder} failed too ({second}); "
+            "readers ignore the leftovers, and the next publish removes them."
+        )
 
 
 def _delete_unknown(table: Partitions, folder: str, known: frozenset[str]) -> None:
@@ -169,4 +179,7 @@ def _manifest_of(table: Partitions, commit: Commit, value: str, schema_version: 
     try:
         return Manifest.from_bytes(manifest.to_bytes(), f"{commit.path}/{MANIFEST}")
     except (TypeError, ValueError) as error:
-        raise StoreError(f"The fields for the manifest of {commit.path} are no JSON ({error}). Use plain str, int, finite float, list and dict.") from error
+        raise StoreError(
+            f"The fields for the manifest of {commit.path} are no JSON ({error}). "
+            "Use plain str, int, finite float, list and dict."
+        ) from error

@@ -18,7 +18,8 @@ from feature_store.verify import verify_partition
 class Table(Partitions):
     """Partitions that are read, published, rolled back and verified. One writer per partition.
 
-    `schema_problem` says what keeps an Arrow schema from being this table's (None: nothing); no commit publishes such a file.
+    `schema_problem` says what keeps an Arrow schema from being this table's
+    (None: nothing); no commit publishes such a file.
     """
 
     def __init__(
@@ -32,23 +33,31 @@ class Table(Partitions):
         self.schema_problem = schema_problem
 
     def unfinished(self) -> list[str]:
-        """Values whose folder holds files and no manifest: of a first publish that crashed or runs now, or of a prune that crashed."""
-        return [value for value in self._folders() if is_value(self.key, value) and not self._is_committed(value) and self.orphans(value)]
+        """Values whose folder holds files and no manifest:
+        of a first publish that crashed or runs now, or of a prune that crashed."""
+        values = (value for value in self._folders() if is_value(self.key, value))
+        return [value for value in values if not self._is_committed(value) and self.orphans(value)]
 
     def replace(
-        self, value: str, *, schema_version: tuple[int, int] = (1, 0), keep_versions: int = 1, wait_seconds: float = 60.0, only_if_changed: bool = False
+        self,
+        value: str,
+        *,
+        schema_version: tuple[int, int] = (1, 0),
+        keep_versions: int = 1,
+        wait_seconds: float = 60.0,
+        only_if_changed: bool = False,
     ) -> AbstractContextManager[Commit]:
         """Publishes the partition anew: yields a Commit; leaving the block commits by one atomic put of the manifest.
 
-        An exception inside the block leaves what readers had. Replaced versions are kept, the last `keep_versions` of them.
-        Equal content is committed all the same (its lineage may differ), unless `only_if_changed`.
+        An exception inside the block leaves what readers had. Replaced versions are kept, the last `keep_versions`
+        of them. Equal content is committed all the same (its lineage may differ), unless `only_if_changed`.
         LockHeld after `wait_seconds`; DiskFull, CannotWrite.
         """
         return replacing(self, value, self.schema_problem, schema_version, keep_versions, wait_seconds, only_if_changed)
 
     def rollback(self, value: str, *, wait_seconds: float = 60.0) -> Manifest:
-        """Puts the newest replaced version back, with its own manifest; the current one takes its place among the replaced, so that a
-        second call undoes the first. NothingToRollBackTo, LockHeld."""
+        """Puts the newest replaced version back, with its own manifest; the current one takes its place among the
+        replaced, so that a second call undoes the first. NothingToRollBackTo, LockHeld."""
         return roll_back(self, value, wait_seconds)
 
     def versions(self, value: str) -> list[Manifest]:
