@@ -1,14 +1,14 @@
-"""The writing half of a publish: files go into the partition's folder under unique names and count for nothing until the manifest names them."""
+"""The writing half of a publish: files go into the partition's folder under unique names
+and count for nothing until the manifest names them."""
 
 import datetime
 import hashlib
 from collections.abc import Iterable
-from itertools import chain
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.columns import SchemaProblem, check_columns, check_types, described
+from feature_store.columns import SchemaProblem, batches_of, check_columns, check_types, described
 from feature_store.content import ContentHasher, combined_hash
 from feature_store.disk import Disk
 from feature_store.errors import DataDamaged, StoreError, explain_os_errors
@@ -24,12 +24,15 @@ _SPARK_LEFTOVERS = ("_temporary", "_committed_", "_started_", "_spark_metadata")
 class Commit:
     """Collects the new version's files. `path` is the folder to write into; put JSON-able extras into `fields`.
 
-    `created_timestamp` is the one reading of the clock: use it for the column of that name. `provenance` (set it before the first file) names
-    columns that the content hash leaves out, for files written by an engine that keeps no Arrow metadata. `schema_problem` judges the
-    columns of every Parquet file, whoever writes it, before the manifest can name it.
+    `created_timestamp` is the one reading of the clock: use it for the column of that name. `provenance` (set it
+    before the first file) names columns that the content hash leaves out, for files written by an engine that keeps
+    no Arrow metadata. `schema_problem` judges the columns of every Parquet file, whoever writes it, before the
+    manifest can name it.
     """
 
-    def __init__(self, disk: Disk, path: str, known: frozenset[str], schema_problem: SchemaProblem | None = None) -> None:
+    def __init__(
+        self, disk: Disk, path: str, known: frozenset[str], schema_problem: SchemaProblem | None = None
+    ) -> None:
         self.path = path
         self.fields: dict = {}
         self.provenance: list[str] = []
@@ -58,8 +61,8 @@ class Commit:
     def write_table(self, table: pa.Table, *, sorted_by: Iterable[str] = ()) -> None:
         """Streams the rows into zstd Parquet, a new file beyond about 512 MB.
 
-        `sorted_by` names the columns by which the rows are sorted already: they alone get statistics, and a page index over them.
-        Several calls write one table in order; their columns must be the same.
+        `sorted_by` names the columns by which the rows are sorted already: they alone get statistics, and a page index
+        over them. Several calls write one table in order; their columns must be the same.
         """
         sorted_by = list(sorted_by)
         self._check_schema(table.schema, f"a table for {self.path}")
@@ -72,9 +75,12 @@ class Commit:
             end = self._write_file(table, end, sorted_by)
 
     def write_bytes(self, suffix: str, content: bytes, *, hint: str = "", hashed: bytes | None = None) -> str:
-        """Writes one file that is no table, e.g. ".safetensors"; returns its name, `part-<number>-<hint->` + unique + suffix.
+        """Writes one file that is no table, e.g. ".safetensors".
 
-        `hashed` is what the content hash covers in place of `content`, where that holds what two equal runs do not share (a report's seconds).
+        Returns its name, `part-<number>-<hint->` + unique + suffix.
+
+        `hashed` is what the content hash covers in place of `content`, where that holds what
+        two equal runs do not share (a report's seconds).
         """
         name = part_name(len(self._files), suffix, hint)
         with explain_os_errors("writing a file", f"{self.path}/{name}"):
@@ -87,15 +93,19 @@ class Commit:
         return name
 
     def adopt(self, paths: Iterable[str]) -> None:
-        """Takes Parquet files that an engine wrote into `path` itself, in the given order: checked, hashed, made durable."""
+        """Takes Parquet files that an engine wrote into `path` itself, in the given order:
+        checked, hashed, made durable."""
         for path in paths:
             folder, _, name = str(path).replace("file://", "").rpartition("/")
             if folder not in ("", self.path):
-                raise StoreError(f"Asked to adopt {path}; expected a file directly in {self.path}. Let the engine write there.")
+                raise StoreError(
+                    f"Asked to adopt {path}; expected a file directly in {self.path}. Let the engine write there."
+                )
             self._adopt_file(name)
 
     def adopt_new(self) -> None:
-        """Adopts every Parquet file in the folder that no manifest names, in file-name order, and removes what Spark leaves beside them."""
+        """Adopts every Parquet file in the folder that no manifest names, in file-name order,
+        and removes what Spark leaves beside them."""
         taken = self._known.union(file.name for file in self._files)
         with explain_os_errors("looking for new files", self.path):
             entries = self._disk.list(self.path)
@@ -116,11 +126,13 @@ class Commit:
                 with self._disk.arrow.open_input_file(path) as source:
                     file = pq.ParquetFile(source)
                     self._check_schema(file.schema_arrow, path)
-                    for batch in chain([pa.RecordBatch.from_pylist([], file.schema_arrow)], file.iter_batches(ROW_GROUP_ROWS)):
+                    for batch in batches_of(file, ROW_GROUP_ROWS):
                         self._hash_rows(batch)
                     rows = file.metadata.num_rows
             except pa.ArrowInvalid as error:
-                raise DataDamaged(f"{path} is no readable Parquet file ({error}). Nothing was published. Write it again.") from error
+                raise DataDamaged(
+                    f"{path} is no readable Parquet file ({error}). Nothing was published. Write it again."
+                ) from error
         self._files.append(FileEntry(name, size, digest, rows))
 
     def _check_schema(self, schema: pa.Schema, where: str) -> None:
@@ -130,7 +142,8 @@ class Commit:
         elif not schema.equals(self._schema):
             found, expected = (", ".join(described(one)) for one in (schema, self._schema))
             raise StoreError(
-                f"Found the columns {found} in {where}; the partition so far has {expected}. One partition, one schema: write them alike."
+                f"Found the columns {found} in {where}; the partition so far has {expected}. "
+                "One partition, one schema: write them alike."
             )
 
     def _hash_rows(self, rows: pa.Table | pa.RecordBatch) -> None:
@@ -157,7 +170,8 @@ def check_sorted(table: pa.Table, columns: list[str], path: str) -> None:
     check.update(table)
     if check.unsorted_at is not None:
         raise StoreError(
-            f"Row {check.unsorted_at} of the table for {path} is smaller than the one before it by {columns}. Sort the rows first (strings by their bytes)."
+            f"Row {check.unsorted_at} of the table for {path} is smaller than the one before it by {columns}. "
+            "Sort the rows first (strings by their bytes)."
         )
 
 

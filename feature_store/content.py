@@ -1,9 +1,10 @@
 """The content hash: equal rows in equal order give equal hashes, however they are chunked, grouped or split into files.
 
-Every column feeds streams of canonical bytes, each into its own SHA-256: `data` (fixed-width values, or the bytes of strings),
-`lengths` (of strings and lists), `nulls` (positions of nulls). Nulls count as zeros in `data`. The hash is the SHA-256 of the row count and
-all streams' digests by column name; `created_timestamp` and provenance columns stay out. String and large_string, a dictionary and its
-plain values, both kinds of dates, and times of s, ms and us are the same content: what Parquet does not tell apart.
+Every column feeds streams of canonical bytes, each into its own SHA-256: `data` (fixed-width values, or the bytes
+of strings), `lengths` (of strings and lists), `nulls` (positions of nulls). Nulls count as zeros in `data`. The
+hash is the SHA-256 of the row count and all streams' digests by column name; `created_timestamp` and provenance
+columns stay out. String and large_string, a dictionary and its plain values, both kinds of dates, and times of s,
+ms and us are the same content: what Parquet does not tell apart.
 """
 
 import hashlib
@@ -95,9 +96,12 @@ class ContentHasher:
 
     def _feed_text(self, path: str, array: pa.Array) -> None:
         if array.null_count:
-            array = pc.fill_null(array, "" if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) else b"")
+            is_string = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+            array = pc.fill_null(array, "" if is_string else b"")
         wide = array.cast(pa.large_binary())
-        offsets = np.frombuffer(wide.buffers()[1], np.int64)[wide.offset : wide.offset + len(wide) + 1] if len(wide) else np.zeros(1, np.int64)
+        if not len(wide):
+            return
+        offsets = np.frombuffer(wide.buffers()[1], np.int64)[wide.offset : wide.offset + len(wide) + 1]
         self._add(f"{path} lengths", np.diff(offsets))
         data = wide.buffers()[2]
         if data is not None and offsets[-1] > offsets[0]:
@@ -110,7 +114,7 @@ class ContentHasher:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 
 def _canonical_type(kind: pa.DataType) -> str:
@@ -165,14 +169,18 @@ def _values(array: pa.Array) -> np.ndarray:
     elif pa.types.is_boolean(kind):
         array = array.cast(pa.uint8())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise StoreError(f"Found a column of type {kind}; the content hash knows numbers, booleans, times, strings, binaries, lists and structs. Cast it.")
+        raise StoreError(
+            f"Found a column of type {kind}; the content hash knows numbers, booleans, times, strings, binaries, "
+            "lists and structs. Cast it."
+        )
     if array.null_count:
         array = pc.fill_null(array, 0)
     return array.to_numpy(zero_copy_only=False)
 
 
 def _raw_bytes(array: pa.Array, width: int) -> np.ndarray:
-    values = np.frombuffer(array.buffers()[1], np.uint8)[array.offset * width : (array.offset + len(array)) * width].reshape(-1, width)
+    here = slice(array.offset * width, (array.offset + len(array)) * width)
+    values = np.frombuffer(array.buffers()[1], np.uint8)[here].reshape(-1, width)
     if array.null_count:
         values = values.copy()
         values[array.is_null().to_numpy(zero_copy_only=False)] = 0

@@ -1,8 +1,8 @@
 """The few operations that the store needs of a disk, as one small interface that an object store can offer too.
 
-Two of them carry all guarantees: `put_atomic` (readers see the old bytes or the new ones, also after a crash) and
-`put_if_absent` (of several writers exactly one wins). No folder is ever renamed. Arrow's own streams are used for reading only: its local one
-writes in place.
+Two of them carry all guarantees: `put_atomic` (readers see the old bytes or the new ones, also after a
+crash) and `put_if_absent` (of several writers exactly one wins). No folder is ever renamed. Arrow's own
+streams are used for reading only: its local one writes in place.
 """
 
 from contextlib import AbstractContextManager
@@ -45,7 +45,10 @@ class Disk(Protocol):
 
 
 class ReadOnlyDisk:
-    """Any Arrow file system, for reading. Writing needs the two primitives, which Arrow does not offer: object stores bring theirs."""
+    """Any Arrow file system, for reading.
+
+    Writing needs the two primitives, which Arrow does not offer: object stores bring theirs.
+    """
 
     def __init__(self, arrow: fs.FileSystem) -> None:
         self.arrow = arrow
@@ -64,11 +67,13 @@ class ReadOnlyDisk:
 
     def _refuse(self, *_: object) -> NoReturn:
         raise CannotWrite(
-            f"Asked to write through {type(self.arrow).__name__}; this version writes to local disks only (a path or file://) and reads from any "
-            "Arrow file system. Another store needs put_atomic and put_if_absent of its own (feature_store/disk.py)."
+            f"Asked to write through {type(self.arrow).__name__}; this version writes to local disks only "
+            "(a path or file://) and reads from any Arrow file system. "
+            "Another store needs put_atomic and put_if_absent of its own (feature_store/disk.py)."
         )
 
-    create = sync = sync_folder = make_folder = copy = delete = delete_folder = remove_strays = put_atomic = put_if_absent = lock = _refuse
+    create = sync = sync_folder = make_folder = copy = delete = delete_folder = remove_strays = _refuse
+    put_atomic = put_if_absent = lock = _refuse
 
 
 def open_disk(uri: str, filesystem: "fs.FileSystem | Disk | None") -> tuple[Disk, str]:

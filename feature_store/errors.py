@@ -58,7 +58,8 @@ _UNCHANGED = "What was published before is unchanged."
 
 @contextmanager
 def explain_os_errors(doing: str, path: str, state: str = _UNCHANGED) -> Iterator[None]:
-    """Turns an OSError into a StoreError that a person can act on: what was being done, where, and the state that readers have now."""
+    """Turns an OSError into a StoreError that a person can act on:
+    what was being done, where, and the state that readers have now."""
     try:
         yield
     except OSError as error:
@@ -70,11 +71,14 @@ def explained(error: OSError, doing: str, path: str, state: str) -> StoreError:
     found = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(
-            f"No space left while {doing} at {path}. {state} Free space (`python -m feature_store prune --dry-run` lists what may go) and run it again."
+            f"No space left while {doing} at {path}. {state} "
+            "Free space (`python -m feature_store prune --dry-run` lists what may go) and run it again."
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return CannotWrite(
             f"{found} while {doing} at {path}. {state} "
-            "Mount the data root writable, give this user the right to read and write there, or name another one, and run it again."
+            "Mount the data root writable, give this user the right to read and write there, or name another one, "
+            "and run it again."
         )
-    return CannotWrite(f"{found} (errno {error.errno}) while {doing} at {path}. {state} Check the disk and run it again.")
+    what = f"{found} (errno {error.errno}) while {doing} at {path}"
+    return CannotWrite(f"{what}. {state} Check the disk and run it again.")

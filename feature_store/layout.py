@@ -33,7 +33,9 @@ _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
 def check_model(name: str) -> str:
     """A model or view name: `[a-z0-9_]+`."""
     if not isinstance(name, str) or not _MODEL.fullmatch(name):
-        raise BadName(f"Found the model or view name {name!r}; expected lower-case letters, digits and _ only, like 'kqgc_mean'.")
+        raise BadName(
+            f"Found the model or view name {name!r}; expected lower-case letters, digits and _ only, like 'my_model'."
+        )
     return name
 
 
@@ -48,7 +50,9 @@ def check_value(key: str, value: str) -> str:
     if key in DATE_KEYS:
         return check_date(key, value)
     if not isinstance(value, str) or not _VALUE.fullmatch(value) or ".." in value:
-        raise BadName(f"Found the value {value!r} for {key}; expected letters, digits and _.+- (no slash, no '..'), at most 128.")
+        raise BadName(
+            f"Found the value {value!r} for {key}; expected letters, digits and _.+- (no slash, no '..'), at most 128."
+        )
     return value
 
 

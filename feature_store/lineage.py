@@ -1,7 +1,7 @@
 """What each date was built on, held against what is published now.
 
-A manifest's `fields["predecessor"]` and each of `fields["inputs"]` say {"table", "dt", "content_hash"}; an input of many days is a dict day → content
-hash, under the table's name. Table names are paths below the data root.
+A manifest's `fields["predecessor"]` and each of `fields["inputs"]` say {"table", "dt", "content_hash"}; an input of
+many days is a dict day → content hash, under the table's name. Table names are paths below the data root.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,8 @@ class Finding:
     rerun: str | None
 
     def __str__(self) -> str:
-        return f"{self.table} {self.value}: {self.text}" + (f". Run it again: {rerun_command(self.rerun, self.rerun)}" if self.rerun else "")
+        advice = f". Run it again: {rerun_command(self.rerun, self.rerun)}" if self.rerun else ""
+        return f"{self.table} {self.value}: {self.text}{advice}"
 
 
 def built_on(manifest: Manifest) -> list[BuiltOn]:
@@ -46,7 +47,8 @@ def built_on(manifest: Manifest) -> list[BuiltOn]:
         if isinstance(one, dict) and "table" in one:
             edges.append(_edge(one, False))
         elif isinstance(one, dict):
-            edges += [BuiltOn(name, day, digest, False) for day, digest in sorted(one.items()) if isinstance(digest, str)]
+            days = [(day, digest) for day, digest in sorted(one.items()) if isinstance(digest, str)]
+            edges += [BuiltOn(name, day, digest, False) for day, digest in days]
         elif isinstance(one, list):
             edges += [_edge(each, False) for each in one if isinstance(each, dict) and "table" in each]
     return [edge for edge in edges if edge]
@@ -54,7 +56,9 @@ def built_on(manifest: Manifest) -> list[BuiltOn]:
 
 def _edge(entry: dict, is_predecessor: bool) -> BuiltOn | None:
     value = next((entry[key] for key in ("dt", "day", "value") if entry.get(key)), None)
-    return BuiltOn(entry["table"], value, entry["content_hash"], is_predecessor) if value and entry.get("content_hash") else None
+    if not (value and entry.get("content_hash")):
+        return None
+    return BuiltOn(entry["table"], value, entry["content_hash"], is_predecessor)
 
 
 def findings(root: DataRoot, only: str | None = None) -> Iterator[Finding]:
@@ -70,7 +74,8 @@ def findings(root: DataRoot, only: str | None = None) -> Iterator[Finding]:
 
 
 def hanging_on(root: DataRoot, found: Iterable[Finding]) -> list[str]:
-    """Dates to run again, ascending: those of the findings, and every date that was built on one of them, or on one that was built on it, ..."""
+    """Dates to run again, ascending: those of the findings, and every date that was built on one of them,
+    or on one that was built on it, ..."""
     stale = {(one.table, one.value) for one in found if one.rerun}
     current, sources = _Current(root), {}
     for name in root.tables if stale else ():
@@ -94,28 +99,34 @@ def _check(current: "_Current", name: str, table: Table, value: str, manifest: M
             gone.setdefault(source, []).append(edge.value)
         elif found.content_hash != edge.content_hash:
             changed.setdefault(source, []).append(edge.value)
-        nearer = [other for other in current.values(edge.table) if edge.value < other < value] if edge.is_predecessor else []
-        if nearer:
-            yield Finding(name, value, f"{source} is {edge.value}; {nearer[-1]} is nearer and was filled in since (for information)", None)
+        nearer = [other for other in current.values(edge.table) if edge.value < other < value]
+        if nearer and edge.is_predecessor:
+            said = f"{source} is {edge.value}; {nearer[-1]} is nearer and was filled in since (for information)"
+            yield Finding(name, value, said, None)
     for source, values in changed.items():
-        yield Finding(name, value, f"built on a former version of {source} {_listed(values)}, published anew since with other content", rerun)
+        said = f"built on a former version of {source} {_listed(values)}, published anew since with other content"
+        yield Finding(name, value, said, rerun)
     for source, values in gone.items():
         yield Finding(name, value, f"{source} {_listed(values)} is no longer there (pruned?)", None)
     yield from _days_since(current, name, value, edges, rerun)
 
 
 def _listed(values: list[str]) -> str:
-    return ", ".join(values) if len(values) <= 4 else f"{', '.join(values[:3])}, ... {values[-1]} ({len(values)} in all)"
+    if len(values) <= 4:
+        return ", ".join(values)
+    return f"{', '.join(values[:3])}, ... {values[-1]} ({len(values)} in all)"
 
 
-def _days_since(current: "_Current", name: str, value: str, edges: list[BuiltOn], rerun: str | None) -> Iterator[Finding]:
+def _days_since(
+    current: "_Current", name: str, value: str, edges: list[BuiltOn], rerun: str | None
+) -> Iterator[Finding]:
     """Days within the span that was read that were committed only after it was read."""
     by_table: dict[str, set[str]] = {}
     for edge in edges:
         if not edge.is_predecessor:
             by_table.setdefault(edge.table, set()).add(edge.value)
     for other, days in by_table.items():
-        new = [day for day in current.values(other) if min(days) < day < max(days) and day not in days] if len(days) > 1 else []
+        new = [day for day in current.values(other) if min(days) < day < max(days) and day not in days]
         if new:
             yield Finding(name, value, f"built without {other} {_listed(new)}, committed since", rerun)
 

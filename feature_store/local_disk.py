@@ -1,6 +1,7 @@
 """The local disk: a POSIX file system that honours fsync, hard links and flock.
 
-Every call to the operating system goes through `os` here and in lock.py, so that the tests can fail or stop each of them in turn.
+Every call to the operating system goes through `os` here and in lock.py, so that
+the tests can fail or stop each of them in turn.
 """
 
 import errno
@@ -201,7 +202,8 @@ def _write_temporary(folder: str, content: bytes) -> tuple[str, int]:
 
 
 def _open_temporary(folder: str) -> tuple[str, int]:
-    """Created and locked. Between the two a sweeper may take it for abandoned: then there is no such name any more, and another one is made."""
+    """Created and locked. Between the two a sweeper may take it for abandoned:
+    then there is no such name any more, and another one is made."""
     while True:
         path = f"{folder}/{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
         descriptor = os.open(path, _CREATE_FLAGS, 0o644)

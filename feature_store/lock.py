@@ -1,4 +1,7 @@
-"""One writer per partition: flock on a file that also says who holds it. The kernel frees it when its holder is killed."""
+"""One writer per partition: flock on a file that also says who holds it.
+
+The kernel frees it when its holder is killed.
+"""
 
 import datetime
 import fcntl
@@ -48,7 +51,8 @@ def _acquire(path: str, wait_seconds: float) -> int:
         if time.monotonic() >= deadline:
             raise LockHeld(
                 f"{path} is held by {holder(path)}; waited {wait_seconds:g} s for it to finish. "
-                "One writer per partition: let it finish or stop it (a killed writer frees the lock by itself), then run this again."
+                "One writer per partition: let it finish or stop it (a killed writer frees the lock by itself), "
+                "then run this again."
             )
         if not told:
             told = True

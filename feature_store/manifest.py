@@ -1,7 +1,7 @@
 """`_manifest.json`: the commit of a partition. What it names is the partition; every other file is not there.
 
-Versions: `schema_version` is (major, minor) of the table's columns. A new minor version added nullable columns: older readers go on.
-A new major version changed what columns mean: readers refuse it and say what to install.
+Versions: `schema_version` is (major, minor) of the table's columns. A new minor version added nullable columns: older
+readers go on. A new major version changed what columns mean: readers refuse it and say what to install.
 """
 
 import hashlib
@@ -19,7 +19,8 @@ READS_MAJOR = 1
 class FileEntry:
     """One immutable data file: its name in the partition's folder, bytes, checksum, rows (0 where it is no Parquet).
 
-    `content_sha256` stands in the content hash in place of `sha256`, where the file holds what two equal runs do not share; else "".
+    `content_sha256` stands in the content hash in place of `sha256`, where the
+    file holds what two equal runs do not share; else "".
     """
 
     name: str
@@ -60,7 +61,10 @@ class Manifest:
         return sum(file.size for file in self.files)
 
     def to_bytes(self) -> bytes:
-        """As it was read, or canonical JSON with its own checksum. ValueError or TypeError when `fields` holds what JSON cannot."""
+        """As it was read, or canonical JSON with its own checksum.
+
+        ValueError or TypeError when `fields` holds what JSON cannot.
+        """
         if self.written:
             return self.written
         tree = {
@@ -89,7 +93,7 @@ class Manifest:
                 table=tree["table"],
                 partition=dict(tree["partition"]),
                 row_count=int(tree["row_count"]),
-                files=tuple(FileEntry(f["name"], int(f["size"]), f["sha256"], int(f["row_count"]), f.get("content_sha256", "")) for f in tree["files"]),
+                files=tuple(_file_entry(file) for file in tree["files"]),
                 schema_version=(int(tree["schema_version"][0]), int(tree["schema_version"][1])),
                 content_hash=tree["content_hash"],
                 created_timestamp=tree["created_timestamp"],
@@ -105,9 +109,18 @@ class Manifest:
                 "Expected the JSON that a publish writes. Roll the partition back or publish it again."
             ) from error
         if checksum != _checksum(tree):
-            raise ManifestBroken(f"{path} was changed after it was written: its checksum does not fit. Roll the partition back or publish it again.")
+            raise ManifestBroken(
+                f"{path} was changed after it was written: its checksum does not fit. "
+                "Roll the partition back or publish it again."
+            )
         _check_names(manifest, path)
         return manifest
+
+
+def _file_entry(tree: dict) -> FileEntry:
+    return FileEntry(
+        tree["name"], int(tree["size"]), tree["sha256"], int(tree["row_count"]), tree.get("content_sha256", "")
+    )
 
 
 def _checksum(tree: dict) -> str:
@@ -122,11 +135,15 @@ def _check_versions(tree: dict, path: str) -> None:
     if version > FORMAT or schema[:1] > [READS_MAJOR]:
         raise SchemaTooNew(
             f"{path} has manifest format {version} and schema version {'.'.join(map(str, schema))}; "
-            f"this code reads format {FORMAT} and schema {READS_MAJOR}.x. Install a newer reader: pip install --upgrade 'nocturne>={major}'."
+            f"this code reads format {FORMAT} and schema {READS_MAJOR}.x. "
+            f"Install a newer reader: pip install --upgrade 'nocturne>={major}'."
         )
 
 
 def _check_names(manifest: Manifest, path: str) -> None:
     for file in manifest.files:
         if not is_plain_name(file.name):
-            raise ManifestBroken(f"{path} names the file {file.name!r}; expected a plain name in its own folder. Publish the partition again.")
+            raise ManifestBroken(
+                f"{path} names the file {file.name!r}; expected a plain name in its own folder. "
+                "Publish the partition again."
+            )

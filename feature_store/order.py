@@ -24,8 +24,10 @@ class OrderCheck:
         if not batch.num_rows or not self._columns:
             return
         columns = [_one_array(batch.column(name), name) for name in self._columns]
-        with_last = [pa.concat_arrays([last, column]) for last, column in zip(self._last, columns, strict=True)] if self._last else columns
-        first_row = self._row - (1 if self._last else 0)
+        with_last, first_row = columns, self._row
+        if self._last:
+            with_last = [pa.concat_arrays(pair) for pair in zip(self._last, columns, strict=True)]
+            first_row -= 1
         smaller, equal = _compare_neighbours(with_last)
         if self.unsorted_at is None and smaller.any():
             self.unsorted_at = first_row + 1 + int(smaller.argmax())
@@ -36,7 +38,8 @@ class OrderCheck:
 
 
 def _compare_neighbours(columns: list[pa.Array]) -> tuple[np.ndarray, np.ndarray]:
-    """For each row but the first: is it smaller than the row before it, is it equal to it (lexicographic over the columns)."""
+    """For each row but the first: is it smaller than the row before it,
+    is it equal to it (lexicographic over the columns)."""
     count = len(columns[0]) - 1
     smaller, equal = np.zeros(count, bool), np.ones(count, bool)
     for column in columns:
@@ -49,7 +52,8 @@ def _compare_neighbours(columns: list[pa.Array]) -> tuple[np.ndarray, np.ndarray
 def _one_array(column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
     if column.null_count:
         raise StoreError(
-            f"Found {column.null_count} nulls in {name!r}, by which the rows are said to be sorted; expected none. Drop those rows or sort by another column."
+            f"Found {column.null_count} nulls in {name!r}, by which the rows are said to be sorted; expected none. "
+            "Drop those rows or sort by another column."
         )
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # too much text for one array

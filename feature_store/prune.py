@@ -23,16 +23,21 @@ class Candidate:
     kept_because: str | None
 
 
-def plan(root: DataRoot, retention_days: Mapping[str, int], keep: Iterable[str] = (), as_of: str | None = None) -> list[Candidate]:
-    """Partitions older than their table's `retention_days` before `as_of` (each table's newest date by default; never the clock).
+def plan(
+    root: DataRoot, retention_days: Mapping[str, int], keep: Iterable[str] = (), as_of: str | None = None
+) -> list[Candidate]:
+    """Partitions older than their table's `retention_days` before `as_of`.
 
-    A retention's name is a table's path below the root or a folder above tables ("feature_store/user_embeddings"). `keep` names dates that a label
-    window still needs; those of the windows that manifests record are known without it. Kept as well: each table's newest partition, and every
-    predecessor that a remaining partition was built on.
+    By default that is each table's newest date, never the clock.
+
+    A retention's name is a table's path below the root or a folder above tables ("feature_store/user_embeddings").
+    `keep` names dates that a label window still needs; those of the windows that manifests record are known without it.
+    Kept as well: each table's newest partition, and every predecessor that a remaining partition was built on.
     """
     keep_dates = {check_date("--keep", date) for date in keep} | _label_window_dates(root)
     old = {name: _old_values(root.tables[name], days, as_of) for name, days in _by_table(root, retention_days).items()}
-    needed = _needed(root, {(name, value) for name, values in old.items() for value in values if value not in keep_dates})
+    going = {(name, value) for name, values in old.items() for value in values if value not in keep_dates}
+    needed = _needed(root, going)
     found = []
     for name, values in old.items():
         for value in values:
@@ -59,7 +64,8 @@ def delete(root: DataRoot, candidate: Candidate, wait_seconds: float = 60.0) -> 
 
 
 def _delete_emptied(table: Table, folder: str) -> None:
-    """With the lock: whoever waits for it sees that its name is gone, and makes both anew, perhaps before the folder went."""
+    """With the lock: whoever waits for it sees that its name is gone, and makes both anew,
+    perhaps before the folder went."""
     try:
         table.disk.delete_folder(folder)
     except OSError as error:
@@ -74,7 +80,10 @@ def _by_table(root: DataRoot, retention_days: Mapping[str, int]) -> dict[str, in
         if isinstance(days, bool) or not isinstance(days, int) or days < 1:
             raise StoreError(f"Found the retention {days!r} for {name}; expected a whole number of days, at least 1.")
     if unknown:
-        raise StoreError(f"Found a retention for {unknown}, which is no table under {root.path}. There are: {', '.join(sorted(root.tables)) or 'none'}.")
+        raise StoreError(
+            f"Found a retention for {unknown}, which is no table under {root.path}. "
+            f"There are: {', '.join(sorted(root.tables)) or 'none'}."
+        )
     chosen = {}
     for table in root.tables:
         names = [name for name in retention_days if _covers(name, table)]
@@ -98,7 +107,8 @@ def _old_values(table: Table, days: int, as_of: str | None) -> list[str]:
 
 
 def _label_window_dates(root: DataRoot) -> set[str]:
-    """From D − L to D, where D is a table's newest date that learned from a label window [D − L, D): each is the D − L of a night to come."""
+    """From D − L to D, where D is a table's newest date that learned from a label window [D − L, D):
+    each is the D − L of a night to come."""
     dates: set[str] = set()
     for table in root.tables.values():
         manifest = table.manifest(values[-1]) if (values := table.values()) else None
@@ -115,7 +125,8 @@ def _size(table: Table, value: str) -> int:
 
 
 def _needed(root: DataRoot, going: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Predecessors of what stays; what they keep keeps nothing further, since their own predecessors were read long ago."""
+    """Predecessors of what stays; what they keep keeps nothing further,
+    since their own predecessors were read long ago."""
     needed = {}
     for name, table in root.tables.items():
         for value in table.values():

@@ -7,30 +7,39 @@ lock → remove orphans → files under unique names → old version kept in `_r
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from feature_store import retired
+from feature_store.columns import SchemaProblem
 from feature_store.commit import Commit
 from feature_store.disk import Entry
 from feature_store.errors import ManifestBroken, NothingToRollBackTo, StoreError, explain_os_errors
 from feature_store.layout import LOCK, MANIFEST, RETIRED, SUCCESS, check_value
 from feature_store.manifest import Manifest
-
-if TYPE_CHECKING:
-    from feature_store.table import Table
+from feature_store.partitions import Partitions
 
 _OURS = frozenset((LOCK, MANIFEST, RETIRED))
 _OLD_OR_NEW = "Readers have the old version or the new one, whole (`python -m feature_store describe` says which)."
-_COMMITTED = "The new version is committed and whole; leftovers of the old one may still be there, and the next publish removes them."
+_COMMITTED = (
+    "The new version is committed and whole; leftovers of the old one may still be there, "
+    "and the next publish removes them."
+)
 
 
 @contextmanager
-def replacing(table: "Table", value: str, schema_version: tuple[int, int], keep_versions: int, wait_seconds: float, only_if_changed: bool) -> Iterator[Commit]:
+def replacing(
+    table: Partitions,
+    value: str,
+    schema_problem: SchemaProblem | None,
+    schema_version: tuple[int, int],
+    keep_versions: int,
+    wait_seconds: float,
+    only_if_changed: bool,
+) -> Iterator[Commit]:
     """See Table.replace."""
     folder = table.path(value)
     with writing(table, folder, wait_seconds):
         old, known = _start(table, value, folder)
-        commit = Commit(table.disk, folder, known, table.schema_problem)
+        commit = Commit(table.disk, folder, known, schema_problem)
         try:
             yield commit
             new = _manifest_of(table, commit, value, schema_version)
@@ -43,7 +52,7 @@ def replacing(table: "Table", value: str, schema_version: tuple[int, int], keep_
             _clean(table, folder, table.manifest(value), keep_versions)
 
 
-def roll_back(table: "Table", value: str, wait_seconds: float) -> Manifest:
+def roll_back(table: Partitions, value: str, wait_seconds: float) -> Manifest:
     """See Table.rollback."""
     folder = table.path(value)
     if not table.disk.exists(folder):
@@ -54,7 +63,8 @@ def roll_back(table: "Table", value: str, wait_seconds: float) -> Manifest:
             versions = retired.versions(table.disk, folder)
         if not versions:
             raise NothingToRollBackTo(
-                f"No replaced version of {folder} is kept in {RETIRED}/; expected one from an earlier publish. Run the job for that date again."
+                f"No replaced version of {folder} is kept in {RETIRED}/; expected one from an earlier publish. "
+                "Run the job for that date again."
             )
         path, former = versions[-1]
         try:
@@ -70,7 +80,7 @@ def roll_back(table: "Table", value: str, wait_seconds: float) -> Manifest:
 
 
 @contextmanager
-def writing(table: "Table", folder: str, wait_seconds: float) -> Iterator[None]:
+def writing(table: Partitions, folder: str, wait_seconds: float) -> Iterator[None]:
     """The partition's folder, made and locked."""
     for last_try in (False, True):
         with explain_os_errors("making the folder", folder):
@@ -89,16 +99,17 @@ def writing(table: "Table", folder: str, wait_seconds: float) -> Iterator[None]:
         lock.__exit__(None, None, None)
 
 
-def orphans(table: "Table", folder: str, manifest: Manifest | None) -> list[Entry]:
+def orphans(table: Partitions, folder: str, manifest: Manifest | None) -> list[Entry]:
     """Names in the folder that the manifest does not name: of crashed publishes, or of one that runs."""
     kept = _OURS | {file.name for file in manifest.files} | {SUCCESS} if manifest else _OURS - {MANIFEST}
     return [entry for entry in table.disk.list(folder) if entry.name not in kept]
 
 
-def _start(table: "Table", value: str, folder: str) -> tuple[Manifest | None, frozenset[str]]:
+def _start(table: Partitions, value: str, folder: str) -> tuple[Manifest | None, frozenset[str]]:
     """The committed version, and the names that are there and not this publish's. Removes orphans.
 
-    A broken manifest tells no orphan from a file that someone could still save: then nothing is removed before the new version stands.
+    A broken manifest tells no orphan from a file that someone could still save:
+    then nothing is removed before the new version stands.
     """
     try:
         old = table.manifest(value)
@@ -109,7 +120,7 @@ def _start(table: "Table", value: str, folder: str) -> tuple[Manifest | None, fr
     return old, frozenset(file.name for file in old.files) if old else frozenset()
 
 
-def _put(table: "Table", folder: str, old: Manifest | None, new: Manifest, keep_versions: int) -> None:
+def _put(table: Partitions, folder: str, old: Manifest | None, new: Manifest, keep_versions: int) -> None:
     with explain_os_errors("keeping the old version", folder):
         table.disk.sync_folder(folder)
         if old is not None and keep_versions > 0:
@@ -119,13 +130,15 @@ def _put(table: "Table", folder: str, old: Manifest | None, new: Manifest, keep_
         table.disk.put_atomic(f"{folder}/{SUCCESS}", b"")
 
 
-def _clean(table: "Table", folder: str, manifest: Manifest | None, keep_versions: int | None) -> None:
+def _clean(table: Partitions, folder: str, manifest: Manifest | None, keep_versions: int | None) -> None:
     for entry in orphans(table, folder, manifest):
         (table.disk.delete_folder if entry.is_folder else table.disk.delete)(f"{folder}/{entry.name}")
     retired.clean(table.disk, folder, manifest, keep_versions)
 
 
-def _clean_after_failure(table: "Table", value: str, folder: str, known: frozenset[str], error: BaseException) -> None:
+def _clean_after_failure(
+    table: Partitions, value: str, folder: str, known: frozenset[str], error: BaseException
+) -> None:
     """Whatever the manifest says now is the partition; the rest goes. A second failure must not hide the first."""
     try:
         manifest = table.manifest(value)
@@ -133,16 +146,19 @@ def _clean_after_failure(table: "Table", value: str, folder: str, known: frozens
     except ManifestBroken:
         _delete_unknown(table, folder, known)
     except (OSError, StoreError) as second:
-        error.add_note(f"Cleaning up {folder} failed too ({second}); readers ignore the leftovers, and the next publish removes them.")
+        error.add_note(
+            f"Cleaning up {folder} failed too ({second}); "
+            "readers ignore the leftovers, and the next publish removes them."
+        )
 
 
-def _delete_unknown(table: "Table", folder: str, known: frozenset[str]) -> None:
+def _delete_unknown(table: Partitions, folder: str, known: frozenset[str]) -> None:
     for entry in table.disk.list(folder):
         if entry.name not in known and not entry.is_folder:
             table.disk.delete(f"{folder}/{entry.name}")
 
 
-def _manifest_of(table: "Table", commit: Commit, value: str, schema_version: tuple[int, int]) -> Manifest:
+def _manifest_of(table: Partitions, commit: Commit, value: str, schema_version: tuple[int, int]) -> Manifest:
     if not commit.files:
         raise StoreError(
             f"Nothing was written for {table.key}={value} of {table.uri}; the partition stays as it was. "
@@ -163,4 +179,7 @@ def _manifest_of(table: "Table", commit: Commit, value: str, schema_version: tup
     try:
         return Manifest.from_bytes(manifest.to_bytes(), f"{commit.path}/{MANIFEST}")
     except (TypeError, ValueError) as error:
-        raise StoreError(f"The fields for the manifest of {commit.path} are no JSON ({error}). Use plain str, int, finite float, list and dict.") from error
+        raise StoreError(
+            f"The fields for the manifest of {commit.path} are no JSON ({error}). "
+            "Use plain str, int, finite float, list and dict."
+        ) from error

@@ -1,7 +1,9 @@
-"""Replaced versions of a partition: `_retired/0001-<hash>/`, files under their names + `.retired`, the old manifest written last.
+"""Replaced versions of a partition: `_retired/0001-<hash>/`.
 
-A version is kept *before* the new manifest is put, as hard links (copies elsewhere), and the old files are deleted after it. So at every moment each
-version is whole in one of the two places.
+Files lie there under their names + `.retired`; the old manifest is written last.
+
+A version is kept *before* the new manifest is put, as hard links (copies elsewhere), and the old files are deleted
+after it. So at every moment each version is whole in one of the two places.
 """
 
 from feature_store.disk import Disk
@@ -24,8 +26,9 @@ def versions(disk: Disk, folder: str) -> list[tuple[str, Manifest]]:
 
 def keep(disk: Disk, folder: str, manifest: Manifest) -> None:
     """Keeps the version whose files still lie in `folder`."""
-    numbers = [int(entry.name.partition("-")[0]) for entry in disk.list(f"{folder}/{RETIRED}") if entry.name.partition("-")[0].isdigit()]
-    target = f"{folder}/{RETIRED}/{max(numbers, default=0) + 1:06d}-{manifest.hash[:12]}"
+    prefixes = [entry.name.partition("-")[0] for entry in disk.list(f"{folder}/{RETIRED}")]
+    number = max((int(prefix) for prefix in prefixes if prefix.isdigit()), default=0) + 1
+    target = f"{folder}/{RETIRED}/{number:06d}-{manifest.hash[:12]}"
     disk.make_folder(target)
     for file in manifest.files:
         disk.copy(f"{folder}/{file.name}", f"{target}/{file.name}{RETIRED_SUFFIX}")
@@ -41,7 +44,8 @@ def bring_back(disk: Disk, folder: str, version: str, manifest: Manifest) -> Non
 
 
 def clean(disk: Disk, folder: str, current: Manifest | None, keep_versions: int | None) -> None:
-    """Removes unfinished versions, copies of the current one, and all but the newest `keep_versions` (None: all stay)."""
+    """Removes unfinished versions, copies of the current one,
+    and all but the newest `keep_versions` (None: all stay)."""
     kept = [path for path, manifest in versions(disk, folder) if current is None or manifest.hash != current.hash]
     if keep_versions is not None:
         kept = kept[len(kept) - min(keep_versions, len(kept)) :]

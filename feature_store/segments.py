@@ -14,12 +14,16 @@ _PREFIX, _SUFFIX = "segment-", ".parquet"
 
 
 class Segments:
-    """`<uri>/segment-00000001.parquet`, ...: never changed, never deleted, each put whole and only if its name was free.
+    """`<uri>/segment-00000001.parquet`, ...: never changed, never deleted.
+
+    Each is put whole, and only if its name was free.
 
     `schema_problem`: as in Table.
     """
 
-    def __init__(self, uri: str, filesystem: fs.FileSystem | Disk | None = None, schema_problem: SchemaProblem | None = None) -> None:
+    def __init__(
+        self, uri: str, filesystem: fs.FileSystem | Disk | None = None, schema_problem: SchemaProblem | None = None
+    ) -> None:
         self.disk, self.uri = open_disk(str(uri), filesystem)
         self.schema_problem = schema_problem
 
@@ -31,7 +35,10 @@ class Segments:
         expected = [_name(number) for number in range(1, len(names) + 1)]
         if names != expected:
             missing = sorted(set(expected) - set(names))
-            raise DataDamaged(f"{self.uri} lacks {missing[:3]} before {names[-1]}. Ledgers are never cut: restore the file from a backup.")
+            raise DataDamaged(
+                f"{self.uri} lacks {missing[:3]} before {names[-1]}. "
+                "Ledgers are never cut: restore the file from a backup."
+            )
         return [f"{self.uri}/{name}" for name in names]
 
     def read(self) -> pa.Table | None:
@@ -43,7 +50,9 @@ class Segments:
         try:
             return pq.read_table(path, filesystem=self.disk.arrow, partitioning=None)
         except (OSError, pa.ArrowException) as error:
-            raise DataDamaged(f"{path} cannot be read ({error}). Ledgers are never rewritten: restore the file from a backup.") from error
+            raise DataDamaged(
+                f"{path} cannot be read ({error}). Ledgers are never rewritten: restore the file from a backup."
+            ) from error
 
     def verify(self) -> list[str]:
         """Problems found, each naming its file: a missing number, or rows and bytes that do not fit their checksums."""
@@ -57,10 +66,16 @@ class Segments:
         return len(self.files()) + 1
 
     def append(self, number: int, rows: pa.Table | pa.RecordBatchReader) -> bool:
-        """Commits segment `number`; a reader is streamed. False when another run has taken it: read again, and try the next."""
+        """Commits segment `number`; a reader is streamed.
+
+        False when another run has taken it: read again, and try the next.
+        """
         there = self.next_number()
         if number > there:
-            raise StoreError(f"Asked to append segment {number} to {self.uri}, which has {there - 1}. Expected {there}: use next_number().")
+            raise StoreError(
+                f"Asked to append segment {number} to {self.uri}, which has {there - 1}. "
+                f"Expected {there}: use next_number()."
+            )
         if number < there:
             return False
         check_columns(rows.schema, f"segment {number} of {self.uri}", self.schema_problem)
@@ -71,7 +86,8 @@ class Segments:
                 content.update(batch)
                 writer.write_batch(batch)
             writer.add_key_value_metadata({_CONTENT_HASH.decode(): content.hexdigest()})
-        with explain_os_errors(f"appending segment {number}", self.uri, "The segment is whole or absent, and the ones before it are unchanged."):
+        state = "The segment is whole or absent, and the ones before it are unchanged."
+        with explain_os_errors(f"appending segment {number}", self.uri, state):
             self.disk.make_folder(self.uri)
             self.disk.remove_strays(self.uri)
             return self.disk.put_if_absent(f"{self.uri}/{_name(number)}", sink.getvalue())
@@ -87,7 +103,9 @@ def _verify_segment(disk: Disk, path: str) -> list[str]:
             recorded = (file.metadata.metadata or {}).get(_CONTENT_HASH, content.hexdigest().encode())
     except (OSError, pa.ArrowException) as error:
         return [f"{path} cannot be read ({error}). {advice}"]
-    return [] if content.hexdigest().encode() == recorded else [f"{path} was changed after it was written: its content hash does not fit. {advice}"]
+    if content.hexdigest().encode() == recorded:
+        return []
+    return [f"{path} was changed after it was written: its content hash does not fit. {advice}"]
 
 
 def _name(number: int) -> str:

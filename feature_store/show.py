@@ -6,7 +6,10 @@ from typing import Any
 
 
 def safe(value: Any) -> str:
-    """A cell as one line of text. Control characters, line ends and direction marks are escaped: ids are hostile text."""
+    """A cell as one line of text.
+
+    Control characters, line ends and direction marks are escaped: ids are hostile text.
+    """
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, datetime.datetime):
@@ -14,7 +17,8 @@ def safe(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         shown = ", ".join(safe(one) for one in value[:4])
         return f"[{shown}{', ...' if len(value) > 4 else ''}]" + (f" ({len(value)})" if len(value) > 4 else "")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str("" if value is None else value))
+    text = "" if value is None else str(value)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def size(count: int) -> str:
@@ -33,5 +37,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     numeric = [all(isinstance(row[i], (int, float)) or row[i] is None for row in rows) for i in range(len(header))]
     cells = [list(header)] + [[f"{cell:,}" if isinstance(cell, int) else safe(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = ["  ".join(c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, numeric, strict=True)).rstrip() for row in cells]
-    return "\n".join(lines)
+    sides = [str.rjust if right else str.ljust for right in numeric]
+    lines = ("  ".join(side(c, w) for side, c, w in zip(sides, row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)

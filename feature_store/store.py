@@ -24,12 +24,13 @@ class FeatureStore:
         self.disk, self.root = open_disk(str(root), filesystem)
 
     def views(self) -> list[str]:
-        return [entry.name for entry in self.disk.list(self.root) if entry.is_folder and not entry.name.startswith((".", "_"))]
+        entries = self.disk.list(self.root)
+        return [entry.name for entry in entries if entry.is_folder and not entry.name.startswith((".", "_"))]
 
     def models(self, view: str) -> list[str]:
         """Models that have a folder in the view, by name."""
-        entries = self.disk.list(f"{self.root}/{check_model(view)}")
-        return [entry.name.removeprefix("model=") for entry in entries if entry.is_folder and entry.name.startswith("model=")]
+        names = [entry.name for entry in self.disk.list(f"{self.root}/{check_model(view)}") if entry.is_folder]
+        return [name.removeprefix("model=") for name in names if name.startswith("model=")]
 
     def table(self, view: str, model: str) -> Table:
         return Table(f"{self.root}/{check_model(view)}/model={check_model(model)}", "dt", self.disk)
@@ -49,10 +50,11 @@ class FeatureStore:
         user_ids: Iterable[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> Features:
-        """`dt` exactly (several dates: one after the other, in one space), or the newest partition that knew nothing from `as_of` on.
+        """`dt` exactly (several dates: one after the other, in one space), or the
+        newest partition that knew nothing from `as_of` on.
 
-        `max_age_days` refuses a partition that was older than that at `as_of`. `user_ids` reads only row groups that may hold them; unknown ids
-        are absent from the answer. PartitionMissing, TooOld, SpaceMismatch.
+        `max_age_days` refuses a partition that was older than that at `as_of`. `user_ids` reads only row groups that
+        may hold them; unknown ids are absent from the answer. PartitionMissing, TooOld, SpaceMismatch.
         """
         user_ids = None if user_ids is None else _strings("user_ids", user_ids)
         columns = None if columns is None else _strings("columns", columns).to_pylist()
@@ -62,37 +64,61 @@ class FeatureStore:
             table, manifest = self._read_one(view, model, value, limit, user_ids, columns)
             return Features(table, (manifest,))
         if as_of is not None or max_age_days is not None or not dt:
-            raise StoreError(f"Found dt={dt!r}, as_of={as_of!r}, max_age_days={max_age_days!r}; expected at least one date in dt alone, or as_of.")
+            raise StoreError(
+                f"Found dt={dt!r}, as_of={as_of!r}, max_age_days={max_age_days!r}; "
+                "expected at least one date in dt alone, or as_of."
+            )
         values = [check_value("dt", value) for value in dt]
         parts = [self._read_one(view, model, value, as_utc(value), user_ids, columns) for value in values]
         check_one_space([manifest for _, manifest in parts])
-        return Features(pa.concat_tables([table for table, _ in parts], promote_options="default"), tuple(manifest for _, manifest in parts))
+        rows = pa.concat_tables([table for table, _ in parts], promote_options="default")
+        return Features(rows, tuple(manifest for _, manifest in parts))
 
     def _read_one(
-        self, view: str, model: str, value: str, limit: datetime.datetime, user_ids: pa.Array | None, columns: list[str] | None
+        self,
+        view: str,
+        model: str,
+        value: str,
+        limit: datetime.datetime,
+        user_ids: pa.Array | None,
+        columns: list[str] | None,
     ) -> tuple[pa.Table, Manifest]:
         """One partition's rows; refuses vectors from after `limit`, whatever their partition claims."""
         source = self.table(view, model)
         wanted = None if user_ids is None else pc.field("user_id").isin(user_ids)
-        with_time = None if columns is None else list(dict.fromkeys([*columns, *(["event_timestamp"] if self._has_time(source, value) else [])]))
-        table, manifest = source.read_version(value, with_time, wanted)
+        reading = columns
+        if columns is not None and "event_timestamp" in source.schema(value).names:
+            reading = list(dict.fromkeys([*columns, "event_timestamp"]))
+        table, manifest = source.read_version(value, reading, wanted)
         late = count_after(table.column("event_timestamp"), limit) if "event_timestamp" in table.column_names else 0
         if late:
             raise DataDamaged(
-                f"{late} vectors in {source.path(value)} have an event_timestamp after {limit.isoformat()}, although the partition is dt={value}. "
+                f"{late} vectors in {source.path(value)} have an event_timestamp after {limit.isoformat()}, "
+                f"although the partition is dt={value}. "
                 "Handing them out would leak the future. Publish the partition again, or roll it back."
             )
         return (table if columns is None else table.select(columns)), manifest
 
-    def _has_time(self, source: Table, value: str) -> bool:
-        return "event_timestamp" in source.schema(value).names
-
-    def resolve(self, view: str, *, model: str, dt: str | None = None, as_of: AsOf | None = None, max_age_days: float | None = None) -> str:
+    def resolve(
+        self,
+        view: str,
+        *,
+        model: str,
+        dt: str | None = None,
+        as_of: AsOf | None = None,
+        max_age_days: float | None = None,
+    ) -> str:
         """The partition value that a read would take."""
         if (dt is None) == (as_of is None):
-            raise StoreError(f"Found dt={dt!r} and as_of={as_of!r}; expected exactly one: dt for that very date, as_of for the newest known then.")
+            raise StoreError(
+                f"Found dt={dt!r} and as_of={as_of!r}; expected exactly one: dt for that very date, "
+                "as_of for the newest known then."
+            )
         if max_age_days is not None and (dt is not None or not max_age_days >= 0):
-            raise StoreError(f"Found max_age_days={max_age_days!r} and dt={dt!r}; expected a number of days from 0 on, together with as_of.")
+            raise StoreError(
+                f"Found max_age_days={max_age_days!r} and dt={dt!r}; "
+                "expected a number of days from 0 on, together with as_of."
+            )
         if dt is not None:
             return check_value("dt", dt)
         moment = as_utc(as_of)
@@ -101,19 +127,25 @@ class FeatureStore:
         known = [value for value in values if as_utc(value) <= moment]
         if not known:
             there = f"the first is {values[0]}" if values else "there is none at all"
-            raise PartitionMissing(f"No partition of {table.uri} is from {moment.isoformat()} or before: {there}. Backfill that date, or ask for a later one.")
+            raise PartitionMissing(
+                f"No partition of {table.uri} is from {moment.isoformat()} or before: {there}. "
+                "Backfill that date, or ask for a later one."
+            )
         age_days = (moment - as_utc(known[-1])).total_seconds() / 86_400
         if max_age_days is not None and age_days > max_age_days:
             raise TooOld(
-                f"The newest partition of {table.uri} at {moment.isoformat()} is dt={known[-1]}, {age_days:.1f} days old; "
-                f"at most {max_age_days:g} were asked for. "
+                f"The newest partition of {table.uri} at {moment.isoformat()} is dt={known[-1]}, "
+                f"{age_days:.1f} days old; at most {max_age_days:g} were asked for. "
                 "Run the nightly DAG for the missing dates, or allow more."
             )
         return known[-1]
 
 
 def _strings(name: str, values: Iterable[str]) -> pa.Array:
-    """StoreError for one text in place of many, which would be taken for its letters, and for what is no text. Its message names no user."""
+    """StoreError for one text in place of many, which would be taken for its letters, and for what is no text.
+
+    Its message names no user.
+    """
     if isinstance(values, (str, bytes)):
         raise StoreError(f"Found one text as {name}; expected a list of texts, also for a single one.")
     try:
@@ -128,5 +160,7 @@ def as_utc(moment: AsOf) -> datetime.datetime:
         if not isinstance(moment, datetime.datetime):
             moment = datetime.datetime.fromisoformat(moment if isinstance(moment, str) else moment.isoformat())
     except (ValueError, AttributeError) as error:
-        raise StoreError(f"Found the time {moment!r}; expected a date or a time, like '2026-01-05' or '2026-01-05T06:00:00Z'.") from error
+        raise StoreError(
+            f"Found the time {moment!r}; expected a date or a time, like '2026-01-05' or '2026-01-05T06:00:00Z'."
+        ) from error
     return moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)

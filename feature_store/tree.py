@@ -12,7 +12,8 @@ _MAX_DEPTH = 5
 
 
 class DataRoot:
-    """The folder that holds all tables: `clean_events`, `checkpoints/transe`, `feature_store/user_embeddings/model=transe`, ..."""
+    """The folder that holds all tables: `clean_events`, `checkpoints/my_model`,
+    `feature_store/user_embeddings/model=my_model`, ..."""
 
     def __init__(self, root: str, filesystem: fs.FileSystem | Disk | None = None) -> None:
         self.disk, path = open_disk(str(root), filesystem)

@@ -1,26 +1,23 @@
 """Is a committed partition what its manifest says? Reads every byte once, holds one row group at a time."""
 
 import hashlib
-from itertools import chain
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store.columns import batches_of
 from feature_store.content import ContentHasher, combined_hash
 from feature_store.errors import StoreError
 from feature_store.layout import MANIFEST
 from feature_store.manifest import FileEntry, Manifest
 from feature_store.order import OrderCheck
+from feature_store.partitions import Partitions
 from feature_store.view import USER_EMBEDDINGS, EmbeddingCheck
-
-if TYPE_CHECKING:
-    from feature_store.table import Table
 
 _BATCH_ROWS = 65_536
 
 
-def verify_partition(table: "Table", value: str) -> list[str]:
+def verify_partition(table: Partitions, value: str) -> list[str]:
     """Problems found, each naming its file; [] when there are none."""
     path = f"{table.path(value)}/{MANIFEST}"
     try:
@@ -32,11 +29,13 @@ def verify_partition(table: "Table", value: str) -> list[str]:
     problems = []
     if manifest.partition != {table.key: value}:
         problems.append(f"{path} belongs to {manifest.partition}, and lies in {table.key}={value}. Publish it again.")
-    damaged = [problem for file in manifest.files for problem in _verify_bytes(table, f"{table.path(value)}/{file.name}", file)]
+    damaged = []
+    for file in manifest.files:
+        damaged += _verify_bytes(table, f"{table.path(value)}/{file.name}", file)
     return problems + (damaged or _verify_rows(table, value, manifest))
 
 
-def _verify_bytes(table: "Table", path: str, file: FileEntry) -> list[str]:
+def _verify_bytes(table: Partitions, path: str, file: FileEntry) -> list[str]:
     digest, size = hashlib.sha256(), 0
     try:
         with table.disk.arrow.open_input_stream(path, compression=None) as stream:
@@ -48,12 +47,14 @@ def _verify_bytes(table: "Table", path: str, file: FileEntry) -> list[str]:
     if size != file.size:
         return [f"{path} has {size} bytes; the manifest says {file.size}. Roll the partition back or publish it again."]
     if digest.hexdigest() != file.sha256:
-        return [f"{path} was changed after it was published: its checksum does not fit. Roll the partition back or publish it again."]
+        found = f"{path} was changed after it was published: its checksum does not fit."
+        return [f"{found} Roll the partition back or publish it again."]
     return []
 
 
-def _verify_rows(table: "Table", value: str, manifest: Manifest) -> list[str]:
-    """Row counts, content hash, order and keys: what a faulty writer gets wrong although every byte is as it was written."""
+def _verify_rows(table: Partitions, value: str, manifest: Manifest) -> list[str]:
+    """Row counts, content hash, order and keys:
+    what a faulty writer gets wrong although every byte is as it was written."""
     rows = ContentHasher(manifest.provenance)
     order = OrderCheck(manifest.sorted_by)
     embeddings = EmbeddingCheck(value) if USER_EMBEDDINGS in table.uri.split("/") else None
@@ -70,21 +71,31 @@ def _verify_rows(table: "Table", value: str, manifest: Manifest) -> list[str]:
         except (OSError, pa.ArrowInvalid, StoreError) as error:
             return problems + [f"{path} cannot be read as a table ({error}). Publish it again."]
         if rows.row_count - before != file.row_count:
-            problems.append(f"{path} has {rows.row_count - before} rows; the manifest says {file.row_count}. Publish it again.")
+            problems.append(
+                f"{path} has {rows.row_count - before} rows; the manifest says {file.row_count}. Publish it again."
+            )
     found = combined_hash(rows.hexdigest() if tables else None, blobs)
     if found != manifest.content_hash:
-        problems.append(f"{table.path(value)} has the content hash {found}; its manifest says {manifest.content_hash}. Publish it again.")
+        problems.append(
+            f"{table.path(value)} has the content hash {found}; its manifest says {manifest.content_hash}. "
+            "Publish it again."
+        )
     if sum(file.row_count for file in manifest.files) != manifest.row_count:
-        problems.append(f"{table.path(value)}/{MANIFEST} counts {manifest.row_count} rows in all, and others by file. Publish it again.")
+        problems.append(
+            f"{table.path(value)}/{MANIFEST} counts {manifest.row_count} rows in all, and others by file. "
+            "Publish it again."
+        )
     if order.unsorted_at is not None:
-        problems.append(f"{table.path(value)} is not sorted by {list(manifest.sorted_by)} at row {order.unsorted_at}. Publish it again.")
+        problems.append(
+            f"{table.path(value)} is not sorted by {list(manifest.sorted_by)} at row {order.unsorted_at}. "
+            "Publish it again."
+        )
     return problems + [f"{table.path(value)}: {problem}" for problem in (embeddings.problems() if embeddings else [])]
 
 
-def _feed(table: "Table", path: str, checks: list) -> None:
+def _feed(table: Partitions, path: str, checks: list) -> None:
     with table.disk.arrow.open_input_file(path) as source:
         file = pq.ParquetFile(source, page_checksum_verification=True)
-        # A file without rows yields no batch, and its columns count all the same.
-        for batch in chain([pa.RecordBatch.from_pylist([], file.schema_arrow)], file.iter_batches(_BATCH_ROWS)):
+        for batch in batches_of(file, _BATCH_ROWS):
             for check in checks:
                 check.update(batch)

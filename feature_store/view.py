@@ -30,7 +30,9 @@ class Features:
     @property
     def manifest(self) -> Manifest:
         if len(self.manifests) != 1:
-            raise StoreError(f"These rows are from {len(self.manifests)} partitions; .manifest is for one. Use .manifests.")
+            raise StoreError(
+                f"These rows are from {len(self.manifests)} partitions; .manifest is for one. Use .manifests."
+            )
         return self.manifests[0]
 
     def to_pandas(self) -> "pandas.DataFrame":
@@ -47,11 +49,17 @@ class Features:
 def as_matrix(column: pa.ChunkedArray) -> np.ndarray:
     """A fixed-size list column as numpy, rows × list size; a view for a single chunk, one copy for several."""
     if not pa.types.is_fixed_size_list(column.type):
-        raise StoreError(f"Found a column of type {column.type}; expected a fixed-size list of numbers. Name the embedding's column.")
+        raise StoreError(
+            f"Found a column of type {column.type}; expected a fixed-size list of numbers. Name the embedding's column."
+        )
     if column.null_count:
-        raise StoreError(f"Found {column.null_count} null vectors among {len(column)}; a matrix has no place for them. Drop those rows first.")
+        raise StoreError(
+            f"Found {column.null_count} null vectors among {len(column)}; a matrix has no place for them. "
+            "Drop those rows first."
+        )
     size = column.type.list_size
-    chunks = [chunk.values.slice(chunk.offset * size, len(chunk) * size).to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    parts = (chunk.values.slice(chunk.offset * size, len(chunk) * size) for chunk in column.chunks)
+    chunks = [part.to_numpy(zero_copy_only=False) for part in parts]
     if len(chunks) == 1:
         return chunks[0].reshape(-1, size)
     empty = np.zeros(0, column.type.value_type.to_pandas_dtype())
@@ -65,10 +73,12 @@ def check_one_space(manifests: Sequence[Manifest]) -> None:
     others = [manifest for manifest in ordered if manifest.fields.get("space_id") != first]
     if others:
         dates = [manifest.partition["dt"] for manifest in others]
-        shown = ", ".join(f"dt={m.partition['dt']} is in {m.fields.get('space_id')!r}" for m in others[:5]) + (", ..." if len(others) > 5 else "")
+        shown = ", ".join(f"dt={m.partition['dt']} is in {m.fields.get('space_id')!r}" for m in others[:5])
+        shown += ", ..." if len(others) > 5 else ""
         raise SpaceMismatch(
-            f"Vectors of different spaces in {ordered[0].table}: dt={ordered[0].partition['dt']} is in {first!r}, {shown}. "
-            f"Expected one space. Rerun the later dates in order, so that each is aligned to the one before it: {rerun_command(dates[0], dates[-1])} "
+            f"Vectors of different spaces in {ordered[0].table}: dt={ordered[0].partition['dt']} is in {first!r}, "
+            f"{shown}. Expected one space. Rerun the later dates in order, so that each is aligned to the one before "
+            f"it: {rerun_command(dates[0], dates[-1])} "
             "(where they open a new space again, backfill the missing nights between first)."
         )
 
@@ -99,9 +109,14 @@ class EmbeddingCheck:
         if self._order.repeated_at is not None:
             found.append(f"user_id is repeated at row {self._order.repeated_at}. Publish it again.")
         if self._null_vectors or self._not_finite:
-            found.append(f"{self._null_vectors} embeddings are null and {self._not_finite} numbers are not finite. Publish it again.")
+            found.append(
+                f"{self._null_vectors} embeddings are null and {self._not_finite} numbers are not finite. "
+                "Publish it again."
+            )
         if self._late:
-            found.append(f"{self._late} rows have an event_timestamp after dt: they would leak the future. Publish it again.")
+            found.append(
+                f"{self._late} rows have an event_timestamp after dt: they would leak the future. Publish it again."
+            )
         return found
 
 

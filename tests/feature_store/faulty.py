@@ -45,13 +45,17 @@ class Stopped(BaseException):
 
 
 class FaultyOs:
-    """Counts the calls that reach the disk. `close` always works: the kernel closes a dead process's files and frees its locks."""
+    """Counts the calls that reach the disk.
+
+    `close` always works: the kernel closes a dead process's files and frees its locks.
+    """
 
     def __init__(
         self, stop_at: int | None = None, fail_at: int | None = None, fails: Callable[[str, tuple], bool] | None = None, error: int = errno.EIO
     ) -> None:
         self.calls: list[str] = []
-        self.events: list[tuple[str, str]] = []  # (call, the path it is about; of a link or a replace its new name), of calls that worked
+        # (call, the path it is about; of a link or a replace its new name), of calls that worked
+        self.events: list[tuple[str, str]] = []
         self._paths: dict[int, str] = {}
         self._stop_at, self._fail_at, self._fails, self._error = stop_at, fail_at, fails, error
 

@@ -100,7 +100,8 @@ def test_verify_exits_with_one_and_names_the_file_or_the_command(root: Path, cap
 
 
 def test_verify_tells_what_a_first_publish_that_crashed_left(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder in (root / NAME / "dt=2026-01-19", root / "reports" / "dt=2026-01-19"):  # a date, and a table without any other
+    # a date, and a table without any other
+    for folder in (root / NAME / "dt=2026-01-19", root / "reports" / "dt=2026-01-19"):
         folder.mkdir(parents=True)
         (folder / "_lock").write_bytes(b"")
         (folder / "part-00000-crashed.parquet").write_bytes(b"half")
@@ -150,7 +151,8 @@ def test_refusals_are_one_message_and_exit_with_two(root: Path, capsys: pytest.C
 
     status, text = _run(root, capsys, *arguments)
     assert status == 2 and re.search(expected, text) and len(text.splitlines()) == 1
-    assert sorted(path.name for path in (root / NAME).iterdir()) == [f"dt={date}" for date in DATES]  # nor is anything made
+    # nor is anything made
+    assert sorted(path.name for path in (root / NAME).iterdir()) == [f"dt={date}" for date in DATES]
 
 
 def test_it_starts_as_a_module_and_imports_neither_pandas_nor_engines(root: Path) -> None:

@@ -64,7 +64,8 @@ def test_the_projects_readme_runs_from_its_reader_to_its_other_engines(store: Fe
     frames = {"pandas": len(scope["pandas_frame"]), "polars": scope["polars_frame"].height, "duckdb": len(scope["duckdb_relation"])}
     assert {**frames, "spark": scope["spark_frame"].count()} == dict.fromkeys([*frames, "spark"], embeddings(1, users=50).num_rows)
     ours = [line for block in _blocks("feature_store/README.md")[1:] for line in block.splitlines()]
-    assert [line for line in _block("files = ", "README.md").splitlines() if line not in ours] == []  # the lines whose rows are checked below
+    # the lines whose rows are checked below
+    assert [line for line in _block("files = ", "README.md").splitlines() if line not in ours] == []
 
 
 def test_this_projects_own_reader(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,8 @@ def test_what_a_manifest_names_is_durable_before_the_manifest_and_the_manifest_b
     data = calls.index("write", calls.index("pwrite"))  # after the lock's holder
     assert first_write == data and "fsync" in calls[data:put]
     for position in [i for i, name in enumerate(calls) if name == "replace"]:
-        assert calls[position - 1] == "fsync" and calls[position + 1 : position + 3] == ["open", "fsync"]  # the temporary; then its folder
+        # the temporary; then its folder
+        assert calls[position - 1] == "fsync" and calls[position + 1 : position + 3] == ["open", "fsync"]
     last_put = len(calls) - 1 - calls[::-1].index("replace")
-    assert calls.count("link") == 1 and calls.index("link") < last_put < deleted  # kept, committed, and only then deleted
+    # kept, committed, and only then deleted
+    assert calls.count("link") == 1 and calls.index("link") < last_put < deleted

@@ -277,7 +277,8 @@ def test_a_broken_manifest_is_named_and_the_next_publish_repairs_it(table: Table
     with pytest.raises(ZeroDivisionError), table.replace(DATE) as one:
         one.write_table(embeddings(1))
         raise ZeroDivisionError
-    assert len(list(Path(table.path(DATE)).glob("*.parquet"))) == 1  # nothing of a partition that may be saved by hand is removed
+    # nothing of a partition that may be saved by hand is removed
+    assert len(list(Path(table.path(DATE)).glob("*.parquet"))) == 1
     publish(table, DATE, embeddings(2))
     assert table.read(DATE).equals(embeddings(2)) and table.verify(DATE) == [] and table.orphans(DATE) == []
 

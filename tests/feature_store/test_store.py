@@ -235,7 +235,8 @@ def test_the_join_at_its_borders(store: FeatureStore) -> None:
     moments = np.array([midnight - np.timedelta64(1, "ns"), midnight, midnight + np.timedelta64(3, "D"), midnight + np.timedelta64(3 * 86_400_000_001, "us")])
     rows = pa.table({"user_id": ["u00001"] * 4, "event_timestamp": pa.array(moments, pa.timestamp("ns"))})
     taken = point_in_time(store, rows, VIEW, model="transe").column("feature_timestamp").to_pylist()
-    assert [moment.date().isoformat() for moment in taken] == [DATES[0], DATES[1], DATES[1], DATES[1]]  # a nanosecond early is early
+    # a nanosecond early is early
+    assert [moment.date().isoformat() for moment in taken] == [DATES[0], DATES[1], DATES[1], DATES[1]]
     young = point_in_time(store, rows, VIEW, model="transe", max_age_days=3).column("feature_timestamp").to_pylist()
     assert [moment and moment.date().isoformat() for moment in young] == [None, DATES[1], DATES[1], None]
 

@@ -1,4 +1,5 @@
-"""What verify finds: damage by file, faulty rows, and dates built on what has been published anew since; and what prune spares."""
+"""What verify finds: damage by file, faulty rows, and dates built on what has been published anew since;
+and what prune spares."""
 
 import errno
 import json

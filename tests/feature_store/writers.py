@@ -1,4 +1,5 @@
-"""Programs for the tests to run as processes of their own, and to kill: `python -m tests.feature_store.writers publish|ledger ...`."""
+"""Programs for the tests to run as processes of their own, and to kill:
+`python -m tests.feature_store.writers publish|ledger ...`."""
 
 import sys
 import time
@@ -30,7 +31,8 @@ def publish_versions(uri: str, first: int, count: int) -> None:
 
 
 def append_ids(uri: str, start_file: str, name: str, count: int) -> None:
-    """Gives ids to `count` new raw ids as the jobs do: read all, number above the highest, put if absent, or read again."""
+    """Gives ids to `count` new raw ids as the jobs do:
+    read all, number above the highest, put if absent, or read again."""
     ledger = Segments(uri)
     Path(start_file + name).touch()
     while not Path(start_file).exists():

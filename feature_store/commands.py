@@ -1,0 +1,277 @@
+"""What `python -m feature_store` does: one function per command, each from its options to an exit status."""
+
+import argparse
+import json
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from feature_store import lineage, prune, show
+from feature_store.errors import PartitionMissing, StoreError, explain_os_errors
+from feature_store.layout import rerun_command
+from feature_store.store import FeatureStore
+from feature_store.table import Table
+from feature_store.tree import DataRoot
+
+DRY_RUN_DAYS = 30  # retention of every table where a dry run names none
+
+
+def list_tables(options: argparse.Namespace) -> int:
+    """Every table under the root, its first and last partition, and the last one's rows and bytes."""
+    root = _root(options)
+    rows = []
+    for name, table in sorted(root.tables.items()):
+        values = table.values()
+        last = table.manifest(values[-1]) if values else None
+        rows.append(
+            [
+                name,
+                table.key,
+                len(values),
+                *((values[0], values[-1]) if values else ("", "")),
+                last.row_count if last else 0,
+                last.size if last else 0,
+            ]
+        )
+    for name, ledger in sorted(root.ledgers.items()):
+        count = len(ledger.files())
+        first, last = ("1", str(count)) if count else ("", "")
+        rows.append([name, "segment", count, first, last, _ledger_rows(ledger.files()), None])
+    header = ["table", "key", "partitions", "first", "last", "rows in last", "size of last"]
+    if options.json:
+        print(json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=1))
+    else:
+        print(show.table(header, [[*row, "" if size is None else show.size(size)] for *row, size in rows]))
+    return 0
+
+
+def describe(options: argparse.Namespace) -> int:
+    """One partition: columns, files, manifest fields, replaced versions."""
+    root, table = _table(options)
+    value = options.value or _last(table)
+    manifest = table.existing_manifest(value)
+    if options.json:
+        print(manifest.to_bytes().decode(), end="")
+        return 0
+    print(f"{options.table} {table.key}={value}\n  in {table.path(value)}")
+    facts = {
+        "rows": f"{manifest.row_count:,}",
+        "size": show.size(manifest.size),
+        "committed": manifest.created_timestamp,
+        "content hash": manifest.content_hash,
+        "manifest hash": manifest.hash,
+        "schema version": ".".join(map(str, manifest.schema_version)),
+        "sorted by": ", ".join(manifest.sorted_by),
+    }
+    print("\n".join(f"  {name}: {fact}" for name, fact in facts.items() if fact))
+    if all(file.name.endswith(".parquet") for file in manifest.files):
+        print("\n" + show.table(["column", "type"], [[field.name, str(field.type)] for field in table.schema(value)]))
+    files = [[file.name, file.row_count, show.size(file.size)] for file in manifest.files]
+    print("\n" + show.table(["file", "rows", "size"], files))
+    if manifest.fields:
+        fields = [[name, _short(field)] for name, field in sorted(manifest.fields.items())]
+        print("\nfields\n" + show.table(["name", "value"], fields))
+    for number, former in enumerate(reversed(table.versions(value)), 1):
+        print(
+            f"\nreplaced version {number}: {former.row_count:,} rows, committed {former.created_timestamp}"
+            + (" (what `rollback` restores)" if number == 1 else "")
+        )
+    for finding in lineage.findings(root, options.table):
+        if finding.value == value:
+            print(f"\n{finding}")
+    return 0
+
+
+def read(options: argparse.Namespace) -> int:
+    """Rows of a feature view, to a file (.parquet, .csv) or the first ones to the terminal."""
+    store = FeatureStore(f"{DataRoot(options.root).path}/feature_store")
+    dt, as_of = options.dt, options.as_of
+    if dt is None and as_of is None:
+        dt = _last(store.table(options.view, options.model))
+    features = store.read(
+        options.view,
+        model=options.model,
+        dt=dt,
+        as_of=as_of,
+        max_age_days=options.max_age_days,
+        user_ids=options.user_id,
+        columns=options.columns and options.columns.split(","),
+    )
+    source = f"{options.view} model={options.model} dt={features.manifest.partition['dt']}"
+    if options.output:
+        with explain_os_errors("writing the rows read", options.output, "The store is unchanged."):
+            _write(features.table, options.output)
+        print(f"{features.table.num_rows:,} rows of {source} written to {options.output}")
+        return 0
+    head = features.table.slice(0, options.head)
+    print(show.table(head.column_names, zip(*[column.to_pylist() for column in head.columns], strict=True)))
+    print(f"{head.num_rows:,} of {features.table.num_rows:,} rows of {source}")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Checksums, counts, order and lineage of everything, one table, or one partition."""
+    root = _root(options)
+    names = [options.table] if options.table else sorted(root.tables)
+    problems, notes, count = [], [], 0
+    for name in names:
+        table = _named(root, name) if name not in root.ledgers else None
+        for value in ([options.value] if options.value else table.values()) if table else []:
+            count += 1
+            problems += table.verify(value)
+            notes += _orphans(table, value)
+        unfinished = table.unfinished() if table else []
+        notes += [_left_over(table, value) for value in unfinished if options.value in (None, value)]
+    for name, ledger in root.ledgers.items():
+        problems += ledger.verify() if not options.table or options.table == name else []
+    found = [finding for finding in lineage.findings(root, options.table) if options.value in (None, finding.value)]
+    for finding in found:
+        (problems if finding.rerun else notes).append(str(finding))
+    dates = lineage.hanging_on(root, found)
+    lines = [f"PROBLEM {problem}" for problem in problems] + [f"note    {note}" for note in notes]
+    print("\n".join(lines) or "no problem found")
+    print(f"{count} partitions of {len(names)} tables verified: {len(problems)} problems, {len(notes)} notes")
+    if dates:
+        print(
+            f"With what hangs on them {len(dates)} dates are to be run again, oldest first: "
+            f"{rerun_command(dates[0], dates[-1])}"
+        )
+    return 1 if problems else 0
+
+
+def rollback(options: argparse.Namespace) -> int:
+    """Puts the newest replaced version of a partition back; a second call undoes the first."""
+    _, table = _table(options)
+    restored = table.rollback(options.value, wait_seconds=options.wait_seconds)
+    print(
+        f"{options.table} {table.key}={options.value} is again the version committed {restored.created_timestamp} "
+        f"({restored.row_count:,} rows)"
+    )
+    return 0
+
+
+def prune_tables(options: argparse.Namespace) -> int:
+    """Deletes partitions beyond their retention that nothing kept still needs;
+    with --dry-run alone, says what could go."""
+    root = _root(options)
+    keep = options.keep.split(",") if options.keep else []
+    candidates = prune.plan(root, _retention(options, root), keep, options.as_of)
+    for candidate in candidates:
+        verb = "would go" if options.dry_run else "deleted"
+        if candidate.kept_because:
+            verb = f"kept: {candidate.kept_because}"
+        if not candidate.kept_because and not options.dry_run:
+            prune.delete(root, candidate)
+        print(f"{candidate.table} {candidate.value} ({show.size(candidate.size)}): {verb}")
+    gone = [candidate for candidate in candidates if not candidate.kept_because]
+    size = show.size(sum(candidate.size for candidate in gone))
+    print(f"{len(gone)} partitions, {size}, {'would be' if options.dry_run else 'were'} deleted")
+    return 0
+
+
+def _retention(options: argparse.Namespace, root: DataRoot) -> dict[str, int]:
+    if options.dry_run and not (options.retention or options.table):
+        return dict.fromkeys(root.tables, options.days or DRY_RUN_DAYS)
+    if (options.retention is None) == (options.table is None):
+        raise StoreError(
+            "Expected either --table with --days, or --retention with JSON like '{\"clean_events\": 90}', "
+            "or --dry-run alone."
+        )
+    if options.table:
+        return {options.table: options.days}
+    try:
+        mapping = json.loads(options.retention)
+    except ValueError as error:
+        raise StoreError(
+            f"--retention is no JSON ({error}); expected an object table → days, like '{{\"clean_events\": 90}}'."
+        ) from error
+    if not isinstance(mapping, dict):
+        raise StoreError(f"--retention is {mapping!r}; expected an object table → days.")
+    return mapping
+
+
+def _root(options: argparse.Namespace) -> DataRoot:
+    """The data root, or PartitionMissing: a wrong path must not pass for one without problems."""
+    root = DataRoot(options.root)
+    if not root.tables and not root.ledgers:
+        raise PartitionMissing(
+            f"Nothing is committed under {root.path}. Name the data root with --root, or run a night first."
+        )
+    return root
+
+
+def _table(options: argparse.Namespace) -> tuple[DataRoot, Table]:
+    root = DataRoot(options.root)
+    return root, _named(root, options.table)
+
+
+def _named(root: DataRoot, name: str) -> Table:
+    if name not in root.tables:
+        raise PartitionMissing(
+            f"Found no table {name!r} under {root.path}; there are: {', '.join(sorted(root.tables)) or 'none'}."
+        )
+    return root.tables[name]
+
+
+def _last(table: Table) -> str:
+    values = table.values()
+    if not values:
+        raise PartitionMissing(f"Nothing is committed in {table.uri}. Run the job that writes it.")
+    return values[-1]
+
+
+def _orphans(table: Table, value: str) -> list[str]:
+    try:
+        found = table.orphans(value)
+    except StoreError:
+        return []  # a broken manifest, which `verify` has named as a problem
+    if not found:
+        return []
+    return [
+        f"{table.path(value)} holds {len(found)} files that its manifest does not name ({', '.join(found[:3])}): "
+        "from a publish that crashed, or from one that runs now; readers ignore them, a plain glob does not; "
+        "the next publish removes them"
+    ]
+
+
+def _left_over(table: Table, value: str) -> str:
+    return (
+        f"{table.path(value)} was never committed and holds {len(table.orphans(value))} files, "
+        "of a publish that crashed or runs now, or of a prune that crashed; "
+        "readers ignore them, a plain glob does not; the next publish or prune of that date removes them"
+    )
+
+
+def _ledger_rows(files: list[str]) -> int | str:
+    try:
+        return pq.read_metadata(files[-1]).num_rows if files else 0
+    except (OSError, pa.ArrowInvalid):
+        return "damaged"  # `verify` says more
+
+
+def _short(field: object) -> str:
+    text = json.dumps(field, sort_keys=True)
+    return text if len(text) <= 100 else f"{text[:90]} ... ({len(text):,} characters)"
+
+
+def _write(table: pa.Table, path: str) -> None:
+    if path.endswith(".parquet"):
+        pq.write_table(table, path, compression="zstd")
+    elif path.endswith(".csv"):
+        pa.csv.write_csv(_flat(table), path)
+    else:
+        raise StoreError(f"Found the output {path!r}; expected a name that ends in .parquet or .csv.")
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Vectors as text, numbers separated by spaces: CSV has no lists.
+
+    Ids stay as they are; mind a leading `=` in a spreadsheet.
+    """
+    for position, field in enumerate(table.schema):
+        if pa.types.is_fixed_size_list(field.type) or pa.types.is_list(field.type):
+            vectors = table.column(position).to_pylist()
+            texts = [None if vector is None else " ".join(map(repr, vector)) for vector in vectors]
+            table = table.set_column(position, field.name, pa.chunked_array([texts], pa.string()))
+    return table

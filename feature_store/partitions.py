@@ -1,0 +1,155 @@
+"""A folder of partitions, for reading: which are committed, what their manifests say, the rows of one whole version."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from feature_store.disk import Disk, open_disk
+from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explain_os_errors, explained
+from feature_store.layout import MANIFEST, check_key, check_value
+from feature_store.manifest import Manifest
+
+_READ_ATTEMPTS = 100
+_Result = TypeVar("_Result")
+
+
+class Partitions:
+    """`<uri>/<key>=<value>/`, each what its manifest names.
+
+    Nothing here writes (table.py does): readers see whole versions.
+    """
+
+    def __init__(self, uri: str, key: str = "dt", filesystem: fs.FileSystem | Disk | None = None) -> None:
+        self.disk, self.uri = open_disk(str(uri), filesystem)
+        self.key = check_key(key)
+        self.name = _name_of(self.uri)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.uri!r}, key={self.key!r})"
+
+    def path(self, value: str) -> str:
+        """The folder of a partition, whether it exists or not."""
+        return f"{self.uri}/{self.key}={check_value(self.key, value)}"
+
+    def values(self) -> list[str]:
+        """Committed partition values, ascending."""
+        return [value for value in self._folders() if self._is_committed(value)]
+
+    def _folders(self) -> list[str]:
+        prefix = f"{self.key}="
+        with explain_os_errors("listing the partitions", self.uri, "Nothing was changed."):
+            entries = self.disk.list(self.uri)
+        names = [entry.name for entry in entries if entry.is_folder and entry.name.startswith(prefix)]
+        return sorted(name.removeprefix(prefix) for name in names)
+
+    def _is_committed(self, value: str) -> bool:
+        return self.disk.exists(f"{self.uri}/{self.key}={value}/{MANIFEST}")
+
+    def manifest(self, value: str) -> Manifest | None:
+        """The committed version's manifest, or None. ManifestBroken, SchemaTooNew."""
+        path = f"{self.path(value)}/{MANIFEST}"
+        try:
+            content = self.disk.read_bytes(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise explained(error, "reading the manifest", path, "Nothing was changed.") from error
+        return Manifest.from_bytes(content, path)
+
+    def existing_manifest(self, value: str) -> Manifest:
+        """The manifest, or PartitionMissing saying what there is."""
+        manifest = self.manifest(value)
+        if manifest is None:
+            values = self.values()
+            there = f"There are {len(values)}, from {values[0]} to {values[-1]}." if values else "There is none at all."
+            raise PartitionMissing(
+                f"No committed partition {self.key}={value} in {self.uri}. {there} "
+                "Run the job that writes it, or ask for another."
+            )
+        return manifest
+
+    def files(self, value: str) -> list[str]:
+        """Full paths of the committed data files, in row order. PartitionMissing."""
+        return [f"{self.path(value)}/{file.name}" for file in self.existing_manifest(value).files]
+
+    def read(self, value: str, columns: list[str] | None = None, filter: pc.Expression | None = None) -> pa.Table:
+        """The rows of one whole version, in order. Starts over when a re-publish took a file away meanwhile."""
+        return self.read_version(value, columns, filter)[0]
+
+    def read_version(
+        self, value: str, columns: list[str] | None = None, filter: pc.Expression | None = None
+    ) -> tuple[pa.Table, Manifest]:
+        """`read`, with the manifest of the very version that was read."""
+        return self._reading(value, lambda manifest: self._read_files(value, manifest, columns, filter))
+
+    def schema(self, value: str) -> pa.Schema:
+        """The columns of a committed table."""
+
+        def read(manifest: Manifest) -> pa.Schema:
+            return pq.read_schema(f"{self.path(value)}/{manifest.files[0].name}", filesystem=self.disk.arrow)
+
+        return self._reading(value, read)[0]
+
+    def _reading(self, value: str, read: Callable[[Manifest], _Result]) -> tuple[_Result, Manifest]:
+        for _ in range(_READ_ATTEMPTS):
+            manifest = self.existing_manifest(value)
+            try:
+                return read(manifest), manifest
+            except FileNotFoundError as error:
+                if self.existing_manifest(value).hash == manifest.hash:
+                    raise DataDamaged(
+                        f"A file that {self.path(value)}/{MANIFEST} names is gone ({error}). "
+                        "Nothing but this store may delete there. Roll the partition back or publish it again."
+                    ) from error
+            except (pa.ArrowInvalid, OSError) as error:
+                if getattr(error, "errno", None):  # of the disk; Arrow's own, for pages that do not unpack, has none
+                    raise explained(error, "reading", self.path(value), "Nothing was changed.") from error
+                raise DataDamaged(
+                    f"{self.path(value)} cannot be read ({error}). `verify` names the file; "
+                    "roll the partition back or publish it again."
+                ) from error
+        raise StoreError(
+            f"{self.path(value)} was published anew {_READ_ATTEMPTS} times while it was read. "
+            "Read it when its writer has finished."
+        )
+
+    def _read_files(
+        self, value: str, manifest: Manifest, columns: list[str] | None, filter: pc.Expression | None
+    ) -> pa.Table:
+        names = [file.name for file in manifest.files if file.name.endswith(".parquet")]  # beside them: CSV, pages, ...
+        paths = [f"{self.path(value)}/{name}" for name in names]
+        if not paths:
+            raise StoreError(
+                f"{self.path(value)} holds no table but {[file.name for file in manifest.files]}. "
+                f"Open the paths that files({value!r}) gives."
+            )
+        if columns is not None:
+            _check_columns(columns, pq.read_schema(paths[0], filesystem=self.disk.arrow).names, paths[0])
+        if filter is None:
+            tables = [self._read_file(path, columns) for path in paths]
+            return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+        return pq.read_table(paths, columns=columns, filters=filter, filesystem=self.disk.arrow, partitioning=None)
+
+    def _read_file(self, path: str, columns: list[str] | None) -> pa.Table:
+        """One chunk per column, so that a matrix is a view of it."""
+        with self.disk.arrow.open_input_file(path) as source:
+            return pq.ParquetFile(source, pre_buffer=True).read(columns)
+
+
+def _check_columns(columns: list[str], there: list[str], path: str) -> None:
+    unknown = sorted(set(columns) - set(there))
+    if unknown:
+        raise StoreError(f"Found no column {unknown} in {path}; it has {there}.")
+
+
+def _name_of(uri: str) -> str:
+    """`clean_events`; with `key=value` folders at the end, their parent too: `user_embeddings/model=my_model`."""
+    parts = uri.strip("/").split("/")
+    first = len(parts) - 1
+    while first > 0 and "=" in parts[first]:
+        first -= 1
+    return "/".join(parts[first:])
