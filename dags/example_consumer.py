@@ -1,9 +1,10 @@
 """
 ### An example of a team downstream
 
-Runs whenever user embeddings are published. A run that an Asset triggers has **no logical date**: which night it is about stands
-in the event's `extra`, and several nights may have been published since the last run (a backfill publishes many, and triggers
-this DAG like any other night). Copy this file, keep `published_nights`, and put your own work in place of `describe`.
+Runs whenever user embeddings are published. A run that an Asset triggers has **no logical date**: which night it is
+about stands in the event's `extra`, and several nights may have been published since the last run (a backfill publishes
+many, and triggers this DAG like any other night). Copy this file, keep `published_nights`, and put your own work in
+place of `describe`.
 """
 
 from airflow.sdk import dag, task
@@ -13,7 +14,14 @@ from dagkit.tasks import JobOperator, house_defaults
 
 SETTINGS = load()
 MODEL = SETTINGS.models[0]
-DESCRIBE = [SETTINGS.python, "-m", "feature_store", "describe", f"--root={SETTINGS.data_root}", f"feature_store/user_embeddings/model={MODEL}"]
+DESCRIBE = [
+    SETTINGS.python,
+    "-m",
+    "feature_store",
+    "describe",
+    f"--root={SETTINGS.data_root}",
+    f"feature_store/user_embeddings/model={MODEL}",
+]
 
 
 @task(doc_md="The nights that were published since the last run, from the events' `extra`.")

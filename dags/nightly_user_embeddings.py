@@ -1,9 +1,10 @@
 """
 ### Nightly user embeddings and audiences
 
-events → clean events → ids and graphs → pretrained vectors → user embeddings → classifiers → audiences, profiles and report. The run of date D
-publishes partitions `dt=D`, which know every event before 00:00 UTC of D and none from then on. Every task is one program,
-`python -m jobs.<module> --date=D …`; its command stands under *Rendered Templates* and runs the same from a shell.
+events → clean events → ids and graphs → pretrained vectors → user embeddings → classifiers → audiences, profiles and
+report. The run of date D publishes partitions `dt=D`, which know every event before 00:00 UTC of D and none from then
+on. Every task is one program, `python -m jobs.<module> --date=D …`; its command stands under *Rendered Templates* and
+runs the same from a shell.
 
 #### Something failed: where to look
 | what | why, and what to do |
@@ -17,9 +18,9 @@ publishes partitions `dt=D`, which know every event before 00:00 UTC of D and no
 | `train_profiles` skipped | No label can be modelled; the reason says of each what is missing. A label that cannot stops no other. |
 | `write_report` | The embeddings are out; clear the task. |
 
-The report is written whatever happened before it, so that it can tell; `night_complete` makes the run fail if any task did.
-To redo a task and what hangs on it: `airflow tasks clear nightly_user_embeddings -s D -e D -t REGEX --downstream -y`.
-Rerunning any task replaces its partition as a whole. A run without a logical date needs the parameter `date`.
+The report is written whatever happened before it, so that it can tell; `night_complete` makes the run fail if any task
+did. To redo a task and what hangs on it: `airflow tasks clear nightly_user_embeddings -s D -e D -t REGEX --downstream
+-y`. Rerunning any task replaces its partition as a whole. A run without a logical date needs the parameter `date`.
 """
 
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -60,92 +61,116 @@ def predecessor(model: str) -> dict[str, str]:
 )
 def nightly_user_embeddings():
     with TaskGroup("graphs"):
-        read = dict.fromkeys(table for model, family in TRAINED.items() for table in family.job_of(model).reads)
-        graphs = job(
-            SETTINGS, "graphs.build_graphs", outputs=BUILT, also=[table for table in read if table not in BUILT],
-            doc_md="Reads the source, commits usable events and rejected rows, gives ids to what was not seen before, and "
-            "builds the graphs and tables that D's models read: all in one Spark session.")
+        graphs = build_graphs()
         if SETTINGS.ready_marker:
             wait_for_source(SETTINGS) >> graphs
 
     with TaskGroup("embeddings"):
-        resolve = job(
-            SETTINGS, "embeddings.resolve_predecessor", inputs=["user_embeddings", "checkpoints"], returns_json=True,
-            doc_md="Per model, the earlier night to start from: the newest of the same family before D, or none (a cold "
-            "start and a new space).")
+        resolve = resolve_predecessor()
         graphs >> resolve
         trained = {}
         for model in TRAINED:
             trained[model] = train_model(model)
             sources = [trained[source] for source in SETTINGS.sources_of(model)]
             (sources or [resolve]) >> trained[model]
-        publish = {model: publish_model(model) for model in SETTINGS.models}
-        for model, task in publish.items():
+        published = {model: publish_model(model) for model in SETTINGS.models}
+        for model, task in published.items():
             trained[model] >> task
-        published = list(publish.values())
+        published_all = list(published.values())
 
     with TaskGroup("audiences"):
-        train = job(
-            SETTINGS, "audiences.train_lookalike", inputs=FEATURES, outputs=["lookalike_models"],
-            trigger_rule=TriggerRule.NONE_FAILED,  # a model may be skipped
-            doc_md="Fits one classifier per client and feature set on vectors of D − L and labels from [D − L, D). Skipped, "
-            "with its reason, if D − L is missing.")
-        score = job(
-            SETTINGS, "audiences.score_lookalike", inputs=[*FEATURES, "lookalike_models"],
-            outputs=["lookalike_scores", "audiences"], outlets=[datasets.audiences(SETTINGS)],
-            trigger_rule=TriggerRule.NONE_FAILED,  # the backtest needs no training tonight
-            doc_md="Scores everybody eligible at D, hands out the k likeliest per client, and holds the scores of D − L "
-            "against what happened. Skipped where neither is there.")
-        published >> train >> score
+        train, score = train_lookalike(), score_lookalike()
+        published_all >> train >> score
 
-    profiles = [predict_profiles([publish[model] for model in SETTINGS.profile_models])] if SETTINGS.labels else []
-    report = job(
-        SETTINGS, "report.write_report", trigger_rule=TriggerRule.ALL_DONE,
-        inputs=["rejected_events", *FEATURES, "lookalike_scores", "audiences", "run_metrics"], outputs=["reports"],
-        outlets=[datasets.reports(SETTINGS)],
-        doc_md="The night's page: written also when something before it failed or was skipped, and says so.")
-    prune = job(
-        SETTINGS, "prune_partitions", trigger_rule=TriggerRule.NONE_FAILED,
-        doc_md="Deletes partitions older than `retention` that nothing kept still needs. Only after a night without "
-        "failures.")
-    complete = EmptyOperator(
-        task_id="night_complete", trigger_rule=TriggerRule.NONE_FAILED,
-        doc_md="The run's verdict: it succeeds only if no task failed; a skip is no failure.")
-    before = [*published, train, score, *profiles]
+    profiles = [train_profiles()] if SETTINGS.labels else []
+    for task in profiles:  # waits for the models that it reads, and for no other
+        [published[model] for model in SETTINGS.profile_models] >> task
+
+    report, prune, complete = write_report(), prune_partitions(), night_complete()
+    before = [*published_all, train, score, *profiles]
     before >> report
     [*before, report] >> prune
     [*before, report, prune] >> complete
 
 
+def build_graphs():
+    read = dict.fromkeys(table for model, family in TRAINED.items() for table in family.job_of(model).reads)
+    return job(
+        SETTINGS, "graphs.build_graphs", outputs=BUILT, also=[table for table in read if table not in BUILT],
+        doc_md="Reads the source, commits usable events and rejected rows, gives ids to what was not seen before, and "
+        "builds the graphs and tables that D's models read: all in one Spark session.")  # fmt: skip
+
+
+def resolve_predecessor():
+    return job(
+        SETTINGS, "embeddings.resolve_predecessor", inputs=["user_embeddings", "checkpoints"], returns_json=True,
+        doc_md="Per model, the earlier night to start from: the newest of the same family before D, or none (a cold "
+        "start and a new space).")  # fmt: skip
+
+
 def train_model(model: str):
-    """The task that trains one model, by its family's record."""
     training = TRAINED[model].job_of(model)
     return job(
         SETTINGS, training.program, task_id=training.task(model), inputs=training.reads,
         outputs=["checkpoints", *training.writes], doc_md=training.doc,
-        options=({"model": model} if training.takes_model else {}) | predecessor(model))
+        options=({"model": model} if training.takes_model else {}) | predecessor(model))  # fmt: skip
 
 
 def publish_model(model: str):
-    """The task that publishes one model's vectors; it fails without stopping another model."""
     return job(
         SETTINGS, "embeddings.publish_users", task_id=f"publish_{model}", outputs=PUBLISHED,
-        inputs=["checkpoints", "interactions", "entity_ids", "relations"], options={"model": model} | predecessor(model),
-        outlets=[datasets.user_embeddings(SETTINGS, model)],
-        doc_md="Turns the vectors into the predecessor's space, checks them, and publishes them in one step. Readers keep "
-        "the former version if a check fails.")
+        inputs=["checkpoints", "interactions", "entity_ids", "relations"],
+        options={"model": model} | predecessor(model), outlets=[datasets.user_embeddings(SETTINGS, model)],
+        doc_md="Turns the vectors into the predecessor's space, checks them, and publishes them in one step. Readers "
+        "keep the former version if a check fails; other models are published all the same.")  # fmt: skip
 
 
-def predict_profiles(published):
-    """Waits for the models that it reads, and for no other."""
-    predict = job(
+def train_lookalike():
+    return job(
+        SETTINGS, "audiences.train_lookalike", inputs=FEATURES, outputs=["lookalike_models"],
+        trigger_rule=TriggerRule.NONE_FAILED,  # a model may be skipped
+        doc_md="Fits one classifier per client and feature set on vectors of D − L and labels from [D − L, D). Skipped, "
+        "with its reason, if D − L is missing.")  # fmt: skip
+
+
+def score_lookalike():
+    return job(
+        SETTINGS, "audiences.score_lookalike", inputs=[*FEATURES, "lookalike_models"],
+        outputs=["lookalike_scores", "audiences"], outlets=[datasets.audiences(SETTINGS)],
+        trigger_rule=TriggerRule.NONE_FAILED,  # the backtest needs no training tonight
+        doc_md="Scores everybody eligible at D, hands out the k likeliest per client, and holds the scores of D − L "
+        "against what happened. Skipped where neither is there.")  # fmt: skip
+
+
+def train_profiles():
+    return job(
         SETTINGS, "profiles.train_profiles", outputs=["profile_predictions"],
         inputs=[*GRAPH, "interactions", "user_labels", "user_embeddings", "checkpoints"],
         outlets=[datasets.profile_predictions(SETTINGS)],
-        doc_md="Learns each configured label from fold B of the labelled users, tests on fold C, and predicts it for every "
-        "user with a vector.")
-    published >> predict
-    return predict
+        doc_md="Learns each configured label from fold B of the labelled users, tests on fold C, and predicts it for "
+        "every user with a vector.")  # fmt: skip
+
+
+def write_report():
+    return job(
+        SETTINGS, "report.write_report", trigger_rule=TriggerRule.ALL_DONE, outputs=["reports"],
+        inputs=["rejected_events", *FEATURES, "lookalike_scores", "audiences", "run_metrics"],
+        outlets=[datasets.reports(SETTINGS)],
+        doc_md="The night's page: written also when something before it failed or was skipped, and says so.",
+    )  # fmt: skip
+
+
+def prune_partitions():
+    return job(
+        SETTINGS, "prune_partitions", trigger_rule=TriggerRule.NONE_FAILED,
+        doc_md="Deletes partitions older than `retention` that nothing kept still needs. Only after a night without "
+        "failures.")  # fmt: skip
+
+
+def night_complete():
+    return EmptyOperator(
+        task_id="night_complete", trigger_rule=TriggerRule.NONE_FAILED,
+        doc_md="The run's verdict: it succeeds only if no task failed; a skip is no failure.")  # fmt: skip
 
 
 nightly_user_embeddings()

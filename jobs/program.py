@@ -20,7 +20,7 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,16 @@ metrics = Metrics()
 
 
 def main(run: Callable[..., None], argv: list[str] | None = None) -> None:
-    """Run the job as a program and exit."""
-    sys.exit(execute(run, argv))
+    """Run the job as a program and end the process.
+
+    At once: taking down torch, Spark's gateway and Great Expectations object by object takes up to a second, and what
+    a job leaves is committed by now. A bug's traceback ends the process as ever.
+    """
+    status = execute(run, argv)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def execute(run: Callable[..., None], argv: list[str] | None = None) -> int:
@@ -110,11 +118,29 @@ def execute(run: Callable[..., None], argv: list[str] | None = None) -> int:
     arguments = parser(run).parse_args(argv)
     try:
         settings = configuration.load_settings(arguments.config)
-        call = _bind(run, arguments, settings)
+        call = _bind(run, vars(arguments), settings)
     except (configuration.ConfigError, ValueError) as error:
         log.error("%s: %s", stage, error)
         return 2
-    return _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
+    status, _ = _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
+    return status
+
+
+def run_stage(run: Callable[..., None], given: Mapping[str, Any], settings: configuration.Settings) -> int:
+    """Run another job within the running one, as a stage of its own: 0 committed, 99 skipped. JobError where it failed.
+
+    given: `date`, URIs of tables and values of further parameters by name; the rest is as on a command line without
+    them. The running job's own figures are kept apart.
+    """
+    own, call = metrics.rows[:], _bind(run, given, settings)
+    stage = stage_of(run) + _variant(call)
+    try:
+        status, said = _execute(run, call, stage, given["date"], settings.data_root)
+    finally:
+        metrics.rows[:] = own
+    if status not in (0, SKIPPED):
+        raise JobError(f"{stage} failed: {said}")
+    return status
 
 
 def stage_of(run: Callable[..., None]) -> str:
@@ -165,20 +191,23 @@ def _value_of(kind: type) -> Callable[[str], Any]:
     return parse
 
 
-def _bind(run: Callable[..., None], arguments: argparse.Namespace, settings: configuration.Settings) -> dict[str, Any]:
+def _bind(run: Callable[..., None], given: Mapping[str, Any], settings: configuration.Settings) -> dict[str, Any]:
     call: dict[str, Any] = {}
-    for name, (kind, _, _) in _parameters(run).items():
-        given = getattr(arguments, name)
+    for name, (kind, default, _) in _parameters(run).items():
+        value = given.get(name, default)
         if name == "config":
             call[name] = configuration.select(settings, kind)
         elif kind in (Input, Output):
-            call[name] = kind(name, (given or f"{settings.data_root}/{TABLES[name].folder}").removeprefix("file://"))
+            call[name] = kind(name, (value or f"{settings.data_root}/{TABLES[name].folder}").removeprefix("file://"))
         else:
-            call[name] = given
+            call[name] = value
     return call
 
 
-def _execute(run: Callable[..., None], call: dict[str, Any], stage: str, date: datetime.date, root: str) -> int:
+def _execute(
+    run: Callable[..., None], call: dict[str, Any], stage: str, date: datetime.date, root: str
+) -> tuple[int, str]:
+    """(exit status, why it was skipped or failed)."""
     metrics.rows.clear()
     started = time.perf_counter()
     log.info("%s %s: start", stage, date)
@@ -198,8 +227,10 @@ def _execute(run: Callable[..., None], call: dict[str, Any], stage: str, date: d
     return _finish(stage, date, root, started, status, message)
 
 
-def _finish(stage: str, date: datetime.date, root: str, started: float, status: int, message: str) -> int:
-    """Commit the stage's figures and say how it ended; returns the exit status."""
+def _finish(
+    stage: str, date: datetime.date, root: str, started: float, status: int, message: str
+) -> tuple[int, str]:
+    """Commit the stage's figures and say how it ended; returns exit status and message."""
     seconds, peak = time.perf_counter() - started, peak_memory_mib()
     metrics.put("status", status, message or None)
     metrics.put("seconds", seconds)
@@ -208,10 +239,10 @@ def _finish(stage: str, date: datetime.date, root: str, started: float, status: 
         metrics.commit(root, stage, date)
     except (StoreError, OSError) as error:
         log.error("%s %s: the stage's figures could not be written: %s", stage, date, error)
-        status = status or 1
+        status, message = status or 1, message or f"its figures could not be written: {error}"
     figures = ", ".join(f"{m} {v:,.0f}" for m, v, _ in metrics.rows if m.startswith("rows_") and v is not None)
     log.info("%s %s: %s%s%.1f s, %.0f MiB", stage, date, "failed, " if status == 1 else "", f"{figures}, " if figures else "", seconds, peak)
-    return status
+    return status, message
 
 
 def _variant(call: dict[str, Any]) -> str:

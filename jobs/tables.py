@@ -216,7 +216,7 @@ TABLES: dict[str, Contract] = {
             Field("raw", "string", "raw id, value, or the relation's name"),
             Field("embedding", "vector", "in the published space"),
         ),
-        "Vectors of every entity and relation, rotated like the users'; zeros for the relations of RHGN, which are matrices there.", sorted_by=("entity_type", "raw")),
+        "Vectors of every entity and relation, rotated like the users'; zeros where a family's relations have no vector.", sorted_by=("entity_type", "raw")),
     "user_embeddings": Contract(
         "feature_store/user_embeddings/model={model}", "dt",
         (

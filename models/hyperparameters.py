@@ -1,33 +1,14 @@
 """What can be set about each model: frozen dataclasses that check themselves, from the standard library alone.
 
-The job configuration embeds these classes, so that a wrong value fails at start; nothing here may import numpy or torch.
+The job configuration embeds these classes, so that a wrong value fails at start; nothing here may import numpy or
+torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
-
-class HyperparameterError(ValueError):
-    """A value out of range. The message names the field, the value found and what would do."""
-
-
-def check_range(
-    name: str, value: float, minimum: float, maximum: float = float("inf"), *, open_minimum: bool = False
-) -> None:
-    """Raise unless minimum <= value <= maximum (minimum < value with `open_minimum`); NaN never passes."""
-    above = value > minimum if open_minimum else value >= minimum
-    if not (above and value <= maximum):
-        bound = f"{'above' if open_minimum else 'at least'} {minimum:g}"
-        limit = "" if maximum == float("inf") else f" and at most {maximum:g}"
-        raise HyperparameterError(f"{name} is {value!r}; expected a number {bound}{limit}")
-
-
-def check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    """Raise unless value is one of the choices."""
-    if value not in choices:
-        raise HyperparameterError(f"{name} is {value!r}; expected one of {', '.join(sorted(choices))}")
+from models.hyperparameter_checks import HyperparameterError, check_choice, check_range
 
 
 @dataclass(frozen=True)
@@ -40,7 +21,7 @@ class TransEHyperparameters:
     margin: float = 1.0  # gamma, in units of the distance of Eq. 2
     adversarial_temperature: float = 5.0  # alpha: sharpness of the weights of hard negatives; used by self_adversarial
     negatives: int = 64  # broken triples per true triple
-    negatives_shared_by: int = 32  # true triples (of one relation) that share one draw of broken entities; 1: a draw each
+    negatives_shared_by: int = 32  # true triples (of one relation) that share a draw of broken entities; 1: a draw each
     type_constrained: bool = True  # break a triple with entities of the right type only
     filtered: bool = True  # a broken triple that is true counts nothing
     unit_norm: bool = True  # keep every entity on the unit sphere (L2), as in Bordes et al. 2013
@@ -73,8 +54,9 @@ class TransEHyperparameters:
         check_range("warm_accumulator_share", self.warm_accumulator_share, 0, 1)
         check_range("validation_share", self.validation_share, 0, 0.5)
         if self.engine == "numba" and self.device != "cpu":
+            expected = "expected 'cpu', or engine 'torch'"
             raise HyperparameterError(
-                f"device is {self.device!r} with engine 'numba', which runs on the CPU; expected 'cpu', or engine 'torch'"
+                f"device is {self.device!r} with engine 'numba', which runs on the CPU; {expected}"
             )
 
     def rate_of(self, epoch: int) -> float:
@@ -85,7 +67,10 @@ class TransEHyperparameters:
 
 @dataclass(frozen=True)
 class KQGCHyperparameters:
-    """Everything that can be set about KQGC; the defaults are those of the paper's section 4.2 unless a comment says otherwise."""
+    """Everything that can be set about KQGC.
+
+    The defaults are those of the paper's section 4.2 unless a comment says otherwise.
+    """
 
     aggregator: str = "mean"  # mean: Eq. 5; attention1: Eq. 8; attention2: Eq. 9
     attention_normalisation: str = "softmax"  # softmax, or ratio as Eq. 7 is printed, with negative weights
@@ -121,32 +106,40 @@ class KQGCHyperparameters:
 
 @dataclass(frozen=True)
 class RHGNHyperparameters:
-    """Everything that can be set about RHGN; the defaults are those of the paper's section 3.3 unless a comment says otherwise.
+    """Everything that can be set about RHGN.
 
-    Where it says "chosen", the value did best on the users who choose in `make tune-rhgn`.
+    The defaults are those of the paper's section 3.3 unless a comment says otherwise. Where it says "chosen", the value
+    did best on the users who choose in `make tune-rhgn`.
     """
 
     init: str = "transe"  # the given vectors of users and items: transe, or random
-    # those of attributes' values: transe; content: FastText on their words, random where they are codes; or random. Content made no difference in
-    # `make paper-rhgn-ablations` (+0.1 points [-0.4, +0.6] for transe), and needs a training of its own every night
+    # those of attributes' values: transe; content: FastText on their words, random where they are codes; or random.
+    # Content made no difference in `make paper-rhgn-ablations` (+0.1 points [-0.4, +0.6] for transe), and needs a
+    # training of its own every night
     init_attributes: str = "transe"
     width: int = 64  # of every layer's vectors; the paper searches 32 to 256
     layers: int = 2
     heads: int = 4  # the paper searches 1 to 16; each is width / heads wide
-    softmax_over: str = "all"  # all: Eq. 2, over all neighbours of all relations; relation: one softmax each, then their mean
+    # all: Eq. 2, over all neighbours of all relations; relation: one softmax each, then their mean
+    softmax_over: str = "all"
     typed_projections: bool = False  # F_K, F_Q, F_M and F_map per node type, as in HGT; the paper's are not typed
-    project_inputs: bool = True  # a linear map per node type from the given vectors to H⁰; without it they must be `width` long
-    class_weights: bool = True  # in Eq. 4 every class of a label weighs the same, so that rare ones are named too; the paper weighs users alike
+    # a linear map per node type from the given vectors to H⁰; without it they must be `width` long
+    project_inputs: bool = True
+    # in Eq. 4 every class of a label weighs the same, so that rare ones are named too; the paper weighs users alike
+    class_weights: bool = True
     dropout: float = 0.2  # share of the numbers of F_map's output that training drops; chosen, the paper speaks of none
     learning_rate: float = 0.003  # of AdamW, the highest of the one cycle; chosen, the paper's 0.001 needs more epochs
-    warm_rate_share: float = 0.2  # of learning_rate, on a warm start: a whole cycle again moves every vector out of the former night's space
+    # of learning_rate, on a warm start: a whole cycle again moves every vector out of the former night's space
+    warm_rate_share: float = 0.2
     weight_decay: float = 0.01  # of AdamW; learned rows of the input have none
     batch_size: int = 512  # labelled users per update
-    fanout: int = 20  # neighbours drawn for a node under each relation and direction, in training only; twice as many cost 1.4 times
+    # neighbours drawn for a node under each relation and direction, in training only; twice as many cost 1.4 times
+    fanout: int = 20
     epochs: int = 12  # at most, and the length of the one cycle; chosen, the paper names none
     validation_share: float = 0.1  # of the labelled users, held out of training to stop early; 0 trains on all
     evaluate_every: int = 1  # epochs between two looks at the held-out users
-    patience: int = 0  # looks without a better figure before stopping; 0 goes to the end of the cycle and takes the best epoch
+    # looks without a better figure before stopping; 0 goes to the end of the cycle and takes the best epoch
+    patience: int = 0
     stop_on: str = "macro_f1"  # the held-out figure that decides: macro_f1 (mean over labels; chosen), or loss
     device: str = "cpu"  # cpu, cuda, cuda:0, ...; sampling stays on the CPU
     mixed_precision: bool = True  # on a GPU, matrix products in bfloat16; attention and sums stay in float32
@@ -171,7 +164,10 @@ class RHGNHyperparameters:
 
 @dataclass(frozen=True)
 class TreeHyperparameters:
-    """What can be set about the trees of models/classifiers/lookalike.py. The defaults suit some hundred to some thousand positives."""
+    """What can be set about the trees of models/classifiers/lookalike.py.
+
+    The defaults suit some hundred to some thousand positives.
+    """
 
     rounds: int = 600  # boosting rounds, at most
     learning_rate: float = 0.05

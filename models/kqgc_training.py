@@ -142,8 +142,8 @@ def train_kqgc(
     of the purchase relation. item_candidates: int64, what negatives are drawn from, uniformly. initial: a former
     `checkpoint()`, from which all parameters start warm. progress: called with each entry of the history.
     deterministic: equal arguments give equal bits (one thread while sampling; on a GPU torch's deterministic kernels).
-    Without pairs nothing is learned and the initial parameters come back. Raises ShapeError for arrays that do not fit
-    each other, ValueError for an `initial` of another shape of model.
+    Without pairs nothing is learned and the initial parameters come back.
+    Raises ShapeError for arrays that do not fit each other, ValueError for an `initial` of another shape of model.
     """
     users, items = pairs
     check_vectors(graph, entities, relations)

@@ -1,22 +1,23 @@
-"""RHGN: attention per meta relation over a heterogeneous graph, for user profiles. Model and exact inference; training: `rhgn_training.py`.
+"""RHGN: attention per meta relation over a heterogeneous graph, for user profiles.
 
+Model and exact inference; training: `rhgn_training.py`.
 Shape suffixes: see `models/shapes.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
-from models.graph import KnowledgeGraph, Messages
+from models.graph import KnowledgeGraph
 from models.hyperparameters import RHGNHyperparameters
 from models.learning.epochs import load_parameters
 from models.learning.initialisation import keyed_vectors
+from models.messages.attention_table import AttentionTable, heaviest
 from models.messages.meta_relations import MetaRelations
 from models.shapes import ShapeError, expect, expect_indices
 
@@ -25,7 +26,10 @@ _CHUNK_MESSAGES = 1 << 19  # of inference: each may need a key and a message of 
 
 
 class TypedLinear(nn.Module):
-    """x Wᵀ + b with a W and a b for each node type, or one for all (`n_types` 1). weight (T, outputs, inputs), bias (T, outputs)."""
+    """x Wᵀ + b with a W and a b for each node type, or one for all (`n_types` 1).
+
+    weight (T, outputs, inputs), bias (T, outputs).
+    """
 
     def __init__(self, n_types: int, inputs: int, outputs: int, random: torch.Generator, *, bias: bool = True) -> None:
         super().__init__()
@@ -39,7 +43,8 @@ class TypedLinear(nn.Module):
         order_S = torch.argsort(types_S, stable=True)
         parts = x_SD.index_select(0, order_S).split(torch.bincount(types_S, minlength=len(biases)).tolist())
         y_SD = torch.cat([nn.functional.linear(*part) for part in zip(parts, self.weight, biases, strict=True)])
-        return y_SD.index_select(0, torch.empty_like(order_S).index_copy(0, order_S, torch.arange(len(order_S), device=order_S.device)))
+        rows_S = torch.arange(len(order_S), device=order_S.device)
+        return y_SD.index_select(0, torch.empty_like(order_S).index_copy(0, order_S, rows_S))
 
 
 class RHGNLayer(nn.Module):
@@ -49,38 +54,56 @@ class RHGNLayer(nn.Module):
         super().__init__()
         self.heads, self.dropout, width = hyper.heads, hyper.dropout, hyper.width
         types = n_types if hyper.typed_projections else 1
-        self.key = TypedLinear(types, width, width, random, bias=hyper.softmax_over == "all")  # within one relation its bias cancels
+        # within one relation the key's bias cancels
+        self.key = TypedLinear(types, width, width, random, bias=hyper.softmax_over == "all")
         self.query, self.message, self.map = (TypedLinear(types, width, width, random) for _ in range(3))
         square = (n_codes, hyper.heads, width // hyper.heads, width // hyper.heads)
         self.w_att, self.w_msg = nn.Parameter(_xavier(square, random)), nn.Parameter(_xavier(square, random))
 
     def forward(
-        self, meta: MetaRelations, h_SD: torch.Tensor, h_VD: torch.Tensor, types_V: torch.Tensor, code_types_C: torch.Tensor
+        self,
+        meta: MetaRelations,
+        h_SD: torch.Tensor,
+        h_VD: torch.Tensor,
+        types_V: torch.Tensor,
+        code_types_C: torch.Tensor,
     ) -> torch.Tensor:
         """H of the next layer for the destinations."""
-        sums_VD = meta.attend(self.query(h_VD, types_V).to(h_VD.dtype), self.keys_and_messages(meta, h_SD, code_types_C), self.heads)
+        queries_VD = self.query(h_VD, types_V).to(h_VD.dtype)
+        sums_VD = meta.attend(queries_VD, self.keys_and_messages(meta, h_SD, code_types_C), self.heads)
         mapped_VD = self.map(nn.functional.gelu(sums_VD), types_V).to(h_VD.dtype)
         return nn.functional.dropout(mapped_VD, self.dropout, self.training) + h_VD  # Eq. 3
 
     def keys_and_messages(self, meta: MetaRelations, h_SD: torch.Tensor, code_types_C: torch.Tensor) -> torch.Tensor:
         """(P, 2 D): K W_ATT and M W_MSG of every pair of a source and a meta relation, by one product for each code."""
-        folded = [self._folded(self.key, self.w_att, code_types_C), self._folded(self.message, self.w_msg, code_types_C)]  # Eq. 2, Eq. 1
+        maps = ((self.key, self.w_att), (self.message, self.w_msg))  # Eq. 2, Eq. 1
+        folded = [self._folded(linear, w_CHWX, code_types_C) for linear, w_CHWX in maps]
         weights_CDY, biases_CY = (torch.cat(halves, dim=-1) for halves in zip(*folded, strict=True))
         of_codes = h_SD.index_select(0, meta.sources).split(meta.counts)
-        parts = [torch.addmm(bias_Y, h_PD, weight_DY) for h_PD, weight_DY, bias_Y in zip(of_codes, weights_CDY, biases_CY, strict=True)]
+        parts = [torch.addmm(*of_code) for of_code in zip(biases_CY, of_codes, weights_CDY, strict=True)]
         return torch.cat(parts).to(h_SD.dtype)
 
-    def _folded(self, linear: TypedLinear, w_CHWX: torch.Tensor, code_types_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _folded(
+        self, linear: TypedLinear, w_CHWX: torch.Tensor, code_types_C: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(x F) W_φ of all heads as one map for each code: (C, D, D) and (C, D)."""
         n_codes, heads, width, _ = w_CHWX.shape
         types = code_types_C if len(linear.weight) > 1 else torch.zeros_like(code_types_C)
         f_CHWD = linear.weight.index_select(0, types).view(n_codes, heads, width, -1)
-        bias = linear.weight.new_zeros(n_codes, heads * width) if linear.bias is None else linear.bias.index_select(0, types)
+        if linear.bias is None:
+            b_CHW = linear.weight.new_zeros(n_codes, heads, width)
+        else:
+            b_CHW = linear.bias.index_select(0, types).view(n_codes, heads, width)
         weight_CDHX = torch.einsum("chwd,chwx->cdhx", f_CHWD, w_CHWX)
-        return weight_CDHX.flatten(2), torch.einsum("chw,chwx->chx", bias.view(n_codes, heads, width), w_CHWX).flatten(1)
+        return weight_CDHX.flatten(2), torch.einsum("chw,chwx->chx", b_CHW, w_CHWX).flatten(1)
 
     def attention(
-        self, meta: MetaRelations, h_SD: torch.Tensor, h_VD: torch.Tensor, types_V: torch.Tensor, code_types_C: torch.Tensor
+        self,
+        meta: MetaRelations,
+        h_SD: torch.Tensor,
+        h_VD: torch.Tensor,
+        types_V: torch.Tensor,
+        code_types_C: torch.Tensor,
     ) -> torch.Tensor:
         """α (E, heads) of each message, in the order of `meta.message`."""
         keys_PD = self.keys_and_messages(meta, h_SD, code_types_C)[:, : h_SD.shape[1]].contiguous()
@@ -90,8 +113,8 @@ class RHGNLayer(nn.Module):
 class RHGN(nn.Module):
     """Relation-aware Heterogeneous Graph Network.
 
-    Yan et al., "Relation-aware Heterogeneous Graph for User Profiling", CIKM 2021, section 2. A message goes from s to t over an edge e;
-    φ(e) stands for the meta relation ⟨τ(s), φ(e), τ(t)⟩; i is one of h heads.
+    Yan et al., "Relation-aware Heterogeneous Graph for User Profiling", CIKM 2021, section 2. A message goes from s to
+    t over an edge e; φ(e) stands for the meta relation ⟨τ(s), φ(e), τ(t)⟩; i is one of h heads.
 
         M(s,e,t)  = ‖_i F_M^i(H[s]) W_MSG_φ(e)                                     Eq. 1
         α(s,e,t)  = softmax over all s ∈ N(t) of ‖_i K^i(s) W_ATT_φ(e) Q^i(t)ᵀ/√d   Eq. 2
@@ -112,34 +135,46 @@ class RHGN(nn.Module):
     How the paper is read, and where this departs from it
     - A relation and its reverse are two meta relations (codes), each with its own W; each head has its own W too.
     - d is a head's width, since it smooths a product of two heads; the softmax is taken head by head.
-    - (2) runs over all neighbours of all relations together. `softmax_over="relation"`, as the authors' code does it, takes a softmax
-      in each relation and the mean over the relations that a node has, so that its weights sum to 1 as well; F_K then has no bias.
-    - The F are not typed in the paper's formulas, and need not be: W_ATT and W_MSG hold the types. `typed_projections` gives each node
-      type its own F_K, F_Q, F_M and F_map, as in HGT. The F have biases.
-    - H⁰ is a linear map per node type of the given vectors (`project_inputs`), whose kinds (TransE, FastText, random) share no space.
-    - (4) is divided by the number of users in the batch, so that the learning rate does not depend on it. Several labels add up; a
-      label that a user lacks adds nothing. `class_weights` lets every class weigh the same, for rare ones that should be named too.
+    - (2) runs over all neighbours of all relations together. `softmax_over="relation"`, as the authors' code does it,
+      takes a softmax in each relation and the mean over the relations that a node has, so that its weights sum to 1 as
+      well; F_K then has no bias.
+    - The F are not typed in the paper's formulas, and need not be: W_ATT and W_MSG hold the types. `typed_projections`
+      gives each node type its own F_K, F_Q, F_M and F_map, as in HGT. The F have biases.
+    - H⁰ is a linear map per node type of the given vectors (`project_inputs`), whose kinds (TransE, FastText, random)
+      share no space.
+    - (4) is divided by the number of users in the batch, so that the learning rate does not depend on it. Several
+      labels add up; a label that a user lacks adds nothing. `class_weights` lets every class weigh the same, for rare
+      ones that should be named too.
     - A node without neighbours has Ĥ = 0, of which the paper does not speak.
     - Between two nodes with several relations each relation is one message.
     """
 
     def __init__(
-        self, inputs: int, n_types: int, code_types: Sequence[int] | np.ndarray, n_classes: Sequence[int], hyper: RHGNHyperparameters, seed: int = 0
+        self,
+        inputs: int,
+        n_types: int,
+        code_types: Sequence[int] | np.ndarray,
+        n_classes: Sequence[int],
+        hyper: RHGNHyperparameters,
+        seed: int = 0,
     ) -> None:
-        """inputs: length of the given vectors; code_types: int (codes,), the node type of each code's sources; n_classes: of each label.
+        """Xavier initialisation, biases 0, drawn from `seed` alone.
 
-        Xavier initialisation, biases 0, drawn from `seed` alone.
+        inputs: length of the given vectors. code_types: int (codes,), the node type of each code's sources. n_classes:
+        of each label.
         """
         super().__init__()
         if not hyper.project_inputs and inputs != hyper.width:
-            raise ShapeError(f"the given vectors are {inputs} long, width is {hyper.width}; expected equal numbers, or project_inputs: true")
+            found = f"the given vectors are {inputs} long, width is {hyper.width}"
+            raise ShapeError(f"{found}; expected equal numbers, or project_inputs: true")
         self.hyper, self.n_classes, random = hyper, list(n_classes), torch.Generator().manual_seed(seed)
         self.register_buffer("code_types", torch.as_tensor(np.asarray(code_types, np.int64)), persistent=False)
         self.input = TypedLinear(n_types, inputs, hyper.width, random) if hyper.project_inputs else None
         self.layers = nn.ModuleList(RHGNLayer(n_types, len(code_types), hyper, random) for _ in range(hyper.layers))
         self.classifiers = nn.ModuleList(nn.utils.skip_init(nn.Linear, hyper.width, classes) for classes in n_classes)
         for classifier in self.classifiers:
-            classifier.weight.data, classifier.bias.data = _xavier(tuple(classifier.weight.shape), random), torch.zeros_like(classifier.bias)
+            classifier.weight.data = _xavier(tuple(classifier.weight.shape), random)
+            classifier.bias.data = torch.zeros_like(classifier.bias)
 
     def project(self, x_SD: torch.Tensor, types_S: torch.Tensor) -> torch.Tensor:
         """H⁰ of some nodes."""
@@ -157,11 +192,17 @@ class RHGN(nn.Module):
         """F_out(H^L) for each label: (users, classes)."""
         return [classifier(h_BD).to(h_BD.dtype) for classifier in self.classifiers]
 
-    def loss(self, logits: list[torch.Tensor], labels_BJ: torch.Tensor, weights: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
-        """Eq. 4, summed over labels and divided by the number of users. weights: of each label's classes, (classes,); None: 1 each."""
+    def loss(
+        self, logits: list[torch.Tensor], labels_BJ: torch.Tensor, weights: Sequence[torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Eq. 4, summed over labels and divided by the number of users.
+
+        weights: of each label's classes, (classes,); None: 1 each.
+        """
+        of_labels = zip(logits, labels_BJ.unbind(1), weights or [None] * len(logits), strict=True)
         terms = [
             nn.functional.cross_entropy(logits_BP, labels_B, weight, ignore_index=MISSING, reduction="sum")
-            for logits_BP, labels_B, weight in zip(logits, labels_BJ.unbind(1), weights or [None] * len(logits), strict=True)
+            for logits_BP, labels_B, weight in of_labels
         ]
         return torch.stack(terms).sum() / len(labels_BJ)  # Eq. 4
 
@@ -169,21 +210,6 @@ class RHGN(nn.Module):
 def _xavier(shape: tuple[int, ...], random: torch.Generator) -> torch.Tensor:
     """Uniform with the variance 2 / (inputs + outputs) of Glorot and Bengio, for matrices in the last two axes."""
     return torch.empty(shape).uniform_(-1, 1, generator=random) * (6 / (shape[-1] + shape[-2])) ** 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class AttentionTable:
-    """Who a node listens to in the last layer, one row per message: the `neighbours` speak to the `nodes` under the relation `codes`.
-
-    nodes, neighbours, codes, ranks: int64; weights: float32, the mean over heads. Sorted by node and rank, 0 being the heaviest; all
-    weights of a node add up to 1, also of those that were cut off.
-    """
-
-    nodes: np.ndarray
-    neighbours: np.ndarray
-    codes: np.ndarray
-    weights: np.ndarray
-    ranks: np.ndarray
 
 
 def infer_rhgn(
@@ -196,13 +222,15 @@ def infer_rhgn(
     attention_of: np.ndarray | None = None,
     attention_rows: int | np.ndarray = 20,
 ) -> tuple[np.ndarray, AttentionTable]:
-    """(H^L of all nodes from full neighbourhoods, float32 (n, width); who the nodes `attention_of` listen to, `attention_rows` at most).
+    """(H^L of all nodes from full neighbourhoods, float32 (n, width); who the nodes `attention_of` listen to).
 
-    Layer by layer in chunks of destination nodes, so that memory is that of two tables of vectors and one chunk. node_types, features,
-    parameters: as `train_rhgn` takes and gives them. attention_of: int64 nodes. attention_rows: for all of them, or int64 (n,) for each node.
+    Layer by layer in chunks of destination nodes, so that memory is that of two tables of vectors and one chunk.
+    node_types, features, parameters: as `train_rhgn` takes and gives them. attention_of: int64 nodes. attention_rows:
+    at most, for all of them, or int64 (n,) for each node.
     Raises ShapeError for arrays that do not fit each other, ValueError for parameters of another shape of model.
     """
-    check_nodes(graph, node_types, features, types_of(parameters) if hyper.project_inputs or hyper.typed_projections else None)
+    n_types, is_typed = types_of(parameters), hyper.project_inputs or hyper.typed_projections
+    check_nodes(graph, node_types, features, n_types if is_typed else None)
     wanted = np.zeros(graph.n_entities, bool)
     if attention_of is not None:
         expect_indices("attention_of", attention_of, graph.n_entities, "entities")
@@ -210,12 +238,14 @@ def infer_rhgn(
     if isinstance(attention_rows, np.ndarray):
         expect("attention_rows", attention_rows, (graph.n_entities,), "int64")
     most = np.broadcast_to(attention_rows, graph.n_entities)
-    model = RHGN(features.shape[1], types_of(parameters), code_types(graph, node_types), classes_of(parameters), hyper).to(hyper.device)
+    shape = (features.shape[1], n_types, code_types(graph, node_types), classes_of(parameters))
+    model = RHGN(*shape, hyper).to(hyper.device)
     load_parameters(model, parameters)
     model.eval()
     tables: list[AttentionTable] = []
     with torch.no_grad(), precision(hyper):
-        types, h_ND = torch.tensor(node_types, device=hyper.device), torch.empty(graph.n_entities, hyper.width, device=hyper.device)
+        types = torch.tensor(node_types, device=hyper.device)
+        h_ND = torch.empty(graph.n_entities, hyper.width, device=hyper.device)
         for first in range(0, graph.n_entities, hyper.inference_chunk):
             chunk = slice(first, first + hyper.inference_chunk)
             h_ND[chunk] = model.project(torch.tensor(features[chunk], device=hyper.device), types[chunk])
@@ -228,64 +258,29 @@ def infer_rhgn(
                 out_ND[first:last] = layer(*given)
                 if is_last and wanted[first:last].any():
                     α_E = layer.attention(*given).mean(dim=1).cpu().numpy()
-                    tables.append(_heaviest(messages, meta.message.cpu().numpy(), α_E, first, wanted, most))
+                    tables.append(heaviest(messages, meta.message.cpu().numpy(), α_E, first, wanted, most))
             h_ND = out_ND
-    columns = [np.concatenate([getattr(table, field.name) for table in [_NO_ATTENTION, *tables]]) for field in dataclasses.fields(AttentionTable)]
-    return h_ND.cpu().numpy(), AttentionTable(*columns)
-
-
-_NO_ATTENTION = AttentionTable(*(np.empty(0, kind) for kind in (np.int64, np.int64, np.int64, np.float32, np.int64)))
-
-
-def _heaviest(messages: Messages, message: np.ndarray, α_E: np.ndarray, first: int, wanted: np.ndarray, most: np.ndarray) -> AttentionTable:
-    """The heaviest messages into each wanted node of a chunk that begins with node `first`, `most` of each; equal weights by neighbour, then code."""
-    nodes = first + messages.from_nodes.destinations.cpu().numpy()[message]
-    kept = wanted[nodes]
-    neighbours, codes = (part.sources.cpu().numpy()[message][kept] for part in (messages.from_nodes, messages.from_relations))
-    nodes, weights = nodes[kept], α_E[kept].astype(np.float32)
-    order = np.lexsort((codes, neighbours, -weights, nodes))
-    ranks = np.arange(order.size) - np.searchsorted(nodes[order], nodes[order])
-    kept = ranks < most[nodes[order]]
-    order, ranks = order[kept], ranks[kept]
-    return AttentionTable(nodes[order], neighbours[order], codes[order], weights[order], ranks)
+    return h_ND.cpu().numpy(), AttentionTable.joined(tables)
 
 
 def class_probabilities(parameters: Mapping[str, np.ndarray], vectors: np.ndarray) -> list[np.ndarray]:
     """Z of Eq. 4 for each label: float32 (rows, classes), from vectors (rows, width) that `infer_rhgn` gave."""
-    logits = [vectors @ parameters[f"classifiers.{j}.weight"].T + parameters[f"classifiers.{j}.bias"] for j in range(len(classes_of(parameters)))]
-    return [torch.from_numpy(one).softmax(dim=1).numpy() for one in logits]
+    found = []
+    for j in range(len(classes_of(parameters))):
+        logits = vectors @ parameters[f"classifiers.{j}.weight"].T + parameters[f"classifiers.{j}.bias"]
+        found.append(torch.from_numpy(logits).softmax(dim=1).numpy())
+    return found
 
 
 def filled_features(features: np.ndarray, keys: np.ndarray, seed: int) -> np.ndarray:
-    """A copy with random vectors, of length 1 on average, in the rows that hold a NaN. keys: uint64 (n,), from type and raw id of a node."""
+    """A copy with random vectors, of length 1 on average, in the rows that hold a NaN.
+
+    keys: uint64 (n,), from type and raw id of a node.
+    """
     none = np.isnan(features).any(axis=1)
     filled = features.copy()
     filled[none] = keyed_vectors(keys[none], features.shape[1], seed, (3 / features.shape[1]) ** 0.5)
     return filled
-
-
-def rearranged(
-    checkpoint: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray], relations: np.ndarray, types: np.ndarray
-) -> dict[str, np.ndarray]:
-    """A checkpoint for tonight's relations and node types from one for the predecessor's, in another order or number.
-
-    fresh: parameters of a new model of tonight's shape, for what the predecessor lacks. relations, types: int64, for each of tonight's its
-    number in the checkpoint, or -1. What the optimiser remembers of newcomers is nothing.
-    """
-    n_before = checkpoint["layers.0.w_att"].shape[0] // 2
-    codes = np.concatenate([relations, np.where(relations < 0, -1, relations + n_before)])
-    found = dict(checkpoint)
-    for name, values in fresh.items():
-        by_code = name.endswith(("w_att", "w_msg"))
-        by_type = name.startswith("input.") or (name.startswith("layers.") and max(len(values), len(checkpoint.get(name, ""))) > 1)
-        rows = codes if by_code else types
-        if not (by_code or by_type) or rows.max(initial=-1) >= len(checkpoint.get(name, "")):  # what does not fit is left to `load_parameters`
-            continue
-        for key in [key for key in checkpoint if key.removeprefix("optimiser.").startswith(name) and not key.endswith(".step")]:
-            start = values if key == name else np.zeros_like(values)
-            known = (rows >= 0).reshape(-1, *[1] * (values.ndim - 1))
-            found[key] = np.where(known, checkpoint[key][rows], start)
-    return found
 
 
 def code_types(graph: KnowledgeGraph, node_types: np.ndarray) -> np.ndarray:
@@ -302,8 +297,8 @@ def types_of(parameters: Mapping[str, np.ndarray]) -> int:
 
 def classes_of(parameters: Mapping[str, np.ndarray]) -> list[int]:
     """How many classes each label has."""
-    names = sorted((name for name in parameters if name.startswith("classifiers.") and name.endswith(".bias")), key=lambda name: int(name.split(".")[1]))
-    return [len(parameters[name]) for name in names]
+    biases = [name for name in parameters if name.startswith("classifiers.") and name.endswith(".bias")]
+    return [len(parameters[name]) for name in sorted(biases, key=lambda name: int(name.split(".")[1]))]
 
 
 def engine_of(device: str) -> str:
@@ -317,10 +312,13 @@ def precision(hyper: RHGNHyperparameters) -> contextlib.AbstractContextManager[o
     return torch.autocast(device, torch.bfloat16, enabled=hyper.mixed_precision and device == "cuda")
 
 
-def check_nodes(graph: KnowledgeGraph, node_types: np.ndarray, features: np.ndarray, n_types: int | None = None) -> None:
+def check_nodes(
+    graph: KnowledgeGraph, node_types: np.ndarray, features: np.ndarray, n_types: int | None = None
+) -> None:
     """Raise ShapeError unless every node has a type, below `n_types`, and a finite vector."""
     expect("node_types", node_types, (graph.n_entities,), "int64")
     expect_indices("node_types", node_types, n_types or np.iinfo(np.int64).max, "node types")
     expect("features", features, (graph.n_entities, None), "float32")
     if not np.isfinite(features).all():
-        raise ShapeError("features has numbers that are not finite; fill the rows without a vector by `filled_features`")
+        expected = "fill the rows without a vector by `filled_features`"
+        raise ShapeError(f"features has numbers that are not finite; {expected}")

@@ -6,7 +6,7 @@ Shape suffixes: see `models/shapes.py`, and J labels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -26,11 +26,13 @@ _State = tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class RHGNResult:
-    """What training gives. `parameters` is all that inference needs; `checkpoint()` adds the optimiser's state for a warm start.
+    """What training gives.
 
-    features: float32 (n, inputs), the given vectors with the learned rows as learned. history: one entry per epoch with "epoch", "loss",
-    "seconds" of training and, where evaluated, "validation_loss", "validation_accuracy" and "validation_macro_f1" (means over labels; of
-    label j alone with `_j` at the end). best_epoch: the epoch whose parameters these are; -1 when nothing was trained.
+    `parameters` is all that inference needs; `checkpoint()` adds the optimiser's state for a warm start.
+    features: float32 (n, inputs), the given vectors with the learned rows as learned. history: one entry per epoch with
+    "epoch", "loss", "seconds" of training and, where evaluated, "validation_loss", "validation_accuracy" and
+    "validation_macro_f1" (means over labels; of label j alone with `_j` at the end). best_epoch: the epoch whose
+    parameters these are; -1 when nothing was trained.
     """
 
     parameters: dict[str, np.ndarray]
@@ -46,7 +48,10 @@ class RHGNResult:
 
 @dataclasses.dataclass(frozen=True)
 class _Data:
-    """What is learned from: int64 node types (n,), float32 vectors (n, inputs), bool (n,) the rows to learn, users and their labels."""
+    """What is learned from: int64 node types (n,), float32 vectors (n, inputs), users and their labels.
+
+    learned: bool (n,), the vectors to learn.
+    """
 
     graph: KnowledgeGraph
     node_types: np.ndarray
@@ -57,22 +62,29 @@ class _Data:
 
 
 class _Trainer:
-    """Users to batches, batches to losses, and one epoch after another; holds what stays the same through a training."""
+    """Users to batches, batches to losses, and one epoch after another; holds what stays the same throughout."""
 
     def __init__(self, data: _Data, model: RHGN, trained: np.ndarray, seed: int, deterministic: bool) -> None:
         hyper = model.hyper
         self.data, self.model, self.device, self.seed = data, model, torch.device(hyper.device), seed
-        self.types, self.fixed = (torch.tensor(values, device=self.device) for values in (data.node_types, data.features))
+        self.types = torch.tensor(data.node_types, device=self.device)
+        self.fixed = torch.tensor(data.features, device=self.device)
         learned = torch.tensor(data.learned, device=self.device)
         self.row = torch.where(learned, torch.cumsum(learned, 0) - 1, -1)
         self.table = nn.Parameter(self.fixed[learned])
-        self.sampler = data.graph.sampler(hyper.fanout, seed, deterministic=deterministic, per_relation=True, engine=engine_of(hyper.device))
-        self.optimisers = [torch.optim.AdamW(model.parameters(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay)]
+        options = {"deterministic": deterministic, "per_relation": True, "engine": engine_of(hyper.device)}
+        self.sampler = data.graph.sampler(hyper.fanout, seed, **options)
+        rate = hyper.learning_rate
+        self.optimisers = [torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=hyper.weight_decay)]
         if len(self.table):
-            self.optimisers.append(torch.optim.SparseAdam([self.table], lr=hyper.learning_rate))
-        self.class_weights = [torch.tensor(one, device=self.device) for one in balanced(data.labels[trained], model.n_classes)] if hyper.class_weights else None
+            self.optimisers.append(torch.optim.SparseAdam([self.table], lr=rate))
         steps = hyper.epochs * max(1, -(-trained.size // hyper.batch_size))
-        self.schedules = [torch.optim.lr_scheduler.OneCycleLR(one, hyper.learning_rate, total_steps=steps) for one in self.optimisers]
+        one_cycle = torch.optim.lr_scheduler.OneCycleLR
+        self.schedules = [one_cycle(optimiser, rate, total_steps=steps) for optimiser in self.optimisers]
+        self.class_weights = None
+        if hyper.class_weights:
+            weights = balanced(data.labels[trained], model.n_classes)
+            self.class_weights = [torch.tensor(of_label, device=self.device) for of_label in weights]
 
     def vectors(self, nodes: torch.Tensor) -> torch.Tensor:
         """The input rows of some nodes; gradients of the learned ones are sparse."""
@@ -80,14 +92,16 @@ class _Trainer:
         places = torch.nonzero(rows >= 0).squeeze(-1)
         if not len(places):
             return x_SD
-        return x_SD.index_copy(0, places, nn.functional.embedding(rows.index_select(0, places), self.table, sparse=True))
+        learned_SD = nn.functional.embedding(rows.index_select(0, places), self.table, sparse=True)
+        return x_SD.index_copy(0, places, learned_SD)
 
     def forward(self, users: np.ndarray) -> tuple[list[torch.Tensor], torch.Tensor]:
         """(logits of each label, labels) of some labelled users, given by their places in `data.users`."""
         places = users[np.argsort(self.data.users[users])]
         hyper, nodes = self.model.hyper, torch.from_numpy(self.data.users[places])
         sources, layers = self.sampler.sample(nodes, hyper.layers)
-        counts_VC = self.sampler.counts(sources[: layers[0].n_destinations]).to(self.device)  # a layer's destinations are the first of its sources
+        # a layer's destinations are the first of its sources
+        counts_VC = self.sampler.counts(sources[: layers[0].n_destinations]).to(self.device)
         parts = [(messages.to(self.device), counts_VC[: messages.n_destinations]) for messages in layers]
         metas = [MetaRelations.of(messages, hyper.softmax_over == "relation", counts) for messages, counts in parts]
         sources = sources.to(self.device)
@@ -118,21 +132,26 @@ class _Trainer:
         """The figures of held-out users. Always the same draw of neighbours, so that epochs can be compared."""
         self.sampler.restart([self.seed, 3])
         self.model.eval()
-        parts = [self.forward(part) for part in np.split(users, range(self.model.hyper.batch_size, users.size, self.model.hyper.batch_size))]
-        logits, labels_BJ = [torch.cat(one) for one in zip(*(part[0] for part in parts), strict=True)], torch.cat([part[1] for part in parts])
+        batch_size = self.model.hyper.batch_size
+        batches = np.split(users, range(batch_size, users.size, batch_size))
+        logits, labels = zip(*map(self.forward, batches), strict=True)
+        logits, labels_BJ = [torch.cat(of_label) for of_label in zip(*logits, strict=True)], torch.cat(labels)
         figures = {"validation_loss": float(self.model.loss(logits, labels_BJ, self.class_weights))}
         for j, (logits_BP, labels_B) in enumerate(zip(logits, labels_BJ.cpu().numpy().T, strict=True)):
             seen, found = labels_B != MISSING, logits_BP.argmax(1).cpu().numpy()
             if seen.any():
                 figures[f"validation_accuracy_{j}"] = float((found == labels_B)[seen].mean())
-                figures[f"validation_macro_f1_{j}"] = float(f1_score(labels_B[seen], found[seen], average="macro", zero_division=0))
+                macro_f1 = f1_score(labels_B[seen], found[seen], average="macro", zero_division=0)
+                figures[f"validation_macro_f1_{j}"] = float(macro_f1)
         for name in ("validation_accuracy", "validation_macro_f1"):
-            figures[name] = float(np.mean([value for key, value in figures.items() if key.startswith(name)] or [np.nan]))
+            of_labels = [value for key, value in figures.items() if key.startswith(name)]
+            figures[name] = float(np.mean(of_labels or [np.nan]))
         return figures
 
     def state(self) -> _State:
         """(parameters, the optimiser's state, learned rows), as copies."""
-        return parameters_of(self.model), optimiser_state(self.model, self.optimisers[0]), self.table.detach().cpu().numpy().copy()
+        rows = self.table.detach().cpu().numpy().copy()
+        return parameters_of(self.model), optimiser_state(self.model, self.optimisers[0]), rows
 
     def result(self, state: _State, history: list[dict[str, float]], best_epoch: int) -> RHGNResult:
         parameters, optimiser, rows = state
@@ -162,14 +181,15 @@ def train_rhgn(
 ) -> RHGNResult:
     """Learn all parameters from labelled users.
 
-    node_types: int64 (n,), below n_types, which is the highest + 1 unless given. features: float32 (n, inputs), all finite
-    (`filled_features`). users: int64 (u,), unique nodes; labels: int64 (u, labels), -1 where a user lacks one. learned: bool (n,), rows of
-    `features` that are trained too. validation: bool (u,), users held out for early stopping; None draws `validation_share` of them.
-    initial: a former `checkpoint()` (of other relations or types: `rearranged`), from which it goes on at `warm_rate_share` of the rate.
-    progress: called with each entry of the history.
+    node_types: int64 (n,), below n_types, which is the highest + 1 unless given. features: float32 (n, inputs), all
+    finite (`filled_features`). users: int64 (u,), unique nodes; labels: int64 (u, labels), -1 where a user lacks one.
+    learned: bool (n,), rows of `features` that are trained too. validation: bool (u,), users held out for early
+    stopping; None draws `validation_share` of them. initial: a former `checkpoint()` (of other relations or types:
+    `rearranged`), from which it goes on at `warm_rate_share` of the rate. progress: called with each entry of the
+    history.
     deterministic: equal arguments give equal bits (one thread; on a GPU torch's deterministic kernels).
-    Without a label nothing is learned and the initial parameters come back. Raises ShapeError for arrays that do not fit each other,
-    ValueError for an `initial` of another shape of model.
+    Without a label nothing is learned and the initial parameters come back.
+    Raises ShapeError for arrays that do not fit each other, ValueError for an `initial` of another shape of model.
     """
     if initial is not None:
         hyper = dataclasses.replace(hyper, learning_rate=hyper.learning_rate * hyper.warm_rate_share)
@@ -178,9 +198,11 @@ def train_rhgn(
     expect("learned", learned, (graph.n_entities,), "bool")
     _check_labels(graph, users, labels, n_classes, validation)
     labelled = np.flatnonzero((labels != MISSING).any(axis=1))
-    held = np.random.default_rng([seed, 0]).random(users.size) < hyper.validation_share if validation is None else validation
-    held_out, trained = labelled[held[labelled]], labelled[~held[labelled]]
-    model = RHGN(features.shape[1], n_types or int(node_types.max()) + 1, code_types(graph, node_types), n_classes, hyper, seed).to(hyper.device)
+    if validation is None:
+        validation = np.random.default_rng([seed, 0]).random(users.size) < hyper.validation_share
+    held_out, trained = labelled[validation[labelled]], labelled[~validation[labelled]]
+    shape = (features.shape[1], n_types or int(node_types.max()) + 1, code_types(graph, node_types), n_classes)
+    model = RHGN(*shape, hyper, seed).to(hyper.device)
     trainer = _Trainer(_Data(graph, node_types, features, learned, users, labels), model, trained, seed, deterministic)
     if initial is not None:
         load_checkpoint(model, trainer.optimisers[0], initial)
@@ -192,12 +214,43 @@ def train_rhgn(
         return _run_epochs(trainer, trained, held_out, progress)
 
 
+def rearranged(
+    checkpoint: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray], relations: np.ndarray, types: np.ndarray
+) -> dict[str, np.ndarray]:
+    """A checkpoint for tonight's relations and node types from one for the predecessor's, in another order or number.
+
+    fresh: parameters of a new model of tonight's shape, for what the predecessor lacks. relations, types: int64, for
+    each of tonight's its number in the checkpoint, or -1. What the optimiser remembers of newcomers is nothing.
+    """
+    n_before = checkpoint["layers.0.w_att"].shape[0] // 2
+    codes = np.concatenate([relations, np.where(relations < 0, -1, relations + n_before)])
+    found = dict(checkpoint)
+    for name, values in fresh.items():
+        by_code = name.endswith(("w_att", "w_msg"))
+        rows_before = len(checkpoint.get(name, ""))
+        by_type = name.startswith("input.") or (name.startswith("layers.") and max(len(values), rows_before) > 1)
+        rows = codes if by_code else types
+        if not (by_code or by_type) or rows.max(initial=-1) >= rows_before:
+            continue  # what does not fit is left to `load_parameters`
+        for key in checkpoint:
+            if not key.removeprefix("optimiser.").startswith(name) or key.endswith(".step"):
+                continue
+            start = values if key == name else np.zeros_like(values)
+            known = (rows >= 0).reshape(-1, *[1] * (values.ndim - 1))
+            found[key] = np.where(known, checkpoint[key][rows], start)
+    return found
+
+
 def balanced(labels: np.ndarray, n_classes: Sequence[int]) -> list[np.ndarray]:
-    """float32 (classes,) for each column of labels (u, J): u' / (K · n_k) of its K classes that occur, so that the mean over the u' labelled users is 1."""
+    """float32 (classes,) for each column of labels (u, J): u' / (K · n_k) of its K classes that occur.
+
+    So the mean over the u' labelled users is 1.
+    """
     found = []
     for j, classes in enumerate(n_classes):
         counts = np.bincount(labels[labels[:, j] != MISSING, j], minlength=classes)
-        found.append((counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)) * (counts > 0)).astype(np.float32))
+        weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)) * (counts > 0)
+        found.append(weights.astype(np.float32))
     return found
 
 
@@ -207,20 +260,30 @@ def _run_epochs(
     hyper = trainer.model.hyper
     sign = -1.0 if hyper.stop_on == "loss" else 1.0
     outcome = run_epochs(
-        hyper.epochs, lambda epoch: trainer.epoch(epoch, trained), trainer.state,
-        evaluate=(lambda: trainer.evaluate(held_out)) if held_out.size else None, figure=lambda entry: sign * entry[f"validation_{hyper.stop_on}"],
-        evaluate_every=hyper.evaluate_every, patience=hyper.patience, progress=progress,
-    )  # fmt: skip
+        hyper.epochs,
+        lambda epoch: trainer.epoch(epoch, trained),
+        trainer.state,
+        evaluate=(lambda: trainer.evaluate(held_out)) if held_out.size else None,
+        figure=lambda entry: sign * entry[f"validation_{hyper.stop_on}"],
+        evaluate_every=hyper.evaluate_every,
+        patience=hyper.patience,
+        progress=progress,
+    )
     return trainer.result(*outcome)
 
 
 def _check_labels(
-    graph: KnowledgeGraph, users: np.ndarray, labels: np.ndarray, n_classes: Sequence[int], validation: np.ndarray | None
+    graph: KnowledgeGraph,
+    users: np.ndarray,
+    labels: np.ndarray,
+    n_classes: Sequence[int],
+    validation: np.ndarray | None,
 ) -> None:
     expect_indices("users", users, graph.n_entities, "entities")
     expect("labels", labels, (users.size, len(n_classes)), "int64")
-    if np.unique(users).size < users.size:
-        raise ShapeError(f"users names {users.size - np.unique(users).size} users more than once; expected one row of labels for each")
+    repeated = users.size - np.unique(users).size
+    if repeated:
+        raise ShapeError(f"users names {repeated} users more than once; expected one row of labels for each")
     for j, classes in enumerate(n_classes):
         if labels.size and not (MISSING <= labels[:, j].min() and labels[:, j].max() < classes):
             found = f"from {labels[:, j].min()} to {labels[:, j].max()}"

@@ -17,13 +17,16 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """One session for all tests: starting one takes longer than most of them. Jobs run in this process find it running."""
+    """One session for all tests: starting one takes longer than most of them. Jobs run in this process find it
+    running."""
     from jobs.configuration.sections import Spark
     from jobs.spark import session
 
-    quick_start = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}  # small jobs end before the second compiler pays
+    # small jobs end before the second compiler pays
+    quick_start = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
     settings = Spark(driver_memory="1g", shuffle_partitions=2, conf=quick_start)
-    logging.getLogger("py4j").setLevel(logging.WARNING)  # at the very end it speaks of closed connections, into a stream that pytest has closed
+    # at the very end it speaks of closed connections, into a stream that pytest has closed
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     with session(settings, "tests") as started:
         yield started
 

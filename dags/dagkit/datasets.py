@@ -1,7 +1,7 @@
 """Where the tables lie, and the Assets that tell others of a published partition.
 
-The folders are those of `jobs/tables.py`, which a DAG must not import (a test compares the two). A table that has one part per
-model, type or stage is named by the folder above its parts.
+The folders are those of `jobs/tables.py`, which a DAG must not import (a test compares the two). A table that has one
+part per model, type or stage is named by the folder above its parts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What shapes the DAGs: a few keys of the YAML file that `NOCTURNE_CONFIG` names, read whenever a DAG file is parsed.
 
-Only the models, the schedule and the waiting for the input are read here; the jobs check the whole file themselves, and the
-first job of the night stops at any wrong key. Defaults and relative paths are those of `jobs/configuration` (a test compares them).
+Only the models, the schedule and the waiting for the input are read here; the jobs check the whole file themselves, and
+the first job of the night stops at any wrong key. Defaults and relative paths are those of `jobs/configuration` (a test
+compares them).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Settings:
     python: str  # the interpreter that runs the jobs
     data_root: str  # absolute path or URI
     models: tuple[str, ...]  # that are published
-    sections: dict[str, dict[str, Any]]  # of each model family, as the YAML has them: they say what a family starts from
+    # of each model family, as the YAML has them: they say what a family starts from
+    sections: dict[str, dict[str, Any]]
     schedule: str | None
     start_date: datetime.datetime
     retries: int
@@ -72,7 +74,11 @@ def load() -> Settings:
 
 
 def _settings(document: dict[str, Any], path: Path) -> Settings:
-    dag, publishing, lookalike = _section(document, "dag"), _section(document, "publishing"), _section(document, "lookalike")
+    dag, publishing, lookalike = (
+        _section(document, "dag"),
+        _section(document, "publishing"),
+        _section(document, "lookalike"),
+    )
     events, source, profiles = (_section(document, name) for name in ("events", "source", "profiles"))
     models = _models(publishing.get("models", list(families.DEFAULT_MODELS)), path)
     start = datetime.date.fromisoformat(str(dag.get("start_date", "2026-01-01")))

@@ -1,8 +1,8 @@
 """Operators with house defaults: a job as a task, and the wait for the night's input.
 
-A job is started as a list of arguments, never through a shell. The standard provider's `SubprocessHook` keeps the last line of
-both streams only; the error message of a job stands some lines above it, and a result that goes to XCom must not be
-mistaken for a log line, so the process is read here.
+A job is started as a list of arguments, never through a shell. The standard provider's `SubprocessHook` keeps the last
+line of both streams only; the error message of a job stands some lines above it, and a result that goes to XCom must
+not be mistaken for a log line, so the process is read here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def night(params: Any, dag_run: Any) -> str:
 
 def date_parameter() -> Param:
     """The parameter `date`, for manual runs."""
-    return Param(None, type=["null", "string"], format="date", title="Date", description="dt=D, if not the run's logical date")
+    return Param(
+        None, type=["null", "string"], format="date", title="Date", description="dt=D, if not the run's logical date"
+    )
 
 
 def house_defaults(settings: Settings) -> dict[str, Any]:
@@ -68,10 +70,15 @@ class JobOperator(BaseOperator):
         self, *, command: list[str], inputs: Sequence[str] = (), outputs: Sequence[str] = (),
         returns_json: bool = False, **arguments: Any,
     ) -> None:  # fmt: skip
-        """`inputs` and `outputs` name the tables; `returns_json`: the last line that is a JSON object becomes the task's
-        XCom."""
+        """`inputs` and `outputs` name the tables; `returns_json`: the last line that is a JSON object becomes the
+        task's XCom."""
         super().__init__(**arguments)
-        self.command, self.inputs, self.outputs, self.returns_json = command, tuple(inputs), tuple(outputs), returns_json
+        self.command, self.inputs, self.outputs, self.returns_json = (
+            command,
+            tuple(inputs),
+            tuple(outputs),
+            returns_json,
+        )
         self.process: subprocess.Popen[str] | None = None
 
     def execute(self, context: Any) -> dict[str, Any] | None:
@@ -112,7 +119,8 @@ class JobOperator(BaseOperator):
     def _result(self, line: str | None) -> dict[str, Any]:
         if line is None:
             raise AirflowException(
-                f"{self.task_id} printed no line with a JSON object; expected one as its result. Run its command by hand.")
+                f"{self.task_id} printed no line with a JSON object; expected one as its result. Run its command by hand."
+            )
         return json.loads(line)
 
     def on_kill(self) -> None:
@@ -128,10 +136,18 @@ class JobOperator(BaseOperator):
 
 
 def job(
-    settings: Settings, module: str, *, inputs: Sequence[str] = (), outputs: Sequence[str] = (), also: Sequence[str] = (),
-    options: dict[str, str] | None = None, task_id: str | None = None, outlets: Sequence[Asset] = (),
-    returns_json: bool = False, **arguments: Any,
-) -> JobOperator:  # fmt: skip
+    settings: Settings,
+    module: str,
+    *,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    also: Sequence[str] = (),
+    options: dict[str, str] | None = None,
+    task_id: str | None = None,
+    outlets: Sequence[Asset] = (),
+    returns_json: bool = False,
+    **arguments: Any,
+) -> JobOperator:
     """The task that runs `python -m jobs.<module>` for the run's date.
 
     `options` are its further parameters, templated. `also` names tables that it writes where the configuration's data

@@ -1,4 +1,5 @@
-"""The matrix that a feature set is for a client's eligible users, on one date. What is shared by clients is computed once."""
+"""The matrix that a feature set is for a client's eligible users, on one date. What is shared
+by clients is computed once."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from jobs.configuration.predicates import Predicate, mentioned
 from jobs.configuration.sections import Graph
 from models.vectors.affinities import NAMES, Client, Scales, affinities, scales
 
-MOST_ITEMS, MOST_REFERENCES, AT_LARGE = 256, 512, 256  # vectors that distances are taken to; bounds time at any client's size
+# Vectors that distances are taken to: they bound the time at any client's size.
+MOST_ITEMS, MOST_REFERENCES, AT_LARGE = 256, 512, 256
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,11 @@ class Source:
 
     def native(self, model: str) -> np.ndarray:
         """The same with R undone."""
-        return self._once(f"native {model}", lambda: self.vectors[model].native(self.published(model)).astype(np.float32))
+
+        def native() -> np.ndarray:
+            return self.vectors[model].native(self.published(model)).astype(np.float32)
+
+        return self._once(f"native {model}", native)
 
     def scales(self, model: str) -> Scales:
         """Distances of the eligible to items and users at large."""
@@ -56,13 +62,15 @@ class Source:
 
     def _scales(self, model: str) -> Scales:
         vectors = self.vectors[model]
-        items = self.sample(self.snapshot.items, self.snapshot.item_raw, vectors.item_ids, "items at large", "", AT_LARGE)
+        items, item_raw = self.snapshot.items, self.snapshot.item_raw
+        items = self.sample(items, item_raw, vectors.item_ids, "items at large", "", AT_LARGE)
         users = self.sample(self.users.ids, self.users.raw, vectors.user_ids, "users at large", "", AT_LARGE)
-        native = vectors.native
-        return scales(
-            self.native(model), native(vectors.purchase[None])[0], native(vectors.items_of(items)), native(vectors.users_of(users)), vectors.comparer)
+        at_large = vectors.native(vectors.items_of(items)), vectors.native(vectors.users_of(users))
+        return scales(self.native(model), vectors.native_purchase, *at_large, vectors.comparer)
 
-    def sample(self, ids: np.ndarray, raw: pa.Array, known: np.ndarray, purpose: str, client: str, most: int) -> np.ndarray:
+    def sample(
+        self, ids: np.ndarray, raw: pa.Array, known: np.ndarray, purpose: str, client: str, most: int
+    ) -> np.ndarray:
         """At most so many of the ids that have a vector: those whose keyed hash comes first."""
         there = np.flatnonzero(np.isin(ids, known))
         if len(there) > most:
@@ -79,8 +87,8 @@ class Source:
 class ClientSource:
     """The features of one client's eligible users.
 
-    items: bool per item of the snapshot. own: history columns of the very values that make the client; they are the user's own history
-    with it, which the strong baseline has and the other must not.
+    items: bool per item of the snapshot. own: history columns of the very values that make the client; they are the
+    user's own history with it, which the strong baseline has and the other must not.
     """
 
     source: Source
@@ -108,20 +116,23 @@ class ClientSource:
         return {}
 
     def affinity(self, model: str, references: np.ndarray | None = None) -> Columns:
-        """The model's affinities to this client; reference users are the past buyers unless others (ledger ids) are given."""
+        """The model's affinities to this client; reference users are the past buyers unless
+        others (ledger ids) are given."""
         if model not in self._affinities:
             self._affinities[model] = self._affinity(model, self.past_buyers if references is None else references)
         return self._affinities[model]
 
     def _affinity(self, model: str, references: np.ndarray) -> Columns:
         source, vectors = self.source, self.source.vectors[model]
-        snapshot = source.snapshot
-        mine = pa.array(np.flatnonzero(self.items))
-        items = source.sample(snapshot.items[self.items], snapshot.item_raw.take(mine), vectors.item_ids, "client items", self.name, MOST_ITEMS)
-        references = source.sample(references, source.ledger.raw_of(references), vectors.user_ids, "references", self.name, MOST_REFERENCES)
-        client = Client(vectors.native(vectors.items_of(items)), vectors.native(vectors.users_of(references)), references)
-        purchase = vectors.native(vectors.purchase[None])[0]
-        values = affinities(source.native(model), source.users.ids, purchase, client, source.scales(model), vectors.comparer)
+        mine, theirs = source.snapshot.items[self.items], source.ledger.raw_of(references)
+        item_raw = source.snapshot.item_raw.take(pa.array(np.flatnonzero(self.items)))
+        items = source.sample(mine, item_raw, vectors.item_ids, "client items", self.name, MOST_ITEMS)
+        references = source.sample(
+            references, theirs, vectors.user_ids, "references", self.name, MOST_REFERENCES)
+        native = vectors.native
+        client = Client(native(vectors.items_of(items)), native(vectors.users_of(references)), references)
+        users, ids, purchase = source.native(model), source.users.ids, vectors.native_purchase
+        values = affinities(users, ids, purchase, client, source.scales(model), vectors.comparer)
         return Columns([f"{model}:{name}" for name in NAMES], values)
 
     def columns(self, chosen: FeatureSet) -> Columns:

@@ -1,8 +1,9 @@
 """The two baselines' columns for the eligible users, from one snapshot.
 
-`baseline`, after the KQGC paper (section 4.2): demographics; recency, frequency and money in place of its point features; purchase
-history by coarse category. `strong` adds the user's own history with the client. Which columns there are is fixed in training by a
-`Vocabulary` and taken over in scoring, so that a column means the same on both dates.
+`baseline`, after the paper on Knowledge Query-based Graph Convolution (section 4.2): demographics; recency, frequency
+and money in place of its point features; purchase history by coarse category. `strong` adds the user's own history
+with the client. Which columns there are is fixed in training by a `Vocabulary` and taken over in scoring, so that a
+column means the same on both dates.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Eligible:
 def choose_vocabulary(snapshot: Snapshot, users: Eligible, history_attribute: str | None, purchase: str) -> Vocabulary:
     """The columns of a training, from what was known at the snapshot's date."""
     demographics = {}
-    for name, edges in sorted(snapshot.user_attributes.items()):  # by name: the order of columns must survive a checkpoint's JSON
+    # By name: the order of columns must survive a checkpoint's JSON.
+    for name, edges in sorted(snapshot.user_attributes.items()):
         counts = np.bincount(edges.codes[positions(users.ids, edges.heads) >= 0], minlength=len(edges.values))
         demographics[name] = _most_frequent(edges.values, counts, MOST_DEMOGRAPHIC_VALUES)
     attribute = history_attribute or coarsest(snapshot)
@@ -82,7 +84,8 @@ def choose_vocabulary(snapshot: Snapshot, users: Eligible, history_attribute: st
 
 def coarsest(snapshot: Snapshot) -> str | None:
     """The item attribute with the fewest values, but enough to tell tastes apart, among those that most items have."""
-    return coarsest_of({name: (len(e.values), len(np.unique(e.heads))) for name, e in snapshot.item_attributes.items()}, len(snapshot.items))
+    sizes = {name: (len(edges.values), len(np.unique(edges.heads))) for name, edges in snapshot.item_attributes.items()}
+    return coarsest_of(sizes, len(snapshot.items))
 
 
 def _most_frequent(values: pa.Array, counts: np.ndarray, most: int) -> list[str]:
@@ -116,19 +119,20 @@ def _demographics(snapshot: Snapshot, users: Eligible, vocabulary: Vocabulary) -
 
 def _codes(values: pa.Array, chosen: list[str]) -> np.ndarray:
     """For each value its place among the chosen, -1 where it is not."""
-    return pc.index_in(values, value_set=pa.array(chosen, pa.large_string())).fill_null(-1).to_numpy(zero_copy_only=False)
+    places = pc.index_in(values, value_set=pa.array(chosen, pa.large_string()))
+    return places.fill_null(-1).to_numpy(zero_copy_only=False)
 
 
 def _recency_frequency_money(snapshot: Snapshot, users: Eligible, graph: Graph) -> Columns:
-    seen = snapshot.interactions
+    seen, n = snapshot.interactions, len(users)
     row = positions(users.ids, seen.user)
-    names, columns = ["days_since_last_event"], [_days_since(snapshot, row, row >= 0, len(users))]
+    names, columns = ["days_since_last_event"], [_days_since(snapshot, row, row >= 0, n)]
     for behavior in sorted(graph.behaviors):
         chosen = (row >= 0) & seen.of(behavior)
         names += [f"{behavior}_events", f"{behavior}_items", f"days_since_{behavior}"]
-        columns += [_sum(row, chosen, seen.count, len(users)), _sum(row, chosen, None, len(users)), _days_since(snapshot, row, chosen, len(users))]
+        columns += [_sum(row, chosen, seen.count, n), _sum(row, chosen, None, n), _days_since(snapshot, row, chosen, n)]
     bought = (row >= 0) & seen.of(graph.purchase)
-    money, times = _sum(row, bought, seen.value, len(users)), _sum(row, bought, seen.count, len(users))
+    money, times = _sum(row, bought, seen.value, n), _sum(row, bought, seen.count, n)
     names += ["money", "money_per_purchase"]
     columns += [money, np.divide(money, times, out=np.full_like(money, np.nan), where=times > 0)]
     return Columns(names, np.stack(columns, axis=1))
@@ -164,9 +168,10 @@ def _purchases_by_value(snapshot: Snapshot, users: Eligible, edges: Attribute, p
     seen = snapshot.interactions
     row, column = positions(users.ids, seen.user), positions(snapshot.items, seen.item)
     chosen = (row >= 0) & seen.of(purchase)
-    bought = sparse.csr_array((seen.count[chosen].astype(np.float64), (row[chosen], column[chosen])), shape=(len(users), len(snapshot.items)))
-    of_item = sparse.csr_array(
-        (np.ones(len(edges.heads)), (positions(snapshot.items, edges.heads), edges.codes)), shape=(len(snapshot.items), len(edges.values)))
+    counts, n_items = seen.count[chosen].astype(np.float64), len(snapshot.items)
+    bought = sparse.csr_array((counts, (row[chosen], column[chosen])), shape=(len(users), n_items))
+    heads = positions(snapshot.items, edges.heads)
+    of_item = sparse.csr_array((np.ones(len(heads)), (heads, edges.codes)), shape=(n_items, len(edges.values)))
     return bought @ of_item
 
 
@@ -181,11 +186,11 @@ def own_history(snapshot: Snapshot, users: Eligible, client_items: np.ndarray, g
         names += [f"client_{behavior}_events", f"client_{behavior}_items"]
         columns += [_sum(row, chosen, seen.count, n), _sum(row, chosen, None, n)]
     bought = seen.of(graph.purchase)
-    client, all_times = _sum(row, with_client & bought, seen.count, n), _sum(row, (row >= 0) & bought, seen.count, n)
+    mine = with_client & bought
+    client, all_times = _sum(row, mine, seen.count, n), _sum(row, (row >= 0) & bought, seen.count, n)
+    share = np.divide(client, all_times, out=np.zeros_like(client), where=all_times > 0)
     names += ["client_money", "client_share_of_purchases", "client_days_since_purchase"]
-    columns += [
-        _sum(row, with_client & bought, seen.value, n), np.divide(client, all_times, out=np.zeros_like(client), where=all_times > 0),
-        _days_since(snapshot, row, with_client & bought, n)]  # fmt: skip
+    columns += [_sum(row, mine, seen.value, n), share, _days_since(snapshot, row, mine, n)]
     return Columns(names, np.stack(columns, axis=1))
 
 

@@ -1,10 +1,13 @@
-"""An audience on demand: seed users in, the k active users most like them out (KQGC paper, section 4.1).
+"""An audience on demand: seed users in, the k active users most like them out (after the paper on Knowledge Query-based
+Graph Convolution, section 4.1).
 
-Reads: a seed file, or a client of the configuration, whose buyers in the graph's window are the seeds; clean_events of the days before
-D; knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings of D. Writes: requested_audiences/<name> of
-D: the audience as Parquet and CSV (see spreadsheet.py), a report as JSON and HTML.
-Guarantees: positives are the active seeds, negatives active users who are none, 1:3; everything is as of D. The quality is that of a
-cross-validation and called in time: nothing here looks forward. Seeds stay out of the ranking unless `include_seeds`.
+Reads: a seed file, or a client of the configuration, whose buyers in the graph's window are the seeds;
+clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings,
+entity_embeddings of D. Writes: requested_audiences/<name> of D: the audience as Parquet and CSV (see
+spreadsheet.py), a report as JSON and HTML.
+Guarantees: positives are the active seeds, negatives active users who are none, 1:3; everything is as of D. The
+quality is that of a cross-validation and called in time: nothing here looks forward. Seeds stay out of the
+ranking unless `include_seeds`.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from jobs.configuration.predicates import parse
 from jobs.program import Input, JobError, Output, code_version, log, main, metrics
 from jobs.report.page import render_request
 from jobs.tables import NAME, TABLES
+from models import families
 from models.classifiers.lookalike import OneClassError, calibrate, fit, margins_of
 
 FOLDS, LEAST_SEEDS = 5, 30
@@ -39,7 +43,8 @@ FOLDS, LEAST_SEEDS = 5, 30
 
 @dataclass(frozen=True)
 class Ranking:
-    """Every active user's score (calibrated, from a model that was not trained on him where he was sampled) and what it is worth."""
+    """Every active user's score (calibrated, from a model that was not trained on him where he was
+    sampled) and what it is worth."""
 
     scores: np.ndarray
     figures: dict[str, Any]
@@ -49,9 +54,11 @@ class Ranking:
 def seeds_of_client(tables: Tables, source: Source, client: str, config: Config) -> pa.Array:
     """Raw ids of a client's buyers in the window before the date."""
     if client not in config.lookalike.clients:
-        raise JobError(f"No client {client!r} under lookalike.clients; there are {', '.join(sorted(config.lookalike.clients)) or 'none'}. Name one, or give seeds.")
+        known = ", ".join(sorted(config.lookalike.clients)) or "none"
+        raise JobError(f"No client {client!r} under lookalike.clients; there are {known}. Name one, or give seeds.")
     predicate = parse(config.lookalike.clients[client], f"lookalike.clients.{client}", config.graph.item_attributes)
-    return source.ledger.raw_of(past_buyers(source.snapshot, source.snapshot.matching(predicate), config.graph.purchase))
+    buyers = past_buyers(source.snapshot, source.snapshot.matching(predicate), config.graph.purchase)
+    return source.ledger.raw_of(buyers)
 
 
 def columns_of(source: Source, model: str, references: np.ndarray, with_history: bool) -> Columns:
@@ -66,7 +73,8 @@ def columns_of(source: Source, model: str, references: np.ndarray, with_history:
 
 
 def rank(source: Source, model: str, is_seed: np.ndarray, with_history: bool, name: str, config: Config) -> Ranking:
-    """Cross-validate over five folds of users; each fold is scored by a model and reference users from the other four."""
+    """Cross-validate over five folds of users; each fold is scored by a model and reference
+    users from the other four."""
     raw, look = source.users.raw, config.lookalike
     everybody, order = np.ones(len(raw), bool), uniform(config.seed, "negative", name, raw)
     sampled = sampled_with(look.negatives_per_positive, is_seed, everybody, order)
@@ -76,72 +84,94 @@ def rank(source: Source, model: str, is_seed: np.ndarray, with_history: bool, na
     for held in range(FOLDS):
         train, rest = sampled & (fold != held), fold == held
         columns = columns_of(source, model, np.sort(source.users.ids[is_seed & train]), with_history)
-        booster = fit(columns.values[train], is_seed[train], held_out_of(is_seed, train, early)[train], look.trees, config.seed, columns.monotone)
+        stops_early = held_out_of(is_seed, train, early)[train]
+        learned = columns.values[train], is_seed[train], stops_early
+        booster = fit(*learned, look.trees, config.seed, columns.monotone)
         margins[rest] = margins_of(booster, columns.values[rest], look.trees.threads)
     calibration = calibrate(margins, is_seed)
     scores = calibration(margins)
     at_ratio = one_to(look.negatives_per_positive, is_seed, everybody, order)
-    return Ranking(scores, precision_figures(is_seed, margins, at_ratio, look.bootstrap_draws, config.seed), curve_figures(is_seed, margins, scores))
+    figures = precision_figures(is_seed, margins, at_ratio, look.bootstrap_draws, config.seed)
+    return Ranking(scores, figures, curve_figures(is_seed, margins, scores))
 
 
 def audience(source: Source, scores: np.ndarray, allowed: np.ndarray, k: int) -> pa.Table:
     """The k highest scores among the allowed; equal scores by user id."""
     rows = np.flatnonzero(allowed)
     top = rows[np.argsort(-scores[rows], kind="stable")[:k]]
-    columns = [pa.array(np.arange(1, len(top) + 1, dtype=np.int32)), source.users.raw.take(pa.array(top)).cast(pa.string()), pa.array(scores[top])]
+    places, user_id = np.arange(1, len(top) + 1, dtype=np.int32), source.users.raw.take(pa.array(top)).cast(pa.string())
+    columns = [pa.array(places), user_id, pa.array(scores[top])]
     return pa.Table.from_arrays(columns, schema=TABLES["requested_audiences"].arrow_schema())
 
 
-def describe(name: str, model: str, date: datetime.date, found: Match, ranking: Ranking, handed_out: int) -> dict[str, Any]:
+def describe(
+    name: str, model: str, date: datetime.date, found: Match, ranking: Ranking, handed_out: int
+) -> dict[str, Any]:
     """The report, for JSON."""
+    known = len(found.known)
     return {
-        "audience": name, "date": date.isoformat(), "model": model, "seeds_given": found.given, "seeds_known": len(found.known),
-        "seeds_unknown": found.given - len(found.known), "match_rate": number(found.rate), "seeds_active": found.active,
-        "active_users": len(ranking.scores), "handed_out": handed_out, "quality": "in time (cross-validation; nothing looks forward)",
-        **ranking.figures, "curves": ranking.curves}  # fmt: skip
+        "audience": name, "date": date.isoformat(), "model": model, "seeds_given": found.given, "seeds_known": known,
+        "seeds_unknown": found.given - known, "match_rate": number(found.rate), "seeds_active": found.active,
+        "active_users": len(ranking.scores), "handed_out": handed_out,
+        "quality": "in time (cross-validation; nothing looks forward)", **ranking.figures, "curves": ranking.curves}
 
 
 def check_request(seeds: Path | None, client: str | None, k: int, model: str, name: str | None, config: Config) -> str:
     """The audience's name. JobError for a request that cannot be served."""
     if (seeds is None) == (client is None):
-        raise JobError(f"Found seeds={seeds} and client={client}; expected exactly one: a seed file, or a client of the configuration.")
+        wanted = "exactly one: a seed file, or a client of the configuration"
+        raise JobError(f"Found seeds={seeds} and client={client}; expected {wanted}.")
     if k < 1:
         raise JobError(f"k is {k}; expected at least 1.")
     if model not in config.publishing.models:
-        raise JobError(f"Model {model!r} is not published; expected one of publishing.models: {', '.join(config.publishing.models)}.")
+        published = ", ".join(config.publishing.models)
+        raise JobError(f"Model {model!r} is not published; expected one of publishing.models: {published}.")
     chosen = name or client or re.sub(r"[^a-z0-9]+", "_", seeds.stem.lower()).strip("_") or "seeds"
     if not NAME.fullmatch(chosen):
         raise JobError(f"The audience's name is {chosen!r}; expected letters a-z, digits and underscores. Set --name.")
     return chosen
 
 
+def seeds_among(source: Source, found: Match, date: datetime.date, active_days: int) -> np.ndarray:
+    """bool per active user: a seed. JobError where there are too few of them, or nobody else."""
+    log.info(
+        "seeds: %d given, %d known, %d active in the last %d days",
+        found.given, len(found.known), found.active, active_days)  # fmt: skip
+    if found.active < LEAST_SEEDS:
+        raise JobError(
+            f"Of {found.given} seeds {len(found.known)} are known and {found.active} were active in the {active_days} "
+            f"days before {date}; at least {LEAST_SEEDS} active ones are needed. Check that the ids are those of the "
+            "event log, byte by byte, or give more.")
+    is_seed = pc.is_in(source.users.raw, value_set=found.known).to_numpy(zero_copy_only=False)
+    if is_seed.all():
+        everybody = f"All {len(is_seed)} active users of {date} are seeds"
+        raise JobError(f"{everybody}: nobody is left to compare them with. Give fewer.")
+    return is_seed
+
+
 def run(
-    date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input, relations: Input,
-    user_embeddings: Input, entity_embeddings: Input, requested_audiences: Output, config: Config, seeds: Path | None = None,
-    client: str | None = None, k: int = 1000, model: str = "transe", include_seeds: bool = False, name: str | None = None,
+    date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input,
+    relations: Input, user_embeddings: Input, entity_embeddings: Input, requested_audiences: Output, config: Config,
+    seeds: Path | None = None, client: str | None = None, k: int = 1000, model: str = families.DEFAULT_MODELS[0],
+    include_seeds: bool = False, name: str | None = None,
 ) -> None:  # fmt: skip
     """Match the seeds, rank, report, commit."""
-    tables = Tables(clean_events, knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings)
-    name = check_request(seeds, client, k, model, name, config)
+    graph = (knowledge_graph, interactions, entity_ids, relations)
+    tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
+    name, dt = check_request(seeds, client, k, model, name, config), date.isoformat()
     given = None if seeds is None else read_seeds(seeds)
     source = tables.source(date, [model], config.graph, config.lookalike, config.seed)
     given = seeds_of_client(tables, source, client, config) if given is None else given
     found = match(given, source.ledger.raw, source.users.raw)
-    log.info("seeds: %d given, %d known, %d active in the last %d days", found.given, len(found.known), found.active, config.lookalike.active_days)
-    if found.active < LEAST_SEEDS:
-        raise JobError(
-            f"Of {found.given} seeds {len(found.known)} are known and {found.active} were active in the {config.lookalike.active_days} days before {date}; "
-            f"at least {LEAST_SEEDS} active ones are needed. Check that the ids are those of the event log, byte by byte, or give more.")
-    is_seed = pc.is_in(source.users.raw, value_set=found.known).to_numpy(zero_copy_only=False)
-    if is_seed.all():
-        raise JobError(f"All {len(is_seed)} active users of {date} are seeds: nobody is left to compare them with. Give fewer.")
+    is_seed = seeds_among(source, found, date, config.lookalike.active_days)
     try:
         ranking = rank(source, model, is_seed, client is None, name, config)
     except OneClassError as error:
-        raise JobError(f"{found.active} active seeds among {len(is_seed)} active users of {date} cannot be told apart in {FOLDS} folds: {error}") from error
+        them = f"{found.active} active seeds among {len(is_seed)} active users of {date}"
+        raise JobError(f"{them} cannot be told apart in {FOLDS} folds: {error}") from error
     chosen = audience(source, ranking.scores, np.ones(len(is_seed), bool) if include_seeds else ~is_seed, k)
-    report = describe(name, model, date, found, ranking, chosen.num_rows)
-    with requested_audiences.table(name).replace(date.isoformat(), keep_versions=config.publishing.keep_versions) as commit:
+    report, table = describe(name, model, date, found, ranking, chosen.num_rows), requested_audiences.table(name)
+    with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(chosen, sorted_by=["rank"])
         commit.write_bytes(".csv", to_csv(chosen), hint="audience")
         commit.write_bytes(".json", json.dumps(report, indent=1, ensure_ascii=False).encode(), hint="report")
@@ -150,7 +180,7 @@ def run(
     metrics.put("rows_in", found.given)
     metrics.put("rows_out", chosen.num_rows)
     metrics.put("request", detail=report)
-    log.info("audience %s: %d users in %s", name, chosen.num_rows, requested_audiences.table(name).path(date.isoformat()))
+    log.info("audience %s: %d users in %s", name, chosen.num_rows, table.path(dt))
 
 
 if __name__ == "__main__":

@@ -32,14 +32,17 @@ class Tables:
         return read_snapshot(date, self.knowledge_graph, self.interactions, self.entity_ids, self.relations, graph)
 
     def source(
-        self, date: datetime.date, models: list[str], graph: Graph, lookalike: Lookalike, seed: int, vocabulary: Vocabulary | None = None
-    ) -> Source:
-        """Features of everybody eligible at `date`, from what was known then. Without a vocabulary one is chosen from the same snapshot."""
+        self, date: datetime.date, models: list[str], graph: Graph, lookalike: Lookalike, seed: int,
+        vocabulary: Vocabulary | None = None,
+    ) -> Source:  # fmt: skip
+        """Features of everybody eligible at `date`, from what was known then. Without a vocabulary one is
+        chosen from the same snapshot."""
         snapshot, ledger = self.snapshot(date, graph), Ledger.read(self.entity_ids.segments("user"))
         raw = active_users(self.clean_events, date, lookalike.active_days)
         users = Eligible(raw, ledger.ids_of(raw))
         vocabulary = vocabulary or choose_vocabulary(snapshot, users, lookalike.history_attribute, graph.purchase)
-        vectors = {m: read_vectors(m, date, self.user_embeddings, self.entity_embeddings, ledger, graph.purchase) for m in models}
+        published = (self.user_embeddings, self.entity_embeddings)
+        vectors = {model: read_vectors(model, date, *published, ledger, graph.purchase) for model in models}
         return Source(snapshot, users, ledger, vocabulary, graph, vectors, seed)
 
     def spaces(self, models: list[str], date: datetime.date) -> dict[str, str | None]:
@@ -48,25 +51,30 @@ class Tables:
     def lineage(self, dates: list[datetime.date], models: list[str]) -> list[dict[str, str]]:
         """For manifests: every partition that was read, but the days of clean_events, which the graphs name."""
         days = [d.isoformat() for d in dates]
-        plain = [table.lineage(day) for table in (self.knowledge_graph, self.interactions) for day in days]
-        return plain + [table.lineage(day, m) for table in (self.user_embeddings, self.entity_embeddings) for m in models for day in days]
+        plain, of_models = (self.knowledge_graph, self.interactions), (self.user_embeddings, self.entity_embeddings)
+        found = [table.lineage(day) for table in plain for day in days]
+        return found + [table.lineage(day, model) for table in of_models for model in models for day in days]
 
 
 def skip_unless_comparable(tables: Tables, start: datetime.date, date: datetime.date, sets: list[FeatureSet]) -> None:
-    """Skip unless `start` was run and its vectors are in the space of `date`'s: a classifier carries what it learned from one to the other."""
-    rerun = f"To have lookalike at {date}, run: {rerun_command(start.isoformat(), start.isoformat())}, then the same from {date} on"
+    """Skip unless `start` was run and its vectors are in the space of `date`'s: a classifier carries what it
+    learned from one to the other."""
+    rerun = rerun_command(start.isoformat(), start.isoformat())
     backfill = f"airflow backfill create --dag-id nightly_user_embeddings --from-date {start} --to-date {start}"
+    first = f"where the label window begins. Run that night first: {backfill}; then rerun {date}."
     for table in (tables.knowledge_graph, tables.interactions):
         if table.table().manifest(start.isoformat()) is None:
-            raise Skip(f"{table.name} has no partition dt={start}, where the label window begins. Run that night first: {backfill}; then rerun {date}.")
+            raise Skip(f"{table.name} has no partition dt={start}, {first}")
     models = models_of(sets)
     then, now = tables.spaces(models, start), tables.spaces(models, date)
     for model in models:
         if then[model] is None:
-            raise Skip(f"user_embeddings of {model} were not published for {start}, where the label window begins. Run that night first: {backfill}; then rerun {date}.")
+            raise Skip(f"user_embeddings of {model} were not published for {start}, {first}")
         if now[model] is None:
-            raise Skip(f"user_embeddings of {model} were not published for {date}. Run publish_users for {date}, then lookalike again.")
+            again = f"Run publish_users for {date}, then lookalike again"
+            raise Skip(f"user_embeddings of {model} were not published for {date}. {again}.")
         if then[model] != now[model]:
             raise Skip(
-                f"{model} of {start} is in space {then[model]!r}, of {date} in {now[model]!r}: what is learned in one means nothing in the other. "
-                f"Rerun the nights from {start} to {date} in order. {rerun}.")
+                f"{model} of {start} is in space {then[model]!r}, of {date} in {now[model]!r}: what is learned in one "
+                f"means nothing in the other. Rerun the nights from {start} to {date} in order. "
+                f"To have lookalike at {date}, run: {rerun}, then the same from {date} on.")

@@ -1,7 +1,7 @@
 """Who is eligible, who bought, and the draws that decide who trains: all from days strictly before a date.
 
-Every random number is a hash of (seed, purpose, client, raw user id): the same for all feature sets, and untouched by who else
-there is.
+Every random number is a hash of (seed, purpose, client, raw user id): the same for all feature sets, and
+untouched by who else there is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from jobs.program import Input
 
-TRAIN_SHARE, EARLY_STOPPING_SHARE = 0.6, 0.1  # KQGC paper, section 4.2: 6 (training) : 4 (validation)
+# 6 (training) : 4 (validation) is that of the paper on Knowledge Query-based Graph Convolution, section 4.2.
+TRAIN_SHARE, EARLY_STOPPING_SHARE = 0.6, 0.1
 
 
 def days_between(clean_events: Input, first: datetime.date, end: datetime.date) -> list[str]:
@@ -51,7 +52,8 @@ def purchases_between(clean_events: Input, first: datetime.date, end: datetime.d
     """The purchases with an event time in [first, end)."""
     table = clean_events.table()
     columns = ["user_id", "item_id", "behavior"]
-    parts = [table.read(day, columns=columns, filter=pc.field("behavior") == purchase) for day in days_between(clean_events, first, end)]
+    days, bought = days_between(clean_events, first, end), pc.field("behavior") == purchase
+    parts = [table.read(day, columns=columns, filter=bought) for day in days]
     rows = pa.concat_tables(parts) if parts else pa.table({c: pa.array([], pa.large_string()) for c in columns})
     return Purchases(rows.column("user_id").cast(pa.large_string()), rows.column("item_id").cast(pa.large_string()))
 
@@ -67,8 +69,8 @@ def uniform(seed: int, purpose: str, client: str, raw: pa.Array) -> np.ndarray:
 class Sample:
     """One client's split of the eligible users (n).
 
-    labels: bought in the window. training: the positives of the 6 and their negatives; held_out: a tenth of those, for early stopping;
-    validation: all of the 4, unsampled; validation_sampled: its part at 1:3.
+    labels: bought in the window. training: the positives of the 6 and their negatives; held_out: a tenth of those, for
+    early stopping; validation: all of the 4, unsampled; validation_sampled: its part at 1:3.
     """
 
     labels: np.ndarray
@@ -78,17 +80,22 @@ class Sample:
     validation_sampled: np.ndarray
 
 
-def draw_sample(eligible: pa.Array, labels: np.ndarray, allowed: np.ndarray, negatives_per_positive: int, seed: int, client: str) -> Sample:
-    """Split the eligible 6:4 and draw negatives in either part. `allowed`: False for users left out of training and scoring."""
+def draw_sample(
+    eligible: pa.Array, labels: np.ndarray, allowed: np.ndarray, negatives_per_positive: int, seed: int, client: str
+) -> Sample:
+    """Split the eligible 6:4 and draw negatives in either part. `allowed`: False for users left
+    out of training and scoring."""
     in_training = uniform(seed, "split", client, eligible) < TRAIN_SHARE
     order = uniform(seed, "negative", client, eligible)
-    training, validation = sampled_with(negatives_per_positive, labels, in_training & allowed, order), ~in_training & allowed
+    training = sampled_with(negatives_per_positive, labels, in_training & allowed, order)
+    validation = ~in_training & allowed
     held_out = held_out_of(labels, training, uniform(seed, "early stopping", client, eligible))
     return Sample(labels, training, held_out, validation, one_to(negatives_per_positive, labels, validation, order))
 
 
 def held_out_of(labels: np.ndarray, training: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """bool: a tenth of the training users for early stopping, of either class those that come first in the order: at least one of each."""
+    """bool: a tenth of the training users for early stopping, of either class those that come first in the
+    order: at least one of each."""
     held_out = np.zeros(len(labels), bool)
     for among in (labels & training, ~labels & training):
         held_out |= _first_rows(among, order, max(1, round(EARLY_STOPPING_SHARE * int(among.sum()))))
@@ -96,13 +103,14 @@ def held_out_of(labels: np.ndarray, training: np.ndarray, order: np.ndarray) -> 
 
 
 def sampled_with(ratio: int, labels: np.ndarray, part: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """bool: the positives of the part, and `ratio` times as many negatives, those that come first in the order; all of them where there are fewer."""
+    """bool: the positives of the part, and `ratio` times as many negatives, those that come first in the order; all
+    of them where there are fewer."""
     return (labels & part) | _first_rows(~labels & part, order, ratio * int((labels & part).sum()))
 
 
 def one_to(ratio: int, labels: np.ndarray, part: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """bool: users of the part at exactly 1:ratio, those that come first in the order; so common a positive that negatives run short is
-    thinned out instead."""
+    """bool: users of the part at exactly 1:ratio, those that come first in the order; so common a positive that
+    negatives run short is thinned out instead."""
     positives, negatives = int((labels & part).sum()), int((~labels & part).sum())
     kept = min(positives, max(1, negatives // ratio))
     return _first_rows(labels & part, order, kept) | _first_rows(~labels & part, order, ratio * kept)

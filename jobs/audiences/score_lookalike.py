@@ -1,11 +1,12 @@
-"""Score everybody eligible at D for each client, hand out the best k, and hold the scores of D - L against what happened since.
+"""Score everybody eligible at D for each client, hand out the best k, and hold the scores of D - L against what
+happened since.
 
-Reads: lookalike_models of D; clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings,
-entity_embeddings of D; lookalike_scores of D - L. Writes: lookalike_scores and audiences of D (Parquet, and one CSV per client with
-cells that are safe in a spreadsheet, see spreadsheet.py).
-Guarantees: who is scored follows the rule of training; the backtest is the only figure called test. The baselines score as well, so that the
-backtest can tell what the chosen feature set gains out of time; audiences are the chosen one's alone. Skips where there is no model of D; the
-backtest is reported all the same.
+Reads: lookalike_models of D; clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations,
+user_embeddings, entity_embeddings of D; lookalike_scores of D - L. Writes: lookalike_scores and audiences of D
+(Parquet, and one CSV per client with cells that are safe in a spreadsheet, see spreadsheet.py).
+Guarantees: who is scored follows the rule of training; the backtest is the only figure called test. The baselines
+score as well, so that the backtest can tell what the chosen feature set gains out of time; audiences are the chosen
+one's alone. Skips where there is no model of D; the backtest is reported all the same.
 """
 
 from __future__ import annotations
@@ -60,51 +61,65 @@ def read_models(lookalike_models: Input, dt: str) -> Trained | None:
         with open(path, "rb") as file:
             content[path.rpartition("/")[2]] = file.read()
     (index,) = (json.loads(blob) for name, blob in content.items() if name.endswith(".json"))
-    scoring = sorted((m for m in index["models"] if m["feature_set"] in ("baseline", "strong", index["chosen"])), key=lambda m: (m["client"], m["feature_set"]))
+    sets = ("baseline", "strong", index["chosen"])
+    of_sets = (m for m in index["models"] if m["feature_set"] in sets)
+    scoring = sorted(of_sets, key=lambda m: (m["client"], m["feature_set"]))
     return Trained(index, scoring, {m["file"]: content[m["file"]] for m in scoring})
 
 
 def score_client(model: dict[str, Any], trained: Trained, client: ClientSource, config: Config) -> pa.Table:
     """Every eligible user's score, sorted by user id; past buyers only where training knew them too."""
-    source = client.source
+    source, look = client.source, config.lookalike
     columns = client.columns(FeatureSet.parse(model["feature_set"], config.publishing.models))
     if columns.names != model["columns"]:
         missing = sorted(set(model["columns"]) ^ set(columns.names))[:5]
-        raise JobError(f"The features of {source.snapshot.date} for {model['client']} differ from those of training, e.g. in {missing}. Run train_lookalike again.")
-    rows = np.flatnonzero(~client.bought_before) if config.lookalike.exclude_past_buyers else np.arange(len(source.users))
-    margins = margins_of(from_bytes(trained.content[model["file"]]), columns.values[rows], config.lookalike.trees.threads)
-    scores = Calibration(**model["calibration"])(margins)
-    user_id = source.users.raw.take(pa.array(rows)).cast(pa.string())
-    schema = TABLES["lookalike_scores"].arrow_schema()
-    constants = [pa.repeat(value, len(rows)) for value in (model["client"], model["feature_set"], trained.is_chosen(model))]
-    return pa.Table.from_arrays([*constants[:2], user_id, pa.array(scores), constants[2]], names=schema.names).cast(schema)
+        what = f"The features of {source.snapshot.date} for {model['client']}"
+        raise JobError(f"{what} differ from those of training, e.g. in {missing}. Run train_lookalike again.")
+    rows = np.flatnonzero(~client.bought_before) if look.exclude_past_buyers else np.arange(len(source.users))
+    booster = from_bytes(trained.content[model["file"]])
+    scores = Calibration(**model["calibration"])(margins_of(booster, columns.values[rows], look.trees.threads))
+    schema, n = TABLES["lookalike_scores"].arrow_schema(), len(rows)
+    found = {
+        "client": pa.repeat(model["client"], n), "feature_set": pa.repeat(model["feature_set"], n),
+        "user_id": source.users.raw.take(pa.array(rows)).cast(pa.string()), "score": pa.array(scores),
+        "chosen": pa.repeat(trained.is_chosen(model), n)}  # fmt: skip
+    return pa.table([found[name] for name in schema.names], names=schema.names).cast(schema)
 
 
 def best(scores: pa.Table, k: int) -> pa.Table:
     """The k highest scores as an audience; equal scores by user id."""
     order = np.lexsort((np.arange(scores.num_rows), -scores.column("score").to_numpy()))[:k]
     top = scores.take(pa.array(order)).select(["client", "user_id", "score"])
-    return top.add_column(1, "rank", pa.array(np.arange(1, len(order) + 1, dtype=np.int32))).cast(TABLES["audiences"].arrow_schema())
+    places = pa.array(np.arange(1, len(order) + 1, dtype=np.int32))
+    return top.add_column(1, "rank", places).cast(TABLES["audiences"].arrow_schema())
 
 
-def backtest(scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(figures, curves): one client's scores of D - L by one feature set against the buyers of [D - L, D). The only figure called test."""
+def backtest(
+    scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(figures, curves): one client's scores of D - L by one feature set against the buyers of [D - L, D).
+    The only figure called test."""
     client, feature_set = (scores.column(name)[0].as_py() for name in ("client", "feature_set"))
     raw = scores.column("user_id").cast(pa.large_string()).combine_chunks()
     labels, not_scored = label(raw, buyers)
     values, k = scores.column("score").to_numpy().astype(np.float64), config.lookalike.top_k
-    sampled = one_to(config.lookalike.negatives_per_positive, labels, np.ones(len(labels), bool), uniform(config.seed, "negative", client, raw))
+    everybody, order = np.ones(len(labels), bool), uniform(config.seed, "negative", client, raw)
+    sampled = one_to(config.lookalike.negatives_per_positive, labels, everybody, order)
     figures = precision_figures(labels, values, sampled, config.lookalike.bootstrap_draws, config.seed)
     precision = precision_at(labels, values, k)
+    lift = number(precision / labels.mean()) if labels.any() else None
     name = {"client": client, "feature_set": feature_set, "scored_at": scored_at}
-    return name | figures | {
+    counts = {
         "buyers": int(labels.sum()), "not_scored_buyers": not_scored, "scored": len(labels), "k": min(k, len(labels)),
-        "precision_at_k": number(precision), "lift_at_k": number(precision / labels.mean()) if labels.any() else None,
-    }, name | curve_figures(labels, values, values)  # fmt: skip
+        "precision_at_k": number(precision), "lift_at_k": lift}
+    return name | figures | counts, name | curve_figures(labels, values, values)
 
 
-def report_backtest(tables: Tables, lookalike_scores: Input, start: datetime.date, date: datetime.date, config: Config) -> None:
-    """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still configured, and feature set."""
+def report_backtest(
+    tables: Tables, lookalike_scores: Input, start: datetime.date, date: datetime.date, config: Config
+) -> None:
+    """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still
+    configured, and feature set."""
     if lookalike_scores.table().manifest(start.isoformat()) is None:
         return
     scores, manifest = lookalike_scores.table().read_version(start.isoformat())
@@ -115,18 +130,25 @@ def report_backtest(tables: Tables, lookalike_scores: Input, start: datetime.dat
         mine = scores.filter(pc.equal(scores.column("client"), name))
         buyers = purchases.buyers(snapshot.item_raw.filter(pa.array(snapshot.matching(predicate))))
         for feature_set in pc.unique(mine.column("feature_set")):
-            found.append(backtest(mine.filter(pc.equal(mine.column("feature_set"), feature_set)), buyers, start.isoformat(), config))
+            by_it = mine.filter(pc.equal(mine.column("feature_set"), feature_set))
+            found.append(backtest(by_it, buyers, start.isoformat(), config))
     chosen = manifest.fields["feature_set"]
     metrics.put("backtest", detail=[figures | {"chosen": figures["feature_set"] == chosen} for figures, _ in found])
     metrics.put("backtest_curves", detail=[curves for _, curves in found])
 
 
-def score_all(trained: Trained, scored: list[dict[str, Any]], tables: Tables, date: datetime.date, config: Config) -> list[pa.Table]:
+def score_all(
+    trained: Trained, scored: list[dict[str, Any]], tables: Tables, date: datetime.date, config: Config
+) -> list[pa.Table]:
     """One table of scores per model. Skip when D's vectors are not in the space that was learned in."""
-    models, clients = models_of([FeatureSet.parse(m["feature_set"], config.publishing.models) for m in scored]), clients_of(config)
+    sets = [FeatureSet.parse(m["feature_set"], config.publishing.models) for m in scored]
+    models, clients = models_of(sets), clients_of(config)
     for model, space in tables.spaces(models, date).items():
-        if space != trained.index["spaces"][model]:
-            raise Skip(f"The models of {date} learned in space {trained.index['spaces'][model]!r} of {model}, whose {date} is in {space!r}. Run train_lookalike again.")
+        learned_in = trained.index["spaces"][model]
+        if space != learned_in:
+            raise Skip(
+                f"The models of {date} learned in space {learned_in!r} of {model}, whose {date} is in {space!r}. "
+                "Run train_lookalike again.")
     source = tables.source(date, models, config.graph, config.lookalike, config.seed, trained.vocabulary)
     tables_of_scores = []
     for name, models_of_client in itertools.groupby(scored, key=lambda m: m["client"]):
@@ -136,19 +158,23 @@ def score_all(trained: Trained, scored: list[dict[str, Any]], tables: Tables, da
 
 
 def run(
-    date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input, relations: Input,
-    user_embeddings: Input, entity_embeddings: Input, lookalike_models: Input, lookalike_scores: Output, audiences: Output, config: Config,
+    date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input,
+    relations: Input, user_embeddings: Input, entity_embeddings: Input, lookalike_models: Input,
+    lookalike_scores: Output, audiences: Output, config: Config,
 ) -> None:  # fmt: skip
     """Backtest, score, commit."""
-    tables, dt = Tables(clean_events, knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings), date.isoformat()
-    start = date - datetime.timedelta(days=config.lookalike.label_window_days)
+    graph, dt, look = (knowledge_graph, interactions, entity_ids, relations), date.isoformat(), config.lookalike
+    tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
+    start = date - datetime.timedelta(days=look.label_window_days)
     report_backtest(tables, lookalike_scores, start, date, config)
     trained = read_models(lookalike_models, dt)
-    if trained is None or not any(m["client"] in config.lookalike.clients for m in trained.models):
-        raise Skip(f"There is no lookalike model of {date}: see why train_lookalike of {date} was skipped, or which clients had too few buyers.")
-    scored = [m for m in trained.models if m["client"] in config.lookalike.clients]
+    if trained is None or not any(m["client"] in look.clients for m in trained.models):
+        reason = f"see why train_lookalike of {date} was skipped, or which clients had too few buyers"
+        raise Skip(f"There is no lookalike model of {date}: {reason}.")
+    scored = [m for m in trained.models if m["client"] in look.clients]
     scores = score_all(trained, scored, tables, date, config)
-    tops = [(model, table.num_rows, best(table, config.lookalike.top_k)) for model, table in zip(scored, scores, strict=True) if trained.is_chosen(model)]
+    pairs = [(m, table) for m, table in zip(scored, scores, strict=True) if trained.is_chosen(m)]
+    tops = [(m, table.num_rows, best(table, look.top_k)) for m, table in pairs]
     models = models_of([FeatureSet.parse(trained.index["chosen"], config.publishing.models)])
     inputs = [lookalike_models.lineage(dt), *tables.lineage([date], models)]
     fields = {"feature_set": trained.index["chosen"], "code_version": code_version(), "inputs": inputs}

@@ -35,9 +35,11 @@ def read_seeds(path: Path) -> pa.Array:
     try:
         ids = _READERS.get(path.suffix.lower(), _from_text)(path)
     except FileNotFoundError:
-        raise JobError(f"No seed file at {path}. Name a text, CSV or Parquet file of user ids that this machine can read.") from None
+        wanted = "a text, CSV or Parquet file of user ids that this machine can read"
+        raise JobError(f"No seed file at {path}. Name {wanted}.") from None
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
-        raise JobError(f"{path} cannot be read as {path.suffix or 'text'} ({error}). Expected UTF-8 text or CSV, or Parquet, of user ids.") from error
+        found = f"{path} cannot be read as {path.suffix or 'text'} ({error})"
+        raise JobError(f"{found}. Expected UTF-8 text or CSV, or Parquet, of user ids.") from error
     ids = pc.unique(ids.drop_null())
     return ids.filter(pc.not_equal(ids, ""))
 
@@ -67,9 +69,11 @@ _READERS = {".csv": _from_csv, ".parquet": _from_parquet}
 
 
 def match(given: pa.Array, known: pa.Array, active: pa.Array) -> Match:
-    """Which seeds are in the ledger. An unknown id with an apostrophe in front is tried without: our own CSVs put it there."""
+    """Which seeds are in the ledger. An unknown id with an apostrophe in front is tried
+    without: our own CSVs put it there."""
     found = pc.is_in(given, value_set=known)
     rest = [plain(text) for text in given.filter(pc.invert(found)).to_pylist()]
     escaped = pa.array(rest, pa.large_string())
-    ids = pc.unique(pa.chunked_array([given.filter(found), escaped.filter(pc.is_in(escaped, value_set=known))], pa.large_string()))
+    unescaped = escaped.filter(pc.is_in(escaped, value_set=known))
+    ids = pc.unique(pa.chunked_array([given.filter(found), unescaped], pa.large_string()))
     return Match(ids, len(given), int(pc.sum(pc.is_in(ids, value_set=active)).as_py() or 0))

@@ -1,7 +1,7 @@
 """What the night's tables of one date say about users and items, as columns of ledger ids.
 
-A snapshot of date d reads the partitions `dt=d` of knowledge_graph and interactions and nothing newer: whatever is computed from it
-is known at 00:00 UTC of d.
+A snapshot of date d reads the partitions `dt=d` of knowledge_graph and interactions and nothing newer: whatever is
+computed from it is known at 00:00 UTC of d.
 """
 
 from __future__ import annotations
@@ -104,16 +104,23 @@ class Snapshot:
         return predicate.matches(having)
 
 
-def read_snapshot(date: datetime.date, knowledge_graph: Input, interactions: Input, entity_ids: Input, relations: Input, graph: Graph) -> Snapshot:
+def read_snapshot(
+    date: datetime.date, knowledge_graph: Input, interactions: Input, entity_ids: Input, relations: Input, graph: Graph
+) -> Snapshot:
     """The snapshot of `date`. PartitionMissing when the night was not run."""
     seen = _read_interactions(interactions.table().read(date.isoformat()))
     ledger = relations.segments().read()
     known = {r["name"]: r for r in ([] if ledger is None else ledger.to_pylist())}
     configured = {ITEM: graph.item_attributes, USER: graph.user_attributes}
-    ids = {kind: {name: known.get(attribute_relation(kind, name)) for name in names} for kind, names in configured.items()}
-    wanted = [r["id"] for rows in ids.values() for r in rows.values() if r]
-    edges = knowledge_graph.table().read(date.isoformat(), columns=["head", "relation", "tail"], filter=pc.field("relation").isin(pa.array(wanted, pa.int64())))
-    found = {kind: {name: _attribute(edges, relation, entity_ids) for name, relation in rows.items()} for kind, rows in ids.items()}
+    relation_of = {
+        kind: {name: known.get(attribute_relation(kind, name)) for name in names}
+        for kind, names in configured.items()}  # fmt: skip
+    ids = pa.array([r["id"] for rows in relation_of.values() for r in rows.values() if r], pa.int64())
+    columns, wanted = ["head", "relation", "tail"], pc.field("relation").isin(ids)
+    edges = knowledge_graph.table().read(date.isoformat(), columns=columns, filter=wanted)
+    found = {
+        kind: {name: _attribute(edges, relation, entity_ids) for name, relation in rows.items()}
+        for kind, rows in relation_of.items()}  # fmt: skip
     items = np.unique(np.concatenate([seen.item, *(a.heads for a in found[ITEM].values())]))
     item_raw = Ledger.read(entity_ids.segments(ITEM)).raw_of(items)
     return Snapshot(date, seen, found[ITEM], found[USER], items, item_raw)
@@ -122,10 +129,10 @@ def read_snapshot(date: datetime.date, knowledge_graph: Input, interactions: Inp
 def _read_interactions(table: pa.Table) -> Interactions:
     encoded = table.column("behavior").combine_chunks().dictionary_encode()
     encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
-    seconds = pc.cast(table.column("last_time").cast(pa.timestamp("s", "UTC"), safe=False), pa.int64()).to_numpy()
-    return Interactions(
-        table.column("user").to_numpy(), table.column("item").to_numpy(), encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist(),
-        table.column("count").to_numpy(), table.column("value_sum").to_numpy(), seconds)  # fmt: skip
+    seconds = pc.cast(table.column("last_time").cast(pa.timestamp("s", "UTC"), safe=False), pa.int64())
+    user, item, count, value = (table.column(name).to_numpy() for name in ("user", "item", "count", "value_sum"))
+    codes, behaviors = encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+    return Interactions(user, item, codes, behaviors, count, value, seconds.to_numpy())
 
 
 def _attribute(edges: pa.Table, relation: dict | None, entity_ids: Input) -> Attribute:

@@ -1,7 +1,9 @@
-"""CSV that is safe to open in a spreadsheet: user ids are hostile text, and a cell that begins with `=` would be run as a formula.
+"""CSV that is safe to open in a spreadsheet: user ids are hostile text, and a cell that begins
+with `=` would be run as a formula.
 
-Every cell is quoted. A text that begins (after blanks) with one of = + - @, a tab, a carriage return or a line feed, one of their
-full-width forms, or an apostrophe, gets one apostrophe in front. To get the ids back, take one leading apostrophe off (`plain`).
+Every cell is quoted. A text that begins (after blanks) with one of = + - @, a tab, a carriage return or a line
+feed, one of their full-width forms, or an apostrophe, gets one apostrophe in front. To get the ids back, take one
+leading apostrophe off (`plain`).
 """
 
 from __future__ import annotations

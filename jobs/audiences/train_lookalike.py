@@ -1,8 +1,10 @@
-"""Train the classifiers of target prospecting: who buys from a client in the next L days (KQGC paper, section 3.3 and 4).
+"""Train the classifiers of target prospecting: who buys from a client in the next L days
+(after the paper on Knowledge Query-based Graph Convolution, sections 3.3 and 4).
 
-Reads: clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings of
-D - L (features) and the graph's item attributes of D (labels). Writes: lookalike_models of D.
-Guarantees: features know nothing from D - L on, labels are of [D - L, D), buyers and others are drawn from the same eligible users.
+Reads: clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings,
+entity_embeddings of D - L (features) and the graph's item attributes of D (labels). Writes: lookalike_models of D.
+Guarantees: features know nothing from D - L on, labels are of [D - L, D), buyers and others are
+drawn from the same eligible users.
 Skips, with what to rerun, where D - L was not run or is in another space.
 """
 
@@ -20,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xgboost
 
+from feature_store import Commit
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource, Source
 from jobs.audiences.nights import Tables, skip_unless_comparable
@@ -56,7 +59,8 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Task:
-    """One client's prediction task: whose labels are known, who may be used, and who was a buyer without being eligible."""
+    """One client's prediction task: whose labels are known, who may be used, and who was a
+    buyer without being eligible."""
 
     client: ClientSource
     sample: Sample
@@ -81,7 +85,8 @@ def clients_of(config: Config) -> dict[str, Predicate]:
     """The configured clients' predicates by name. Skip when there is none."""
     if not config.lookalike.clients:
         raise Skip("No client is configured under lookalike.clients: nothing to prospect for.")
-    return {name: parse(tree, f"lookalike.clients.{name}", config.graph.item_attributes) for name, tree in config.lookalike.clients.items()}
+    known = config.graph.item_attributes
+    return {name: parse(tree, f"lookalike.clients.{name}", known) for name, tree in config.lookalike.clients.items()}
 
 
 def label(eligible: pa.Array, buyers: pa.Array) -> tuple[np.ndarray, int]:
@@ -90,7 +95,9 @@ def label(eligible: pa.Array, buyers: pa.Array) -> tuple[np.ndarray, int]:
     return labels, len(buyers) - int(labels.sum())
 
 
-def make_task(name: str, predicate: Predicate, source: Source, labels_from: Snapshot, purchases: Purchases, config: Config) -> Task:
+def make_task(
+    name: str, predicate: Predicate, source: Source, labels_from: Snapshot, purchases: Purchases, config: Config
+) -> Task:
     """Labels by the items that are the client's in the graph of D, everything else by the snapshot of the features."""
     client = source.client(name, predicate)
     bought = labels_from.item_raw.filter(pa.array(labels_from.matching(predicate)))
@@ -102,21 +109,24 @@ def make_task(name: str, predicate: Predicate, source: Source, labels_from: Snap
 
 def fit_one(task: Task, feature_set: FeatureSet, config: Config) -> Fitted:
     """Train on the sampled 6, stop early on a tenth of them, calibrate and validate on the 4 as they are."""
-    started = time.perf_counter()
+    started, look = time.perf_counter(), config.lookalike
     sample, columns = task.sample, task.client.columns(feature_set)
     chosen = sample.training
-    booster = fit(columns.values[chosen], sample.labels[chosen], sample.held_out[chosen], config.lookalike.trees, config.seed, columns.monotone)
+    learned = columns.values[chosen], sample.labels[chosen], sample.held_out[chosen]
+    booster = fit(*learned, look.trees, config.seed, columns.monotone)
     rows = np.flatnonzero(sample.validation)
-    labels, margins = sample.labels[rows], margins_of(booster, columns.values[rows], config.lookalike.trees.threads)
-    figures = precision_figures(labels, margins, sample.validation_sampled[rows], config.lookalike.bootstrap_draws, config.seed)
+    labels, margins = sample.labels[rows], margins_of(booster, columns.values[rows], look.trees.threads)
+    at_ratio = sample.validation_sampled[rows]
+    figures = precision_figures(labels, margins, at_ratio, look.bootstrap_draws, config.seed)
     probabilities = cross_calibrated(margins, labels, task, rows, config.seed)
     name = {"client": task.client.name, "feature_set": feature_set.name}
     counts = {
         "positives": task.positives, "eligible": task.eligible, "not_eligible_buyers": task.not_eligible_buyers,
-        "validation_positives": int(labels.sum()), "trees": booster.num_boosted_rounds(), "seconds": round(time.perf_counter() - started, 3)}  # fmt: skip
+        "validation_positives": int(labels.sum()), "trees": booster.num_boosted_rounds(),
+        "seconds": round(time.perf_counter() - started, 3)}  # fmt: skip
     return Fitted(
-        **name, columns=columns.names, booster=booster, calibration=calibrate(margins, labels), figures=name | figures | counts,
-        curves=name | curve_figures(labels, margins, probabilities))
+        **name, columns=columns.names, booster=booster, calibration=calibrate(margins, labels),
+        figures=name | figures | counts, curves=name | curve_figures(labels, margins, probabilities))
 
 
 def cross_calibrated(margins: np.ndarray, labels: np.ndarray, task: Task, rows: np.ndarray, seed: int) -> np.ndarray:
@@ -132,9 +142,10 @@ def cross_calibrated(margins: np.ndarray, labels: np.ndarray, task: Task, rows: 
 def fit_all(tasks: list[Task], sets: list[FeatureSet], config: Config) -> list[Fitted]:
     """Every client with enough buyers, on every feature set."""
     fitted, wanted = [], config.lookalike.min_positives
+    too_few = "client %s has %d buyers among the eligible; at least %d are needed: no model tonight"
     for task in tasks:
         if task.positives < wanted:
-            log.warning("client %s has %d buyers among the eligible; at least %d are needed: no model tonight", task.client.name, task.positives, wanted)
+            log.warning(too_few, task.client.name, task.positives, wanted)
             continue
         try:
             fitted += [fit_one(task, feature_set, config) for feature_set in sets]
@@ -144,20 +155,28 @@ def fit_all(tasks: list[Task], sets: list[FeatureSet], config: Config) -> list[F
 
 
 def choose(fitted: list[Fitted], sets: list[FeatureSet], score_with: str | None) -> str:
-    """The feature set that scores: the configured one, else the best mean PR-AUC at 1:3 on validation; the first of equals."""
+    """The feature set that scores: the configured one, else the best mean PR-AUC at 1:3 on
+    validation; the first of equals."""
     if score_with:
         return score_with
-    return max((s.name for s in sets), key=lambda name: np.nanmean([f.figures["pr_auc_1to3"] or np.nan for f in fitted if f.feature_set == name]))
+
+    def mean(name: str) -> float:
+        return np.nanmean([f.figures["pr_auc_1to3"] or np.nan for f in fitted if f.feature_set == name])
+
+    return max((s.name for s in sets), key=mean)
 
 
 def report(tasks: list[Task], fitted: list[Fitted], chosen: str | None, spaces: dict[str, str | None]) -> None:
-    """The night's figures of this stage. `pr_auc`, `curves`: one row per client and feature set; `clients`: one per client."""
+    """The night's figures of this stage. `pr_auc`, `curves`: one row per client and feature
+    set; `clients`: one per client."""
     metrics.put("rows_in", len(tasks[0].sample.labels))
     metrics.put("rows_out", len(fitted))
     metrics.put("spaces", detail=spaces)
+    modelled = {f.client for f in fitted}
     metrics.put("clients", detail=[
-        {"client": t.client.name, "eligible": t.eligible, "positives": t.positives, "not_eligible_buyers": t.not_eligible_buyers,
-         "items": int(t.client.items.sum()), "prevalence": number(t.positives / max(1, t.eligible)), "modelled": any(f.client == t.client.name for f in fitted)}
+        {"client": t.client.name, "eligible": t.eligible, "positives": t.positives,
+         "not_eligible_buyers": t.not_eligible_buyers, "items": int(t.client.items.sum()),
+         "prevalence": number(t.positives / max(1, t.eligible)), "modelled": t.client.name in modelled}
         for t in tasks])  # fmt: skip
     metrics.put("pr_auc", detail=[f.figures for f in fitted])
     metrics.put("curves", detail=[f.curves for f in fitted])
@@ -165,11 +184,12 @@ def report(tasks: list[Task], fitted: list[Fitted], chosen: str | None, spaces: 
 
 
 def run(
-    date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input, relations: Input,
-    user_embeddings: Input, entity_embeddings: Input, lookalike_models: Output, config: Config,
+    date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input,
+    relations: Input, user_embeddings: Input, entity_embeddings: Input, lookalike_models: Output, config: Config,
 ) -> None:  # fmt: skip
     """Label, fit, choose, commit."""
-    tables = Tables(clean_events, knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings)
+    graph, dt = (knowledge_graph, interactions, entity_ids, relations), date.isoformat()
+    tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     start = date - datetime.timedelta(days=config.lookalike.label_window_days)
     sets, clients = feature_sets_of(config), clients_of(config)
     models = models_of(sets)
@@ -178,25 +198,36 @@ def run(
     labels_from = tables.snapshot(date, config.graph)
     purchases = purchases_between(clean_events, start, date, config.graph.purchase)
     tasks = [make_task(name, predicate, source, labels_from, purchases, config) for name, predicate in clients.items()]
-    fitted = fit_all(tasks, sets, config)
+    fitted, spaces = fit_all(tasks, sets, config), tables.spaces(models, start)
     chosen = choose(fitted, sets, config.lookalike.score_with) if fitted else None
-    report(tasks, fitted, chosen, tables.spaces(models, start))
-    index = {"label_start": start.isoformat(), "chosen": chosen, "vocabulary": dataclasses.asdict(source.vocabulary), "spaces": tables.spaces(models, start)}
-    with lookalike_models.table().replace(date.isoformat(), keep_versions=config.publishing.keep_versions) as commit:
-        index["models"] = [
-            {"client": f.client, "feature_set": f.feature_set, "columns": f.columns, "calibration": dataclasses.asdict(f.calibration),
-             "figures": f.figures, "file": commit.write_bytes(".ubj", to_bytes(f.booster), hint=f.client[:64])} for f in fitted]  # fmt: skip
+    report(tasks, fitted, chosen, spaces)
+    vocabulary = dataclasses.asdict(source.vocabulary)
+    index = {"label_start": start.isoformat(), "chosen": chosen, "vocabulary": vocabulary, "spaces": spaces}
+    with lookalike_models.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        index["models"] = [_write(one, commit) for one in fitted]
         commit.write_bytes(".json", _json(index), hint="index", hashed=_json(repeatable(index)))
+        inputs = [*tables.lineage([start], models), knowledge_graph.lineage(dt)]
         commit.fields |= {
-            "label_window": [start.isoformat(), date.isoformat()], "spaces": index["spaces"], "chosen": chosen, "config_hash": config_hash(config),
-            "code_version": code_version(), "inputs": tables.lineage([start], models) + [knowledge_graph.lineage(date.isoformat())]}
+            "label_window": [start.isoformat(), dt], "spaces": spaces, "chosen": chosen,
+            "config_hash": config_hash(config), "code_version": code_version(), "inputs": inputs}
+
+
+def _write(fitted: Fitted, commit: Commit) -> dict[str, Any]:
+    """Puts the model's bytes beside the index; its entry there."""
+    return {
+        "client": fitted.client, "feature_set": fitted.feature_set, "columns": fitted.columns,
+        "calibration": dataclasses.asdict(fitted.calibration), "figures": fitted.figures,
+        "file": commit.write_bytes(".ubj", to_bytes(fitted.booster), hint=fitted.client[:64])}
 
 
 def repeatable(index: dict[str, Any]) -> dict[str, Any]:
     """What two equal runs share of an index: all but the unique names of files and the seconds that fitting took."""
-    models = [{k: v for k, v in m.items() if k not in ("file", "figures")} | {"figures": {k: v for k, v in m["figures"].items() if k != "seconds"}}
-              for m in index["models"]]  # fmt: skip
-    return index | {"models": models}
+
+    def of(model: dict[str, Any]) -> dict[str, Any]:
+        figures = {name: figure for name, figure in model["figures"].items() if name != "seconds"}
+        return {key: value for key, value in model.items() if key != "file"} | {"figures": figures}
+
+    return index | {"models": [of(model) for model in index["models"]]}
 
 
 def _json(document: dict[str, Any]) -> bytes:

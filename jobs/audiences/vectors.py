@@ -1,9 +1,11 @@
-"""One model's vectors of one date, joined to ledger ids: users from the feature store, items and relations from entity_embeddings."""
+"""One model's vectors of one date, joined to ledger ids: users from the feature store, items and
+relations from entity_embeddings."""
 
 from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +23,8 @@ from models.vectors.comparison import Comparer
 class Vectors:
     """Published vectors of users and items, by ledger id; native = published @ rotation.T.
 
-    users (n, d) float32 with user_ids (n,); items (m, d) with item_ids (m,); purchase (d,).
+    users (n, d) float32 with user_ids (n,); items (m, d) with item_ids (m,); purchase (d,), None where the family's
+    comparison takes no relation.
     """
 
     model: str
@@ -32,7 +35,7 @@ class Vectors:
     users: np.ndarray
     item_ids: np.ndarray
     items: np.ndarray
-    purchase: np.ndarray
+    purchase: np.ndarray | None
 
     @property
     def dimension(self) -> int:
@@ -55,6 +58,11 @@ class Vectors:
         """Undoes R: float64, same shape."""
         return published.astype(np.float64) @ self.rotation.T
 
+    @property
+    def native_purchase(self) -> np.ndarray | None:
+        """float64 (d,)."""
+        return None if self.purchase is None else self.native(self.purchase[None])[0]
+
 
 def _rows(known: np.ndarray, matrix: np.ndarray, ids: np.ndarray) -> np.ndarray:
     at = positions(known, ids)
@@ -69,30 +77,48 @@ def space_of(user_embeddings: Input, model: str, date: datetime.date) -> str | N
     return None if manifest is None else str(manifest.fields.get("space_id"))
 
 
-def read_vectors(model: str, date: datetime.date, user_embeddings: Input, entity_embeddings: Input, users: Ledger, purchase: str) -> Vectors:
-    """The vectors of `date`. PartitionMissing; SpaceMismatch when users and items are of different spaces, JobError when of different publishes."""
+def read_vectors(
+    model: str, date: datetime.date, user_embeddings: Input, entity_embeddings: Input, users: Ledger, purchase: str
+) -> Vectors:
+    """The vectors of `date`. PartitionMissing; SpaceMismatch when users and items are of different spaces, JobError
+    when of different publishes."""
     dt = date.isoformat()
     root, _, view = user_embeddings.uri.rstrip("/").rpartition("/")
     features = FeatureStore(root).read(view, model=model, dt=dt, columns=["user_id", "embedding"])
+    wanted = pc.field("entity_type").isin(["item", "relation"])
+    columns = ["entity_type", "id", "raw", "embedding"]
+    entities, manifest = entity_embeddings.table(model).read_version(dt, columns, wanted)
     fields = features.manifest.fields
-    entities, manifest = entity_embeddings.table(model).read_version(
-        dt, ["entity_type", "id", "raw", "embedding"], pc.field("entity_type").isin(["item", "relation"]))
-    if manifest.fields.get("space_id") != fields.get("space_id"):
-        raise SpaceMismatch(
-            f"{model} of {dt}: users are in space {fields.get('space_id')!r}, items in {manifest.fields.get('space_id')!r}. "
-            f"Expected one. Run publish_users for {dt} again.")
-    if any(manifest.fields.get(name) != fields.get(name) for name in ("inputs", "rotation")):
-        raise JobError(
-            f"{model} of {dt}: users and items were not published together (one of them was rolled back, or its publish broke off in between). "
-            f"Roll the other one back too, or run publish_users for {dt} again.")
+    _require_together(f"{model} of {dt}", dt, fields, manifest.fields)
+    norm, rotation = fields.get("norm", "l2"), np.array(fields["rotation"], np.float64)
     items = entities.filter(pc.equal(entities.column("entity_type"), "item"))
-    relation = entities.filter(pc.and_(pc.equal(entities.column("entity_type"), "relation"), pc.equal(entities.column("raw"), purchase)))
-    if relation.num_rows != 1:
-        raise JobError(f"{entity_embeddings.location(model)}/dt={dt} has {relation.num_rows} vectors for relation {purchase!r}; expected 1. Publish it again.")
-    user_ids = users.ids_of(features.table.column("user_id"))
+    relation = None
+    if Comparer.of(model, norm).takes_relation:
+        relation = _relation(entities, purchase, f"{entity_embeddings.location(model)}/dt={dt}")
     return Vectors(
-        model, str(fields.get("space_id")), fields.get("norm", "l2"), np.array(fields["rotation"], np.float64), user_ids, features.matrix(),
-        items.column("id").to_numpy(), as_matrix(_whole(items, "embedding")), as_matrix(_whole(relation, "embedding"))[0])  # fmt: skip
+        model, str(fields.get("space_id")), norm, rotation, users.ids_of(features.table.column("user_id")),
+        features.matrix(), items.column("id").to_numpy(), as_matrix(_whole(items, "embedding")), relation)  # fmt: skip
+
+
+def _require_together(what: str, dt: str, of_users: dict[str, Any], of_items: dict[str, Any]) -> None:
+    """That the manifests of users and of items are of one space and one publish."""
+    mine, theirs = of_users.get("space_id"), of_items.get("space_id")
+    if mine != theirs:
+        found = f"{what}: users are in space {mine!r}, items in {theirs!r}"
+        raise SpaceMismatch(f"{found}. Expected one. Run publish_users for {dt} again.")
+    if any(of_items.get(name) != of_users.get(name) for name in ("inputs", "rotation")):
+        raise JobError(
+            f"{what}: users and items were not published together (one of them was rolled back, or its publish broke "
+            f"off in between). Roll the other one back too, or run publish_users for {dt} again.")
+
+
+def _relation(entities: pa.Table, name: str, where: str) -> np.ndarray:
+    """float32 (d,): the vector of a relation. JobError unless there is exactly one."""
+    mine = pc.and_(pc.equal(entities.column("entity_type"), "relation"), pc.equal(entities.column("raw"), name))
+    found = entities.filter(mine)
+    if found.num_rows != 1:
+        raise JobError(f"{where} has {found.num_rows} vectors for relation {name!r}; expected 1. Publish it again.")
+    return as_matrix(_whole(found, "embedding"))[0]
 
 
 def _whole(table: pa.Table, column: str) -> pa.ChunkedArray:

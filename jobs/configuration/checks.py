@@ -30,16 +30,31 @@ def check(settings: Settings) -> None:
     _check_sources(settings.source)
     _check_lookalike(settings)
     check_profiles(settings.profiles, graph, settings.source, settings.publishing.models)
-    positive = {"graph.window_days": graph.window_days, "lookalike.label_window_days": settings.lookalike.label_window_days,
-                "lookalike.active_days": settings.lookalike.active_days, "training.train_every_days": settings.training.train_every_days,
-                "training.max_gap_days": settings.training.max_gap_days, "lookalike.top_k": settings.lookalike.top_k}
+    positive = {
+        "graph.window_days": graph.window_days,
+        "lookalike.label_window_days": settings.lookalike.label_window_days,
+        "lookalike.active_days": settings.lookalike.active_days,
+        "training.train_every_days": settings.training.train_every_days,
+        "training.max_gap_days": settings.training.max_gap_days,
+        "lookalike.top_k": settings.lookalike.top_k,
+    }
     for path, value in positive.items():
         expect(value >= 1, value, path, "at least 1")
     docs, folders = settings.quality.data_docs, {contract.path.split("/")[0] for contract in TABLES.values()}
     usable = docs is None or (NAME.fullmatch(docs) and docs not in folders)
-    expect(bool(usable), docs, "quality.data_docs", "the name of a folder of [a-z0-9_]+ that is no table's, such as data_docs")
+    expect(
+        bool(usable),
+        docs,
+        "quality.data_docs",
+        "the name of a folder of [a-z0-9_]+ that is no table's, such as data_docs",
+    )
     _check_retention(settings)
-    expect(0 <= events.max_rejected_share <= 1, events.max_rejected_share, "events.max_rejected_share", "a share from 0 to 1")
+    expect(
+        0 <= events.max_rejected_share <= 1,
+        events.max_rejected_share,
+        "events.max_rejected_share",
+        "a share from 0 to 1",
+    )
 
 
 def _check_graph(graph: Graph, events: Events) -> None:
@@ -47,19 +62,46 @@ def _check_graph(graph: Graph, events: Events) -> None:
         path, days = f"graph.behaviors.{name}", relation.window_days
         expect(name in events.behaviors, name, path, f"one of events.behaviors: {events.behaviors}")
         expect(bool(NAME.fullmatch(name)), name, path, "a name of [a-z0-9_]+")
-        expect(days is None or 1 <= days <= graph.window_days, days, f"{path}.window_days", f"1 to graph.window_days ({graph.window_days})")
-    expect(graph.purchase in graph.behaviors, graph.purchase, "graph.purchase", f"one of graph.behaviors: {list(graph.behaviors)}")
+        expect(
+            days is None or 1 <= days <= graph.window_days,
+            days,
+            f"{path}.window_days",
+            f"1 to graph.window_days ({graph.window_days})",
+        )
+    expect(
+        graph.purchase in graph.behaviors,
+        graph.purchase,
+        "graph.purchase",
+        f"one of graph.behaviors: {list(graph.behaviors)}",
+    )
     for kind in ("item_attributes", "user_attributes"):
         for name, attribute in getattr(graph, kind).items():
             path, entity_type = f"graph.{kind}.{name}", attribute.entity_type or name
             usable = NAME.fullmatch(entity_type) and entity_type not in ("user", "item", "relation")
-            expect(bool(usable), entity_type, path, "an entity type of [a-z0-9_]+ other than user, item, relation (set entity_type)")
+            expect(
+                bool(usable),
+                entity_type,
+                path,
+                "an entity type of [a-z0-9_]+ other than user, item, relation (set entity_type)",
+            )
             expect(attribute.bins >= 2, attribute.bins, f"{path}.bins", "at least 2")
-            ascending = all(a < b for a, b in itertools.pairwise(attribute.bounds)) and all(map(math.isfinite, attribute.bounds))
+            ascending = all(a < b for a, b in itertools.pairwise(attribute.bounds)) and all(
+                map(math.isfinite, attribute.bounds)
+            )
             expect(ascending, attribute.bounds, f"{path}.bounds", "ascending numbers")
-            expect(attribute.type == "number" or not attribute.bounds, attribute.bounds, f"{path}.bounds", "none: only a number has bounds (type: number)")
+            expect(
+                attribute.type == "number" or not attribute.bounds,
+                attribute.bounds,
+                f"{path}.bounds",
+                "none: only a number has bounds (type: number)",
+            )
             least = attribute.min_entities
-            expect(least >= 1 and (attribute.type == "category" or least == 1), least, f"{path}.min_entities", "at least 1, and for categories only")
+            expect(
+                least >= 1 and (attribute.type == "category" or least == 1),
+                least,
+                f"{path}.min_entities",
+                "at least 1, and for categories only",
+            )
 
 
 def _check_sources(source: Source) -> None:
@@ -70,12 +112,28 @@ def _check_sources(source: Source) -> None:
 
 
 def check_source(table: SourceTable, path: str, known: Collection[str] | None) -> None:
-    """ConfigError for a zone or delimiter that is none, or a mapping of a column that nothing reads (`known`; None: any may be an attribute)."""
-    expect(_is_zone(table.timezone), table.timezone, f"{path}.timezone", "a zone such as Europe/Berlin, UTC, or an offset such as +01:00")
-    expect(len(table.delimiter) == 1, table.delimiter, f"{path}.delimiter", 'one character (a tab is "\\t" in double quotes)')
+    """ConfigError for a zone or delimiter that is none, or a mapping of a column that nothing reads (`known`; None: any
+    may be an attribute)."""
+    expect(
+        _is_zone(table.timezone),
+        table.timezone,
+        f"{path}.timezone",
+        "a zone such as Europe/Berlin, UTC, or an offset such as +01:00",
+    )
+    expect(
+        len(table.delimiter) == 1,
+        table.delimiter,
+        f"{path}.delimiter",
+        'one character (a tab is "\\t" in double quotes)',
+    )
     for key in ("columns", "constants"):
         for ours in getattr(table, key):
-            expect(known is None or ours in known, ours, f"{path}.{key}.{ours}", f"one of our columns: {', '.join(known or ())}")
+            expect(
+                known is None or ours in known,
+                ours,
+                f"{path}.{key}.{ours}",
+                f"one of our columns: {', '.join(known or ())}",
+            )
 
 
 def _is_zone(name: str) -> bool:
@@ -92,7 +150,12 @@ def _check_retention(settings: Settings) -> None:
     lookalike = settings.lookalike
     for name, days in settings.retention.items():
         known = name in TABLES and TABLES[name].key != "segments"
-        expect(known, name, f"retention.{name}", f"a table with dates: {', '.join(n for n, t in TABLES.items() if t.key != 'segments')}")
+        expect(
+            known,
+            name,
+            f"retention.{name}",
+            f"a table with dates: {', '.join(n for n, t in TABLES.items() if t.key != 'segments')}",
+        )
         least = lookalike.label_window_days + 1
         if name == "clean_events":
             least += max(settings.graph.window_days, lookalike.active_days)
@@ -109,14 +172,21 @@ def _check_lookalike(settings: Settings) -> None:
         except PredicateError as error:
             raise ConfigError(str(error)) from error
     named = {f"lookalike.feature_sets[{i}]": name for i, name in enumerate(lookalike.feature_sets or [])}
-    for path, name in (named | ({"lookalike.score_with": lookalike.score_with} if lookalike.score_with else {})).items():
+    for path, name in (
+        named | ({"lookalike.score_with": lookalike.score_with} if lookalike.score_with else {})
+    ).items():
         try:
             FeatureSet.parse(name, settings.publishing.models)
         except ValueError as error:
             raise ConfigError(f"{path} {error}.") from error
     attribute = lookalike.history_attribute
     known = ", ".join(item_attributes) or "none is configured"
-    expect(attribute is None or attribute in item_attributes, attribute, "lookalike.history_attribute", f"one of graph.item_attributes: {known}")
+    expect(
+        attribute is None or attribute in item_attributes,
+        attribute,
+        "lookalike.history_attribute",
+        f"one of graph.item_attributes: {known}",
+    )
     for name in ("negatives_per_positive", "min_positives"):
         expect(getattr(lookalike, name) >= 1, getattr(lookalike, name), f"lookalike.{name}", "at least 1")
     expect(lookalike.bootstrap_draws >= 0, lookalike.bootstrap_draws, "lookalike.bootstrap_draws", "at least 0")

@@ -1,8 +1,8 @@
 """Feature sets by name.
 
-`baseline`, `strong`, or either followed by `+<model>:<kind>`, several times if wanted; kind is raw (the published vector),
-affinity (models/vectors/affinities.py) or both: `strong+<model>:affinity`. Standard library and the records of the families
-only: the configuration checks names here.
+`baseline`, `strong`, or either followed by `+<model>:<kind>`, several times if wanted; kind is raw (the published
+vector), affinity (models/vectors/affinities.py) or both: `strong+<model>:affinity`. Standard library and the records
+of the families only: the configuration checks names here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The configuration: one YAML file, the whole tree as frozen dataclasses, checked at start.
 
-Every job reads the whole file, so that a typo anywhere stops the first job of the night, and then takes the sections that
-its own `Config` names. An unknown key or a wrong value is a `ConfigError` that gives the dotted path and what would do.
+Every job reads the whole file, so that a typo anywhere stops the first job of the night, and then takes the sections
+that its own `Config` names. An unknown key or a wrong value is a `ConfigError` that gives the dotted path and what
+would do.
 """
 
 from __future__ import annotations
@@ -29,9 +30,13 @@ def load_settings(path: Path | str) -> Settings:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"No configuration at {path}. Name one of jobs/configs/*.yaml or your own with --config.") from None
+        raise ConfigError(
+            f"No configuration at {path}. Name one of jobs/configs/*.yaml or your own with --config."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as a text in UTF-8: {error}. Name a YAML file with --config.") from error
+        raise ConfigError(
+            f"{path} cannot be read as a text in UTF-8: {error}. Name a YAML file with --config."
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     settings = build(settings_class(), document, "")
@@ -45,7 +50,9 @@ def load(path: Path | str, config: type[T]) -> T:
 
 
 def select(settings: Settings, config: type[T]) -> T:
-    """Those fields of `settings` that `config` has."""
+    """Those fields of `settings` that `config` has; all of it for `Settings`."""
+    if isinstance(settings, config):
+        return settings
     return config(**{f.name: getattr(settings, f.name) for f in dataclasses.fields(config)})
 
 

@@ -2,11 +2,12 @@
 
     {brand: acme}                     items with this value            {category: [tea, coffee]}    with one of these
     {brand: acme, category: tea}      all conditions hold              {item_id: ["85123A"]}        these very items
-    {price: {above: 10, up_to: 20}}   numbers: 10 < price ≤ 20; either end may be left out, each is one of the attribute's bounds
-    {any: [{…}, {…}]}  {all: [{…}, {…}]}  {not: {…}}                   one holds, all hold, it does not hold
+    {price: {above: 10, up_to: 20}}   numbers: 10 < price ≤ 20; either end may be left out, each is one of the
+    attribute's bounds {any: [{…}, {…}]}  {all: [{…}, {…}]}  {not: {…}}                   one holds, all hold, it does
+    not hold
 
-Values are compared as text with the graph's value entities, byte by byte; numbers are there as the bins that they fall into.
-Standard library only: the configuration checks predicates here.
+Values are compared as text with the graph's value entities, byte by byte; numbers are there as the bins that they fall
+into. Standard library only: the configuration checks predicates here.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ Predicate = OneOf | Every | Some | Negation
 
 
 def parse(tree: Any, path: str, attributes: Mapping[str, Attribute]) -> Predicate:
-    """The predicate that `tree`, as YAML gave it, describes; `path` is its dotted path for messages, `attributes` those of items. PredicateError."""
+    """The predicate that `tree`, as YAML gave it, describes; `path` is its dotted path for messages, `attributes` those
+    of items. PredicateError."""
     if not isinstance(tree, dict) or not tree:
         raise PredicateError(f"{path} is {tree!r}; expected conditions such as {{brand: acme}}, or any, all, not.")
     parts = tuple(_condition(key, value, f"{path}.{key}", attributes) for key, value in tree.items())
@@ -111,15 +113,23 @@ def _condition(key: str, value: Any, path: str, attributes: Mapping[str, Attribu
         raise PredicateError(f"{path} is {value!r}; expected a value or a list of values.")
     if is_number and not set(values) <= set(attributes[key].bin_names):
         names = ", ".join(attributes[key].bin_names)
-        raise PredicateError(f"{path} is {value!r}; {key} is a number, of which the graph knows bins: expected some of {names}, or a range {RANGE}.")
+        raise PredicateError(
+            f"{path} is {value!r}; {key} is a number, of which the graph knows bins: expected some of {names}, "
+            f"or a range {RANGE}."
+        )
     return OneOf(key, tuple(_text(v) for v in values))
 
 
 def _bins_within(span: dict[str, Any], path: str, key: str, attribute: Attribute) -> tuple[str, ...]:
-    """The bins of a range. Only between bounds of the configuration: quantiles differ from night to night, and cut where they cut."""
+    """The bins of a range. Only between bounds of the configuration: quantiles differ from night to night, and cut
+    where they cut."""
     bounds = attribute.bounds
     if not span or not set(span) <= {ABOVE, UP_TO} or not bounds or any(end not in bounds for end in span.values()):
-        there = f"among its bounds {bounds}" if bounds else f"among its bounds, and it has none: add graph.item_attributes.{key}.bounds"
+        there = (
+            f"among its bounds {bounds}"
+            if bounds
+            else f"among its bounds, and it has none: add graph.item_attributes.{key}.bounds"
+        )
         raise PredicateError(f"{path} is {span!r}; expected a range {RANGE} with ends {there}.")
     first = bounds.index(span[ABOVE]) + 1 if ABOVE in span else 0
     last = bounds.index(span[UP_TO]) if UP_TO in span else len(bounds)

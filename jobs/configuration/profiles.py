@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 class Label:
     """Something that is known of some users and predicted for all."""
 
-    column: str | None = None  # of source.users, by our name; the label's own name where none. No attribute of the graph may be read from it
-    bounds: list[float] = field(default_factory=list)  # ascending: a number is cut into classes at them, [24, 54]: ≤ 24, above 24 up to 54, above 54
+    # of source.users, by our name; the label's own name where none. No attribute of the graph may be read from it
+    column: str | None = None
+    # ascending: a number is cut into classes at them, [24, 54]: ≤ 24, above 24 up to 54, above 54
+    bounds: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Folds:
-    """Shares of the labelled users. Each user's fold hangs on (user_id, salt) alone, whatever the label; C stays C when A and B are weighed anew."""
+    """Shares of the labelled users. Each user's fold hangs on (user_id, salt) alone, whatever the label; C stays C when
+    A and B are weighed anew."""
 
     a: float = 0.4  # trains the models that learn from labels; with another share they begin a new space
     b: float = 0.4  # trains and calibrates the classifier on their vectors
@@ -38,12 +41,14 @@ class Profiles:
     """Predicting labels of users from their vectors; off where there is no label."""
 
     labels: dict[str, Label] = field(default_factory=dict)
-    salt: str = "nocturne"  # of the folds: another salt deals them anew, and models that learn from labels begin a new space
+    # of the folds: another salt deals them anew, and models that learn from labels begin a new space
+    salt: str = "nocturne"
     folds: Folds = Folds()
     models: list[str] | None = None  # whose published vectors are the features; none: the first of publishing.models
     baseline_features: bool = False  # add demographics, recency, frequency, money and purchase history
     min_users_per_class: int = 20  # in fold B; users of a rarer class count as unlabelled, and the report says so
-    class_weights: bool = True  # every class weighs the same in training; calibration gives the classes their true shares back
+    # every class weighs the same in training; calibration gives the classes their true shares back
+    class_weights: bool = True
     cross_validation: int = 5  # parts of B that take turns in early stopping and calibration
     trees: TreeHyperparameters = TreeHyperparameters()
     attention_rows: int = 5  # of the why-table for each user, where a published model has one
@@ -62,14 +67,24 @@ def check_profiles(profiles: Profiles, graph: Graph, source: Source, published: 
     for name, label in profiles.labels.items():
         path = f"profiles.labels.{name}"
         expect(bool(NAME.fullmatch(name)), name, path, "a name of [a-z0-9_]+")
-        expect(source.users is not None, name, path, "labels of users only where there is source.users: configure it, or leave the labels out")
+        expect(
+            source.users is not None,
+            name,
+            path,
+            "labels of users only where there is source.users: configure it, or leave the labels out",
+        )
         _check_no_leak(profiles.column(name), path, graph.user_attributes, source.users.columns)
         ascending = all(a < b for a, b in itertools.pairwise(label.bounds)) and all(map(math.isfinite, label.bounds))
         expect(ascending, label.bounds, f"{path}.bounds", "ascending numbers")
     _check_folds(profiles.folds)
     for i, model in enumerate(profiles.models or []):
         expect(model in published, model, f"profiles.models[{i}]", f"one of publishing.models: {', '.join(published)}")
-    expect(profiles.models is None or bool(profiles.models), profiles.models, "profiles.models", "at least one model, or none for the first published one")
+    expect(
+        profiles.models is None or bool(profiles.models),
+        profiles.models,
+        "profiles.models",
+        "at least one model, or none for the first published one",
+    )
     expect(profiles.cross_validation >= 2, profiles.cross_validation, "profiles.cross_validation", "at least 2")
     expect(profiles.attention_rows >= 1, profiles.attention_rows, "profiles.attention_rows", "at least 1")
     for i, model in enumerate(published):
@@ -77,19 +92,35 @@ def check_profiles(profiles: Profiles, graph: Graph, source: Source, published: 
             wanted = f"models that can be trained: {model} learns from profiles.labels and profiles.folds.a"
             expect(bool(profiles.labels) and profiles.folds.a > 0, model, f"publishing.models[{i}]", wanted)
     least, found = profiles.cross_validation, profiles.min_users_per_class
-    expect(found >= least, found, "profiles.min_users_per_class", f"at least profiles.cross_validation ({least}): one user in each part")
+    expect(
+        found >= least,
+        found,
+        "profiles.min_users_per_class",
+        f"at least profiles.cross_validation ({least}): one user in each part",
+    )
 
 
 def _check_no_leak(column: str, path: str, user_attributes: Mapping[str, object], theirs: Mapping[str, str]) -> None:
     """An attribute of the graph is in every vector: its prediction would read off what it is asked for."""
-    same = next((name for name in user_attributes if name == column or theirs.get(name, name) == theirs.get(column, column)), None)
-    wanted = f"a column that is no attribute of the graph; graph.user_attributes.{same} would tell the vectors the answer: take it out there, or predict something else"
+    same = next(
+        (name for name in user_attributes if name == column or theirs.get(name, name) == theirs.get(column, column)),
+        None,
+    )
+    wanted = (
+        f"a column that is no attribute of the graph; graph.user_attributes.{same} would tell the vectors the answer: "
+        "take it out there, or predict something else"
+    )
     expect(same is None, column, f"{path}.column", wanted)
 
 
 def _check_folds(folds: Folds) -> None:
     for name, open_minimum in (("a", False), ("b", True), ("c", True)):
         share = getattr(folds, name)
-        expect(0 <= share <= 1 and (share > 0 or not open_minimum), share, f"profiles.folds.{name}", f"a share {'above' if open_minimum else 'from'} 0, at most 1")
+        expect(
+            0 <= share <= 1 and (share > 0 or not open_minimum),
+            share,
+            f"profiles.folds.{name}",
+            f"a share {'above' if open_minimum else 'from'} 0, at most 1",
+        )
     total = folds.a + folds.b + folds.c
     expect(abs(total - 1) < 1e-9, total, "profiles.folds", "shares a, b, c that add up to 1")

@@ -20,7 +20,8 @@ class SourceTable:
     path: str  # a file, a folder or a glob; relative paths are relative to the configuration file
     format: Literal["parquet", "csv", "jsonl"] = "parquet"
     columns: dict[str, str] = field(default_factory=dict)  # our column → the source's; those not named keep their name
-    constants: dict[str, str] = field(default_factory=dict)  # our column → one value for every row, e.g. behavior: purchase
+    # our column → one value for every row, e.g. behavior: purchase
+    constants: dict[str, str] = field(default_factory=dict)
     delimiter: str = ","  # csv only
     timezone: str = "UTC"  # zone of times without an offset
     day_only: bool = False  # times known to the day: stamped at the end of that day in `timezone`
@@ -58,9 +59,11 @@ class Relation:
 class Attribute:
     """An attribute of items or users whose values become entities."""
 
-    type: Literal["category", "number"] = "category"  # number: cut into bins at the quantiles of D's graph, or at `bounds`
+    # number: cut into bins at the quantiles of D's graph, or at `bounds`
+    type: Literal["category", "number"] = "category"
     bins: int = 10  # number only: how many, where no bounds are given
-    bounds: list[float] = field(default_factory=list)  # number only, ascending: [10, 20] cuts into ≤ 10, above 10 up to 20, above 20
+    # number only, ascending: [10, 20] cuts into ≤ 10, above 10 up to 20, above 20
+    bounds: list[float] = field(default_factory=list)
     min_entities: int = 1  # category only: values that fewer items (or users) of D's graph have are left out of it
     entity_type: str | None = None  # name of the values' entity type; the attribute's own name where none
 
@@ -86,7 +89,8 @@ class Graph:
 class Quality:
     """Great Expectations' results stand in the night's report; its own pages are an extra."""
 
-    # A folder below the data root for its Data Docs, a page per checked table and night, e.g. data_docs; none: no pages. They load styles and
+    # A folder below the data root for its Data Docs, a page per checked table and night, e.g. data_docs; none: no
+    # pages. They load styles and
     # scripts from several outside servers: without a network they are plain, and who opens them with one is seen there.
     data_docs: str | None = None
 
@@ -99,11 +103,13 @@ class Quality:
 class Training:
     """When models are trained and what they start from."""
 
-    train_every_days: int = 1  # trained when D − the date of last training is at least this (or a relation is new); between, users are inferred
+    # trained when D − the date of last training is at least this (or a relation is new); between, users are inferred
+    train_every_days: int = 1
     min_train_events: int = 1  # users with fewer events in the window are inferred, not trained
     max_gap_days: int = 30  # how old a predecessor may be
     on_gap: Literal["warm", "fail"] = "warm"  # a missing night between predecessor and D: go on from it, or stop
-    nights_apart_days: int = 1  # how far apart scheduled nights are: a predecessor further back means that one is missing
+    # how far apart scheduled nights are: a predecessor further back means that one is missing
+    nights_apart_days: int = 1
     space: str = "default"  # changing it starts a new space
 
 
@@ -125,7 +131,8 @@ class Publishing:
 class Lookalike:
     """Target prospecting: who buys from a client next."""
 
-    clients: dict[str, dict[str, Any]] = field(default_factory=dict)  # name → predicate on items (models the README's examples)
+    # name → predicate on items (models the README's examples)
+    clients: dict[str, dict[str, Any]] = field(default_factory=dict)
     label_window_days: int = 7  # L
     active_days: int = 28  # eligible: an event in so many days before the features' date
     negatives_per_positive: int = 3
@@ -134,7 +141,9 @@ class Lookalike:
     top_k: int = 1000
     feature_sets: list[str] | None = None  # none: both baselines, and strong + affinities of each published model
     score_with: str | None = None  # the feature set that scores; none: the best mean validation PR-AUC
-    history_attribute: str | None = None  # item attribute whose values are the categories of purchases and of attention; none: the coarsest that most items have
+    # item attribute whose values are the categories of purchases and of attention; none: the coarsest that most items
+    # have
+    history_attribute: str | None = None
     trees: TreeHyperparameters = TreeHyperparameters()
     bootstrap_draws: int = 200  # for intervals
 

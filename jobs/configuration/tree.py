@@ -69,7 +69,13 @@ def _build_plain(cls: Any, value: Any, path: str) -> Any:
             expect(False, value, path, "a date such as 2026-01-31")
     if cls is datetime.date:
         return expect(type(value) is datetime.date, value, path, "a date such as 2026-01-31")
-    names = {int: "a whole number", float: "a number", str: "a text (quote it)", bool: "true or false", dict: "a mapping"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text (quote it)",
+        bool: "true or false",
+        dict: "a mapping",
+    }
     return expect(type(value) is cls, value, path, names.get(cls, cls.__name__))
 
 

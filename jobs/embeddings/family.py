@@ -28,7 +28,12 @@ def family(model: str, config: Configured) -> dict[str, Any]:
     are equal, and what else the family's record names."""
     record = families.family_of(model)
     norm = record.norm if record.norm in ("l1", "l2") else _value(record.norm, config)
-    named = {"model": model, "dimension": _value(record.dimension, config), "norm": norm, "space": config.training.space}
+    named = {
+        "model": model,
+        "dimension": _value(record.dimension, config),
+        "norm": norm,
+        "space": config.training.space,
+    }
     return named | {name: _value(path, config) for name, path in record.same.items()}
 
 

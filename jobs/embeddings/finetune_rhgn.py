@@ -1,10 +1,10 @@
 """Fine-tune RHGN on labels of users, from the vectors that rhgn_inputs.py gives every node (RHGN paper, section 2).
 
-Reads: knowledge_graph, entity_ids, relations, user_labels and the checkpoint it starts from, all of D; the predecessor's
-checkpoint. Writes: attention and checkpoints/rhgn of D. Guarantees: no label but those of fold A is learned from, a fixed share of
-which stops the training early, so that B can train and C test the classifier that reads the vectors; what it starts from stays
-frozen; the vectors handed out come from full neighbourhoods. On a night without training, or without a label that can be learned,
-the predecessor's parameters infer everybody.
+Reads: knowledge_graph, entity_ids, relations, user_labels and the checkpoint it starts from, all of D; the
+predecessor's checkpoint. Writes: attention and checkpoints/rhgn of D. Guarantees: no label but those of fold A is
+learned from, a fixed share of which stops the training early, so that B can train and C test the classifier that reads
+the vectors; what it starts from stays frozen; the vectors handed out come from full neighbourhoods. On a night without
+training, or without a label that can be learned, the predecessor's parameters infer everybody.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from models.graph import KnowledgeGraph
 from models.hyperparameters import RHGNHyperparameters
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import parameters_of
-from models.rhgn import MISSING, RHGN, AttentionTable, code_types, infer_rhgn, rearranged
-from models.rhgn_training import train_rhgn
+from models.rhgn import MISSING, RHGN, AttentionTable, code_types, infer_rhgn
+from models.rhgn_training import rearranged, train_rhgn
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Config(training.Config):
 class Lesson:
     """What fold A says.
 
-    users: int64 (u,) dense indices; codes: int64 (u, J), MISSING where a user has no label; classes: names by label (J, sorted);
-    held_out: bool (u,), users who stop the training early.
+    users: int64 (u,) dense indices; codes: int64 (u, J), MISSING where a user has no label; classes: names by label (J,
+    sorted); held_out: bool (u,), users who stop the training early.
     """
 
     users: np.ndarray
@@ -57,14 +57,17 @@ class Lesson:
 
 
 def lesson(night: Night, known: dict[str, Known], config: Config) -> Lesson:
-    """The labels of fold A that can be learned: of two classes or more, each with at least `min_users_per_class` users in A."""
+    """The labels of fold A that can be learned: of two classes or more, each with at least `min_users_per_class` users
+    in A."""
     users, profiles = night.of_type("user"), config.profiles
     raw = night.raw.take(pa.array(users)).combine_chunks().cast(pa.string())
     columns, classes, left_out = [], {}, []
     for label in sorted(known):
         mine = Labelled.among(raw, known[label], label, profiles)
         if known[label].contradicting:
-            log.warning("label %s: %d users left out, whose rows contradict each other", label, known[label].contradicting)
+            log.warning(
+                "label %s: %d users left out, whose rows contradict each other", label, known[label].contradicting
+            )
         kept = mine.counts[:, A] >= profiles.min_users_per_class
         if kept.sum() < 2:
             reason = known[label].problem or (
@@ -92,8 +95,8 @@ def _codes(mine: Labelled, kept: np.ndarray, n_users: int) -> np.ndarray:
 def started(
     former: Checkpoint, night: Night, fresh: dict[str, np.ndarray], classes: dict[str, list[str]]
 ) -> dict[str, np.ndarray]:
-    """The predecessor's parameters and optimiser's state for tonight's relations and node types; classifiers of labels with
-    other classes start anew."""
+    """The predecessor's parameters and optimiser's state for tonight's relations and node types; classifiers of labels
+    with other classes start anew."""
     rows, known = former.relation_rows_of(night)
     types = np.array([former.types.index(kind) if kind in former.types else -1 for kind in night.types])
     found = rearranged(former.parameters("rhgn"), fresh, np.where(known, rows, -1), types)
@@ -145,8 +148,8 @@ class World:
 
 @dataclass(frozen=True)
 class Learned:
-    """parameters: the model's, and the optimiser's state; classes: names by label; history: empty where the predecessor's were
-    taken, and then there is no best epoch."""
+    """parameters: the model's, and the optimiser's state; classes: names by label; history: empty where the
+    predecessor's were taken, and then there is no best epoch."""
 
     parameters: dict[str, np.ndarray]
     classes: dict[str, list[str]]
@@ -156,8 +159,8 @@ class Learned:
 
 
 def learn(tonight: Tonight, world: World, taught: Lesson, config: Config) -> Learned:
-    """Train on fold A where there is something to learn and the schedule says so; else the predecessor's. Skip where there is
-    neither."""
+    """Train on fold A where there is something to learn and the schedule says so; else the predecessor's. Skip where
+    there is neither."""
     former, hyper = tonight.former, config.rhgn
     learns = bool(taught.classes) and tonight.trains
     if not learns and former is None:
@@ -173,15 +176,28 @@ def learn(tonight: Tonight, world: World, taught: Lesson, config: Config) -> Lea
         return Learned(initial, classes, last_trained(former), [], None)
     with Progress("RHGN", hyper.epochs) as progress:
         result = train_rhgn(
-            world.graph, world.kinds, given, taught.users, taught.codes, sizes, hyper, seed=config.seed, n_types=n_types,
-            validation=taught.held_out, deterministic=config.deterministic, initial=initial, progress=progress)  # fmt: skip
+            world.graph,
+            world.kinds,
+            given,
+            taught.users,
+            taught.codes,
+            sizes,
+            hyper,
+            seed=config.seed,
+            n_types=n_types,
+            validation=taught.held_out,
+            deterministic=config.deterministic,
+            initial=initial,
+            progress=progress,
+        )
     return Learned(result.checkpoint(), classes, tonight.date, result.history, result.best_epoch)
 
 
 def infer(
     tonight: Tonight, world: World, learned: Learned, pictured: np.ndarray, config: Config
 ) -> tuple[np.ndarray, AttentionTable]:
-    """(vectors of everybody from full neighbourhoods; whom the users listen to most, and the `pictured` ones to all)."""
+    """(vectors of everybody from full neighbourhoods; whom the users listen to most, and the `pictured` ones to
+    all)."""
     users, rows = tonight.night.of_type("user"), np.full(tonight.night.n_entities, config.profiles.attention_rows)
     rows[pictured] = np.iinfo(np.int64).max
     with deterministic_kernels(config.deterministic):

@@ -1,9 +1,10 @@
 """Pretrain TransE on the night's knowledge graph (Bordes et al. 2013).
 
 Reads: knowledge_graph, entity_ids, relations of D; the predecessor's checkpoint. Writes: checkpoints/transe of D.
-Guarantees: every entity of D's graph has a row; who was not trained (too few events, or a night without training) gets the
-unit-normed mean of the neighbours' reversed queries and counts as inductive. A relation that was never trained says nothing, so
-its first night trains. A night without training changes nothing of what was trained. A killed run goes on where it was.
+Guarantees: every entity of D's graph has a row; who was not trained (too few events, or a night without training) gets
+the unit-normed mean of the neighbours' reversed queries and counts as inductive. A relation that was never trained says
+nothing, so its first night trains. A night without training changes nothing of what was trained. A killed run goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -50,20 +51,22 @@ def warm_start(night: Night, former: Checkpoint) -> WarmStart:
 
 
 def trained_edges(night: Night, behaviours: list[str], min_train_events: int) -> np.ndarray:
-    """bool (E,): the edges that training sees: all but those of users with fewer events in the window; all where every user
-    has fewer."""
+    """bool (E,): the edges that training sees: all but those of users with fewer events in the window; all where every
+    user has fewer."""
     users = night.of_type("user")
     few = np.zeros(night.n_entities, bool)
     few[users] = night.user_events(behaviours)[users] < min_train_events
     if len(users) and few[users].all():
-        log.warning("no user has training.min_train_events %d events in the window: all are trained on", min_train_events)
+        log.warning(
+            "no user has training.min_train_events %d events in the window: all are trained on", min_train_events
+        )
         few[:] = False
     return ~few[night.heads]
 
 
 def filled(night: Night, state: TransEState, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(entities, source): rows without `known` get the unit-normed mean of their neighbours' reversed queries, outwards from
-    the known."""
+    """(entities, source): rows without `known` get the unit-normed mean of their neighbours' reversed queries, outwards
+    from the known."""
     entities = np.where(known[:, None], state.entities, np.float32(0))
     source = np.where(known, TRAINED, NONE).astype(np.uint8)
     while True:
@@ -81,8 +84,14 @@ def train(night: Night, former: WarmStart | None, config: Config, scratch: Path)
     touched[night.heads[edges]] = touched[night.tails[edges]] = True
     with Progress("TransE", config.transe.epochs) as progress:
         result = train_transe(
-            triples_of(night, edges), config.transe, seed=config.seed, deterministic=config.deterministic, initial=former,
-            resume=scratch, progress=progress)  # fmt: skip
+            triples_of(night, edges),
+            config.transe,
+            seed=config.seed,
+            deterministic=config.deterministic,
+            initial=former,
+            resume=scratch,
+            progress=progress,
+        )
     return result, touched
 
 
@@ -103,9 +112,14 @@ def learn(tonight: Tonight, config: Config, scratch: Path) -> Outcome:
 
 
 def run(
-    date: datetime.date, knowledge_graph: Input, entity_ids: Input, relations: Input, checkpoints: Output, config: Config,
+    date: datetime.date,
+    knowledge_graph: Input,
+    entity_ids: Input,
+    relations: Input,
+    checkpoints: Output,
+    config: Config,
     predecessor: datetime.date | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Train (or carry over) and commit the checkpoint of D."""
     tables = (knowledge_graph, entity_ids, relations, checkpoints)
     tonight = Tonight.read(date, "transe", predecessor, config, *tables)

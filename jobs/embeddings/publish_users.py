@@ -1,9 +1,9 @@
 """Bring a model's vectors of D into the space that readers know, check them, and publish them.
 
-Reads: checkpoints/<model>, interactions, entity_ids, relations of D; the predecessor's published vectors.
-Writes: entity_embeddings/<model> and feature_store/user_embeddings/model=<model> of D, in this order.
-Guarantees: one orthogonal R for everything published (DESIGN section 6.2); what fails a check is not published, and readers
-keep what they had.
+Reads: checkpoints/<model>, interactions, entity_ids, relations of D; the predecessor's published vectors. Writes:
+entity_embeddings/<model> and feature_store/user_embeddings/model=<model> of D, in this order. Guarantees: one
+orthogonal R for everything published (DESIGN section 6.2); what fails a check is not published, and readers keep what
+they had.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Config:
 
 @dataclass(frozen=True)
 class Users:
-    """Tonight's users in the order of their ids' bytes: user_id strings, native vectors (n, d), source and events of each."""
+    """Tonight's users in the order of their ids' bytes: user_id strings, native vectors (n, d), source and events of
+    each."""
 
     user_id: pa.ChunkedArray
     native: np.ndarray
@@ -51,11 +52,21 @@ class Users:
 
 
 def behind_the_graph(interactions: pa.Table, date: datetime.date, graph: Graph) -> pa.Table:
-    """The rows that gave an edge: interactions hold every known behaviour over the whole window, the graph some, each in its own window."""
+    """The rows that gave an edge: interactions hold every known behaviour over the whole window, the graph some, each
+    in its own window."""
     kept = pa.array(np.zeros(interactions.num_rows, bool))
     for name, relation in graph.behaviors.items():
-        since = pa.scalar(midnight(date - datetime.timedelta(days=relation.window_days or graph.window_days)), interactions.schema.field("last_time").type)
-        kept = pc.or_(kept, pc.and_(pc.equal(interactions.column("behavior"), name), pc.greater_equal(interactions.column("last_time"), since)))
+        since = pa.scalar(
+            midnight(date - datetime.timedelta(days=relation.window_days or graph.window_days)),
+            interactions.schema.field("last_time").type,
+        )
+        kept = pc.or_(
+            kept,
+            pc.and_(
+                pc.equal(interactions.column("behavior"), name),
+                pc.greater_equal(interactions.column("last_time"), since),
+            ),
+        )
     return interactions.filter(kept)
 
 
@@ -63,7 +74,9 @@ def users_of(checkpoint: Checkpoint, interactions: pa.Table, ids: Input) -> User
     """Every user of the checkpoint who has a vector."""
     rows = np.flatnonzero((checkpoint.entity_type == checkpoint.types.index("user")) & (checkpoint.source != NONE))
     per_user = interactions.group_by("user").aggregate([("count", "sum")])
-    events = dict_lookup(per_user.column("user").to_numpy(), per_user.column("count_sum").to_numpy(), checkpoint.entity_id[rows])
+    events = dict_lookup(
+        per_user.column("user").to_numpy(), per_user.column("count_sum").to_numpy(), checkpoint.entity_id[rows]
+    )
     user_id = raw_of(ids.segments("user"), checkpoint.entity_id[rows], "user")
     return Users(user_id, checkpoint.entities[rows], checkpoint.source[rows], events)
 
@@ -78,30 +91,41 @@ def dict_lookup(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.
 
 
 def carried(former: Former | None, users: Users, space: Space, date: datetime.date, carry_days: int) -> pa.Table | None:
-    """The predecessor's users who are not among tonight's, while the space holds and for `carry_days` after their last own vector."""
+    """The predecessor's users who are not among tonight's, while the space holds and for `carry_days` after their last
+    own vector."""
     if former is None or space.opened:
         return None
     computed = pc.coalesce(former.table.column("carried_from"), former.table.column("event_timestamp"))
     young = pc.greater_equal(computed, pa.scalar(midnight(date - datetime.timedelta(days=carry_days)), computed.type))
-    absent = pc.invert(pc.is_in(former.table.column("user_id"), value_set=users.user_id.cast(pa.string()).combine_chunks()))
+    absent = pc.invert(
+        pc.is_in(former.table.column("user_id"), value_set=users.user_id.cast(pa.string()).combine_chunks())
+    )
     kept = pc.and_(young, absent)
     return former.table.append_column("computed", computed).filter(kept)
 
 
-def user_table(users: Users, space: Space, rest: pa.Table | None, date: datetime.date, created: datetime.datetime) -> pa.Table:
+def user_table(
+    users: Users, space: Space, rest: pa.Table | None, date: datetime.date, created: datetime.datetime
+) -> pa.Table:
     """The rows of the feature view, sorted by user id."""
     rotated = space.rotate(users.native)
     n, n_carried = len(rotated), rest.num_rows if rest else 0
     matrix = rotated if not n_carried else np.concatenate([rotated, matrix_of(rest)])
     moment = pa.timestamp("us", tz="UTC")
     columns = {
-        "user_id": pa.chunked_array([*users.user_id.cast(pa.string()).chunks, *(rest.column("user_id").chunks if rest else [])], pa.string()),
+        "user_id": pa.chunked_array(
+            [*users.user_id.cast(pa.string()).chunks, *(rest.column("user_id").chunks if rest else [])], pa.string()
+        ),
         "embedding": vectors(matrix),
         "event_timestamp": pa.repeat(pa.scalar(midnight(date), moment), n + n_carried),
         "created_timestamp": pa.repeat(pa.scalar(created, moment), n + n_carried),
-        "n_events": pa.array(np.concatenate([np.minimum(users.n_events, np.iinfo(np.int32).max), np.zeros(n_carried)]).astype(np.int32)),
+        "n_events": pa.array(
+            np.concatenate([np.minimum(users.n_events, np.iinfo(np.int32).max), np.zeros(n_carried)]).astype(np.int32)
+        ),
         "source": pa.array([SOURCES[s] for s in users.source] + ["carried"] * n_carried),
-        "carried_from": pa.chunked_array([pa.nulls(n, moment), *(rest.column("computed").cast(moment).chunks if rest else [])], moment),
+        "carried_from": pa.chunked_array(
+            [pa.nulls(n, moment), *(rest.column("computed").cast(moment).chunks if rest else [])], moment
+        ),
     }
     schema = TABLES["user_embeddings"].arrow_schema(matrix.shape[1])
     table = pa.Table.from_arrays(list(columns.values()), names=list(columns)).cast(schema)
@@ -121,11 +145,22 @@ def entity_table(checkpoint: Checkpoint, space: Space, ids: Input, relations: In
     parts = [("relation", checkpoint.relation_id, names, checkpoint.relations)]
     for number, name in enumerate(checkpoint.types):
         rows = np.flatnonzero((checkpoint.entity_type == number) & (checkpoint.source != NONE))
-        parts.append((name, checkpoint.entity_id[rows], raw_of(ids.segments(name), checkpoint.entity_id[rows], name), checkpoint.entities[rows]))
+        parts.append(
+            (
+                name,
+                checkpoint.entity_id[rows],
+                raw_of(ids.segments(name), checkpoint.entity_id[rows], name),
+                checkpoint.entities[rows],
+            )
+        )
     schema = TABLES["entity_embeddings"].arrow_schema(checkpoint.entities.shape[1])
     tables = [
-        pa.Table.from_arrays([pa.repeat(kind, len(ledger_ids)), pa.array(ledger_ids), raw, vectors(space.rotate(native))], names=schema.names).cast(schema)
-        for kind, ledger_ids, raw, native in sorted(parts, key=lambda part: part[0])]
+        pa.Table.from_arrays(
+            [pa.repeat(kind, len(ledger_ids)), pa.array(ledger_ids), raw, vectors(space.rotate(native))],
+            names=schema.names,
+        ).cast(schema)
+        for kind, ledger_ids, raw, native in sorted(parts, key=lambda part: part[0])
+    ]
     return pa.concat_tables(tables)
 
 
@@ -136,27 +171,54 @@ def run(
     """Align, check, publish."""
     dt, table = date.isoformat(), user_embeddings.table(model)
     checkpoint = read_checkpoint(checkpoints.table(model), dt)
-    seen = behind_the_graph(interactions.table().read(dt, columns=["user", "behavior", "count", "last_time"]), date, config.graph)
+    seen = behind_the_graph(
+        interactions.table().read(dt, columns=["user", "behavior", "count", "last_time"]), date, config.graph
+    )
     users = users_of(checkpoint, seen, entity_ids)
     former = Former.read(table, predecessor) if predecessor else None
     trained_tonight = checkpoint.facts["trained_at"] == dt
     lineage = checkpoints.lineage(dt, model)
-    space = choose_space(users.user_id, users.native, users.source, former, trained_tonight, lineage["content_hash"], family(model, config), config)
+    space = choose_space(
+        users.user_id,
+        users.native,
+        users.source,
+        former,
+        trained_tonight,
+        lineage["content_hash"],
+        family(model, config),
+        config,
+    )
     fields = {
-        "family": family(model, config), "norm": family(model, config)["norm"], **space.fields(), "config_hash": config_hash(config),
-        "code_version": code_version(), "trained_at": checkpoint.facts["trained_at"], "inputs": {model: lineage, "interactions": interactions.lineage(dt)},
+        "family": family(model, config),
+        "norm": family(model, config)["norm"],
+        **space.fields(),
+        "config_hash": config_hash(config),
+        "code_version": code_version(),
+        "trained_at": checkpoint.facts["trained_at"],
+        "inputs": {model: lineage, "interactions": interactions.lineage(dt)},
         "predecessor": user_embeddings.lineage(predecessor.isoformat(), model) if predecessor else None,
-        "dimension": checkpoint.entities.shape[1], "window": interactions.table().existing_manifest(dt).fields.get("window")}
+        "dimension": checkpoint.entities.shape[1],
+        "window": interactions.table().existing_manifest(dt).fields.get("window"),
+    }
     rest = carried(former, users, space, date, config.publishing.carry_days)
     # the last to be entered commits first: whoever sees users of D finds the items and relations of D
-    with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit, \
-            entity_embeddings.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as entities:  # fmt: skip
+    with (
+        table.replace(dt, keep_versions=config.publishing.keep_versions) as commit,
+        entity_embeddings.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as entities,
+    ):
         published = user_table(users, space, rest, date, commit.created_timestamp)
-        quality = check_vectors(published, int(pc.count_distinct(seen.column("user")).as_py()), checkpoint.entities.shape[1], config.publishing,
-                                config.quality.page(date, "user_embeddings", model))
+        quality = check_vectors(
+            published,
+            int(pc.count_distinct(seen.column("user")).as_py()),
+            checkpoint.entities.shape[1],
+            config.publishing,
+            config.quality.page(date, "user_embeddings", model),
+        )
         quality |= drift_between(published, table, date, space, former, config.lookalike.label_window_days)
         rotated = entity_table(checkpoint, space, entity_ids, relations)
-        quality["checks"] += check_entities(rotated, checkpoint.entities.shape[1], config.quality.page(date, "entity_embeddings", model))
+        quality["checks"] += check_entities(
+            rotated, checkpoint.entities.shape[1], config.quality.page(date, "entity_embeddings", model)
+        )
         entities.write_table(rotated, sorted_by=["entity_type", "raw"])
         entities.fields |= fields
         commit.write_table(published, sorted_by=["user_id"])

@@ -1,9 +1,9 @@
 """What goes into RHGN: a vector of every node, as long as those of the pretrained model that it starts from.
 
-Users and items have pretrained vectors or random ones; attributes' values pretrained ones, those of their content, or random ones.
-Random vectors are keyed by entity type and raw id, and the vectors of content are those of the predecessor where it has some, new
-values rotated to them: whoever is given a vector gets the same one the next night, so that a warm start goes on from what its
-parameters know. FastText reads the items of D's graph, and no other day's.
+Users and items have pretrained vectors or random ones; attributes' values pretrained ones, those of their content, or
+random ones. Random vectors are keyed by entity type and raw id, and the vectors of content are those of the predecessor
+where it has some, new values rotated to them: whoever is given a vector gets the same one the next night, so that a
+warm start goes on from what its parameters know. FastText reads the items of D's graph, and no other day's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ MOST_ITEMS = 200_000  # that FastText learns from, those with the lowest keys
 
 @dataclass(frozen=True)
 class Nodes:
-    """The nodes of any heterogeneous graph, users being of type `user` and items of type `item`; every other type is one of attributes' values.
+    """The nodes of any heterogeneous graph, users being of type `user` and items of type `item`; every other type is
+    one of attributes' values.
 
     kinds: int64 (n,) index into `types`; raw: n strings.
     """
@@ -53,7 +54,8 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Sentences:
-    """The words of each item's values, item by item; can be gone through many times. offsets (items + 1,) into members (edges,) into words (n,)."""
+    """The words of each item's values, item by item; can be gone through many times. offsets (items + 1,) into members
+    (edges,) into words (n,)."""
 
     offsets: np.ndarray
     members: np.ndarray
@@ -61,7 +63,8 @@ class Sentences:
 
     @classmethod
     def of(cls, nodes: Nodes, text: np.ndarray, edges: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Sentences:
-        """text: bool (n,), the values that are read. edges: heads, relations, tails (E,): an item's values are read in the order of relations."""
+        """text: bool (n,), the values that are read. edges: heads, relations, tails (E,): an item's values are read in
+        the order of relations."""
         heads, relations, tails = edges
         items = np.isin(nodes.kinds, [number for number, name in enumerate(nodes.types) if name == ITEM])
         mine = np.flatnonzero(items[heads] & text[tails])
@@ -71,7 +74,9 @@ class Sentences:
             mine = mine[np.isin(heads[mine], chosen[np.argpartition(keys, MOST_ITEMS)[:MOST_ITEMS]])]
         mine = mine[np.lexsort((tails[mine], relations[mine], heads[mine]))]
         offsets = np.append(np.unique(heads[mine], return_index=True)[1], len(mine))
-        return cls(offsets, tails[mine], {value: words_of(nodes.raw[value]) for value in np.unique(tails[mine]).tolist()})
+        return cls(
+            offsets, tails[mine], {value: words_of(nodes.raw[value]) for value in np.unique(tails[mine]).tolist()}
+        )
 
     def __iter__(self) -> Iterator[list[str]]:
         for first, last in zip(self.offsets[:-1], self.offsets[1:], strict=True):
@@ -80,32 +85,47 @@ class Sentences:
 
 @dataclass(frozen=True)
 class Inputs:
-    """vectors: float32 (n, d), all finite; of_content: int64 (k,), ascending, the nodes whose vector comes from their text."""
+    """vectors: float32 (n, d), all finite; of_content: int64 (k,), ascending, the nodes whose vector comes from their
+    text."""
 
     vectors: np.ndarray
     of_content: np.ndarray
 
     def extra(self) -> dict[str, np.ndarray]:
         """What the next night's values are rotated to, for RHGN's checkpoint."""
-        return {"content_rows": self.of_content, "content": self.vectors[self.of_content]} if len(self.of_content) else {}
+        return (
+            {"content_rows": self.of_content, "content": self.vectors[self.of_content]} if len(self.of_content) else {}
+        )
 
 
 def node_features(
-    nodes: Nodes, edges: tuple[np.ndarray, np.ndarray, np.ndarray], pretrained: np.ndarray, init: str, init_attributes: str, seed: int,
+    nodes: Nodes,
+    edges: tuple[np.ndarray, np.ndarray, np.ndarray],
+    pretrained: np.ndarray,
+    init: str,
+    init_attributes: str,
+    seed: int,
     former: np.ndarray | None = None,
-) -> Inputs:  # fmt: skip
-    """The vector of every node. edges: heads, relations, tails int64 (E,). pretrained: float32 (n, d), NaN where there is none; init, init_attributes: as in
-    RHGNHyperparameters. former: float32 (n, d), the vectors of content that the predecessor gave tonight's nodes, NaN where none."""
+) -> Inputs:
+    """The vector of every node. edges: heads, relations, tails int64 (E,). pretrained: float32 (n, d), NaN where there
+    is none; init, init_attributes: as in RHGNHyperparameters. former: float32 (n, d), the vectors of content that the
+    predecessor gave tonight's nodes, NaN where none."""
     attributes = nodes.are_attributes()
     given = np.where(attributes, init_attributes not in (CONTENT, RANDOM), init != RANDOM)
     vectors = np.where(given[:, None], pretrained, np.float32(np.nan))
     if init_attributes == CONTENT:
         vectors[attributes] = _of_content(nodes, edges, pretrained.shape[1], seed, former)[attributes]
-    of_content = np.flatnonzero(attributes & np.isfinite(vectors).all(axis=1)) if init_attributes == CONTENT else np.zeros(0, np.int64)
+    of_content = (
+        np.flatnonzero(attributes & np.isfinite(vectors).all(axis=1))
+        if init_attributes == CONTENT
+        else np.zeros(0, np.int64)
+    )
     return Inputs(filled_features(vectors, nodes.keys(), seed), of_content)
 
 
-def _of_content(nodes: Nodes, edges: tuple[np.ndarray, np.ndarray, np.ndarray], dimension: int, seed: int, former: np.ndarray | None) -> np.ndarray:
+def _of_content(
+    nodes: Nodes, edges: tuple[np.ndarray, np.ndarray, np.ndarray], dimension: int, seed: int, former: np.ndarray | None
+) -> np.ndarray:
     """float32 (n, d), NaN where a node has no text."""
     vectors, text = np.full((len(nodes.kinds), dimension), np.nan, np.float32), nodes.with_text()
     former = vectors if former is None else former
@@ -117,7 +137,8 @@ def _of_content(nodes: Nodes, edges: tuple[np.ndarray, np.ndarray, np.ndarray], 
 
 
 def content_of(former: Checkpoint, night: Night, dimension: int) -> np.ndarray | None:
-    """float32 (n, d): the vectors of content that RHGN's predecessor gave tonight's nodes, NaN where none; None where it has none of this length."""
+    """float32 (n, d): the vectors of content that RHGN's predecessor gave tonight's nodes, NaN where none; None where
+    it has none of this length."""
     rows, stored = former.extra.get("content_rows"), former.extra.get("content")
     if stored is None or stored.shape[1] != dimension:
         return None
@@ -127,9 +148,13 @@ def content_of(former: Checkpoint, night: Night, dimension: int) -> np.ndarray |
     return np.where(known[:, None], all_rows[at], np.float32(np.nan))
 
 
-def read_inputs(night: Night, pretrained: Checkpoint, former: Checkpoint | None, init: str, init_attributes: str, seed: int) -> Inputs:
+def read_inputs(
+    night: Night, pretrained: Checkpoint, former: Checkpoint | None, init: str, init_attributes: str, seed: int
+) -> Inputs:
     """Of a night. pretrained: the checkpoint of it that RHGN starts from; former: RHGN's of the predecessor."""
     nodes = Nodes(night.entity_type.astype(np.int64), night.types, night.raw.to_numpy(zero_copy_only=False))
     vectors = np.where((pretrained.source == NONE)[:, None], np.float32(np.nan), pretrained.entities)
     before = content_of(former, night, vectors.shape[1]) if former else None
-    return node_features(nodes, (night.heads, night.relations, night.tails), vectors, init, init_attributes, seed, before)
+    return node_features(
+        nodes, (night.heads, night.relations, night.tails), vectors, init, init_attributes, seed, before
+    )

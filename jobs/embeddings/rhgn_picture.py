@@ -1,8 +1,10 @@
-"""What the picture of the report is drawn from: how much two groups of users listen to each relation and category of items (RHGN paper, figure 3).
+"""What the picture of the report is drawn from: how much two groups of users listen to each relation and category of
+items (RHGN paper, figure 3).
 
-Two figures of a set of messages. Their *share* is the part of a user's attention that goes to them, averaged over the group: what is frequent has much.
-Their *lift* is the mean of weight × number of the user's messages: 1 is an equal say with everything else that the user did, so that a relation
-that is rare (purchases) can be compared with one that is frequent (clicks).
+Two figures of a set of messages. Their *share* is the part of a user's attention that goes to them, averaged over the
+group: what is frequent has much. Their *lift* is the mean of weight × number of the user's messages: 1 is an equal say
+with everything else that the user did, so that a relation that is rare (purchases) can be compared with one that is
+frequent (clicks).
 """
 
 from __future__ import annotations
@@ -52,10 +54,16 @@ class Heard:
         part = self.part[chosen]
         said = float(part.sum())
         lift = float((part * self.lift[chosen]).sum() / said) if said else None
-        return {"share": float((part * self.weight[chosen]).sum() / self.n_users), "messages": round(said, 1), "lift": lift}
+        return {
+            "share": float((part * self.weight[chosen]).sum() / self.n_users),
+            "messages": round(said, 1),
+            "lift": lift,
+        }
 
 
-def choose_groups(night: Night, users: np.ndarray, codes: np.ndarray, classes: Mapping[str, Sequence[str]], salt: str) -> list[Group]:
+def choose_groups(
+    night: Night, users: np.ndarray, codes: np.ndarray, classes: Mapping[str, Sequence[str]], salt: str
+) -> list[Group]:
     """Of each label its two commonest classes, at most USERS_OF_A_GROUP users each, drawn by a hash of the user alone.
 
     users: int64 (u,), codes: int64 (u, labels), classes: names by label, as a `Lesson` has them: fold A alone.
@@ -76,20 +84,26 @@ def users_of(groups: Sequence[Group]) -> np.ndarray:
 
 
 def choose_attribute(night: Night, attributes: Sequence[str], configured: str | None) -> str | None:
-    """The item attribute whose values are the categories, as lookalike's purchase history has it; None where no attribute would do."""
+    """The item attribute whose values are the categories, as lookalike's purchase history has it; None where no
+    attribute would do."""
     relations = {name: night.relation(attribute_relation(ITEM, name)) for name in attributes}
     there = {name: night.relations == relation for name, relation in relations.items() if relation is not None}
     if configured is not None:
         return configured if configured in there else None
-    sizes = {name: (len(np.unique(night.tails[edges])), len(np.unique(night.heads[edges]))) for name, edges in there.items()}
+    sizes = {
+        name: (len(np.unique(night.tails[edges])), len(np.unique(night.heads[edges]))) for name, edges in there.items()
+    }
     return coarsest_of(sizes, len(night.of_type(ITEM)))
 
 
-def picture(night: Night, attention: AttentionTable, groups: Sequence[Group], attribute: str | None) -> list[dict[str, Any]]:
+def picture(
+    night: Night, attention: AttentionTable, groups: Sequence[Group], attribute: str | None
+) -> list[dict[str, Any]]:
     """For each label what its groups listen to. attention: with all messages of the groups' users.
 
-    categories: the values with the most attention, at most MOST_CATEGORIES; relations: the heaviest first, those to items before all others, each with
-    figures for each group, and with `cells` for each category and, last, for all other items. An item with several values counts in equal parts in each.
+    categories: the values with the most attention, at most MOST_CATEGORIES; relations: the heaviest first, those to
+    items before all others, each with figures for each group, and with `cells` for each category and, last, for all
+    other items. An item with several values counts in equal parts in each.
     """
     found = []
     for label in dict.fromkeys(group.label for group in groups):
@@ -97,10 +111,23 @@ def picture(night: Night, attention: AttentionTable, groups: Sequence[Group], at
         heard = [heard_by(night, attention, group.users, attribute) for group in mine]
         categories = heaviest_categories(heard)
         rows = [_row(night, heard, code, categories) for code in np.unique(np.concatenate([one.code for one in heard]))]
-        rows.sort(key=lambda row: (row["neighbour_type"] != ITEM, -sum(g["share"] for g in row["groups"]), row["relation"], row["reversed"]))
-        found.append({
-            "label": label, "attribute": attribute, "categories": night.raw.take(pa.array(categories, pa.int64())).to_pylist(),
-            "groups": [{"name": group.name, "users": len(group.users)} for group in mine], "relations": rows})  # fmt: skip
+        rows.sort(
+            key=lambda row: (
+                row["neighbour_type"] != ITEM,
+                -sum(g["share"] for g in row["groups"]),
+                row["relation"],
+                row["reversed"],
+            )
+        )
+        found.append(
+            {
+                "label": label,
+                "attribute": attribute,
+                "categories": night.raw.take(pa.array(categories, pa.int64())).to_pylist(),
+                "groups": [{"name": group.name, "users": len(group.users)} for group in mine],
+                "relations": rows,
+            }
+        )
     return found
 
 
@@ -109,19 +136,34 @@ def heard_by(night: Night, attention: AttentionTable, users: np.ndarray, attribu
     rows = np.flatnonzero(np.isin(attention.nodes, users))
     nodes, neighbours = attention.nodes[rows], attention.neighbours[rows]
     lift = attention.weights[rows] * np.bincount(nodes, minlength=night.n_entities)[nodes]
-    edges = np.flatnonzero(night.relations == night.relation(attribute_relation(ITEM, attribute))) if attribute else np.zeros(0, np.int64)
+    edges = (
+        np.flatnonzero(night.relations == night.relation(attribute_relation(ITEM, attribute)))
+        if attribute
+        else np.zeros(0, np.int64)
+    )
     items, values = night.heads[edges], night.tails[edges]  # sorted by item, as a night's edges are
     first, after = (np.searchsorted(items, neighbours, side=side) for side in ("left", "right"))
     n_parts = np.maximum(after - first, 1)
     message = np.repeat(np.arange(len(rows)), n_parts)
     nth = np.arange(len(message)) - np.repeat(np.cumsum(n_parts) - n_parts, n_parts)
     category = np.append(values, -1)[np.where((after > first)[message], first[message] + nth, -1)]
-    return Heard(len(users), attention.codes[rows][message], category, 1 / n_parts[message], attention.weights[rows].astype(np.float64)[message], lift[message])
+    return Heard(
+        len(users),
+        attention.codes[rows][message],
+        category,
+        1 / n_parts[message],
+        attention.weights[rows].astype(np.float64)[message],
+        lift[message],
+    )
 
 
 def heaviest_categories(heard: Sequence[Heard]) -> np.ndarray:
-    """int64: dense indices of the values with the most attention, each group weighing the same; equal ones in the order of their bytes."""
-    values, shares = (np.concatenate(parts) for parts in zip(*((one.category, one.part * one.weight / one.n_users) for one in heard), strict=True))
+    """int64: dense indices of the values with the most attention, each group weighing the same; equal ones in the order
+    of their bytes."""
+    values, shares = (
+        np.concatenate(parts)
+        for parts in zip(*((one.category, one.part * one.weight / one.n_users) for one in heard), strict=True)
+    )
     known, code = np.unique(values[values >= 0], return_inverse=True)
     return known[np.argsort(-np.bincount(code, shares[values >= 0], len(known)), kind="stable")[:MOST_CATEGORIES]]
 
@@ -133,6 +175,14 @@ def _row(night: Night, heard: Sequence[Heard], code: int, categories: np.ndarray
     figures = []
     for one in heard:
         mine = one.code == code
-        cells = [*(one.figures(mine & (one.category == value)) for value in categories), one.figures(mine & ~np.isin(one.category, categories))]
+        cells = [
+            *(one.figures(mine & (one.category == value)) for value in categories),
+            one.figures(mine & ~np.isin(one.category, categories)),
+        ]
         figures.append(one.figures(mine) | ({"cells": cells} if neighbour == ITEM and len(categories) else {}))
-    return {"relation": night.relation_names[relation], "reversed": is_reversed, "neighbour_type": neighbour, "groups": figures}
+    return {
+        "relation": night.relation_names[relation],
+        "reversed": is_reversed,
+        "neighbour_type": neighbour,
+        "groups": figures,
+    }

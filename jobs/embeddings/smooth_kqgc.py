@@ -1,9 +1,10 @@
 """Smooth the vectors that its record names with KQGC over the night's graph (KQGC paper, section 3.2).
 
-Reads: knowledge_graph, entity_ids, relations and the checkpoint it starts from, all of D; the predecessor's checkpoint of the
-same model. Writes: checkpoints/<model> of D. Guarantees: what it starts from stays frozen; training samples neighbours, the vectors
-handed out come from full neighbourhoods; on a night without training the predecessor's parameters infer everybody. They belong to
-the vectors that they learned on: where those were trained since, they are trained too.
+Reads: knowledge_graph, entity_ids, relations and the checkpoint it starts from, all of D; the predecessor's checkpoint
+of the same model. Writes: checkpoints/<model> of D. Guarantees: what it starts from stays frozen; training samples
+neighbours, the vectors handed out come from full neighbourhoods; on a night without training the predecessor's
+parameters infer everybody. They belong to the vectors that they learned on: where those were trained since, they are
+trained too.
 """
 
 from __future__ import annotations

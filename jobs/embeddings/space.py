@@ -62,8 +62,14 @@ class Space:
 
     def report(self) -> dict[str, Any]:
         """For the metrics and the report: everything but the numbers of R."""
-        measured = {} if self.alignment is None else {
-            name: _number(getattr(self.alignment, name)) for name in ("residual", "neighbour_overlap", "n_common", "n_inliers")}
+        measured = (
+            {}
+            if self.alignment is None
+            else {
+                name: _number(getattr(self.alignment, name))
+                for name in ("residual", "neighbour_overlap", "n_common", "n_inliers")
+            }
+        )
         return {"space_id": self.space_id, "opened": self.opened, "reason": self.reason, **measured}
 
     def fields(self) -> dict[str, Any]:
@@ -75,17 +81,27 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def new_space(content_hash: str, family: dict[str, Any], dimension: int, reason: str, alignment: Alignment | None = None) -> Space:
-    """A space of its own: named by the family and the very vectors that open it, so that a rerun with others is another space."""
+def new_space(
+    content_hash: str, family: dict[str, Any], dimension: int, reason: str, alignment: Alignment | None = None
+) -> Space:
+    """A space of its own: named by the family and the very vectors that open it, so that a rerun with others is another
+    space."""
     name = hashlib.sha256(json.dumps([family, content_hash], sort_keys=True).encode()).hexdigest()[:16]
     return Space(name, np.eye(dimension), True, reason, alignment)
 
 
 def choose_space(
-    user_id: pa.ChunkedArray, native: np.ndarray, source: np.ndarray, former: Former | None, trained_tonight: bool, content_hash: str,
-    family: dict[str, Any], config: Configured,
-) -> Space:  # fmt: skip
-    """The space and R of tonight. JobError when alignment is broken and the configuration does not allow a new space."""
+    user_id: pa.ChunkedArray,
+    native: np.ndarray,
+    source: np.ndarray,
+    former: Former | None,
+    trained_tonight: bool,
+    content_hash: str,
+    family: dict[str, Any],
+    config: Configured,
+) -> Space:
+    """The space and R of tonight. JobError when alignment is broken and the configuration does not allow a new
+    space."""
     dimension = native.shape[1]
     if former is None:
         return new_space(content_hash, family, dimension, "no predecessor: a cold start opens a space")
@@ -94,7 +110,9 @@ def choose_space(
         return Space(space_id, inherited, False, f"not trained tonight: R of {former.date}")
     mine, theirs = common_trained(user_id, source, former)
     previous = _matrix(former.table.column("embedding"))
-    alignment = fit_rotation(native[mine], previous[theirs], seed=config.seed, min_overlap=config.publishing.min_neighbour_overlap)
+    alignment = fit_rotation(
+        native[mine], previous[theirs], seed=config.seed, min_overlap=config.publishing.min_neighbour_overlap
+    )
     if not alignment.fittable:
         return Space(space_id, inherited, False, f"{alignment.reason}: R of {former.date}", alignment)
     if alignment.ok:
@@ -104,15 +122,20 @@ def choose_space(
         log.warning("%s; publishing.on_space_break is 'publish': a new space opens", broken)
         return new_space(content_hash, family, dimension, broken, alignment)
     raise JobError(
-        f"{broken}, over {alignment.n_common} common users. Nothing is published and readers keep what they have. Look at the training curves "
-        "of both nights; rerun with a longer training, or set publishing.on_space_break: publish to open a new space.")
+        f"{broken}, over {alignment.n_common} common users. Nothing is published and readers keep what they have. "
+        "Look at the training curves "
+        "of both nights; rerun with a longer training, or set publishing.on_space_break: publish to open a new space."
+    )
 
 
 def common_trained(user_id: pa.ChunkedArray, source: np.ndarray, former: Former) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers (here, in the predecessor) of the users trained in both, in the order of their ids."""
     mine = np.flatnonzero(source == TRAINED)
     theirs = np.flatnonzero(pc.equal(former.table.column("source"), "trained").to_numpy(zero_copy_only=False))
-    at = pc.index_in(user_id.cast(pa.string()).take(pa.array(mine)), value_set=former.table.column("user_id").take(pa.array(theirs)).combine_chunks())
+    at = pc.index_in(
+        user_id.cast(pa.string()).take(pa.array(mine)),
+        value_set=former.table.column("user_id").take(pa.array(theirs)).combine_chunks(),
+    )
     found = at.is_valid().to_numpy(zero_copy_only=False)
     return mine[found], theirs[at.drop_null().to_numpy()]
 

@@ -1,7 +1,7 @@
 """What every training job shares: tonight's graph and what it goes on from come in, a checkpoint goes out.
 
-A family's own job holds what is its own: what is learned from, and how everybody gets a vector. Here stand the predecessor, the
-schedule, the models it starts from, the manifest's fields and the night's figures.
+A family's own job holds what is its own: what is learned from, and how everybody gets a vector. Here stand the
+predecessor, the schedule, the models it starts from, the manifest's fields and the night's figures.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ class GraphTables:
 class Outcome:
     """What a night knows of a model.
 
-    entities: float32 (n, d); relations: float32 (m, d), None for a model whose relations have no vector; source: uint8 (n,) as in
-    `Checkpoint`; extra: what a warm start needs; trained_at: the night that trained the parameters; history: empty where that
-    was an earlier one; best_epoch: the one that is kept; learned_from: how many of what the family's record counts.
+    entities: float32 (n, d); relations: float32 (m, d), None for a model whose relations have no vector; source: uint8
+    (n,) as in `Checkpoint`; extra: what a warm start needs; trained_at: the night that trained the parameters; history:
+    empty where that was an earlier one; best_epoch: the one that is kept; learned_from: how many of what the family's
+    record counts.
     """
 
     entities: np.ndarray
@@ -71,7 +72,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Tonight:
-    """Where a training job starts: the graph of D, the checkpoints of D that it starts from, and its own of the predecessor."""
+    """Where a training job starts: the graph of D, the checkpoints of D that it starts from, and its own of the
+    predecessor."""
 
     date: datetime.date
     model: str
@@ -104,8 +106,8 @@ class Tonight:
 
     @property
     def trains(self) -> bool:
-        """On a cold start; when `train_every_days` have passed since the last training; and whenever a model that it starts
-        from was trained since: parameters belong to the vectors that they learned on."""
+        """On a cold start; when `train_every_days` have passed since the last training; and whenever a model that it
+        starts from was trained since: parameters belong to the vectors that they learned on."""
         if self.former is None:
             return True
         last, every = last_trained(self.former), self.config.training.train_every_days

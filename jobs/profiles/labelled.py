@@ -19,7 +19,8 @@ MOST_RARE_CLASSES = 10  # that the report names
 
 @dataclass(frozen=True)
 class Labelled:
-    """Users with a vector and a label: their rows among those, their fold, their class as a code into `names` (sorted by bytes), users by class and fold."""
+    """Users with a vector and a label: their rows among those, their fold, their class as a code into `names` (sorted
+    by bytes), users by class and fold."""
 
     rows: np.ndarray
     ids: list[str]
@@ -48,5 +49,6 @@ class Labelled:
         rare = sorted(np.flatnonzero(~kept), key=lambda k: -self.counts[k].sum())
         shown = [*np.flatnonzero(kept), *rare[:MOST_RARE_CLASSES]]
         return {
-            "labelled": len(self.rows), "balance": {self.names[k]: self.counts[k].tolist() for k in shown}, "rare_classes": len(rare),
-            "rare": [self.names[k] for k in rare[:MOST_RARE_CLASSES]], "rare_users": int(self.counts[rare].sum())}  # fmt: skip
+            "labelled": len(self.rows), "balance": {self.names[k]: self.counts[k].tolist() for k in shown},
+            "rare": [self.names[k] for k in rare[:MOST_RARE_CLASSES]], "rare_classes": len(rare),
+            "rare_users": int(self.counts[rare].sum())}

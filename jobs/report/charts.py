@@ -1,4 +1,5 @@
-"""Figures as inline SVG: no picture files, no script, colours from the page's style sheet, so that they follow light and dark.
+"""Figures as inline SVG: no picture files, no script, colours from the page's style sheet, so
+that they follow light and dark.
 
 Why not matplotlib: its import alone takes longer than the whole page, and its pictures know one colour scheme only.
 """
@@ -62,7 +63,8 @@ def line_chart(summary: str, series: Sequence[Series], x: Axis, y: Axis, diagona
     parts = [frame.axes(x, y)]
     if diagonal:
         low, high = max(frame.x[0], frame.y[0]), min(frame.x[1], frame.y[1])
-        parts.append(Markup('<path class="diagonal" d="{}"/>').format(frame.path(np.array([low, high]), np.array([low, high]))))
+        ends = np.array([low, high])
+        parts.append(Markup('<path class="diagonal" d="{}"/>').format(frame.path(ends, ends)))
     for one, xs, ys in cleaned:
         parts.append(_line(frame, one, xs, ys))
     return _svg("chart", WIDTH, HEIGHT, summary, parts)
@@ -77,8 +79,12 @@ def _line(frame: _Frame, one: Series, xs: np.ndarray, ys: np.ndarray) -> Markup:
     return result
 
 
-def column_chart(summary: str, values: Sequence[float], labels: Sequence[str], edges: Sequence[float], x: Axis, y: Axis, colour: str = "c0") -> Markup | None:
-    """Upright columns side by side, each with its label as a tooltip; of the edges between them (one more) the first, middle and last stand below."""
+def column_chart(
+    summary: str, values: Sequence[float], labels: Sequence[str], edges: Sequence[float], x: Axis, y: Axis,
+    colour: str = "c0",
+) -> Markup | None:  # fmt: skip
+    """Upright columns side by side, each with its label as a tooltip; of the edges between them (one more) the first,
+    middle and last stand below."""
     heights = np.nan_to_num(np.asarray(values, np.float64))
     if not heights.size:
         return None
@@ -87,15 +93,21 @@ def column_chart(summary: str, values: Sequence[float], labels: Sequence[str], e
     step = (WIDTH - LEFT - RIGHT) / heights.size
     for i, (height, label) in enumerate(zip(heights, labels, strict=True)):
         top = float(frame.vertical(np.array([height]))[0])
-        parts.append(Markup('<rect class="column {}" x="{:.2f}" y="{:.1f}" width="{:.2f}" height="{:.1f}"><title>{}: {}</title></rect>').format(
-            colour, LEFT + i * step + step * 0.08, top, max(step * 0.84, 0.5), HEIGHT - BOTTOM - top, label, f"{height:,.6g}"))
+        left, width = LEFT + i * step + step * 0.08, max(step * 0.84, 0.5)
+        place = Markup('x="{:.2f}" y="{:.1f}" width="{:.2f}" height="{:.1f}"').format(
+            left, top, width, HEIGHT - BOTTOM - top)
+        parts.append(Markup('<rect class="column {}" {}><title>{}: {}</title></rect>').format(
+            colour, place, label, f"{height:,.6g}"))
     for i in sorted({0, heights.size // 2, heights.size}):
-        parts.append(Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(LEFT + i * step, HEIGHT - BOTTOM + 13, x.tick(edges[i])))
+        parts.append(_tick_below(LEFT + i * step, x.tick(edges[i])))
     return _svg("chart", WIDTH, HEIGHT, summary, parts)
 
 
-def scatter(summary: str, points: np.ndarray, colours: Sequence[str], names: Sequence[str], width: int = 720, height: int = 520) -> Markup:
-    """points (n, 2) to fill the picture, one colour class and one tooltip group each; no axes, since a map of this kind has none."""
+def scatter(
+    summary: str, points: np.ndarray, colours: Sequence[str], names: Sequence[str], width: int = 720, height: int = 520
+) -> Markup:
+    """points (n, 2) to fill the picture, one colour class and one tooltip group each; no axes, since
+    a map of this kind has none."""
     low, high = points.min(axis=0), points.max(axis=0)
     scaled = (points - low) / np.where(high > low, high - low, 1) * [width - 24, height - 24] + 12
     parts = []
@@ -107,8 +119,15 @@ def scatter(summary: str, points: np.ndarray, colours: Sequence[str], names: Seq
 
 
 def _svg(kind: str, width: int, height: int, summary: str, parts: Sequence[Markup]) -> Markup:
-    opening = Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(kind, width, height, summary)
+    opening = Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
+        kind, width, height, summary)
     return opening + Markup("").join(parts) + Markup("</svg>")
+
+
+def _tick_below(at: float, value: str) -> Markup:
+    """A number below the horizontal axis."""
+    tick = Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>')
+    return tick.format(at, HEIGHT - BOTTOM + 13, value)
 
 
 @dataclass(frozen=True)
@@ -125,20 +144,22 @@ class _Frame:
         return HEIGHT - BOTTOM - (values - self.y[0]) / (self.y[1] - self.y[0]) * (HEIGHT - TOP - BOTTOM)
 
     def path(self, xs: np.ndarray, ys: np.ndarray) -> str:
-        return "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in zip(self.horizontal(xs), self.vertical(ys), strict=True))
+        points = zip(self.horizontal(xs), self.vertical(ys), strict=True)
+        return "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in points)
 
     def axes(self, x: Axis, y: Axis, x_ticks: bool = True) -> Markup:
-        right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+        right = WIDTH - RIGHT
+        line = Markup('<path class="grid" d="M{} {:.1f}H{}"/>')
+        tick = Markup('<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>')
+        below = Markup('<text class="label" x="{}" y="{}" text-anchor="end">{}</text>')
         parts = []
         for value in ticks(*self.y):
             at = float(self.vertical(np.array([value]))[0])
-            parts.append(Markup('<path class="grid" d="M{} {:.1f}H{}"/><text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
-                LEFT, at, right, LEFT - 6, at + 3.5, y.tick(value)))
+            parts += [line.format(LEFT, at, right), tick.format(LEFT - 6, at + 3.5, y.tick(value))]
         for value in ticks(*self.x) if x_ticks else ():
-            at = float(self.horizontal(np.array([value]))[0])
-            parts.append(Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(at, bottom + 13, x.tick(value)))
-        parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(LEFT, bottom, right))
-        parts.append(Markup('<text class="label" x="{}" y="{}" text-anchor="end">{}</text>').format(right, HEIGHT - 6, x.label))
+            parts.append(_tick_below(float(self.horizontal(np.array([value]))[0]), x.tick(value)))
+        parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(LEFT, HEIGHT - BOTTOM, right))
+        parts.append(below.format(right, HEIGHT - 6, x.label))
         parts.append(Markup('<text class="label" x="0" y="10">{}</text>').format(y.label))
         return Markup("").join(parts)
 
@@ -173,5 +194,6 @@ def _clean(series: Series) -> tuple[np.ndarray, np.ndarray]:
 
 def legend(entries: Sequence[tuple[str, str]]) -> Markup:
     """(colour class, name) as a list below a figure."""
-    items = Markup("").join(Markup('<li><span class="swatch {}"></span>{}</li>').format(c, escape(n)) for c, n in entries)
+    item = Markup('<li><span class="swatch {}"></span>{}</li>')
+    items = Markup("").join(item.format(c, escape(n)) for c, n in entries)
     return Markup('<ul class="legend">{}</ul>').format(items)

@@ -54,7 +54,8 @@ def _gain(quality: dict | None) -> dict[str, str]:
     others = [
         f"{text.signed_percent(gains[name])} over {base}"
         for base, gains in quality["gains"].items() if base != baseline and name in gains]  # fmt: skip
-    return _key("Best PR-AUC gain", text.signed_percent(gain), "; ".join([f"{name} over {baseline}, validation", *others]))
+    more = "; ".join([f"{name} over {baseline}, validation", *others])
+    return _key("Best PR-AUC gain", text.signed_percent(gain), more)
 
 
 def _backtest(backtest: dict) -> dict[str, str]:

@@ -22,13 +22,15 @@ def quality(night: Night) -> Row | None:
     sets = list(dict.fromkeys(str(r.get("feature_set")) for r in rows))
     colours = {name: f"c{i % 8}" for i, name in enumerate(sets)}
     chosen = stage.mapping("chosen")
-    curves = {(str(c.get("client")), str(c.get("feature_set"))): c for c in stage.table("curves")}
+    curves = {_of(curve): curve for curve in stage.table("curves")}
     scale = _scale(rows, "pr_auc_1to3_low", "pr_auc_1to3", "pr_auc_1to3_high")
     clients = []
     for client in dict.fromkeys(str(r.get("client")) for r in rows):
         mine = [r for r in rows if str(r.get("client")) == client]
-        base = next((r.get("pr_auc_1to3") for r in mine if str(r.get("feature_set")) == sets[0]), None)
-        table = [_table_row(r, colours, str(chosen.get(client)), base if str(r.get("feature_set")) != sets[0] else None, scale) for r in mine]
+        first = next((r for r in mine if str(r.get("feature_set")) == sets[0]), {})
+        base = first.get("pr_auc_1to3")
+        table = [
+            _table_row(r, colours, str(chosen.get(client)), None if r is first else base, scale) for r in mine]
         lines = [(name, colours[name], curves[client, name]) for name in sets if (client, name) in curves]
         drawn = curve_charts(client, lines, mine[0].get("prevalence"), {sets[0], str(chosen.get(client))})
         legend = [(colour, name) for name, colour, _ in lines]
@@ -37,22 +39,37 @@ def quality(night: Night) -> Row | None:
     gains = {base: mean_gains(rows, sets, base) for base in bases}
     first = gains[bases[0]] if bases else {}
     listed = [{"name": n, "colour": colours[n], "gains": [gains[base].get(n) for base in bases]} for n in sets]
-    return {"clients": clients, "bases": bases, "sets": listed, "baseline": sets[0], "gains": gains, "chosen": sorted(set(map(str, chosen.values()))),
-            "best": max(first.items(), key=lambda pair: pair[1]) if first else None}
+    return {
+        "clients": clients, "bases": bases, "sets": listed, "baseline": sets[0], "gains": gains,
+        "chosen": sorted(set(map(str, chosen.values()))),
+        "best": max(first.items(), key=lambda pair: pair[1]) if first else None}
 
 
-def _table_row(row: Row, colours: Mapping[str, str], chosen: str, base: float | None, scale: tuple[float, float]) -> Row:
-    name = str(row.get("feature_set"))
+def _table_row(
+    row: Row, colours: Mapping[str, str], chosen: str, base: float | None, scale: tuple[float, float]
+) -> Row:
+    name, gain = str(row.get("feature_set")), _gain(row.get("pr_auc_1to3"), base)
     whisker = _whisker(scale, row.get("pr_auc_1to3_low"), row.get("pr_auc_1to3"), row.get("pr_auc_1to3_high"))
-    return {**row, "colour": colours[name], "chosen": chosen == name, "gain": _gain(row.get("pr_auc_1to3"), base), **whisker}
+    return {**row, "colour": colours[name], "chosen": chosen == name, "gain": gain, **whisker}
+
+
+def _of(row: Row) -> tuple[str, str]:
+    """The client and the feature set that a row is of."""
+    return str(row.get("client")), str(row.get("feature_set"))
 
 
 def mean_gains(rows: Sequence[Row], sets: Sequence[str], base: str) -> dict[str, float]:
-    """Per other feature set, mean over clients of PR-AUC at 1:3 ÷ that of `base` − 1, over the clients that have both."""
-    found: dict[tuple[str, str], float] = {(str(r.get("client")), str(r.get("feature_set"))): r.get("pr_auc_1to3") for r in rows}
-    clients = list(dict.fromkeys(c for c, _ in found))
-    gains = {name: [g for c in clients if (g := _gain(found.get((c, name)), found.get((c, base)))) is not None] for name in sets if name != base}
-    return {name: float(np.mean(values)) for name, values in gains.items() if values}
+    """Per other feature set, mean over clients of PR-AUC at 1:3 ÷ that of `base` − 1, over
+    the clients that have both."""
+    found: dict[tuple[str, str], float | None] = {_of(row): row.get("pr_auc_1to3") for row in rows}
+    clients = list(dict.fromkeys(client for client, _ in found))
+    means = {}
+    for name in (name for name in sets if name != base):
+        gains = [_gain(found.get((client, name)), found.get((client, base))) for client in clients]
+        known = [gain for gain in gains if gain is not None]
+        if known:
+            means[name] = float(np.mean(known))
+    return means
 
 
 def _gain(value: float | None, base: float | None) -> float | None:
@@ -76,28 +93,37 @@ def _whisker(scale: tuple[float, float], low: float | None, at: float | None, hi
 
 
 def curve_charts(
-    client: str, lines: Sequence[tuple[str, str, Row]], prevalence: float | None, calibrated: Collection[str] | None = None, who: str = "buyers",
+    client: str, lines: Sequence[tuple[str, str, Row]], prevalence: float | None,
+    calibrated: Collection[str] | None = None, who: str = "buyers",
 ) -> list[Any]:  # fmt: skip
-    """PR curve, cumulative gain and calibration, one line each; calibration of those in `calibrated` alone, since they lie upon each other."""
+    """PR curve, cumulative gain and calibration, one line each; calibration of those in `calibrated` alone,
+    since they lie upon each other."""
     if not lines:
         return []
     pr = [Series(n, c.get("recall") or [], c.get("precision") or [], colour) for n, colour, c in lines]
     if prevalence:
         pr.append(Series("prevalence", [0, 1], [prevalence, prevalence], "muted", dashed=True))
     gain = [Series(n, c.get("share_contacted") or [], c.get("share_reached") or [], colour) for n, colour, c in lines]
-    bins = [(n, colour, [b for b in c.get("calibration") or [] if isinstance(b, Mapping)]) for n, colour, c in lines if not calibrated or n in calibrated]
-    calibration = [Series(n, [b.get("predicted") for b in bs], [b.get("observed") for b in bs], colour, dots=True) for n, colour, bs in bins]
+    calibration = [_calibration(n, colour, c) for n, colour, c in lines if not calibrated or n in calibrated]
     highest = max((v for s in calibration for v in (*s.x, *s.y) if v is not None), default=1.0) * 1.05 or 1.0
-    unit = {"low": 0.0, "high": 1.0, "tick": as_percent}
-    reach = {"low": 0.0, "high": highest, "tick": as_percent}
+
+    def unit(label: str, high: float = 1.0) -> Axis:
+        return Axis(label, 0.0, high, as_percent)
+
+    precision = f"Precision over recall for {client}"
+    reached = f"Share of {who} reached over share of users contacted for {client}"
+    observed = f"Observed over predicted share of {who} for {client}"
+    contacted, share = unit("users contacted, best first"), unit(f"{who} reached")
     drawn = (
-        ("Precision and recall", line_chart(f"Precision over recall for {client}", pr, Axis("recall", **unit), Axis("precision", **unit))),
-        ("Cumulative gain", line_chart(
-            f"Share of {who} reached over share of users contacted for {client}", gain,
-            Axis("users contacted, best first", **unit), Axis(f"{who} reached", **unit), True)),
-        ("Calibration", line_chart(
-            f"Observed over predicted share of {who} for {client}", calibration, Axis("predicted", **reach), Axis("observed", **reach), True)))
+        ("Precision and recall", line_chart(precision, pr, unit("recall"), unit("precision"))),
+        ("Cumulative gain", line_chart(reached, gain, contacted, share, True)),
+        ("Calibration", line_chart(observed, calibration, unit("predicted", highest), unit("observed", highest), True)))
     return [{"title": title, "svg": svg} for title, svg in drawn if svg]
+
+
+def _calibration(name: str, colour: str, curve: Row) -> Series:
+    bins = [b for b in curve.get("calibration") or [] if isinstance(b, Mapping)]
+    return Series(name, [b.get("predicted") for b in bins], [b.get("observed") for b in bins], colour, dots=True)
 
 
 def too_few(night: Night) -> list[Row]:
@@ -106,21 +132,36 @@ def too_few(night: Night) -> list[Row]:
 
 
 def backtest(night: Night) -> Row:
-    """Scores of D − L held against what happened since: the only figures called test. Per client, the chosen features beside the baselines."""
+    """Scores of D − L held against what happened since: the only figures called test. Per client, the chosen
+    features beside the baselines."""
     stage = night["score_lookalike"]
     rows = stage.table("backtest")
     sets = list(dict.fromkeys(str(r.get("feature_set")) for r in rows))
+    colours = {client: f"c{i % 8}" for i, client in enumerate(dict.fromkeys(str(r.get("client")) for r in rows))}
+    drawn = _backtest_rows(rows, colours)
+    chosen = [r for r in drawn if r["chosen"]]
+    curves = {_of(curve): curve for curve in stage.table("backtest_curves")}
+    lines = [(_of(r)[0], r["colour"], curves[_of(r)]) for r in chosen if curves.get(_of(r))]
+    gains = [(base, _mean_gain(rows, sets, base, chosen)) for base in sets if "+" not in base]
+    return {
+        "rows": drawn, "clients": [[r for r in drawn if str(r["client"]) == client] for client in colours],
+        "chosen": chosen, "gains": [(base, gain) for base, gain in gains if gain is not None],
+        "curves": curve_charts("each client, out of time", lines, None),
+        "legend": [(colour, name) for name, colour, _ in lines]}
+
+
+def _backtest_rows(rows: Sequence[Row], colours: Mapping[str, str]) -> list[Row]:
+    """Each with its client's colour, its gain, and its interval and the prevalence on one scale."""
     names = ("pr_auc_population_low", "pr_auc_population", "pr_auc_population_high")
     scale = _scale(rows, *names, "prevalence")
-    colours = {client: f"c{i % 8}" for i, client in enumerate(dict.fromkeys(str(r.get("client")) for r in rows))}
-    drawn = [{**r, "colour": colours[str(r.get("client"))], "chosen": r.get("chosen", True), "gain": _gain(r.get("pr_auc_1to3"), _first_figure(rows, r)),
-              **_whisker(scale, *(r.get(n) for n in names)), "chance_at": _whisker(scale, None, r.get("prevalence"), None).get("at")} for r in rows]
-    chosen = [r for r in drawn if r["chosen"]]
-    curves = {(str(c.get("client")), str(c.get("feature_set"))): c for c in stage.table("backtest_curves")}
-    lines = [(str(r["client"]), r["colour"], found) for r in chosen if (found := curves.get((str(r["client"]), str(r["feature_set"]))))]
-    gains = [(base, gain) for base in sets if "+" not in base and (gain := _mean_gain(rows, sets, base, chosen)) is not None]
-    return {"rows": drawn, "clients": [[r for r in drawn if str(r["client"]) == client] for client in colours], "chosen": chosen, "gains": gains,
-            "curves": curve_charts("each client, out of time", lines, None), "legend": [(colour, name) for name, colour, _ in lines]}
+    drawn = []
+    for row in rows:
+        gain = _gain(row.get("pr_auc_1to3"), _first_figure(rows, row))
+        chance = _whisker(scale, None, row.get("prevalence"), None).get("at")
+        drawn.append({
+            **row, "colour": colours[str(row.get("client"))], "chosen": row.get("chosen", True), "gain": gain,
+            **_whisker(scale, *(row.get(name) for name in names)), "chance_at": chance})
+    return drawn
 
 
 def _first_figure(rows: Sequence[Row], row: Row) -> float | None:
@@ -135,8 +176,12 @@ def _mean_gain(rows: Sequence[Row], sets: Sequence[str], base: str, chosen: Sequ
 
 
 def audiences(night: Night, expected_buyers: Mapping[str, float], sizes: Mapping[str, int]) -> list[Row]:
-    """Prospects per client; expected_buyers: the sum of calibrated scores over an audience, sizes: its length, both from the table."""
+    """Prospects per client; expected_buyers: the sum of calibrated scores over an audience, sizes: its
+    length, both from the table."""
     rows = night["score_lookalike"].table("audiences")
     known = {str(r.get("client")) for r in rows}
-    rows = rows + [{"client": c} for c in sizes if c not in known]
-    return [{**r, "size": sizes.get(str(r.get("client")), r.get("k")), "expected": expected_buyers.get(str(r.get("client")))} for r in rows]
+    found = []
+    for row in rows + [{"client": c} for c in sizes if c not in known]:
+        client = str(row.get("client"))
+        found.append({**row, "size": sizes.get(client, row.get("k")), "expected": expected_buyers.get(client)})
+    return found

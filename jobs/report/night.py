@@ -105,8 +105,8 @@ class Night:
 
 
 def read_night(date: datetime.date, run_metrics: Input, flow: Flow) -> Night:
-    """Every stage that did something for `date`, and the expected ones that did not: without clients a skipped lookalike
-    is no gap, nor profiles without labels."""
+    """Every stage that did something for `date`, and the expected ones that did not: without clients a skipped
+    lookalike is no gap, nor profiles without labels."""
     expected = flow.stages
     folders = run_metrics.table(expected[0]).disk.list(run_metrics.uri)
     found = sorted(f.name.removeprefix("stage=") for f in folders if f.is_folder and f.name.startswith("stage="))

@@ -84,8 +84,9 @@ def first_publish(night: Night) -> Stage:
 
 
 def shown_of(
-    night: Night, arrival: dict | None, audiences: list[dict], people: list[People], moved: dict[str, np.ndarray], seed: int
-) -> dict[str, Any]:
+    night: Night, arrival: dict | None, audiences: list[dict], people: list[People], moved: dict[str, np.ndarray],
+    seed: int,
+) -> dict[str, Any]:  # fmt: skip
     """Everything the templates name, but for lineage and times."""
     main = people[0] if people else None
     shown = {

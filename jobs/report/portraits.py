@@ -6,7 +6,8 @@ from typing import Any
 
 from jobs.report import text
 from jobs.report.charts import scatter
-from jobs.report.people import NEIGHBOURS, Bought, People, examples, lay_out, like_minded, nearest
+from jobs.report.likeness import NEIGHBOURS, examples, lay_out, like_minded, nearest
+from jobs.report.people import Bought, People
 
 IN_A_BASKET = 6
 

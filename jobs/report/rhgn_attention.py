@@ -1,5 +1,5 @@
-"""RHGN's section of the page: whom two groups of users listen to, after the RHGN paper's figure 3. A heat map of relations
-and item categories for each, and each relation's whole say."""
+"""RHGN's section of the page: whom two groups of users listen to, after the RHGN paper's figure 3. A heat map of
+relations and item categories for each, and each relation's whole say."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def _whole_say(relation: Row, groups: list[Row], strongest: float, widest: float
 
 def scale(figures: Iterable[Mapping[str, Any]]) -> float:
     """The |log2 lift| that has the strongest colour: the largest that is not of a few messages."""
-    return max([LEAST_SCALE, *(abs(math.log2(f["lift"])) for f in figures if f["lift"] and f["messages"] >= FEW_MESSAGES)])
+    telling = (figure["lift"] for figure in figures if figure["lift"] and figure["messages"] >= FEW_MESSAGES)
+    return max([LEAST_SCALE, *(abs(math.log2(lift)) for lift in telling)])
 
 
 def cell(figure: Mapping[str, Any], strongest: float) -> Row:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from jobs.report import text
 from jobs.report.charts import Axis, as_short_count, column_chart
 from jobs.report.night import Night, Stage
+
 Row = dict[str, Any]
 
 
@@ -45,8 +46,8 @@ def _silence(stage: Stage) -> str:
 
 
 def arrival(night: Night, days: Sequence[tuple[datetime.date, int]], reasons: Mapping[str, int]) -> Row | None:
-    """What came in and what was turned away. days: committed clean days before D; reasons: rejected rows by reason, from
-    their table."""
+    """What came in and what was turned away. days: committed clean days before D; reasons: rejected rows
+    by reason, from their table."""
     stage = night["validate_events"]
     by_reason = stage.mapping("rejected_by_reason") or dict(reasons)
     if not (stage.ran or days):
@@ -147,7 +148,8 @@ def stages(night: Night) -> list[Row]:
         rows.append({
             "name": stage.name, "status": stage.status, "seconds": seconds, "peak": peak,
             "rows": stage.figure("rows_out"), "finished": stage.finished,
-            "seconds_share": (seconds or 0) / longest if longest else 0, "peak_share": (peak or 0) / most if most else 0,
+            "seconds_share": (seconds or 0) / longest if longest else 0,
+            "peak_share": (peak or 0) / most if most else 0,
             "earlier": bool(newest and stage.finished and stage.finished < newest)})
     return rows
 

@@ -10,7 +10,8 @@ from markupsafe import Markup, escape
 
 MISSING = "–"
 LONGEST_ID = 48
-_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # Unicode categories: controls, marks of direction, surrogates, separators
+# Unicode categories: controls, marks of direction, surrogates, private ones, separators
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
 def count(value: float | None) -> str:
@@ -64,7 +65,7 @@ def breakable(name: str) -> Markup:
 
 
 def words(name: str) -> str:
-    """`kqgc_mean` → kqgc mean."""
+    """`validation_loss` → validation loss."""
     return name.replace("_", " ")
 
 

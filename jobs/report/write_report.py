@@ -1,11 +1,11 @@
 """Write the night's page: one HTML file that needs no network.
 
-Reads run_metrics (every stage's figures), the days of clean_events, and samples of the night's tables. Every input may be
-missing: a night whose lookalike was skipped or whose model failed gets its page all the same, which says what is missing and
-why. Writes `reports/dt=D`.
+Reads run_metrics (every stage's figures), the days of clean_events, and samples of the night's tables. Every input may
+be missing: a night whose lookalike was skipped or whose model failed gets its page all the same, which says what is
+missing and why. Writes `reports/dt=D`.
 
-Equal nights give equal pages but for the seconds, memory and times of day: they stand in the page's last section alone, which
-the content hash leaves out.
+Equal nights give equal pages but for the seconds, memory and times of day: they stand in the page's last section
+alone, which the content hash leaves out.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from jobs.configuration.settings import Families
 from jobs.program import Input, Output, code_version, main, metrics
 from jobs.report import lookalike, sections
 from jobs.report.flow import GRAPHS, Flow
+from jobs.report.likeness import moved_since
 from jobs.report.night import Night, read_night
 from jobs.report.page import contents_of, render, shown_of
-from jobs.report.people import People, moved_since, read_people
+from jobs.report.people import People, read_people
 from models import families
 
 

@@ -1,7 +1,7 @@
-"""The classifier of target prospecting (KQGC paper, section 3.3 and 4): boosted trees on the users' features, calibrated.
+"""The classifier of target prospecting (KQGC paper, section 3.3 and 4): calibrated trees on the users' features.
 
-One model per client and feature set: `fit` trains on sampled positives and negatives with early stopping, `calibrate` maps its
-margins to probabilities on an unsampled population. Shapes: n users, F features.
+One model per client and feature set: `fit` trains on sampled positives and negatives with early stopping, `calibrate`
+maps its margins to probabilities on an unsampled population. Shapes: n users, F features.
 """
 
 from __future__ import annotations
@@ -35,27 +35,42 @@ class Calibration:
 
 
 def fit(
-    features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, hyper: TreeHyperparameters, seed: int, monotone: tuple[int, ...] | None = None
+    features: np.ndarray,
+    labels: np.ndarray,
+    held_out: np.ndarray,
+    hyper: TreeHyperparameters,
+    seed: int,
+    monotone: tuple[int, ...] | None = None,
 ) -> xgboost.Booster:
-    """Trees fitted to the rows that are not `held_out`, as many as serve those best.
+    """Boosted trees fitted to the rows that are not `held_out`, as many as serve those best.
 
-    features float32 (n, F), NaN where missing; labels, held_out bool (n,). monotone (F,): -1 where a column may only lower the odds as it
-    grows, 1 only raise, 0 free. OneClassError when one side of the split lacks a class.
+    features float32 (n, F), NaN where missing; labels, held_out bool (n,). monotone (F,): -1 where a column may only
+    lower the odds as it grows, 1 only raise, 0 free. OneClassError when one side of the split lacks a class.
     """
     expect("features", features, (len(labels), None), "float32")
     for name, rows in (("training", ~held_out), ("early stopping", held_out)):
         if not labels[rows].any() or labels[rows].all():
-            raise OneClassError(f"{int(labels[rows].sum())} positives of {int(rows.sum())} users for {name}; expected both classes. Give more of the other.")
+            found = f"{int(labels[rows].sum())} positives of {int(rows.sum())} users for {name}"
+            raise OneClassError(f"{found}; expected both classes. Give more of the other.")
     parameters = {
-        "objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist", "max_depth": hyper.max_depth, "eta": hyper.learning_rate,
-        "subsample": hyper.subsample, "colsample_bytree": hyper.colsample, "min_child_weight": hyper.min_child_weight,
-        "base_score": float(labels[~held_out].mean()), "nthread": hyper.threads, "seed": seed}  # fmt: skip
+        "objective": "binary:logistic",
+        "eval_metric": "logloss",
+        "tree_method": "hist",
+        "max_depth": hyper.max_depth,
+        "eta": hyper.learning_rate,
+        "subsample": hyper.subsample,
+        "colsample_bytree": hyper.colsample,
+        "min_child_weight": hyper.min_child_weight,
+        "base_score": float(labels[~held_out].mean()),
+        "nthread": hyper.threads,
+        "seed": seed,
+    }
     if monotone is not None:
         parameters["monotone_constraints"] = monotone
     train = xgboost.QuantileDMatrix(features[~held_out], labels[~held_out], nthread=hyper.threads)
     watch = xgboost.QuantileDMatrix(features[held_out], labels[held_out], nthread=hyper.threads, ref=train)
-    booster = xgboost.train(
-        parameters, train, hyper.rounds, evals=[(watch, "held_out")], early_stopping_rounds=hyper.early_stopping_rounds, verbose_eval=False)
+    stopping = {"evals": [(watch, "held_out")], "early_stopping_rounds": hyper.early_stopping_rounds}
+    booster = xgboost.train(parameters, train, hyper.rounds, **stopping, verbose_eval=False)
     return booster[: booster.best_iteration + 1]
 
 
@@ -79,7 +94,8 @@ def calibrate(margins: np.ndarray, labels: np.ndarray) -> Calibration:
     for _ in range(_NEWTON_STEPS if len(x) else 0):
         p = 1 / (1 + np.exp(-(slope * x + intercept)))
         error, weight = p - targets, p * (1 - p)
-        hessian = np.array([[(weight * x * x).sum(), (weight * x).sum()], [(weight * x).sum(), weight.sum()]]) + 1e-9 * np.eye(2)
+        mixed = (weight * x).sum()
+        hessian = np.array([[(weight * x * x).sum(), mixed], [mixed, weight.sum()]]) + 1e-9 * np.eye(2)
         step = np.linalg.solve(hessian, [(error * x).sum(), error.sum()])
         step *= min(1.0, 2.0 / (np.abs(step).max() + 1e-12))
         slope, intercept = slope - step[0], intercept - step[1]
@@ -102,5 +118,6 @@ def from_bytes(content: bytes) -> xgboost.Booster:
     try:
         booster.load_model(bytearray(content))
     except xgboost.core.XGBoostError as error:
-        raise ValueError(f"These {len(content)} bytes are no XGBoost model ({str(error).splitlines()[0]}). Train it again.") from error
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"These {len(content)} bytes are no XGBoost model ({reason}). Train it again.") from error
     return booster

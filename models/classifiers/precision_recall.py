@@ -26,10 +26,12 @@ class Interval:
 def average_precision(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
     """PR-AUC as the sum over thresholds of precision × gain in recall, ties taken together (scikit-learn's definition).
 
-    labels (n,), scores (n,). weights (n,) or (B, n): how often each user counts; (B, n) gives (B,). NaN without positives.
+    labels (n,), scores (n,). weights (n,) or (B, n): how often each user counts; (B, n) gives (B,). NaN without
+    positives.
     """
     if scores.shape != labels.shape or labels.dtype != bool:
-        raise ShapeError(f"labels have shape {labels.shape} and dtype {labels.dtype}, scores shape {scores.shape}; expected the same (n,), labels bool")
+        found = f"labels have shape {labels.shape} and dtype {labels.dtype}, scores shape {scores.shape}"
+        raise ShapeError(f"{found}; expected the same (n,), labels bool")
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)) if len(scores) else np.zeros(0, np.int64)
     counts = np.ones(len(labels)) if weights is None else weights
@@ -51,8 +53,13 @@ def bootstrap_weights(n: int, draws: int, random: np.random.Generator) -> np.nda
     return weights
 
 
-def average_precision_interval(labels: np.ndarray, scores: np.ndarray, draws: int, seed: int, level: float = 0.95) -> Interval:
-    """PR-AUC with its percentile interval over users drawn with replacement; memory does not grow with draws × users."""
+def average_precision_interval(
+    labels: np.ndarray, scores: np.ndarray, draws: int, seed: int, level: float = 0.95
+) -> Interval:
+    """PR-AUC with its percentile interval over users drawn with replacement.
+
+    Memory does not grow with draws × users.
+    """
     value = average_precision(labels, scores)
     if draws < 1 or not labels.any():
         return Interval(float(value), float("nan"), float("nan"))
@@ -74,8 +81,9 @@ def precision_at(labels: np.ndarray, scores: np.ndarray, k: int) -> float:
 def curves(labels: np.ndarray, scores: np.ndarray, points: int = 50) -> dict[str, list[float]]:
     """A PR curve and a cumulative gain curve at `points` even steps.
 
-    `recall`, `precision`: the precision where that recall is first reached. `share_contacted`, `share_reached`: positives among the
-    first so many users of the ranking. Ties are broken by position; order the users by something that knows nothing of labels.
+    `recall`, `precision`: the precision where that recall is first reached. `share_contacted`, `share_reached`:
+    positives among the first so many users of the ranking. Ties are broken by position; order the users by something
+    that knows nothing of labels.
     """
     hits = labels[np.argsort(-scores, kind="stable")]
     reached, contacted = np.cumsum(hits), np.arange(1, len(hits) + 1)
@@ -87,15 +95,25 @@ def curves(labels: np.ndarray, scores: np.ndarray, points: int = 50) -> dict[str
     taken = np.round(share * len(hits)).astype(np.int64)
     gain = np.append(0, reached)[taken] / reached[-1]
     return {
-        "recall": _rounded(recall), "precision": _rounded(reached[at] / contacted[at]),
-        "share_contacted": _rounded(taken / len(hits)), "share_reached": _rounded(gain)}  # fmt: skip
+        "recall": _rounded(recall),
+        "precision": _rounded(reached[at] / contacted[at]),
+        "share_contacted": _rounded(taken / len(hits)),
+        "share_reached": _rounded(gain),
+    }
 
 
 def calibration_curve(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
     """Users in `bins` groups of equal size by predicted probability: mean predicted, share observed, n."""
     groups = np.array_split(np.argsort(probabilities, kind="stable"), bins)
+
+    def mean(values: np.ndarray) -> float:
+        return round(float(values.mean()), 6)
+
     return [
-        {"predicted": round(float(probabilities[g].mean()), 6), "observed": round(float(labels[g].mean()), 6), "n": len(g)} for g in groups if len(g)]
+        {"predicted": mean(probabilities[users]), "observed": mean(labels[users]), "n": len(users)}
+        for users in groups
+        if len(users)
+    ]
 
 
 def _rounded(values: np.ndarray) -> list[float]:

@@ -1,7 +1,8 @@
-"""The classifier of profiles: boosted trees over the users' vectors, one of several classes, with calibrated probabilities.
+"""The classifier of profiles, one of several classes: boosted trees over the users' vectors, calibrated probabilities.
 
-Who trains and who tests is fixed by `folds`, for ever: A trains models that learn from labels (RHGN), B trains and calibrates the classifier,
-C tests both and trains nothing. Early stopping and calibration happen inside B by cross-validation, so that no user of C is needed for them.
+Who trains and who tests is fixed by `folds`, for ever: A trains models that learn from labels (RHGN), B trains and
+calibrates the classifier, C tests both and trains nothing. Early stopping and calibration happen inside B by
+cross-validation, so that no user of C is needed for them.
 
 Shapes: n users, F features, K classes. The class named is the likeliest by calibrated probability.
 """
@@ -36,7 +37,10 @@ class TooFewUsers(ValueError):
 
 @dataclass(frozen=True)
 class Calibration:
-    """probabilities = softmax(slope · margins + biases): temperature scaling (Guo et al. 2017) with a bias per class, which undoes class weights."""
+    """probabilities = softmax(slope · margins + biases).
+
+    Temperature scaling (Guo et al. 2017) with a bias per class, which undoes class weights.
+    """
 
     slope: float
     biases: tuple[float, ...]
@@ -64,40 +68,61 @@ class Classifier:
 
 
 def uniform(salt: str, purpose: str, user_ids: Iterable[str]) -> np.ndarray:
-    """float64 (n,) in [0, 1): a keyed hash (BLAKE2b) of each user id alone, the same every night and in every version of every library."""
+    """float64 (n,) in [0, 1): a keyed hash (BLAKE2b) of each user id alone.
+
+    The same every night and in every version of every library.
+    """
     key = hashlib.sha256(f"{salt}\0{purpose}".encode()).digest()
     hashed = (hashlib.blake2b(user_id.encode(), digest_size=8, key=key).digest() for user_id in user_ids)
     return (np.frombuffer(b"".join(hashed), ">u8") >> np.uint64(11)) * (1.0 / (1 << 53))
 
 
 def folds(salt: str, user_ids: Iterable[str], a: float, c: float) -> np.ndarray:
-    """int8 (n,) of A, B, C by the shares of A and C, the same for every label: who tests one trains no other that may tell of it.
+    """int8 (n,) of A, B, C by the shares of A and C, the same for every label.
 
-    C takes the upper end, so that users who test go on testing when A and B are weighed anew.
+    So who tests one trains no other that may tell of it. C takes the upper end, so that users who test go on testing
+    when A and B are weighed anew.
     """
     return np.searchsorted([a, 1 - c], uniform(salt, "fold", user_ids), side="right").astype(np.int8)
 
 
 def fit(
-    features: np.ndarray, labels: np.ndarray, order: np.ndarray, hyper: TreeHyperparameters, seed: int, parts: int = 5, class_weights: bool = True
+    features: np.ndarray,
+    labels: np.ndarray,
+    order: np.ndarray,
+    hyper: TreeHyperparameters,
+    seed: int,
+    parts: int = 5,
+    class_weights: bool = True,
 ) -> Classifier:
-    """Train on fold B: as many rounds as serve best over `parts` parts that take turns, calibrated on what each part was predicted without itself.
+    """Train on fold B, as many rounds as serve best over `parts` parts that take turns.
 
-    features float32 (n, F), NaN where missing; labels int64 (n,) in [0, K). order (n,): a draw of each user's own, deals users into parts.
-    TooFewUsers when there are fewer than two classes, or a class with fewer users than parts.
+    Calibrated on what each part was predicted without itself.
+    features float32 (n, F), NaN where missing; labels int64 (n,) in [0, K). order (n,): a draw of each user's own,
+    deals users into parts. TooFewUsers when there are fewer than two classes, or a class with fewer users than parts.
     """
     expect("features", features, (len(labels), None), "float32")
     counts = np.bincount(labels)
     expect_indices("labels", labels, max(len(counts), 1), "classes")
     if len(counts) < 2 or counts.min() < parts:
-        raise TooFewUsers(f"Classes have {counts.tolist()} users; expected two classes or more, each with at least {parts} users. Label more users.")
+        expected = f"expected two classes or more, each with at least {parts} users"
+        raise TooFewUsers(f"Classes have {counts.tolist()} users; {expected}. Label more users.")
     weights = (len(labels) / (len(counts) * counts))[labels] if class_weights else np.ones(len(labels))
     parameters = {
-        "objective": "multi:softprob", "num_class": len(counts), "tree_method": "hist", "max_depth": hyper.max_depth, "eta": hyper.learning_rate,
-        "subsample": hyper.subsample, "colsample_bytree": hyper.colsample, "min_child_weight": hyper.min_child_weight, "nthread": hyper.threads, "seed": seed}  # fmt: skip
+        "objective": "multi:softprob",
+        "num_class": len(counts),
+        "tree_method": "hist",
+        "max_depth": hyper.max_depth,
+        "eta": hyper.learning_rate,
+        "subsample": hyper.subsample,
+        "colsample_bytree": hyper.colsample,
+        "min_child_weight": hyper.min_child_weight,
+        "nthread": hyper.threads,
+        "seed": seed,
+    }
     rounds, margins = _cross_validated(features, labels, weights, parts_of(labels, order, parts), parameters, hyper)
-    booster = xgboost.train(parameters, xgboost.QuantileDMatrix(features, labels, weight=weights, nthread=hyper.threads), rounds)
-    return Classifier(booster, calibrate(margins, labels), rounds)
+    everybody = xgboost.QuantileDMatrix(features, labels, weight=weights, nthread=hyper.threads)
+    return Classifier(xgboost.train(parameters, everybody, rounds), calibrate(margins, labels), rounds)
 
 
 def parts_of(labels: np.ndarray, order: np.ndarray, parts: int) -> np.ndarray:
@@ -110,13 +135,22 @@ def parts_of(labels: np.ndarray, order: np.ndarray, parts: int) -> np.ndarray:
 
 
 def _cross_validated(
-    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, part: np.ndarray, parameters: dict[str, Any], hyper: TreeHyperparameters
+    features: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    part: np.ndarray,
+    parameters: dict[str, Any],
+    hyper: TreeHyperparameters,
 ) -> tuple[int, np.ndarray]:
-    """(rounds with the lowest loss on parts left out, margins (n, K) of each user by the trees of that round that did not see the user)."""
+    """(rounds with the lowest loss on parts left out, margins (n, K) of each user).
+
+    The margins are by the trees of that round that did not see the user.
+    """
     turns = []
     for left_out in np.unique(part):
         inside, outside = part != left_out, part == left_out
-        train = xgboost.QuantileDMatrix(features[inside], labels[inside], weight=weights[inside], nthread=hyper.threads)  # a byte per feature
+        given = {"label": labels[inside], "weight": weights[inside], "nthread": hyper.threads}
+        train = xgboost.QuantileDMatrix(features[inside], **given)  # a byte per feature
         watch = xgboost.QuantileDMatrix(features[outside], nthread=hyper.threads, ref=train)
         turns.append((outside, xgboost.Booster(parameters, [train, watch]), train, watch))
     margins = np.empty((len(labels), parameters["num_class"]), np.float32)
@@ -134,7 +168,10 @@ def _cross_validated(
 
 
 def calibrate(margins: np.ndarray, labels: np.ndarray) -> Calibration:
-    """The slope and biases under which the labels are likeliest, on users as they are (unweighted). margins (n, K) of trees that did not see the user."""
+    """The slope and biases under which the labels are likeliest, on users as they are (unweighted).
+
+    margins (n, K) of trees that did not see the user.
+    """
     x, n, classes = margins.astype(np.float64), len(labels), margins.shape[1]
     truth = np.eye(classes)[labels]
 
@@ -145,32 +182,46 @@ def calibrate(margins: np.ndarray, labels: np.ndarray) -> Calibration:
         gradient = np.append((error * x).sum() / n, error.mean(axis=0) + 2 * _RIDGE * biases / n)
         return float(-(logits * truth).sum() / n + _RIDGE * (biases**2).sum() / n), gradient
 
-    found = minimize(loss, np.append(1.0, np.zeros(classes)), jac=True, method="L-BFGS-B", bounds=[_SLOPES, *[(None, None)] * classes]).x
+    start, bounds = np.append(1.0, np.zeros(classes)), [_SLOPES, *[(None, None)] * classes]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     return Calibration(float(found[0]), tuple(float(b) for b in found[1:]))
 
 
 def figures(labels: np.ndarray, probabilities: np.ndarray, majority: int, seed: int = 0) -> dict[str, Any]:
-    """How good predictions are on users who trained nothing, beside always naming the class `majority`. labels int64 (n,), probabilities (n, K).
+    """How good predictions are on users who trained nothing, beside always naming the class `majority`.
 
-    `confusion`: a row per true class, a column per predicted one. `reliability`: users by the probability of the class named, in ten groups, or in fewer of
-    50 where users are few; `ece` is the mean distance of said and observed, weighted by users. Macro-F1 is over the classes that are true or named.
+    labels int64 (n,), probabilities (n, K).
+    `confusion`: a row per true class, a column per predicted one. `reliability`: users by the probability of the class
+    named, in ten groups, or in fewer of 50 where users are few; `ece` is the mean distance of said and observed,
+    weighted by users. Macro-F1 is over the classes that are true or named.
     `…_interval`: [low, high] that hold 95 % of what users drawn with replacement from these, by `seed`, give.
     """
     named, everyone = probabilities.argmax(axis=1), np.arange(len(labels))
     confusion = confusion_matrix(labels, named, labels=np.arange(probabilities.shape[1]))
-    reliability = calibration_curve(named == labels, probabilities[everyone, named], int(np.clip(len(labels) // _USERS_PER_GROUP, 1, 10)))
+    groups = int(np.clip(len(labels) // _USERS_PER_GROUP, 1, 10))
+    reliability = calibration_curve(named == labels, probabilities[everyone, named], groups)
     gaps = [abs(group["predicted"] - group["observed"]) * group["n"] for group in reliability]
+    of_the_truth = np.maximum(probabilities[everyone, labels], 1e-12)
     return {
-        "n": len(labels), "accuracy": float((named == labels).mean()), "macro_f1": macro_f1(labels, named),
-        "majority_accuracy": float((labels == majority).mean()), "majority_macro_f1": macro_f1(labels, np.full(len(labels), majority)),
-        "log_loss": float(-np.log(np.maximum(probabilities[everyone, labels], 1e-12)).mean()), "ece": float(sum(gaps) / len(labels)), "reliability": reliability,
-        "confusion": confusion.tolist(), **intervals(confusion, seed)}  # fmt: skip
+        "n": len(labels),
+        "accuracy": float((named == labels).mean()),
+        "macro_f1": macro_f1(labels, named),
+        "majority_accuracy": float((labels == majority).mean()),
+        "majority_macro_f1": macro_f1(labels, np.full(len(labels), majority)),
+        "log_loss": float(-np.log(of_the_truth).mean()),
+        "ece": float(sum(gaps) / len(labels)),
+        "reliability": reliability,
+        "confusion": confusion.tolist(),
+        **intervals(confusion, seed),
+    }
 
 
 def intervals(confusion: np.ndarray, seed: int, draws: int = _DRAWS) -> dict[str, list[float]]:
-    """95 % percentile intervals of accuracy and macro-F1 by a bootstrap over users. confusion (K, K): users by true and named class, one at least.
+    """95 % percentile intervals of accuracy and macro-F1 by a bootstrap over users.
 
-    Both figures hang on the confusion matrix alone, and users drawn with replacement fill its cells by a multinomial law: no draw goes over the users.
+    confusion (K, K): users by true and named class, one at least.
+    Both figures hang on the confusion matrix alone, and users drawn with replacement fill its cells by a multinomial
+    law: no draw goes over the users.
     """
     n, n_classes, random = int(confusion.sum()), len(confusion), np.random.default_rng(seed)
     true, named = np.nonzero(confusion)

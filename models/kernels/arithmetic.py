@@ -1,4 +1,4 @@
-"""float32 exp and log1p as polynomials, which the compiler turns into vector code; libm's are called number by number."""
+"""float32 exp and log1p as polynomials, which the compiler makes vector code of; libm's are called number by number."""
 
 from __future__ import annotations
 

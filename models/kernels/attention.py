@@ -1,11 +1,13 @@
-"""Multi-head attention along messages, softmax and weighted sum fused: no array with a row per message, forward or backward.
+"""Multi-head attention along messages, softmax and weighted sum fused: no array with a row per message, either way.
 
 Legend: V destinations, P sources, D = heads x d numbers per row, the heads side by side.
-offsets (V + 1,), sources (E,) int64: destination v receives the messages offsets[v]:offsets[v + 1]. pairs (P, 2 D): a source's key, then
-its value. queries, sums (V, D). log_totals (V, heads): log of the sum of e^score, from which the backward passes recompute each weight.
-head: any tuple of d numbers, see `vectors.py`. shifts (V, C), columns (P,): shifts[v, columns[p]] is added to the score of a message from p
-into v; C = 0 adds nothing.
-A kernel does the rows first:last and writes no others: threads need no locks, and any number of them gives the same bits.
+offsets (V + 1,), sources (E,) int64: destination v receives the messages offsets[v]:offsets[v + 1].
+pairs (P, 2 D): a source's key, then its value. queries, sums (V, D).
+log_totals (V, heads): log of the sum of e^score, from which the backward passes recompute each weight.
+head: any tuple of d numbers, see `vectors.py`.
+shifts (V, C), columns (P,): shifts[v, columns[p]] is added to the score of a message from p into v; C = 0 adds nothing.
+A kernel does the rows first:last and writes no others: threads need no locks, and any number of them gives the same
+bits.
 """
 
 from __future__ import annotations
@@ -72,7 +74,10 @@ def attend(offsets, sources, queries, pairs, shifts, columns, scale, head, sums,
 
 
 @kernel
-def attend_backward_queries(offsets, sources, queries, pairs, shifts, columns, scale, head, sums, log_totals, gradients, means, of_queries, first, last):
+def attend_backward_queries(
+    offsets, sources, queries, pairs, shifts, columns, scale, head,
+    sums, log_totals, gradients, means, of_queries, first, last,
+):  # fmt: skip
     """The queries' gradient. gradients (V, D): the sums'. means (V, heads) gets gradient . sum, head by head."""
     heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
     width = heads * d
@@ -91,8 +96,14 @@ def attend_backward_queries(offsets, sources, queries, pairs, shifts, columns, s
 
 
 @kernel
-def attend_backward_pairs(offsets, destinations, queries, pairs, shifts, columns, scale, head, log_totals, gradients, means, of_pairs, first, last):
-    """The pairs' gradient, with the means of `attend_backward_queries`. offsets (P + 1,), destinations: the messages by source."""
+def attend_backward_pairs(
+    offsets, destinations, queries, pairs, shifts, columns, scale, head,
+    log_totals, gradients, means, of_pairs, first, last,
+):  # fmt: skip
+    """The pairs' gradient, with the means of `attend_backward_queries`.
+
+    offsets (P + 1,), destinations (E,): the messages by source.
+    """
     heads, d, end = log_totals.shape[1], len(head), offsets[last] - 1
     width = heads * d
     for p in range(first, last):

@@ -1,9 +1,9 @@
 """How the kernels are compiled: without the GIL, with reordered float32 sums, and kept on disk between nights.
 
-The compiled code is cached beside the source (`__pycache__`), or where `NUMBA_CACHE_DIR` says; where the installed package is
-read-only, numba falls back to the user's cache folder, and without any writable folder each process compiles anew (10 to 20 s).
-numba drops a file's cache when that file changes; here a kernel also holds what it inlines from the other files of this folder, so
-the stamp of every cache is the content of all of them.
+The compiled code is cached beside the source (`__pycache__`), or where `NUMBA_CACHE_DIR` says; where the installed
+package is read-only, numba falls back to the user's cache folder, and without any writable folder each process compiles
+anew (10 to 20 s). numba drops a file's cache when that file changes; here a kernel also holds what it inlines from the
+other files of this folder, so the stamp of every cache is the content of all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def kernel(function: Function) -> Function:
 
 
 def inlined(function: Function) -> Function:
-    """A part of kernels, put into each of them whole: a call costs more than a short loop, and hides the row from the optimiser."""
+    """A part of kernels, put into each of them whole.
+
+    A call costs more than a short loop, and hides the row from the optimiser.
+    """
     return _compiled(function, nogil=True, forceinline=True)
 
 
@@ -61,7 +64,10 @@ def _sources_stamp() -> str:
 
 @intrinsic
 def prefetch(typing_context, table, row, column):  # noqa: ANN001, ANN201
-    """Ask for the cache line of table[row, column] (2-D, C order) ahead of its use; reads nothing, so any address is safe."""
+    """Ask for the cache line of table[row, column] (2-D, C order) ahead of its use.
+
+    Reads nothing, so any address is safe.
+    """
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
         array = context.make_array(signature.args[0])(context, builder, arguments[0])

@@ -1,5 +1,6 @@
-"""Random numbers as a pure function of keys (splitmix64, Steele et al. 2014): no state, the same on any number of threads.
+"""Random numbers as a pure function of keys (splitmix64, Steele et al. 2014).
 
+No state: the same on any number of threads.
 All keys are uint64; mixing uint64 with Python ints in numba gives floats, hence the constants.
 """
 

@@ -1,7 +1,8 @@
 """Which triples are true: a hash table, behind a bitmap that answers most questions from the cache.
 
-`known` is a pair (table, bitmap) of uint64 arrays: the keys by open addressing, and one bit per hashed key at 16 or more bits per
-triple, so that a triple that is not true is nearly always settled by one bit. Two empty arrays know nothing.
+`known` is a pair (table, bitmap) of uint64 arrays: the keys by open addressing, and one bit per hashed key at 16 or
+more bits per triple, so that a triple that is not true is nearly always settled by one bit. Two empty arrays know
+nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from models.kernels.draws import mix
 
 _ABSENT, _ONE = np.uint64(0), np.uint64(1)
 # odd multipliers: a linear hash, of which everything but the drawn entity is computed once per query
-_OF_HEAD, _OF_RELATION, _OF_TAIL = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0xD6E8FEB86659FD93)
+_OF_HEAD, _OF_RELATION = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+_OF_TAIL = np.uint64(0xD6E8FEB86659FD93)
 _HIGH, _WORD_BITS, _BIT_MASK = np.uint64(32), np.uint64(6), np.uint64(63)
 
 
@@ -71,7 +73,7 @@ def is_true(known, entity, broken_tail, head, relation, tail, n_entities, n_rela
 
 @inlined
 def mark_false(known, entities, broken_tail, head, relation, tail, n_entities, n_relations, marks):
-    """marks[j] = 1 where `entities[j]` in place of the tail (or else the head) makes a broken triple, 0 where a true one."""
+    """marks[j] = 1 where `entities[j]` in place of the tail (or else the head) makes a broken triple, 0 a true one."""
     table, bitmap = known
     for j in range(entities.shape[0]):
         marks[j] = 1

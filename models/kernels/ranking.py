@@ -22,12 +22,13 @@ def _power(queries, i, table, j, l1):
 
 @kernel
 def count_before(
-    queries, table, targets, first, last, pool_members, pool_offsets, pools, excluded, excluded_offsets, l1, before, ties
-):
+    queries, table, targets, first, last, pool_members, pool_offsets, pools,
+    excluded, excluded_offsets, l1, before, ties,
+):  # fmt: skip
     """For the queries first:last, count the candidates nearer than the target (before) and at its very distance (ties).
 
-    queries (Q, d), table (n, d) float32; targets (Q,) rows of the table; pools (Q,) each query's pool of candidates; excluded: other
-    right answers, ascending, of query i in excluded[excluded_offsets[i]:excluded_offsets[i + 1]].
+    queries (Q, d), table (n, d) float32; targets (Q,) rows of the table; pools (Q,) each query's pool of candidates;
+    excluded: other right answers, ascending, of query i in excluded[excluded_offsets[i]:excluded_offsets[i + 1]].
     """
     for i in range(first, last):
         limit, pool = np.float32(np.inf), pools[i]

@@ -12,7 +12,10 @@ from models.kernels.translation import draw_broken
 
 @kernel
 def group_by_relation(relations, order, n_relations, largest):
-    """(order sorted stably by relation, starts of chunks of at most `largest` edges of one relation, closed by the total)."""
+    """(order sorted stably by relation, starts of chunks of at most `largest` edges of one relation).
+
+    The starts are closed by the total.
+    """
     counts = np.zeros(n_relations + 1, np.int64)
     for edge in order:
         counts[relations[edge] + 1] += 1
@@ -38,7 +41,7 @@ def draw_into(
     heads, relations, tails, positions, numbers, key, pool_members, pool_offsets, pools, known,
     n_entities, n_relations, broken_tail, entities, counts,
 ):  # fmt: skip
-    """Fill broken_tail (B,), entities (B, K) and counts (B, K) with the draws that `translation` makes for these edges."""
+    """Fill broken_tail (B,), entities (B, K) and counts (B, K) with what `translation` draws for these edges."""
     for b in range(positions.shape[0]):
         drawn = keyed(key, numbers[b])
         h, r, t = np.int64(heads[positions[b]]), np.int64(relations[positions[b]]), np.int64(tails[positions[b]])

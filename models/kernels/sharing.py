@@ -1,9 +1,11 @@
-"""TransE's training step on the CPU where the triples of a chunk share their draws: a small dense product instead of many gathers.
+"""TransE's training step on the CPU where a chunk's triples share draws: a small dense product, not many gathers.
 
-A chunk's C triples are of one relation and break the same end, so the K drawn entities can stand against all of them. Their rows are
-gathered once, C x K distances and gradients are computed on rows that stay in the cache, and each row is updated once.
-The legend is that of `translation.py`; further queries (C, w), broken (K', w) with K' = K rounded up to a multiple of 4,
-distances and weights (C, K'), the weights being dL / d distances and zero in the columns that are only there for the rounding.
+A chunk's C triples are of one relation and break the same end, so the K drawn entities can stand against all of them.
+Their rows are gathered once, C x K distances and gradients are computed on rows that stay in the cache, and each row is
+updated once.
+The legend is that of `translation.py`; further queries (C, w), broken (K', w) with K' = K rounded up to a multiple of
+4, distances and weights (C, K'), the weights being dL / d distances and zero in the columns that are only there for
+the rounding.
 """
 
 from __future__ import annotations
@@ -14,7 +16,18 @@ from models.kernels.arithmetic import exp, sigmoid, softplus
 from models.kernels.compiling import inlined, kernel
 from models.kernels.draws import coin, keyed
 from models.kernels.membership import mark_false
-from models.kernels.translation import TINY, add_direction, add_row, clear, copy_row, distance, draw_broken, fetch_row, set_query, update_row
+from models.kernels.translation import (
+    TINY,
+    add_direction,
+    add_row,
+    clear,
+    copy_row,
+    distance,
+    draw_broken,
+    fetch_row,
+    set_query,
+    update_row,
+)
 
 _ABREAST = 4  # rows that are summed in one pass, so that a running sum is loaded and stored once for all of them
 
@@ -34,7 +47,10 @@ def weigh_margin(distances, i, true_distance, counts, margin, weights):
 
 @inlined
 def weigh_self_adversarial(distances, i, true_distance, counts, margin, temperature, weights):
-    """Sun et al. 2019, Eq. 5, their p_j held constant: weights_i = dL / d distances_i. Returns (loss, dL / d true_distance)."""
+    """Sun et al. 2019, Eq. 5, their p_j held constant: weights_i = dL / d distances_i.
+
+    Returns (loss, dL / d true_distance).
+    """
     nearest = np.float32(np.inf)
     for j in range(distances.shape[1]):
         nearest = min(nearest, distances[i, j] if counts[j] > 0 else np.float32(np.inf))
@@ -81,7 +97,10 @@ def _signed(weight, difference):
 
 @inlined
 def add_directions(queries, i, table, first, l1, weights, w, out):
-    """out_i += the sum over the four rows j from `first` on of weights[w, j] * d||q_i - e_j|| / dq_i; in L2, times the distance."""
+    """out_i += the sum over the four rows j from `first` on of weights[w, j] * d||q_i - e_j|| / dq_i.
+
+    In L2, times the distance.
+    """
     a, b, c, d = weights[w, first], weights[w, first + 1], weights[w, first + 2], weights[w, first + 3]
     if l1:
         for k in range(queries.shape[1]):
@@ -100,7 +119,10 @@ def add_directions(queries, i, table, first, l1, weights, w, out):
 
 @inlined
 def backward(queries, size, broken, l1, distances, weights, weights_T, query_gradients, broken_gradients):
-    """Add every pair's gradient to its query and its broken row; weights become weights per unit of difference in L2."""
+    """Add every pair's gradient to its query and its broken row.
+
+    In L2, weights become weights per unit of difference.
+    """
     for i in range(size):
         for j in range(weights.shape[1]):
             if not l1:
@@ -125,9 +147,10 @@ def train_shared(
     pool_members, pool_offsets, pools, known, l1, self_adversarial, margin, temperature,
     dimension, learning_rate, adagrad, unit_norm,
 ):  # fmt: skip
-    """One draw of `negatives` broken entities for each chunk of triples of one relation, over the chunks order[first:last].
+    """One draw of `negatives` broken entities for each chunk of one relation's triples, over order[first:last].
 
-    Arguments as for `translation.train_margin_pairs`; a chunk's gradients are summed, then applied. Returns the sum of the losses.
+    Arguments as for `translation.train_margin_pairs`; a chunk's gradients are summed, then applied. Returns the sum of
+    the losses.
     """
     width, longest = E.shape[1], 0
     for c in order[first:last]:
@@ -179,6 +202,7 @@ def train_shared(
             anchor = np.int64(anchors[start + i])
             update_row(E, accE, anchor, query_gradients, i, np.float32(1), dimension, learning_rate, adagrad, unit_norm)
         for j in range(negatives):
-            update_row(E, accE, rows[j], broken_gradients, j, np.float32(1), dimension, learning_rate, adagrad, unit_norm)
+            row = rows[j]
+            update_row(E, accE, row, broken_gradients, j, np.float32(1), dimension, learning_rate, adagrad, unit_norm)
         update_row(R, accR, r, gradient, 1, sign, dimension, learning_rate, adagrad, False)
     return loss

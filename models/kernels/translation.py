@@ -1,12 +1,13 @@
-"""TransE's training step on the CPU with draws for each triple: gather, score, gradient and update in one pass, without locks.
+"""TransE's training step on the CPU with draws for each triple: gather, score, gradient and update in one pass.
 
-Legend. E (n, w) entities and R (m, w) relations, float32, rows padded with zeros to a width w that is a multiple of 16; `accE` (n,),
-`accR` (m,) the row-wise Adagrad accumulators. Threads run these kernels on disjoint triples and shared tables, without locks
-(Hogwild, Niu et al. 2011): on one thread the result is a function of the arguments, on several it varies in the last bits.
+Legend. E (n, w) entities and R (m, w) relations, float32, rows padded with zeros to a width w that is a multiple of 16;
+`accE` (n,), `accR` (m,) the row-wise Adagrad accumulators. Threads run these kernels on disjoint triples and shared
+tables, without locks (Hogwild, Niu et al. 2011): on one thread the result is a function of the arguments, on several it
+varies in the last bits.
 
-Breaking the tail and breaking the head are one computation. With the query q = e_h + e_r and target t for a broken tail, and
-q = e_t - e_r and target h for a broken head, the distance of Eq. 2 is ||q - target|| in both cases, and ||q - e'|| for the broken one.
-The end that stays is called anchor, and q = e_anchor + sign * e_r.
+Breaking the tail and breaking the head are one computation. With the query q = e_h + e_r and target t for a broken
+tail, and q = e_t - e_r and target h for a broken head, the distance of Eq. 2 is ||q - target|| in both cases, and
+||q - e'|| for the broken one. The end that stays is called anchor, and q = e_anchor + sign * e_r.
 """
 
 from __future__ import annotations
@@ -131,8 +132,9 @@ def train_margin_pairs(
 ):  # fmt: skip
     """Eq. 1 with `negatives` draws of its own for each triple, over the chunks of edges order[first:last].
 
-    heads, relations, tails: int32 (edges,). Chunk c is the edges starts[c]:starts[c + 1]. pools: (2, m) the pool of the heads and of
-    the tails of each relation. known: as in `membership`. Returns (sum of the losses, broken triples within the margin).
+    heads, relations, tails: int32 (edges,). Chunk c is the edges starts[c]:starts[c + 1]. pools: (2, m) the pool of the
+    heads and of the tails of each relation. known: as in `membership`. Returns (sum of the losses, broken triples
+    within the margin).
     """
     width, last_edge = E.shape[1], heads.shape[0] - 1
     query, gradient = np.zeros((1, width), np.float32), np.zeros((2, width), np.float32)

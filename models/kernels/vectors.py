@@ -1,6 +1,8 @@
-"""Short runs of numbers as single vectors: numba leaves short loops of known length scalar (its SLP vectoriser is off), LLVM's vectors do not.
+"""Short runs of numbers as single vectors, by LLVM's vector types.
 
-head is any tuple of d numbers: the length of a tuple is known when a kernel is compiled, and any d will do. Tables are 2-D in C order.
+numba leaves short loops of known length scalar (its SLP vectoriser is off).
+head is any tuple of d numbers: the length of a tuple is known when a kernel is compiled, and any d will do. Tables are
+2-D in C order.
 """
 
 from __future__ import annotations
@@ -47,9 +49,11 @@ def add_scaled(typing_context, y, j, b, weight, x, i, a, head):  # noqa: ANN001,
         target, align = _vector(context, builder, signature.args[0], *arguments[0:3], head.count)
         source, _ = _vector(context, builder, signature.args[4], *arguments[4:7], head.count)
         values = builder.load(source, align=align)
-        first = builder.insert_element(ir.Constant(values.type, ir.Undefined), arguments[3], ir.Constant(ir.IntType(32), 0))
-        spread = builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), head.count), [0] * head.count))
-        total = builder.fadd(builder.load(target, align=align), builder.fmul(spread, values, flags=_FLAGS), flags=_FLAGS)
+        number, nothing = ir.IntType(32), ir.Constant(values.type, ir.Undefined)
+        first = builder.insert_element(nothing, arguments[3], ir.Constant(number, 0))
+        zeros = ir.Constant(ir.VectorType(number, head.count), [0] * head.count)
+        scaled = builder.fmul(builder.shuffle_vector(first, first, zeros), values, flags=_FLAGS)
+        total = builder.fadd(builder.load(target, align=align), scaled, flags=_FLAGS)
         builder.store(total, target, align=align)
         return context.get_dummy_value()
 

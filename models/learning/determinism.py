@@ -10,7 +10,7 @@ import torch
 
 @contextlib.contextmanager
 def deterministic_kernels(wanted: bool) -> Iterator[None]:
-    """Within, where `wanted`, torch takes kernels whose result does not depend on the order of its threads, and one thread on the CPU.
+    """Within, where `wanted`, torch's results do not depend on the order of its threads, and it has one on the CPU.
 
     The one thread is for repeats in other processes: how BLAS splits a product may differ from one to the next.
     """

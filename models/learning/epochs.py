@@ -27,10 +27,12 @@ def run_epochs(
     patience: int,
     progress: Callable[[dict[str, float]], None] | None,
 ) -> tuple[State, list[dict[str, float]], int]:
-    """Call train(epoch), which gives the mean loss, and look at held-out data now and then: (best state, history, best epoch).
+    """(best state, history, best epoch) of a training that looks at held-out data now and then.
 
-    evaluate: the figures of held-out data, added to the history; without it every epoch is better than the one before. figure: what of
-    them decides, higher is better. patience: looks without a better one before stopping; 0 never stops early.
+    train: called with each epoch, gives its mean loss. state: what to keep of the model as it stands.
+    evaluate: the figures of held-out data, added to the history; without it every epoch is better than the one before.
+    figure: what of them decides, higher is better. patience: looks without a better one before stopping; 0 never stops
+    early.
     """
     stopping, best, best_epoch = EarlyStopping(patience), state(), -1
     history: list[dict[str, float]] = []
@@ -61,8 +63,11 @@ def parameters_of(model: nn.Module) -> dict[str, np.ndarray]:
 
 def optimiser_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, np.ndarray]:
     """What the optimiser remembers of each parameter, by the parameter's name and its own, as copies."""
-    moments = ((name, key, moment) for name, values in model.named_parameters() for key, moment in optimiser.state.get(values, {}).items())
-    return {f"{name}.{key}": moment.cpu().numpy().copy() for name, key, moment in moments}
+    return {
+        f"{name}.{key}": moment.cpu().numpy().copy()
+        for name, values in model.named_parameters()
+        for key, moment in optimiser.state.get(values, {}).items()
+    }
 
 
 def as_checkpoint(parameters: Mapping[str, np.ndarray], optimiser: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -74,21 +79,28 @@ def load_checkpoint(model: nn.Module, optimiser: torch.optim.Optimizer, checkpoi
     """The parameters, and the optimiser's state as far as it is there. Raises ValueError as `load_parameters` does."""
     load_parameters(model, checkpoint)
     for name, values in model.named_parameters():
-        prefix = f"{_OPTIMISER}{name}."
-        moments = {key.removeprefix(prefix): torch.from_numpy(checkpoint[key].copy()) for key in checkpoint if key.startswith(prefix)}
+        prefix, moments = f"{_OPTIMISER}{name}.", {}
+        for key in checkpoint:
+            if key.startswith(prefix):
+                moment = torch.from_numpy(checkpoint[key].copy())
+                moments[key.removeprefix(prefix)] = moment if key == f"{prefix}step" else moment.to(values.device)
         if moments:
-            optimiser.state[values] = {key: moment if key == "step" else moment.to(values.device) for key, moment in moments.items()}
+            optimiser.state[values] = moments
 
 
 def load_parameters(model: nn.Module, parameters: Mapping[str, np.ndarray]) -> None:
-    """Copy named arrays into the model; other names are left alone. Raises ValueError for a missing one or another shape."""
+    """Copy named arrays into the model; other names are left alone.
+
+    Raises ValueError for a missing one or another shape.
+    """
     with torch.no_grad():
         for name, values in model.named_parameters():
             found = parameters.get(name)
             if found is None or found.shape != tuple(values.shape):
                 shape = "missing" if found is None else f"of shape {found.shape}"
                 raise ValueError(
-                    f"{type(model).__name__} parameter {name!r} is {shape} in the checkpoint; expected shape {tuple(values.shape)}: the "
-                    "checkpoint comes from a model with other hyperparameters, vectors or tables, so train without it"
+                    f"{type(model).__name__} parameter {name!r} is {shape} in the checkpoint; expected shape "
+                    f"{tuple(values.shape)}: the checkpoint comes from a model with other hyperparameters, vectors or "
+                    "tables, so train without it"
                 )
             values.copy_(torch.from_numpy(found))

@@ -1,4 +1,4 @@
-"""Where training starts: random vectors keyed by who they are for, or the predecessor's, and a sensible place for newcomers."""
+"""Where training starts: random vectors keyed by who they are for, or the predecessor's with a place for newcomers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _EDGES_AT_ONCE = 1 << 18  # a vector for each: bounds memory, leaves the sums as
 class WarmStart:
     """The predecessor's vectors, joined to tonight's dense index.
 
-    entities (n, d), relations (m, d) float32; entity_known (n,), relation_known (m,) bool: where False the row is ignored.
-    entity_accumulators (n,), relation_accumulators (m,): the optimiser's state, or None.
+    entities (n, d), relations (m, d) float32; entity_known (n,), relation_known (m,) bool: where False the row is
+    ignored. entity_accumulators (n,), relation_accumulators (m,): the optimiser's state, or None.
     """
 
     entities: np.ndarray
@@ -28,7 +28,10 @@ class WarmStart:
 
 
 def keyed_vectors(keys: np.ndarray, dimension: int, seed: int, bound: float) -> np.ndarray:
-    """float32 (len(keys), dimension), uniform in [-bound, bound): a function of each key and the seed, of no index and no size."""
+    """float32 (len(keys), dimension), uniform in [-bound, bound).
+
+    A function of each key and the seed, of no index and no size.
+    """
     out = np.empty((len(keys), dimension), np.float64)
     keyed_numbers(np.asarray(keys, np.uint64) ^ key_of(seed), dimension, out)
     return ((2 * out - 1) * bound).astype(np.float32)
@@ -41,10 +44,16 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def neighbours_queries_mean(
-    entities: np.ndarray, relations: np.ndarray, known: np.ndarray, heads: np.ndarray, rels: np.ndarray, tails: np.ndarray
+    entities: np.ndarray,
+    relations: np.ndarray,
+    known: np.ndarray,
+    heads: np.ndarray,
+    rels: np.ndarray,
+    tails: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each entity without `known`, the mean of where its known neighbours say it is: e_h + e_r as a tail, e_t - e_r as a head.
+    """For each entity without `known`, the mean of where its known neighbours say it is.
 
+    That is e_h + e_r for a tail, e_t - e_r for a head.
     Returns (means float32 (n, d), zero without such a neighbour; found (n,) bool).
     """
     sums, counts = np.zeros(entities.shape, np.float64), np.zeros(len(entities), np.int64)

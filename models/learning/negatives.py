@@ -1,6 +1,7 @@
 """Broken triples: who may stand in, which draws are true triples, and which edges share a draw.
 
-Every draw is a pure function of (seed, epoch, position in the epoch's plan), so both engines of TransE see the same broken triples.
+Every draw is a pure function of (seed, epoch, position in the epoch's plan), so both engines of TransE see the same
+broken triples.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from models.kernels.sampling import draw_into, group_by_relation, key_edges
 
 Known = tuple[np.ndarray, np.ndarray]  # hash table and bitmap, both uint64
 
-_PAIR_CHUNK = 64  # edges visited one after the other when every edge has draws of its own: few cache misses, random all the same
+# edges visited one after the other when every edge has draws of its own: few cache misses, random all the same
+_PAIR_CHUNK = 64
 
 
 @dataclass(frozen=True)
 class Pools:
     """The entities that may replace a head or a tail.
 
-    members: int32, entities pool by pool. offsets: int64 (pools + 1,). of: int64 (2, n_relations), the pool of each relation's
-    heads (row 0) and tails (row 1). n_entities: of the graph, whether in a pool or not.
+    members: int32, entities pool by pool. offsets: int64 (pools + 1,). of: int64 (2, n_relations), the pool of each
+    relation's heads (row 0) and tails (row 1). n_entities: of the graph, whether in a pool or not.
     """
 
     members: np.ndarray
@@ -34,16 +36,21 @@ class Pools:
     @classmethod
     def any_entity(cls, n_entities: int, n_relations: int) -> Pools:
         """One pool of all entities, as in the paper."""
-        return cls(
-            np.arange(n_entities, dtype=np.int32), np.array([0, n_entities], np.int64), np.zeros((2, n_relations), np.int64), n_entities
-        )
+        members, offsets = np.arange(n_entities, dtype=np.int32), np.array([0, n_entities], np.int64)
+        return cls(members, offsets, np.zeros((2, n_relations), np.int64), n_entities)
 
     @classmethod
-    def by_type(cls, entity_type: np.ndarray, head_type: np.ndarray, tail_type: np.ndarray, trained: np.ndarray | None = None) -> Pools:
+    def by_type(
+        cls,
+        entity_type: np.ndarray,
+        head_type: np.ndarray,
+        tail_type: np.ndarray,
+        trained: np.ndarray | None = None,
+    ) -> Pools:
         """One pool per entity type: type-constrained corruption (Krompass et al. 2015).
 
-        trained: bool (n,), who has an edge. Others say nothing as stand-ins, being where chance put them; they are left out of their
-        type's pool, unless it has nobody else.
+        trained: bool (n,), who has an edge. Others say nothing as stand-ins, being where chance put them; they are left
+        out of their type's pool, unless it has nobody else.
         """
         n_types = int(max(entity_type.max(), head_type.max(), tail_type.max())) + 1
         counts = np.bincount(entity_type, minlength=n_types)
@@ -81,8 +88,8 @@ def no_known_triples() -> Known:
 class Plan:
     """One epoch: the edges in chunks, and the order in which the chunks are visited.
 
-    heads, relations, tails: int32 (edges,). starts: int64 (chunks + 1,). order: int64 (chunks,). key: of this epoch's draws.
-    shared: the edges of a chunk are of one relation and share their draws.
+    heads, relations, tails: int32 (edges,). starts: int64 (chunks + 1,). order: int64 (chunks,). key: of this epoch's
+    draws. shared: the edges of a chunk are of one relation and share their draws.
     """
 
     heads: np.ndarray
@@ -131,8 +138,8 @@ class Planner:
 class Broken:
     """The broken triples of a batch of B edges, K each.
 
-    positions: (B,) into the plan's edges. broken_tail: (B,) bool, else the head is broken. entities: (B, K). counts: (B, K) bool,
-    False where the broken triple is true.
+    positions: (B,) into the plan's edges. broken_tail: (B,) bool, else the head is broken. entities: (B, K). counts:
+    (B, K) bool, False where the broken triple is true.
     """
 
     positions: np.ndarray
@@ -156,7 +163,10 @@ def draw_broken_triples(plan: Plan, chunks: np.ndarray, negatives: int, pools: P
 
 
 def keyed_edges(heads: np.ndarray, relations: np.ndarray, tails: np.ndarray, key: np.uint64) -> np.ndarray:
-    """uint64 (E,): a random number per edge that depends on the keys (uint64) of its ends and relation, and on no index."""
+    """uint64 (E,): a random number per edge that depends on the keys (uint64) of its ends and relation.
+
+    It depends on no index.
+    """
     out = np.empty(len(heads), np.uint64)
     key_edges(heads, relations, tails, key, out)
     return out

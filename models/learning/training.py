@@ -1,7 +1,8 @@
 """What every training loop here shares: checkpoints as safetensors bytes, early stopping, a snapshot to resume from.
 
-Nothing here knows where a checkpoint is stored: `to_bytes` and `from_bytes` turn named arrays into one block of bytes and back,
-and the caller commits them. The one file this module writes is a `Snapshot`, a scratch file that lets a killed training go on.
+Nothing here knows where a checkpoint is stored: `to_bytes` and `from_bytes` turn named arrays into one block of bytes
+and back, and the caller commits them. The one file this module writes is a `Snapshot`, a scratch file that lets a
+killed training go on.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ class CheckpointError(ValueError):
 def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
     """Serialise named arrays and string metadata as safetensors; equal inputs give equal bytes.
 
-    The metadata travels as one canonical JSON string, since the safetensors library writes a `__metadata__` of several keys in an
-    order that changes from process to process, and a checkpoint's checksum must not.
+    The metadata travels as one canonical JSON string, since the safetensors library writes a `__metadata__` of several
+    keys in an order that changes from process to process, and a checkpoint's checksum must not.
 
-    Raises CheckpointError for an array that safetensors cannot hold (strings, objects) or a metadata value that is no string.
+    Raises CheckpointError for an array that safetensors cannot hold (strings, objects) or a metadata value that is no
+    string.
     """
     checked = {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}
     for name, array in checked.items():
@@ -57,8 +59,8 @@ def from_bytes(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         metadata = json.loads((header.get("__metadata__") or {}).get("nocturne", "{}"))
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(
-            f"{len(content)} bytes that are no readable safetensors checkpoint ({error}); expected what to_bytes wrote: "
-            "delete the file or publish that date again"
+            f"{len(content)} bytes that are no readable safetensors checkpoint ({error}); expected what to_bytes "
+            "wrote: delete the file or publish that date again"
         ) from error
     return {name: np.array(array) for name, array in arrays.items()}, metadata
 
@@ -68,7 +70,7 @@ def _canonical_json(value: dict[str, str]) -> str:
 
 
 def fingerprint(*parts: object) -> str:
-    """sha256 over arrays (dtype, shape and bytes) and the `repr` of anything else: names one training run for `Snapshot`."""
+    """sha256 over arrays (dtype, shape and bytes) and the `repr` of anything else: a training's name in `Snapshot`."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -84,7 +86,8 @@ def fingerprint(*parts: object) -> str:
 class EarlyStopping:
     """Remembers the best figure of a held-out measure and says when to stop. Higher is better.
 
-    patience: evaluations without an improvement above `min_delta` after which `update` answers True; 0 never stops early.
+    patience: evaluations without an improvement above `min_delta` after which `update` answers True; 0 never stops
+    early.
     """
 
     patience: int
@@ -111,8 +114,8 @@ class EarlyStopping:
 class Snapshot:
     """A scratch file from which a killed training goes on: whole or absent, and only for the very same training.
 
-    path: where; its folder must exist. fingerprint: of data, hyperparameters and seed; a file with another one is ignored,
-    since going on from another training's state would be silent nonsense.
+    path: where; its folder must exist. fingerprint: of data, hyperparameters and seed; a file with another one is
+    ignored, since going on from another training's state would be silent nonsense.
     """
 
     path: Path
@@ -129,7 +132,10 @@ class Snapshot:
         os.replace(temporary, self.path)
 
     def load(self) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
-        """(arrays, metadata) of a snapshot of this very training, else None. An unreadable file raises CheckpointError."""
+        """(arrays, metadata) of a snapshot of this very training, else None.
+
+        An unreadable file raises CheckpointError.
+        """
         if not self.path.exists():
             return None
         arrays, metadata = from_bytes(self.path.read_bytes())

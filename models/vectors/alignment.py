@@ -1,8 +1,10 @@
-"""One space, night after night: the orthogonal R between tonight's vectors and the predecessor's published ones (DESIGN section 6.2).
+"""One space, night after night: the orthogonal R between tonight's vectors and the predecessor's published ones.
 
-Rows are vectors, so R acts from the right: `current @ R ≈ previous`. R may be a reflection (det R = −1): it keeps every L2 distance and
-every cosine just as a rotation does, and forbidding it would leave a mirrored training without a fit. There is no shift and no scale,
-since those would change distances to relations and from the origin. L1 is not kept: native scores need `undo`.
+See DESIGN section 6.2.
+Rows are vectors, so R acts from the right: `current @ R ≈ previous`. R may be a reflection (det R = −1): it keeps every
+L2 distance and every cosine just as a rotation does, and forbidding it would leave a mirrored training without a fit.
+There is no shift and no scale, since those would change distances to relations and from the origin. L1 is not kept:
+native scores need `undo`.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ class Alignment:
     """R, and how far to trust it.
 
     rotation: float64 (d, d), orthogonal; None when there was too little to fit it on.
-    residual: root mean square of |current R − previous| over the inliers ÷ that of |previous − its mean|: 0 is the same cloud up to a
-    rotation, about 1.4 an unrelated one (less where n is not far above d). neighbour_overlap: share of a user's 10 nearest common users
-    that are still among them, mean over a sample: rotation-free, so it speaks of the vectors and not of R.
+    residual: root mean square of |current R − previous| over the inliers ÷ that of |previous − its mean|: 0 is the same
+    cloud up to a rotation, about 1.4 an unrelated one (less where n is not far above d). neighbour_overlap: share of a
+    user's 10 nearest common users that are still among them, mean over a sample: rotation-free, so it speaks of the
+    vectors and not of R.
     reason: why `ok` is false, in words for the operator; empty otherwise.
     """
 
@@ -52,17 +55,21 @@ def fit_rotation(
     min_overlap: float = 0.1,
     iterations: int = 30,
 ) -> Alignment:
-    """Orthogonal Procrustes, robust to the few that moved far: rows of `current` and `previous` (n, d) are the same users in order.
+    """Orthogonal Procrustes, robust to the few that moved far.
 
-    Reweighted least squares, first with the weights of least absolute distances (from which a minority cannot pull it away), then with
-    Tukey's biweight, which ignores those that moved far altogether. Above 200,000 rows a seeded sample is fitted. `ok` needs a residual
-    of at most `max_residual` and an overlap of at least `min_overlap` (for few users: at least 3 times that of chance, up to 0.5).
+    Rows of `current` and `previous` (n, d) are the same users in order.
+    Reweighted least squares, first with the weights of least absolute distances (from which a minority cannot pull it
+    away), then with Tukey's biweight, which ignores those that moved far altogether. Above 200,000 rows a seeded sample
+    is fitted. `ok` needs a residual of at most `max_residual` and an overlap of at least `min_overlap` (for few users:
+    at least 3 times that of chance, up to 0.5).
     Raises ShapeError for shapes that differ or values that are not finite.
     """
     if current.ndim != 2 or current.shape != previous.shape:
-        raise ShapeError(f"current has shape {current.shape}, previous {previous.shape}; expected one common shape (users, dimension)")
+        found = f"current has shape {current.shape}, previous {previous.shape}"
+        raise ShapeError(f"{found}; expected one common shape (users, dimension)")
     if not (np.isfinite(current).all() and np.isfinite(previous).all()):
-        raise ShapeError("current or previous holds a value that is not finite; expected finite vectors: check the training")
+        found = "current or previous holds a value that is not finite"
+        raise ShapeError(f"{found}; expected finite vectors: check the training")
     n_common, dimension = current.shape
     if n_common < 2 * dimension:
         reason = f"{n_common} users are trained in both; fitting needs at least {2 * dimension} (twice the dimension)"
@@ -98,7 +105,7 @@ def _robust_procrustes(source: np.ndarray, target: np.ndarray, iterations: int) 
         if iteration < iterations // 2:
             weights = 1 / np.maximum(distances, 1e-3 * scale)
         else:
-            # a distance in many dimensions is never near 0 but near its median: far is what lies far above that, not above 0
+            # a distance in many dimensions is never near 0 but near its median: far is far above that, not above 0
             middle = float(np.median(distances))
             sigma = _MAD_TO_SIGMA * float(np.median(np.abs(distances - middle)))
             limit = middle + _TUKEY * sigma + 1e-9 * scale  # the last term: rows that all fit exactly
@@ -126,11 +133,17 @@ def undo(vectors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
 
 
 def neighbour_overlap(
-    first: np.ndarray, second: np.ndarray, *, k: int = 10, seed: int = 0, n_queries: int = 500, n_candidates: int = 20_000
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    k: int = 10,
+    seed: int = 0,
+    n_queries: int = 500,
+    n_candidates: int = 20_000,
 ) -> float:
-    """Mean share of the k nearest rows (L2) in `first` that are among the k nearest in `second`; over a seeded sample of rows.
+    """Mean share of the k nearest rows (L2) in `first` that are among the k nearest in `second`.
 
-    With fewer than k + 1 rows, k is the number of others; NaN with a single row.
+    Over a seeded sample of rows. With fewer than k + 1 rows, k is the number of others; NaN with a single row.
     """
     random = np.random.default_rng([seed, 1])
     candidates = _sample(len(first), n_candidates, random)
@@ -139,20 +152,26 @@ def neighbour_overlap(
     if k < 1:
         return float("nan")
     nearest = [_nearest(vectors[candidates], queries, k) for vectors in (first, second)]
-    return float(np.mean([np.isin(mine, theirs, assume_unique=True).mean() for mine, theirs in zip(*nearest, strict=True)]))
+    shares = [np.isin(mine, theirs, assume_unique=True).mean() for mine, theirs in zip(*nearest, strict=True)]
+    return float(np.mean(shares))
 
 
 def _nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
     """int (queries, k): the k nearest other rows of each query row."""
-    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)  # exact differences far from the origin
-    distances = (centred**2).sum(axis=1) - 2 * centred[queries] @ centred.T  # |x − y|² less |y|², equal for a whole row
+    # exact differences far from the origin
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    # |x − y|² less |y|², equal for a whole row
+    distances = (centred**2).sum(axis=1) - 2 * centred[queries] @ centred.T
     distances[np.arange(queries.size), queries] = np.inf
     return np.argpartition(distances, k - 1, axis=1)[:, :k]
 
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
-    """How far users have moved between two dates of one space: cosine distances 1 − cos (0 none, 1 unrelated, 2 opposite)."""
+    """How far users have moved between two dates of one space: cosine distances 1 − cos.
+
+    0 not at all, 1 unrelated, 2 opposite.
+    """
 
     median: float
     percentile_95: float
@@ -160,12 +179,14 @@ class Drift:
 
 
 def drift(previous: np.ndarray, current: np.ndarray) -> Drift:
-    """Drift of the same users (n, d) in both, in the published (rotated) space. A vector of length 0 counts as distance 1.
+    """Drift of the same users (n, d) in both, in the published (rotated) space.
 
-    Measured between D − L and D directly: small nightly errors add up, and no night's residual shows the sum.
+    A vector of length 0 counts as distance 1. Measured between D − L and D directly: small nightly errors add
+    up, and no night's residual shows the sum.
     """
     if current.ndim != 2 or current.shape != previous.shape:
-        raise ShapeError(f"previous has shape {previous.shape}, current {current.shape}; expected one common shape (users, dimension)")
+        found = f"previous has shape {previous.shape}, current {current.shape}"
+        raise ShapeError(f"{found}; expected one common shape (users, dimension)")
     if not len(current):
         return Drift(float("nan"), float("nan"), 0)
     products = np.einsum("nd,nd->n", previous, current, dtype=np.float64)

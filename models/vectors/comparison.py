@@ -53,8 +53,8 @@ class Comparer:
     def to_items(self, users: np.ndarray, relation: np.ndarray | None, items: np.ndarray) -> np.ndarray:
         """(n, m): from users (n, d) along the relation (d,) to items (m, d).
 
-        relation: None will do where none is taken. ValueError where one is taken and none given; ShapeError where it does
-        not fit the users.
+        relation: None will do where none is taken. ValueError where one is taken and none given; ShapeError where it
+        does not fit the users.
         """
         if self.takes_relation:
             if relation is None:

@@ -1,7 +1,7 @@
 """Filtered ranks of true answers among all candidates, and the figures made of them.
 
-Ties are resolved realistically: the mean of the optimistic and the pessimistic rank (Berrendorf et al. 2020), so that a model
-that gives everything the same vector is ranked in the middle, not first.
+Ties are resolved realistically: the mean of the optimistic and the pessimistic rank (Berrendorf et al. 2020), so that a
+model that gives everything the same vector is ranked in the middle, not first.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def rank_targets(
     queries, table = padded(queries), padded(table)
     for name, array in (("queries", queries), ("table", table)):
         if not np.isfinite(array).all():
-            raise ValueError(f"{name} holds numbers that are not finite; the model has diverged, lower its learning rate")
+            diverged = "the model has diverged, lower its learning rate"
+            raise ValueError(f"{name} holds numbers that are not finite; {diverged}")
     n_queries = len(queries)
     answers, answer_offsets = excluded or (np.zeros(0, np.int64), np.zeros(n_queries + 1, np.int64))
     members, offsets, pool_of = pools or (
@@ -65,7 +66,10 @@ def rank_targets(
 
 
 def known_answers(anchors: np.ndarray, relations: np.ndarray, known: Edges) -> tuple[np.ndarray, np.ndarray]:
-    """All known tails of each query (anchor, relation): (answers ascending per query, offsets (Q + 1,)). Swap ends for heads."""
+    """All known tails of each query (anchor, relation): (answers ascending per query, offsets (Q + 1,)).
+
+    Swap ends for heads.
+    """
     heads, rels, tails = (np.asarray(column, np.int64) for column in known)
     n_relations = int(max(rels.max(initial=0), np.max(relations, initial=0))) + 1
     keys = heads * n_relations + rels
@@ -88,8 +92,9 @@ def filtered_ranks(
     pools: Pools | None = None,
     threads: int = 0,
 ) -> np.ndarray:
-    """Filtered realistic ranks (2, Q) of the edges under TransE: row 0 predicts the head from t - r, row 1 the tail from h + r.
+    """Filtered realistic ranks (2, Q) of the edges under TransE.
 
+    Row 0 predicts the head from t - r, row 1 the tail from h + r.
     entities (n, d), relations (m, d); known: every true edge, which `edges` should be among; pools: candidates by type.
     """
     heads, rels, tails = (np.asarray(column, np.int64) for column in edges)

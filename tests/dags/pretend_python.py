@@ -9,7 +9,10 @@ module, arguments = sys.argv[2], sys.argv[3:]
 model = next((a.split("=")[1] for a in arguments if a.startswith("--model=")), "")
 name = module.rsplit(".", 1)[-1] + (f"_{model}" if model and "jobs." in module else "")
 with open(os.environ["PRETEND_NOTES"], "a", encoding="utf-8") as notes:
-    notes.write(json.dumps({"name": name, "arguments": arguments, "airflow": sorted(k for k in os.environ if "AIRFLOW__" in k)}) + "\n")
+    notes.write(
+        json.dumps({"name": name, "arguments": arguments, "airflow": sorted(k for k in os.environ if "AIRFLOW__" in k)})
+        + "\n"
+    )
 if name == "resolve_predecessor":
     print(json.dumps({"transe": "2026-01-05", "kqgc_mean": None}), flush=True)
 print(f"12:00:00,000 {name} 2026-01-12: said by {name}", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""A real Airflow for tests: api-server, scheduler and dag-processor on SQLite, on the loopback only, each in its own process group."""
+"""A real Airflow for tests: api-server, scheduler and dag-processor on SQLite, on the loopback only, each in its own
+process group."""
 
 from __future__ import annotations
 
@@ -40,7 +41,15 @@ class Services:
     def run(self, *arguments: str) -> str:
         """`airflow <arguments>`; its output. SQLite may refuse while a daemon writes: asked again."""
         for _ in range(ATTEMPTS):
-            done = subprocess.run(airflow(*arguments), env=self.variables, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False)
+            done = subprocess.run(
+                airflow(*arguments),
+                env=self.variables,
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                timeout=300,
+                check=False,
+            )
             if done.returncode == 0:
                 return done.stdout
             if "database is locked" not in done.stderr:
@@ -50,7 +59,9 @@ class Services:
     def api(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """GET, or POST where there is a body."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token()}"}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/{path}", data=body and json.dumps(body).encode(), headers=headers)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/{path}", data=body and json.dumps(body).encode(), headers=headers
+        )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
@@ -73,14 +84,19 @@ class Services:
             time.sleep(2)
 
     def last_words(self) -> str:
-        return "\n".join(f"== {p.name}\n" + p.read_text(encoding="utf-8", errors="replace")[-1500:] for p in sorted(self.logs.glob("*.log")))
+        return "\n".join(
+            f"== {p.name}\n" + p.read_text(encoding="utf-8", errors="replace")[-1500:]
+            for p in sorted(self.logs.glob("*.log"))
+        )
 
 
 @contextlib.contextmanager
 def running(folder: Path, config: Path, *first: list[str]) -> Iterator[Services]:
-    """Run the commands `first`, start the three daemons in `folder/airflow`, wait until they are healthy; stop them by their process ids.
+    """Run the commands `first`, start the three daemons in `folder/airflow`, wait until they are healthy; stop them by
+    their process ids.
 
-    `airflow backfill create` belongs to `first`: a busy SQLite refuses it half-way while the scheduler writes. The scheduler finds it there.
+    `airflow backfill create` belongs to `first`: a busy SQLite refuses it half-way while the scheduler writes. The
+    scheduler finds it there.
     """
     port, home = free_port(), folder / "airflow"
     prepare(home, config, folder / "prepare.log")
@@ -104,13 +120,20 @@ def start(name: str, services: Services) -> subprocess.Popen[bytes]:
     """One daemon, in a process group of its own."""
     with (services.logs / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
-            airflow(name), env=services.variables, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            airflow(name),
+            env=services.variables,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def settings(port: int, home: Path) -> dict[str, str]:
     """What the daemons and the command line have to agree on."""
     return {
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=120",  # several processes write to one file
+        # several processes write to one file
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=120",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
@@ -135,7 +158,9 @@ def health(port: int) -> dict[str, Any] | None:
 
 def is_healthy(port: int) -> bool:
     parts = health(port) or {}
-    return all((parts.get(name) or {}).get("status") == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
+    return all(
+        (parts.get(name) or {}).get("status") == "healthy" for name in ("metadatabase", "scheduler", "dag_processor")
+    )
 
 
 def stop(started: list[subprocess.Popen[bytes]]) -> None:

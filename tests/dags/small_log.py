@@ -1,4 +1,5 @@
-"""A small event log and its configuration, for tests that run the DAG: two tastes, a few hundred events, seconds of training."""
+"""A small event log and its configuration, for tests that run the DAG: two tastes, a few hundred events, seconds of
+training."""
 
 from __future__ import annotations
 
@@ -22,16 +23,29 @@ def write(folder: Path, models: tuple[str, ...] = ("transe", "kqgc_mean"), **sec
     source = folder / "source"
     source.mkdir(parents=True)
     draw = random.Random(7)
-    _csv(source / "items.csv", ["item_id", "brand", "category"], [[f"i{i}", f"b{i % 6}", f"c{i % 2}"] for i in range(ITEMS)])
-    _csv(source / "users.csv", ["user_id", "region", "taste"], [[f"u{u}", f"r{u % 3}", ("even", "odd")[u % 2]] for u in range(USERS)])
-    _csv(source / "events.csv", ["user_id", "item_id", "behavior", "event_time", "value"], [_event(draw) for _ in range(EVENTS)])
+    _csv(
+        source / "items.csv",
+        ["item_id", "brand", "category"],
+        [[f"i{i}", f"b{i % 6}", f"c{i % 2}"] for i in range(ITEMS)],
+    )
+    _csv(
+        source / "users.csv",
+        ["user_id", "region", "taste"],
+        [[f"u{u}", f"r{u % 3}", ("even", "odd")[u % 2]] for u in range(USERS)],
+    )
+    _csv(
+        source / "events.csv",
+        ["user_id", "item_id", "behavior", "event_time", "value"],
+        [_event(draw) for _ in range(EVENTS)],
+    )
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(configuration(models) | sections, sort_keys=False), encoding="utf-8")
     return path
 
 
 def configuration(models: tuple[str, ...]) -> dict[str, Any]:
-    """The smallest configuration with every part in it; label windows of 7 days, so that three nights in a row have no D − L."""
+    """The smallest configuration with every part in it; label windows of 7 days, so that three nights in a row have no
+    D − L."""
     return {
         "data_root": "data",
         "seed": 3,
@@ -44,12 +58,36 @@ def configuration(models: tuple[str, ...]) -> dict[str, Any]:
             "item_attributes": {"brand": {}, "category": {}},
             "user_attributes": {"region": {}},
         },
-        "transe": {"dimension": 8, "epochs": 3, "negatives": 4, "negatives_shared_by": 4, "evaluate_every": 3, "threads": 1},
+        "transe": {
+            "dimension": 8,
+            "epochs": 3,
+            "negatives": 4,
+            "negatives_shared_by": 4,
+            "evaluate_every": 3,
+            "threads": 1,
+        },
         "kqgc": {"epochs": 2, "batch_size": 256},
         "publishing": {"models": list(models), "min_neighbour_overlap": 0.0},
-        "lookalike": {"clients": {"brand_one": {"brand": "b1"}}, "label_window_days": 7, "active_days": 10, "min_positives": 5, "top_k": 20},
-        "spark": {"driver_memory": "1g", "shuffle_partitions": 1, "conf": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}},
-        "dag": {"schedule": SCHEDULE, "retries": 0, "retry_delay_seconds": 1, "task_timeout_minutes": 10, "start_date": FIRST_DAY, "dates": NIGHTS},
+        "lookalike": {
+            "clients": {"brand_one": {"brand": "b1"}},
+            "label_window_days": 7,
+            "active_days": 10,
+            "min_positives": 5,
+            "top_k": 20,
+        },
+        "spark": {
+            "driver_memory": "1g",
+            "shuffle_partitions": 1,
+            "conf": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"},
+        },
+        "dag": {
+            "schedule": SCHEDULE,
+            "retries": 0,
+            "retry_delay_seconds": 1,
+            "task_timeout_minutes": 10,
+            "start_date": FIRST_DAY,
+            "dates": NIGHTS,
+        },
     }
 
 
@@ -57,7 +95,9 @@ def _event(draw: random.Random) -> list[str]:
     """Users of even number like items of even number."""
     user = draw.randrange(USERS)
     item = draw.randrange(ITEMS // 2) * 2 + (user % 2 if draw.random() < 0.9 else draw.randrange(2))
-    moment = datetime.datetime.combine(FIRST_DAY, datetime.time()) + datetime.timedelta(seconds=draw.randrange(DAYS * 86400))
+    moment = datetime.datetime.combine(FIRST_DAY, datetime.time()) + datetime.timedelta(
+        seconds=draw.randrange(DAYS * 86400)
+    )
     behavior = "purchase" if draw.random() < 0.4 else "view"
     return [f"u{user}", f"i{item}", behavior, moment.isoformat(sep=" ") + "+00:00", f"{draw.uniform(1, 50):.2f}"]
 

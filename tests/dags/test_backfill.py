@@ -1,4 +1,5 @@
-"""`airflow backfill create` over three dates with a real scheduler, then one of them again: every partition is there, once."""
+"""`airflow backfill create` over three dates with a real scheduler, then one of them again: every partition is there,
+once."""
 
 from __future__ import annotations
 
@@ -17,8 +18,16 @@ CONSUMER = "example_consumer"
 MODELS = ("transe", "kqgc_mean")
 DATES = [d.isoformat() for d in small_log.NIGHTS]
 NIGHTLY_TABLES = [
-    "rejected_events", "knowledge_graph", "interactions", "reports",
-    *(f"{table}{m}" for m in MODELS for table in ("checkpoints/", "entity_embeddings/", "feature_store/user_embeddings/model="))]
+    "rejected_events",
+    "knowledge_graph",
+    "interactions",
+    "reports",
+    *(
+        f"{table}{m}"
+        for m in MODELS
+        for table in ("checkpoints/", "entity_embeddings/", "feature_store/user_embeddings/model=")
+    ),
+]
 LOOKALIKE_TABLES = ["lookalike_models", "lookalike_scores", "audiences"]
 
 
@@ -31,8 +40,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def services(folder: Path) -> Iterator[Services]:
     """A running Airflow that has a backfill of three dates to do."""
     backfill = [
-        "backfill", "create", "--dag-id", DAG, "--from-date", DATES[0], "--to-date", DATES[-1], "--max-active-runs", "1", "--reprocess-behavior", "completed"]
-    with running(folder, small_log.write(folder, MODELS), ["dags", "unpause", DAG], ["dags", "unpause", CONSUMER], backfill) as started:
+        "backfill",
+        "create",
+        "--dag-id",
+        DAG,
+        "--from-date",
+        DATES[0],
+        "--to-date",
+        DATES[-1],
+        "--max-active-runs",
+        "1",
+        "--reprocess-behavior",
+        "completed",
+    ]
+    with running(
+        folder, small_log.write(folder, MODELS), ["dags", "unpause", DAG], ["dags", "unpause", CONSUMER], backfill
+    ) as started:
         yield started
 
 
@@ -67,7 +90,9 @@ def test_every_date_succeeds(services: Services, first_hashes: dict[tuple[str, s
     assert {r["state"] for r in runs} == {"success"}, services.last_words()
 
 
-def test_lookalike_says_that_it_skips(services: Services, first_hashes: dict[tuple[str, str], str], folder: Path) -> None:
+def test_lookalike_says_that_it_skips(
+    services: Services, first_hashes: dict[tuple[str, str], str], folder: Path
+) -> None:
     """Three nights in a row have no D − L with label windows of a week; everything else runs."""
     for run in backfilled(services):
         states = services.tasks(DAG, run["dag_run_id"])
@@ -88,22 +113,29 @@ def test_every_partition_is_there(first_hashes: dict[tuple[str, str], str], fold
         assert not [problem for date in DATES for problem in table(folder, name).verify(date)]
     users = table(folder, "feature_store/user_embeddings/model=kqgc_mean")
     predecessors = [users.manifest(date).fields["predecessor"] for date in DATES]
-    assert predecessors[0] is None and [p["dt"] for p in predecessors[1:]] == DATES[:-1], "each night goes on from the one before"
+    assert predecessors[0] is None and [p["dt"] for p in predecessors[1:]] == DATES[:-1], (
+        "each night goes on from the one before"
+    )
 
 
-def test_a_backfill_triggers_consumers_with_the_right_nights(services: Services, first_hashes: dict[tuple[str, str], str]) -> None:
+def test_a_backfill_triggers_consumers_with_the_right_nights(
+    services: Services, first_hashes: dict[tuple[str, str], str]
+) -> None:
     """A run that an Asset triggers has no logical date: the nights come from the events' extra."""
 
     def nights() -> set[str]:
         done = [r["dag_run_id"] for r in services.runs(CONSUMER) if r["state"] == "success"]
-        path = f"api/v2/dags/{CONSUMER}/dagRuns/%s/taskInstances/published_nights/xcomEntries/return_value?deserialize=true"
+        told = "taskInstances/published_nights/xcomEntries/return_value?deserialize=true"
+        path = f"api/v2/dags/{CONSUMER}/dagRuns/%s/{told}"
         return {night for run in done for night in services.api(path % run)["value"]}
 
     services.wait("the consumer's runs", lambda: nights() == set(DATES), seconds=300)
     assert all(r["logical_date"] is None for r in services.runs(CONSUMER))
 
 
-def test_a_date_that_runs_again_replaces_itself(services: Services, first_hashes: dict[tuple[str, str], str], folder: Path) -> None:
+def test_a_date_that_runs_again_replaces_itself(
+    services: Services, first_hashes: dict[tuple[str, str], str], folder: Path
+) -> None:
     """The README's command for running a night again; in deterministic mode it gives the same content."""
     again = DATES[1]
     before = {name: table(folder, name).manifest(again).hash for name in NIGHTLY_TABLES}

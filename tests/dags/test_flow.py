@@ -1,4 +1,5 @@
-"""What follows what when tasks are skipped or fail: the real DAGs in Airflow, with an interpreter that only pretends to run the jobs."""
+"""What follows what when tasks are skipped or fail: the real DAGs in Airflow, with an interpreter that only pretends to
+run the jobs."""
 
 from __future__ import annotations
 
@@ -16,19 +17,35 @@ from tests.dags import small_log
 
 PRETEND = Path(__file__).with_name("pretend_python.py")
 EVERYTHING = [
-    "build_graphs", "resolve_predecessor", "pretrain_transe", "publish_users_transe", "smooth_kqgc_kqgc_mean",
-    "publish_users_kqgc_mean", "train_lookalike", "score_lookalike", "train_profiles", "write_report", "prune_partitions",
+    "build_graphs",
+    "resolve_predecessor",
+    "pretrain_transe",
+    "publish_users_transe",
+    "smooth_kqgc_kqgc_mean",
+    "publish_users_kqgc_mean",
+    "train_lookalike",
+    "score_lookalike",
+    "train_profiles",
+    "write_report",
+    "prune_partitions",
 ]
 NIGHTLY = {"dag": "nightly_user_embeddings", "conf": {}, "endings": {}}
 SCENARIOS = [
     NIGHTLY | {"name": "plain", "date": "2026-01-12"},
-    NIGHTLY | {"name": "lookalike skipped", "date": "2026-01-13", "endings": {"train_lookalike": 99, "score_lookalike": 99}},
+    NIGHTLY
+    | {"name": "lookalike skipped", "date": "2026-01-13", "endings": {"train_lookalike": 99, "score_lookalike": 99}},
     NIGHTLY | {"name": "profiles failed", "date": "2026-01-17", "endings": {"train_profiles": 1}},
     NIGHTLY | {"name": "publish failed", "date": "2026-01-14", "endings": {"publish_users_transe": 1}},
     NIGHTLY | {"name": "graphs failed", "date": "2026-01-15", "endings": {"build_graphs": 1}},
     NIGHTLY | {"name": "date as parameter", "date": "2026-01-16", "conf": {"date": "2026-01-12"}},
     NIGHTLY | {"name": "no date", "date": None},
-    {"name": "on demand", "dag": "lookalike_audience", "date": None, "conf": {"date": "2026-01-12", "seeds": "a b;c.csv", "k": 5}, "endings": {}},
+    {
+        "name": "on demand",
+        "dag": "lookalike_audience",
+        "date": None,
+        "conf": {"date": "2026-01-12", "seeds": "a b;c.csv", "k": 5},
+        "endings": {},
+    },
 ]
 
 
@@ -58,12 +75,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     interpreter.chmod(0o755)
     asked = "".join(json.dumps(s | {"notes": str(folder / f"{i}.jsonl")}) + "\n" for i, s in enumerate(SCENARIOS))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.dags.run_scenarios", str(folder / "results")], input=asked, text=True, capture_output=True, timeout=300, check=False,
-        env=environment(folder / "airflow", config) | {"NOCTURNE_PYTHON": str(interpreter)}, cwd=Path(__file__).resolve().parents[2])
+        [sys.executable, "-m", "tests.dags.run_scenarios", str(folder / "results")],
+        input=asked,
+        text=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
+        env=environment(folder / "airflow", config) | {"NOCTURNE_PYTHON": str(interpreter)},
+        cwd=Path(__file__).resolve().parents[2],
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     results = [json.loads(line) for line in (folder / "results").read_text(encoding="utf-8").splitlines()]
     said = dict(part.split("\n", 1) for part in done.stdout.split("\nscenario ")[1:])
-    return {r["name"]: Run(r["state"], r["tasks"], _notes(folder / f"{i}.jsonl"), said[r["name"]]) for i, r in enumerate(results)}
+    return {
+        r["name"]: Run(r["state"], r["tasks"], _notes(folder / f"{i}.jsonl"), said[r["name"]])
+        for i, r in enumerate(results)
+    }
 
 
 def _notes(path: Path) -> list[dict[str, Any]]:
@@ -76,7 +103,9 @@ def test_a_night_runs_every_job_once_in_order(runs: dict[str, Run]) -> None:
     assert sorted(run.names) == sorted(EVERYTHING)
     assert run.names[0] == "build_graphs" and run.names[-2:] == ["write_report", "prune_partitions"]
     assert all("--date=2026-01-12" in n["arguments"] for n in run.notes)
-    assert "--predecessor=2026-01-05" in run.arguments("pretrain_transe") and "--predecessor=none" in run.arguments("publish_users_kqgc_mean")
+    assert "--predecessor=2026-01-05" in run.arguments("pretrain_transe") and "--predecessor=none" in run.arguments(
+        "publish_users_kqgc_mean"
+    )
     assert not [n for n in run.notes if n["airflow"]], "Airflow's own settings and secrets stay with Airflow"
 
 
@@ -122,4 +151,6 @@ def test_a_run_without_any_date_fails_at_its_first_task_with_a_message(runs: dic
 def test_an_audience_on_demand(runs: dict[str, Run]) -> None:
     run = runs["on demand"]
     assert run.state == "success"
-    assert {"--date=2026-01-12", "--seeds=a b;c.csv", "--client=none", "--k=5", "--model=kqgc_mean"} <= set(run.arguments("find_audience_kqgc_mean"))
+    assert {"--date=2026-01-12", "--seeds=a b;c.csv", "--client=none", "--k=5", "--model=kqgc_mean"} <= set(
+        run.arguments("find_audience_kqgc_mean")
+    )

@@ -1,4 +1,5 @@
-"""One real run of the DAG, jobs and all, on a small log: what `make nightly` does, from a file of events to the report."""
+"""One real run of the DAG, jobs and all, on a small log: what `make nightly` does, from a file of events to the
+report."""
 
 from __future__ import annotations
 
@@ -18,8 +19,21 @@ from tests.jobs.written import wrong_columns
 
 NIGHT = "2026-01-21"
 STAGES = {
-    "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "read_labels", "build_graphs", "resolve_predecessor", "pretrain_transe", "publish_users_transe",
-    "train_lookalike", "score_lookalike", "train_profiles", "write_report", "prune_partitions"}
+    "validate_events",
+    "assign_ids",
+    "build_knowledge_graph",
+    "build_interactions",
+    "read_labels",
+    "build_graphs",
+    "resolve_predecessor",
+    "pretrain_transe",
+    "publish_users_transe",
+    "train_lookalike",
+    "score_lookalike",
+    "train_profiles",
+    "write_report",
+    "prune_partitions",
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +41,20 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
     """The folder of the configuration, and what the program said."""
     folder = tmp_path_factory.mktemp("night")
     config = small_log.write(folder, ("transe",), profiles=small_log.PROFILES)
-    command = [sys.executable, "-m", "jobs.run_nights", "--config", str(config), "--dates", NIGHT, "--folder", str(folder / "run")]
-    return folder, subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1500, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.run_nights",
+        "--config",
+        str(config),
+        "--dates",
+        NIGHT,
+        "--folder",
+        str(folder / "run"),
+    ]
+    return folder, subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1500, check=False
+    )
 
 
 def test_the_night_ends_well(night: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -36,7 +62,9 @@ def test_the_night_ends_well(night: tuple[Path, subprocess.CompletedProcess[str]
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     figures = read_night(str(folder / "data"), datetime.date.fromisoformat(NIGHT))
     assert set(figures.values) == STAGES, "every stage committed its figures"
-    assert figures.value("train_lookalike", "status") == figures.value("score_lookalike", "status") == 99, "there is no D − L yet"
+    assert figures.value("train_lookalike", "status") == figures.value("score_lookalike", "status") == 99, (
+        "there is no D − L yet"
+    )
     assert all(v["status"] in (0, 99) for v in figures.values.values())
 
 
@@ -47,7 +75,10 @@ def test_what_it_published_can_be_read(night: tuple[Path, subprocess.CompletedPr
     assert features.matrix().shape == (features.table.num_rows, 8) and 60 <= features.table.num_rows <= small_log.USERS
     assert Table(str(folder / "data" / "reports")).files(NIGHT)
     profiles = Table(str(folder / "data" / "profile_predictions")).read(NIGHT)
-    assert profiles.num_rows == 2 * features.table.num_rows and sum(profiles.column("predicted").to_pylist()) == features.table.num_rows
+    assert (
+        profiles.num_rows == 2 * features.table.num_rows
+        and sum(profiles.column("predicted").to_pylist()) == features.table.num_rows
+    )
     assert not store.table("user_embeddings", "transe").verify(NIGHT)
 
 
@@ -67,34 +98,64 @@ def test_an_audience_on_demand(night: tuple[Path, subprocess.CompletedProcess[st
     seeds.write_text("\n".join(f"u{u}" for u in range(0, small_log.USERS, 2)) + "\nnobody\n", encoding="utf-8")
     request = json.dumps({"date": NIGHT, "seeds": str(seeds), "k": 7, "model": "transe"})
     done = subprocess.run(
-        airflow("dags", "test", "lookalike_audience", "-c", request), env=environment(folder / "run" / "airflow", folder / "small.yaml"), capture_output=True,
-        text=True, stdin=subprocess.DEVNULL, timeout=600, check=False)
+        airflow("dags", "test", "lookalike_audience", "-c", request),
+        env=environment(folder / "run" / "airflow", folder / "small.yaml"),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=600,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-4000:]
-    found = [row["user_id"] for row in Table(str(folder / "data" / "requested_audiences" / "even")).read(NIGHT).to_pylist()]
+    found = [
+        row["user_id"] for row in Table(str(folder / "data" / "requested_audiences" / "even")).read(NIGHT).to_pylist()
+    ]
     assert len(found) == 7 and all(int(user[1:]) % 2 for user in found), "seeds stay out"
 
 
 def test_every_table_has_its_contracts_columns(night: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    """To the letter, whoever wrote it: Spark, Arrow, or nobody because there was no row. (Scores and attention: in their jobs' tests.)"""
+    """To the letter, whoever wrote it: Spark, Arrow, or nobody because there was no row. (Scores and attention: in
+    their jobs' tests.)"""
     folder, _ = night
     found = wrong_columns(folder / "data")
     there = {
-        "clean_events", "rejected_events", "entity_ids", "relations", "knowledge_graph", "interactions", "entity_embeddings", "user_embeddings",
-        "requested_audiences", "user_labels", "profile_predictions", "run_metrics"}
+        "clean_events",
+        "rejected_events",
+        "entity_ids",
+        "relations",
+        "knowledge_graph",
+        "interactions",
+        "entity_embeddings",
+        "user_embeddings",
+        "requested_audiences",
+        "profile_predictions",
+        "user_labels",
+        "run_metrics",
+    }
     assert found == dict.fromkeys(there, [])
 
 
 def test_job_lines_are_found_in_airflows_log() -> None:
-    line = "2026-11-20T13:25:06.675Z [info     ] 2026-11-20 13:25:06,675 assign_ids 2026-01-21: rows_out 4, 3 s [airflow.task.operators.x] loc=tasks.py:75\n"
+    said = "2026-11-20 13:25:06,675 assign_ids 2026-01-21: rows_out 4, 3 s"
+    line = f"2026-11-20T13:25:06.675Z [info     ] {said} [airflow.task.operators.x] loc=tasks.py:75\n"
     assert job_line(line) == ("assign_ids", "rows_out 4, 3 s")
     assert job_line("2026-11-20T13:25:06.675Z [info     ] Task instance state updated [task] loc=x.py:1\n") is None
-    assert job_line("2026-11-20 13:25:06,675 assign_ids 2026-01-21: rows_out 4, 3 s\n") is None, "again, within an exception"
+    assert job_line("2026-11-20 13:25:06,675 assign_ids 2026-01-21: rows_out 4, 3 s\n") is None, (
+        "again, within an exception"
+    )
 
 
 def test_a_failed_night_says_what_the_task_said(tmp_path: Path) -> None:
     log = tmp_path / "night.log"
     log.write_text(
-        "2026-11-20T13:25:08Z [error    ] Task failed with exception [task]\nTraceback (most recent call last):\n  File x\n"
-        "airflow.sdk.exceptions.AirflowException: a ended with exit status 1:\n2026-11-20 13:25:06,675 a 2026-01-21: StoreError: no room\n"
-        "2026-11-20T13:25:09Z [info     ] something else\n", encoding="utf-8")
-    assert failures(log) == "  | a ended with exit status 1:\n  | 2026-11-20 13:25:06,675 a 2026-01-21: StoreError: no room"
+        "2026-11-20T13:25:08Z [error    ] Task failed with exception [task]\n"
+        "Traceback (most recent call last):\n  File x\n"
+        "airflow.sdk.exceptions.AirflowException: a ended with exit status 1:\n"
+        "2026-11-20 13:25:06,675 a 2026-01-21: StoreError: no room\n"
+        "2026-11-20T13:25:09Z [info     ] something else\n",
+        encoding="utf-8",
+    )
+    assert (
+        failures(log)
+        == "  | a ended with exit status 1:\n  | 2026-11-20 13:25:06,675 a 2026-01-21: StoreError: no room"
+    )

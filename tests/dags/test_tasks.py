@@ -30,7 +30,10 @@ def context(**params: Any) -> dict[str, Any]:
 
 def test_the_result_is_the_last_json_line_wherever_log_lines_stand(dagbag: DagBag) -> None:
     """`program.py` logs a line to standard error after the job's own last line."""
-    program = "import sys; print('{\"a\": 1}'); print('{\"transe\": null}', flush=True); print('12:00 done, 3 s', file=sys.stderr)"
+    program = (
+        "import sys; print('{\"a\": 1}'); print('{\"transe\": null}', flush=True); "
+        "print('12:00 done, 3 s', file=sys.stderr)"
+    )
     assert operator(program, returns_json=True).execute(context()) == {"transe": None}
     assert operator(program).execute(context()) is None, "no XCom where none is asked for"
 
@@ -42,7 +45,9 @@ def test_a_result_that_is_asked_for_and_missing_is_a_failure(dagbag: DagBag) -> 
         operator("print('nothing')", returns_json=True).execute(context())
 
 
-@pytest.mark.parametrize(("status", "kind"), [(1, "AirflowException"), (2, "AirflowFailException"), (99, "AirflowSkipException")])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(1, "AirflowException"), (2, "AirflowFailException"), (99, "AirflowSkipException")]
+)
 def test_exit_statuses(dagbag: DagBag, status: int, kind: str) -> None:
     with pytest.raises(Exception, match="the reason") as caught:
         operator(f"import sys; print('the reason'); sys.exit({status})").execute(context())
@@ -65,7 +70,10 @@ def is_running(process: int) -> bool:
 
 def test_stopping_a_task_stops_the_program_and_its_children(dagbag: DagBag) -> None:
     """Spark's JVM must not outlive a task that ran out of time."""
-    program = "import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid, flush=True); time.sleep(600)"
+    program = (
+        "import subprocess, sys, time; sleep = [sys.executable, '-c', 'import time; time.sleep(600)']; "
+        "print(subprocess.Popen(sleep).pid, flush=True); time.sleep(600)"
+    )
     task = operator(program)
     lines = task._lines()
     child = int(next(lines))
@@ -87,7 +95,9 @@ def test_which_night_it_is(dagbag: DagBag) -> None:
     with pytest.raises(AirflowFailException, match="no logical date and no `date` parameter"):
         night({"date": None}, manual)
     east = datetime.timezone(datetime.timedelta(hours=9))
-    assert night({}, SimpleNamespace(logical_date=MIDNIGHT.astimezone(east), run_id="r")) == "2026-01-12", "days are UTC days"
+    assert night({}, SimpleNamespace(logical_date=MIDNIGHT.astimezone(east), run_id="r")) == "2026-01-12", (
+        "days are UTC days"
+    )
 
 
 def test_the_wait_for_the_input_takes_its_path_from_the_night(small: Path, dagbag: DagBag, tmp_path: Path) -> None:
@@ -95,7 +105,9 @@ def test_the_wait_for_the_input_takes_its_path_from_the_night(small: Path, dagba
     from dagkit import settings, tasks
 
     marker = str(tmp_path / "ready" / "{ds}")
-    given = settings._settings({"data_root": "x", "source": {"ready_marker": marker}, "events": {"ready_timeout_minutes": 90}}, small)
+    given = settings._settings(
+        {"data_root": "x", "source": {"ready_marker": marker}, "events": {"ready_timeout_minutes": 90}}, small
+    )
     with DAG("probe", start_date=MIDNIGHT, schedule=None, user_defined_macros={"night": tasks.night}) as dag:
         sensor = tasks.wait_for_source(given)
     assert (sensor.mode, sensor.timeout) == ("reschedule", 90 * 60)

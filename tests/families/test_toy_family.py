@@ -1,4 +1,5 @@
-"""A family that is declared in the tests alone goes through the DAG, two nights, alignment, lookalike, profiles and the report."""
+"""A family that is declared in the tests alone goes through the DAG, two nights, alignment, lookalike, profiles and the
+report."""
 
 from __future__ import annotations
 
@@ -78,7 +79,9 @@ def test_its_section_is_read_and_a_wrong_key_in_it_is_named(config: Path, tmp_pa
         load_settings(wrong)
 
 
-def test_the_dag_has_its_tasks_and_no_other_familys(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dag_has_its_tasks_and_no_other_familys(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in environment(tmp_path, config).items():
         monkeypatch.setenv(name, value)
     from airflow.dag_processing.dagbag import DagBag
@@ -87,13 +90,17 @@ def test_the_dag_has_its_tasks_and_no_other_familys(config: Path, tmp_path: Path
     train, publish = dag.get_task("embeddings.train_toy"), dag.get_task("embeddings.publish_toy")
     assert [t for t in dag.task_ids if t.startswith("embeddings.")] == [
         "embeddings.resolve_predecessor", "embeddings.train_toy", "embeddings.publish_toy"]  # fmt: skip
-    assert train.command[2] == "jobs.embeddings.train_toy" and train.upstream_task_ids == {"embeddings.resolve_predecessor"}
+    assert train.command[2] == "jobs.embeddings.train_toy" and train.upstream_task_ids == {
+        "embeddings.resolve_predecessor"
+    }
     assert publish.upstream_task_ids == {"embeddings.train_toy"}
     assert "| `train_toy` | It is a toy: clear the task. |" in dag.doc_md
     assert importlib.import_module(train.command[2]).run is train_toy.run
 
 
-def test_its_predecessor_is_the_newest_of_its_own_record(nights: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_predecessor_is_the_newest_of_its_own_record(
+    nights: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert execute(resolve_predecessor.run, ["--date", "2026-01-23", "--config", str(config)]) == 0
     assert json.loads(capsys.readouterr().out) == {"toy": str(NIGHTS[1])}
 
@@ -133,6 +140,7 @@ def test_the_report_and_the_summary_tell_of_it(nights: Path, config: Path) -> No
 
 def test_no_model_but_the_configured_ones_was_trained(nights: Path) -> None:
     assert [folder.name for folder in (nights / "checkpoints").iterdir()] == ["toy"]
-    assert {stage.name for stage in (nights / "run_metrics").iterdir()} >= {"stage=train_toy", "stage=publish_users_toy"}
-
-
+    assert {stage.name for stage in (nights / "run_metrics").iterdir()} >= {
+        "stage=train_toy",
+        "stage=publish_users_toy",
+    }

@@ -51,7 +51,8 @@ class Config(training.Config):
 
 
 def means_of_items(night: Night, dimension: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(float32 (n, d), source (n,)): items have random vectors keyed by raw id, users the mean of theirs, nobody else one."""
+    """(float32 (n, d), source (n,)): items have random vectors keyed by raw id, users the mean of theirs, nobody else
+    one."""
     vectors = np.zeros((night.n_entities, dimension), np.float32)
     items, users = night.of_type("item"), night.of_type("user")
     vectors[items] = keyed_vectors(night.entity_keys()[items], dimension, seed, 1.0)
@@ -67,9 +68,14 @@ def means_of_items(night: Night, dimension: int, seed: int) -> tuple[np.ndarray,
 
 
 def run(
-    date: datetime.date, knowledge_graph: Input, entity_ids: Input, relations: Input, checkpoints: Output, config: Config,
+    date: datetime.date,
+    knowledge_graph: Input,
+    entity_ids: Input,
+    relations: Input,
+    checkpoints: Output,
+    config: Config,
     predecessor: datetime.date | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Commit the means of D."""
     tonight = Tonight.read(date, "toy", predecessor, config, knowledge_graph, entity_ids, relations, checkpoints)
     vectors, source = means_of_items(tonight.night, config.toy.dimension, config.seed)

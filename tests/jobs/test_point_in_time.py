@@ -1,8 +1,8 @@
 """The proof of DESIGN section 6.4: what happens from D on changes nothing that is published for D.
 
-Two logs share everything before D and differ in everything from D on: events added, deleted and changed, items and users first seen or valid
-from D on. In deterministic mode every table of D has the same content hash; also when later nights, with a future of their own, filled the
-ledgers first (compared by raw ids).
+Two logs share everything before D and differ in everything from D on: events added, deleted and changed, items and
+users first seen or valid from D on. In deterministic mode every table of D has the same content hash; also when later
+nights, with a future of their own, filled the ledgers first (compared by raw ids).
 """
 
 from __future__ import annotations
@@ -30,23 +30,45 @@ if TYPE_CHECKING:
 START, D = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), datetime.date(2026, 1, 29)
 LABEL_DAYS, MODELS = 7, ("transe", "kqgc_mean", "rhgn")
 EARLIER, LATER = D - datetime.timedelta(days=LABEL_DAYS), D + datetime.timedelta(days=2)
-COMPARED = ["clean_events", "rejected_events", "knowledge_graph", "interactions", "user_labels", "lookalike_models", "lookalike_scores", "audiences", "attention", "profile_predictions",
-            *(table + model for table in ("checkpoints/", "entity_embeddings/", "feature_store/user_embeddings/model=") for model in MODELS)]  # fmt: skip
+COMPARED = [
+    "clean_events",
+    "rejected_events",
+    "knowledge_graph",
+    "interactions",
+    "user_labels",
+    "lookalike_models",
+    "lookalike_scores",
+    "audiences",
+    "attention",
+    "profile_predictions",
+    *(
+        table + model
+        for table in ("checkpoints/", "entity_embeddings/", "feature_store/user_embeddings/model=")
+        for model in MODELS
+    ),
+]
 
 
 def past(seed: int = 1) -> pd.DataFrame:
-    """80 users, 40 items of 4 brands, 28 days; users of a taste buy its brand. The last event lies one microsecond before D."""
+    """80 users, 40 items of 4 brands, 28 days; users of a taste buy its brand. The last event lies one microsecond
+    before D."""
     random = np.random.default_rng(seed)
     users, when = random.integers(80, size=2500), np.sort(random.integers(28 * 86_400_000_000, size=2500))
-    items = np.where(random.random(2500) < 0.7, random.integers(10, size=2500) * 4 + users % 4, random.integers(40, size=2500))
+    items = np.where(
+        random.random(2500) < 0.7, random.integers(10, size=2500) * 4 + users % 4, random.integers(40, size=2500)
+    )
     when[-1] = 28 * 86_400_000_000 - 1
     return events(users, items, when, random)
 
 
 def future(seed: int) -> pd.DataFrame:
-    """What happened from D on, in one of many worlds: the first event at D itself; new users, new items, one bad row."""
+    """What happened from D on, in one of many worlds: the first event at D itself; new users, new items, one bad
+    row."""
     random = np.random.default_rng(seed)
-    users, when = random.integers(140, size=900), 28 * 86_400_000_000 + np.sort(random.integers(5 * 86_400_000_000, size=900))
+    users, when = (
+        random.integers(140, size=900),
+        28 * 86_400_000_000 + np.sort(random.integers(5 * 86_400_000_000, size=900)),
+    )
     when[0] = 28 * 86_400_000_000
     found = events(users, random.integers(90, size=900), when, random)
     found.loc[5, "behavior"] = "unheard_of"
@@ -54,9 +76,15 @@ def future(seed: int) -> pd.DataFrame:
 
 
 def events(users: np.ndarray, items: np.ndarray, when: np.ndarray, random: np.random.Generator) -> pd.DataFrame:
-    return pd.DataFrame({
-        "user_id": [f"u{u}" for u in users], "item_id": [f"i{i}" for i in items], "behavior": np.where(random.random(len(users)) < 0.5, "purchase", "view"),
-        "event_time": pd.Timestamp(START).as_unit("us") + pd.to_timedelta(when, unit="us"), "value": random.random(len(users)).astype(np.float32)})
+    return pd.DataFrame(
+        {
+            "user_id": [f"u{u}" for u in users],
+            "item_id": [f"i{i}" for i in items],
+            "behavior": np.where(random.random(len(users)) < 0.5, "purchase", "view"),
+            "event_time": pd.Timestamp(START).as_unit("us") + pd.to_timedelta(when, unit="us"),
+            "value": random.random(len(users)).astype(np.float32),
+        }
+    )
 
 
 def write_world(folder: Path, world: int | None) -> Path:
@@ -66,26 +94,64 @@ def write_world(folder: Path, world: int | None) -> Path:
     log.to_parquet(folder / "events.parquet", index=False)
     n = 90 if world is not None else 40
     late = [None if i < 40 else pd.Timestamp(D, tz="UTC") for i in range(n)]  # valid from D itself: not known at D
-    pd.DataFrame({"item_id": [f"i{i}" for i in range(n)], "brand": [f"b{i % 4}" if i < 40 else f"new{world}" for i in range(n)],
-                  "price": [float(i % 40) if i < 40 else 1000.0 * (world or 0) for i in range(n)], "valid_from": pd.Series(late, dtype="datetime64[us, UTC]"),
-                  "valid_to": pd.Series([None] * n, dtype="datetime64[us, UTC]")}).to_parquet(folder / "items.parquet", index=False)
+    pd.DataFrame(
+        {
+            "item_id": [f"i{i}" for i in range(n)],
+            "brand": [f"b{i % 4}" if i < 40 else f"new{world}" for i in range(n)],
+            "price": [float(i % 40) if i < 40 else 1000.0 * (world or 0) for i in range(n)],
+            "valid_from": pd.Series(late, dtype="datetime64[us, UTC]"),
+            "valid_to": pd.Series([None] * n, dtype="datetime64[us, UTC]"),
+        }
+    ).to_parquet(folder / "items.parquet", index=False)
     m = 140 if world is not None else 80
-    users = pd.DataFrame({"user_id": [f"u{u}" for u in range(m)], "region": [f"r{u % 3}" if u < 80 else f"far{world}" for u in range(m)],
-                          "taste": [f"t{u % 2}" if u < 80 else f"later{world}" for u in range(m)], "valid_from": pd.Series([None] * m, dtype="datetime64[us, UTC]")})
-    relabelled = users[:40].assign(taste=f"after{world}", valid_from=pd.Timestamp(D, tz="UTC"))  # labels of D itself: not known at D
+    users = pd.DataFrame(
+        {
+            "user_id": [f"u{u}" for u in range(m)],
+            "region": [f"r{u % 3}" if u < 80 else f"far{world}" for u in range(m)],
+            "taste": [f"t{u % 2}" if u < 80 else f"later{world}" for u in range(m)],
+            "valid_from": pd.Series([None] * m, dtype="datetime64[us, UTC]"),
+        }
+    )
+    # labels of D itself: not known at D
+    relabelled = users[:40].assign(taste=f"after{world}", valid_from=pd.Timestamp(D, tz="UTC"))
     (users if world is None else pd.concat([users, relabelled])).to_parquet(folder / "users.parquet", index=False)
     config = {
-        "data_root": "data", "seed": 3, "deterministic": True,
-        "source": {"events": {"path": "events.parquet"}, "items": {"path": "items.parquet"}, "users": {"path": "users.parquet"}},
+        "data_root": "data",
+        "seed": 3,
+        "deterministic": True,
+        "source": {
+            "events": {"path": "events.parquet"},
+            "items": {"path": "items.parquet"},
+            "users": {"path": "users.parquet"},
+        },
         "events": {"behaviors": ["view", "purchase"], "max_rejected_share": 0.5},
-        "graph": {"window_days": 21, "behaviors": {"purchase": {}, "view": {"window_days": 14}}, "item_attributes": {"brand": {}, "price": {"type": "number", "bins": 4}},
-                  "user_attributes": {"region": {}}},
-        "transe": {"dimension": 8, "epochs": 4, "negatives": 4, "negatives_shared_by": 4}, "kqgc": {"epochs": 2, "batch_size": 128},
+        "graph": {
+            "window_days": 21,
+            "behaviors": {"purchase": {}, "view": {"window_days": 14}},
+            "item_attributes": {"brand": {}, "price": {"type": "number", "bins": 4}},
+            "user_attributes": {"region": {}},
+        },
+        "transe": {"dimension": 8, "epochs": 4, "negatives": 4, "negatives_shared_by": 4},
+        "kqgc": {"epochs": 2, "batch_size": 128},
         "rhgn": {"width": 8, "heads": 2, "epochs": 2, "batch_size": 16},
         "publishing": {"models": list(MODELS), "min_neighbour_overlap": 0.0},
-        "profiles": {"labels": {"taste": {}}, "models": list(MODELS), "baseline_features": True, "min_users_per_class": 5, "trees": {"rounds": 20}},
-        "lookalike": {"label_window_days": LABEL_DAYS, "active_days": 14, "min_positives": 10, "top_k": 20, "bootstrap_draws": 10, "trees": {"rounds": 20},
-                      "clients": {"brand_zero": {"brand": "b0"}, "brand_one": {"brand": "b1"}}}}
+        "profiles": {
+            "labels": {"taste": {}},
+            "models": list(MODELS),
+            "baseline_features": True,
+            "min_users_per_class": 5,
+            "trees": {"rounds": 20},
+        },
+        "lookalike": {
+            "label_window_days": LABEL_DAYS,
+            "active_days": 14,
+            "min_positives": 10,
+            "top_k": 20,
+            "bootstrap_draws": 10,
+            "trees": {"rounds": 20},
+            "clients": {"brand_zero": {"brand": "b0"}, "brand_one": {"brand": "b1"}},
+        },
+    }
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
@@ -120,7 +186,10 @@ def hashes(root: Path) -> dict[str, str]:
 
 def raw_rows(root: Path, name: str) -> pd.DataFrame:
     """A graph table of D with raw ids and names in place of ledger ids, in an order of its own."""
-    ledgers = {kind.name: Segments(str(kind)).read().to_pandas().set_index("id")["raw"] for kind in (root / "data" / "entity_ids").iterdir()}
+    ledgers = {
+        kind.name: Segments(str(kind)).read().to_pandas().set_index("id")["raw"]
+        for kind in (root / "data" / "entity_ids").iterdir()
+    }
     rows = Table(str(root / "data" / name)).read(str(D)).to_pandas()
     if name == "interactions":
         rows["user"], rows["item"] = rows["user"].map(ledgers["user"]), rows["item"].map(ledgers["item"])
@@ -135,9 +204,14 @@ def raw_rows(root: Path, name: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def worlds(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The nights EARLIER and D in three worlds: no future, a future, and another future whose later night filled the ledgers first."""
+    """The nights EARLIER and D in three worlds: no future, a future, and another future whose later night filled the
+    ledgers first."""
     roots = {name: tmp_path_factory.mktemp(name) for name in ("none", "one", "other")}
-    configs = {"none": write_world(roots["none"], None), "one": write_world(roots["one"], 11), "other": write_world(roots["other"], 12)}
+    configs = {
+        "none": write_world(roots["none"], None),
+        "one": write_world(roots["one"], 11),
+        "other": write_world(roots["other"], 12),
+    }
     run_night(configs["other"], LATER, None)
     for config in configs.values():
         run_night(config, EARLIER, None)
@@ -158,14 +232,24 @@ def test_the_worlds_do_differ_from_d_on(worlds: dict[str, Path]) -> None:
 
 
 def test_a_ledger_filled_by_another_future_changes_no_published_vector_or_audience(worlds: dict[str, Path]) -> None:
-    of_raw_ids = ("feature_store", "lookalike_scores", "audiences", "attention", "profile_predictions", "clean_events", "rejected_events")
+    of_raw_ids = (
+        "feature_store",
+        "lookalike_scores",
+        "audiences",
+        "attention",
+        "profile_predictions",
+        "clean_events",
+        "rejected_events",
+    )
     published = [name for name in COMPARED if name.startswith(of_raw_ids)]
     one, other = hashes(worlds["one"]), hashes(worlds["other"])
     assert {k: v for k, v in one.items() if k.split()[0] in published and v != other.get(k)} == {}
 
 
 @pytest.mark.parametrize("name", ["knowledge_graph", "interactions"])
-def test_a_ledger_filled_by_another_future_changes_no_graph_once_joined_to_raw_ids(worlds: dict[str, Path], name: str) -> None:
+def test_a_ledger_filled_by_another_future_changes_no_graph_once_joined_to_raw_ids(
+    worlds: dict[str, Path], name: str
+) -> None:
     pd.testing.assert_frame_equal(raw_rows(worlds["one"], name), raw_rows(worlds["other"], name))
 
 

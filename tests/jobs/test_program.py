@@ -24,7 +24,15 @@ class Config:
 SEEN: dict[str, object] = {}
 
 
-def run(date: datetime.date, clean_events: Input, checkpoints: Output, k: int, config: Config, predecessor: datetime.date | None = None, end: str = "well") -> None:
+def run(
+    date: datetime.date,
+    clean_events: Input,
+    checkpoints: Output,
+    k: int,
+    config: Config,
+    predecessor: datetime.date | None = None,
+    end: str = "well",
+) -> None:
     """A job that notes what it got and ends as told."""
     SEEN.update(locals())
     metrics.put("rows_out", 5, {"<b>": "ü"})
@@ -55,7 +63,9 @@ def test_tables_default_to_the_data_root_and_can_be_named(tmp_path: Path) -> Non
     assert call(tmp_path, "--predecessor", "none") == 0 and SEEN["predecessor"] is None
 
 
-@pytest.mark.parametrize(("end", "status", "said"), [("well", 0, None), ("skip", SKIPPED, "nothing to do"), ("fail", 1, "found x")])
+@pytest.mark.parametrize(
+    ("end", "status", "said"), [("well", 0, None), ("skip", SKIPPED, "nothing to do"), ("fail", 1, "found x")]
+)
 def test_exit_status_and_figures_say_how_it_ended(tmp_path: Path, end: str, status: int, said: str | None) -> None:
     assert call(tmp_path, "--end", end) == status
     found = figures(tmp_path)
@@ -67,7 +77,8 @@ def test_exit_status_and_figures_say_how_it_ended(tmp_path: Path, end: str, stat
 def test_a_bug_is_not_dressed_up_as_a_message(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         call(tmp_path, "--end", "bug")
-    assert figures(tmp_path)["status"] == (1.0, json.dumps("KeyError: see the task's log"))  # the report learns of it, without the rows in it
+    # the report learns of it, without the rows in it
+    assert figures(tmp_path)["status"] == (1.0, json.dumps("KeyError: see the task's log"))
 
 
 def test_a_wrong_configuration_ends_with_status_2_before_anything_is_written(tmp_path: Path) -> None:
@@ -82,7 +93,9 @@ def test_a_wrong_command_line_names_the_option() -> None:
     assert stopped.value.code == 2
 
 
-def test_a_data_root_that_cannot_be_written_fails_with_a_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_data_root_that_cannot_be_written_fails_with_a_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "data").write_text("a file where the folder should be")
     assert call(tmp_path) == 1
     assert "could not be written" in caplog.text
@@ -108,7 +121,9 @@ print(during - before, peak_memory_mib() - before)
 
 def test_peak_memory_counts_the_programs_that_a_job_started() -> None:
     """In a program of its own: this one has children (Spark's) that come and go meanwhile."""
-    said = subprocess.run([sys.executable, "-c", PROGRAM_WITH_A_CHILD], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", PROGRAM_WITH_A_CHILD], capture_output=True, text=True, check=True
+    ).stdout
     during, after = map(float, said.split())
     assert during > 150
     assert after < 150

@@ -52,7 +52,14 @@ def test_without_retention_everything_is_kept(tmp_path: Path) -> None:
     assert prune(write_config(tmp_path)) == 0 and reports.values() == DATES
 
 
-@pytest.mark.parametrize(("retention", "named"), [({"reprots": 30}, "retention.reprots"), ({"reports": 2}, "retention.reports"), ({"clean_events": 20}, "retention.clean_events")])
+@pytest.mark.parametrize(
+    ("retention", "named"),
+    [
+        ({"reprots": 30}, "retention.reprots"),
+        ({"reports": 2}, "retention.reports"),
+        ({"clean_events": 20}, "retention.clean_events"),
+    ],
+)
 def test_a_retention_that_would_harm_is_refused(tmp_path: Path, retention: dict[str, int], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         load_settings(write_config(tmp_path, retention=retention))

@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 WITH_COLUMNS = [name for name, contract in TABLES.items() if contract.fields]
-EVERY_TYPE = Contract("every_type", "dt", tuple(
-    Field(f"{kind}_{'or_null' if nullable else 'always'}", kind, "", nullable) for kind in ARROW for nullable in (True, False)), "")
+EVERY_TYPE = Contract(
+    "every_type",
+    "dt",
+    tuple(
+        Field(f"{kind}_{'or_null' if nullable else 'always'}", kind, "", nullable)
+        for kind in ARROW
+        for nullable in (True, False)
+    ),
+    "",
+)
 
 
 @pytest.mark.parametrize("name", WITH_COLUMNS)
@@ -51,7 +59,9 @@ def test_sort_columns_and_provenance_exist() -> None:
 
 
 def test_the_documentation_is_the_contracts() -> None:
-    assert (Path(__file__).parents[2] / "docs" / "tables.md").read_text() == markdown(), "run: python -m jobs.tables > docs/tables.md"
+    assert (Path(__file__).parents[2] / "docs" / "tables.md").read_text() == markdown(), (
+        "run: python -m jobs.tables > docs/tables.md"
+    )
 
 
 @pytest.mark.parametrize("name", WITH_COLUMNS)
@@ -68,10 +78,18 @@ def test_a_tables_own_columns_are_right_also_when_read_back(name: str, tmp_path:
 def test_every_other_nullability_type_name_and_order_is_a_problem(name: str) -> None:
     contract = TABLES[name]
     schema = contract.arrow_schema(dimension=7)
-    others = [schema.remove(len(schema) - 1), schema.append(pa.field("more", pa.int8())), pa.schema([*list(schema)[1:], schema[0]])]
+    others = [
+        schema.remove(len(schema) - 1),
+        schema.append(pa.field("more", pa.int8())),
+        pa.schema([*list(schema)[1:], schema[0]]),
+    ]
     for position, field in enumerate(schema):
         other_type = pa.timestamp("ms", "UTC") if field.type == ARROW["timestamp"] else pa.large_string()
-        for other in (field.with_nullable(not field.nullable), field.with_type(other_type), field.with_name(field.name + "_")):
+        for other in (
+            field.with_nullable(not field.nullable),
+            field.with_type(other_type),
+            field.with_name(field.name + "_"),
+        ):
             others.append(schema.set(position, other))
             expected = described(pa.schema([field]))[0].replace("[7]", "[any]")
             assert f"expected {expected}, as" in contract.schema_problem(others[-1]), "the column that is meant"
@@ -88,7 +106,10 @@ def test_a_vectors_elements_are_floats_without_nulls_by_their_name() -> None:
 
 
 def test_a_table_without_columns_takes_no_rows() -> None:
-    assert TABLES["reports"].schema_problem(pa.schema([pa.field("x", pa.int8())])) == "found x: int8; expected none, as jobs/tables.py has it for reports"
+    assert (
+        TABLES["reports"].schema_problem(pa.schema([pa.field("x", pa.int8())]))
+        == "found x: int8; expected none, as jobs/tables.py has it for reports"
+    )
 
 
 def test_a_job_cannot_commit_other_columns(tmp_path: Path) -> None:
@@ -100,14 +121,19 @@ def test_a_job_cannot_commit_other_columns(tmp_path: Path) -> None:
     with audiences.table().replace("2026-01-05") as commit:
         commit.write_table(right)
     before = audiences.table().existing_manifest("2026-01-05")
-    with pytest.raises(StoreError, match="found score: float; expected score: float not null"), audiences.table().replace("2026-01-05") as commit:
+    with (
+        pytest.raises(StoreError, match="found score: float; expected score: float not null"),
+        audiences.table().replace("2026-01-05") as commit,
+    ):
         commit.write_table(wrong)
     assert audiences.table().existing_manifest("2026-01-05") == before and audiences.table().verify("2026-01-05") == []
 
 
 def test_a_job_cannot_append_other_columns_to_a_ledger(tmp_path: Path) -> None:
     ledger = Output("entity_ids", str(tmp_path / "entity_ids")).segments("user")
-    with pytest.raises(StoreError, match="found id: int64, raw: string; expected id: int64 not null, raw: string not null"):
+    with pytest.raises(
+        StoreError, match="found id: int64, raw: string; expected id: int64 not null, raw: string not null"
+    ):
         ledger.append(1, pa.table({"id": pa.array([0]), "raw": ["u"]}))
     assert ledger.read() is None
 
@@ -117,13 +143,17 @@ def frames(spark: SparkSession) -> dict[str, DataFrame]:
     from pyspark.sql import functions as F
 
     values = {"string": "x", "timestamp": datetime.datetime(2026, 1, 5, tzinfo=datetime.UTC), "bool": True}
-    sure = spark.range(3).select(*(F.lit(values.get(f.type, 1)).cast(SPARK[f.type]).alias(f.name) for f in EVERY_TYPE.fields))
+    sure = spark.range(3).select(
+        *(F.lit(values.get(f.type, 1)).cast(SPARK[f.type]).alias(f.name) for f in EVERY_TYPE.fields)
+    )
     unsure = sure.select(*(F.when(F.rand() >= 0, F.col(name)).alias(name) for name in EVERY_TYPE.columns))
     return {"sure": sure, "unsure": unsure, "empty": sure.where("false")}
 
 
 @pytest.mark.parametrize("kind", ["sure", "unsure", "empty"])
-def test_spark_writes_the_contracts_nullability_whatever_it_knows(spark: SparkSession, tmp_path: Path, kind: str) -> None:
+def test_spark_writes_the_contracts_nullability_whatever_it_knows(
+    spark: SparkSession, tmp_path: Path, kind: str
+) -> None:
     frames(spark)[kind].selectExpr(*EVERY_TYPE.spark_select()).write.parquet(str(tmp_path / "t"))
     files = list((tmp_path / "t").glob("*.parquet"))
     assert files and [EVERY_TYPE.schema_problem(pq.read_schema(file)) for file in files] == [None] * len(files)

@@ -1,7 +1,7 @@
 """The contract that every model keeps (DESIGN section 3, "The shape of a model"), as a class of tests to inherit.
 
-A model's test module defines `class TestMine(ModelContract)` with the two hooks `fit` and `gradients`; every test here then runs
-against it. Equations against slow loops stay in the model's own module, since every model has others.
+A model's test module defines `class TestMine(ModelContract)` with the two hooks `fit` and `gradients`; every test here
+then runs against it. Equations against slow loops stay in the model's own module, since every model has others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ class Planted:
     """A shopping graph with a known answer: users buy within their taste, and a brand belongs to one taste.
 
     heads, relations, tails: int64 (E,) edges over one dense index: users first, then items, then brands.
-    tastes: int64 (n,) the planted taste of every entity. Relations: 0 = purchase, 1 = brand (absent when `n_relations` is 1).
+    tastes: int64 (n,) the planted taste of every entity. Relations: 0 = purchase, 1 = brand (absent when `n_relations`
+    is 1).
     """
 
     heads: np.ndarray
@@ -49,7 +50,10 @@ class Planted:
 def planted(
     seed: int = 0, n_users: int = 60, n_items: int = 40, n_tastes: int = 4, n_relations: int = 2, n_isolated: int = 0
 ) -> Planted:
-    """Draw a planted graph: 6 purchases per user, 90 % of them within the user's taste; `n_isolated` entities without an edge."""
+    """Draw a planted graph: 6 purchases per user, 90 % of them within the user's taste.
+
+    n_isolated: entities without an edge.
+    """
     rng = np.random.default_rng(seed)
     user_tastes, item_tastes = np.arange(n_users) % n_tastes, np.arange(n_items) % n_tastes
     edges: set[tuple[int, int, int]] = set()
@@ -64,7 +68,8 @@ def planted(
         edges.add((n_users + item, 1, n_users + n_items + brand))
     heads, relations, tails = np.array(sorted(edges), dtype=np.int64).T
     isolated_tastes = np.arange(n_isolated) % n_tastes
-    tastes = np.concatenate([user_tastes, item_tastes, np.arange(n_brands) % n_tastes, isolated_tastes]).astype(np.int64)
+    brand_tastes = np.arange(n_brands) % n_tastes
+    tastes = np.concatenate([user_tastes, item_tastes, brand_tastes, isolated_tastes]).astype(np.int64)
     return Planted(heads, relations, tails, tastes, n_users, n_items, n_relations)
 
 

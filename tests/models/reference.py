@@ -1,5 +1,6 @@
-"""The papers' equations as slow loops over plain Python: what every fast path is tested against. No torch, no DGL, no vectorising.
+"""The papers' equations as slow loops over plain Python: what every fast path is tested against.
 
+No torch, no DGL, no vectorising.
 Vectors are lists of floats or rows of float64 arrays; a graph is a list of (head, relation, tail).
 """
 
@@ -63,7 +64,8 @@ def kqgc_message(
         e = [kqgc_affinity(aggregator, q, h[node], a, slope) for q in queries]
         shares = [math.exp(x) for x in e] if normalisation == "softmax" else e
         weights = [share / math.fsum(shares) for share in shares]  # Eq. 7
-    return np.array([math.fsum(w * q[i] for w, q in zip(weights, queries, strict=True)) for i in range(len(h[node]))])  # Eq. 6
+    weighed = [w * q for w, q in zip(weights, queries, strict=True)]
+    return np.array([math.fsum(q[i] for q in weighed) for i in range(len(h[node]))])  # Eq. 6
 
 
 def affine(weight: np.ndarray, x: Vector, bias: Vector | None) -> Vector:
@@ -95,30 +97,44 @@ def distance(x: Vector, order: str) -> float:
 
 
 def kqgc_losses(
-    h: Sequence[Vector], purchase: Vector, pairs: Sequence[tuple[int, int]], negatives: Sequence[Sequence[int]], margin: float, norm: str
+    h: Sequence[Vector],
+    purchase: Vector,
+    pairs: Sequence[tuple[int, int]],
+    negatives: Sequence[Sequence[int]],
+    margin: float,
+    norm: str,
 ) -> list[list[float]]:
     """The terms of KQGC Eq. 12 with Eq. 13: one row per pair, one column per negative item."""
     rows = []
     for (user, item), others in zip(pairs, negatives, strict=True):
         positive = distance(h[user] + purchase - h[item], norm)  # Eq. 13
-        rows.append([max(0.0, margin + positive - distance(h[user] + purchase - h[other], norm)) for other in others])  # Eq. 12
+        farther = [distance(h[user] + purchase - h[other], norm) for other in others]
+        rows.append([max(0.0, margin + positive - negative) for negative in farther])  # Eq. 12
     return rows
 
 
-def inductive_start(edges: Sequence[Edge], h: Sequence[Vector], r: Sequence[Vector], known: Sequence[bool], node: int) -> Vector:
-    """h⁰ of a node that was not trained: unit-normed mean of the queries from its known neighbours (issue 2, section 5)."""
+def inductive_start(
+    edges: Sequence[Edge], h: Sequence[Vector], r: Sequence[Vector], known: Sequence[bool], node: int
+) -> Vector:
+    """h⁰ of a node that was not trained: unit-normed mean of its known neighbours' queries (issue 2, section 5)."""
     queries = [query(h, r, message) for message in incoming(edges, node) if known[message[0]]]
     mean = np.array([math.fsum(q[i] for q in queries) / len(queries) for i in range(len(r[0]))])
     return mean / distance(mean, "l2")
 
 
 def rhgn_layer(
-    edges: Sequence[Edge], h: Sequence[Vector], types: Sequence[int], n_relations: int, p: dict[str, np.ndarray], heads: int, softmax_over: str = "all"
+    edges: Sequence[Edge],
+    h: Sequence[Vector],
+    types: Sequence[int],
+    n_relations: int,
+    p: dict[str, np.ndarray],
+    heads: int,
+    softmax_over: str = "all",
 ) -> tuple[list[Vector], list[dict[tuple[int, int], list[float]]]]:
-    """RHGN Eq. 1 to 3 for all nodes, and for each node the weights of its messages, {(source, code): one for each head}.
+    """RHGN Eq. 1 to 3 for all nodes, and for each node its messages' weights, {(source, code): one for each head}.
 
-    p: key, query, message, map as .weight (types or 1, D, D) and .bias (types or 1, D), w_att and w_msg (codes, heads, W, W). A relation
-    against its direction is code relation + n_relations. No edge may be given twice.
+    p: key, query, message, map as .weight (types or 1, D, D) and .bias (types or 1, D), w_att and w_msg (codes, heads,
+    W, W). A relation against its direction is code relation + n_relations. No edge may be given twice.
     """
     width = len(h[0]) // heads
 
@@ -135,17 +151,22 @@ def rhgn_layer(
     new_h, weights = [], []
     for t in range(len(h)):
         messages = [(s, r if sign > 0 else r + n_relations) for s, r, sign in incoming(edges, t)]
+        groups = [messages]
+        if softmax_over == "relation":
+            groups = [[m for m in messages if m[1] == code] for code in sorted({c for _, c in messages})]
         alpha: dict[tuple[int, int], list[float]] = {message: [] for message in messages}
         summed = np.zeros(len(h[t]))
         for i in range(heads):
-            score = {(s, c): dot(times(of_head(linear("key", h[s], s), i), p["w_att"][c][i]), of_head(linear("query", h[t], t), i)) / math.sqrt(width) for s, c in messages}
-            groups = [messages] if softmax_over == "all" else [[m for m in messages if m[1] == c] for c in sorted({c for _, c in messages})]
+            query_of_head = of_head(linear("query", h[t], t), i)
+            keys = {(s, c): times(of_head(linear("key", h[s], s), i), p["w_att"][c][i]) for s, c in messages}
+            score = {message: dot(key, query_of_head) / math.sqrt(width) for message, key in keys.items()}
             for group in groups:
                 total = math.fsum(math.exp(score[m]) for m in group)
                 for m in group:
                     alpha[m].append(math.exp(score[m]) / total / len(groups))  # Eq. 2
             for s, c in messages:
-                summed[i * width : (i + 1) * width] += alpha[s, c][i] * times(of_head(linear("message", h[s], s), i), p["w_msg"][c][i])  # Eq. 1
+                message = times(of_head(linear("message", h[s], s), i), p["w_msg"][c][i])  # Eq. 1
+                summed[i * width : (i + 1) * width] += alpha[s, c][i] * message
         gelu = np.array([x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in summed])
         new_h.append(linear("map", gelu, t) + h[t])  # Eq. 3
         weights.append(alpha)
@@ -154,4 +175,5 @@ def rhgn_layer(
 
 def cross_entropy(logits: Sequence[Vector], labels: Sequence[int]) -> float:
     """RHGN Eq. 4 of one label: the sum over users that have it (0 or more)."""
-    return -math.fsum(math.log(math.exp(z[y]) / math.fsum(math.exp(x) for x in z)) for z, y in zip(logits, labels, strict=True) if y >= 0)
+    seen = [(z, y) for z, y in zip(logits, labels, strict=True) if y >= 0]
+    return -math.fsum(math.log(math.exp(z[y]) / math.fsum(math.exp(x) for x in z)) for z, y in seen)

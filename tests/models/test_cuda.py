@@ -21,18 +21,28 @@ def planted(n: int = 3000, edges: int = 40_000, relations: int = 4, seed: int = 
     heads, kinds = random.integers(n, size=edges), np.sort(random.integers(relations, size=edges))
     tails = (heads + 100 * (kinds + 1) + random.integers(10, size=edges)) % n
     keys = random.integers(1 << 62, size=n + relations).astype(np.uint64)
-    return Triples(heads, kinds, tails, np.zeros(n, np.int64), np.zeros(relations, np.int64), np.zeros(relations, np.int64), keys[:n], keys[n:])
+    types = (np.zeros(size, np.int64) for size in (n, relations, relations))
+    return Triples(heads, kinds, tails, *types, keys[:n], keys[n:])
 
 
 @pytest.mark.parametrize(("norm", "loss"), [("l1", "margin"), ("l2", "self_adversarial")])
 def test_transe_on_a_gpu_is_transe_on_a_cpu(norm: str, loss: str) -> None:
-    hyper = TransEHyperparameters(engine="torch", norm=norm, loss=loss, dimension=32, epochs=5, negatives=16, negatives_shared_by=8, evaluate_every=5)
-    found = {device: train_transe(planted(), dataclasses.replace(hyper, device=device), seed=1) for device in ("cpu", "cuda")}
-    one_batch = dataclasses.replace(hyper, epochs=1, batch_size=40_000)  # the loss before any update: later ones add up rounding
-    losses = [train_transe(planted(), dataclasses.replace(one_batch, device=device), seed=1).history[0]["loss"] for device in ("cpu", "cuda")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    figures = {device: result.history[-1] for device, result in found.items()}
-    print({device: f"{5 * 40_000 / sum(h['seconds'] for h in r.history):,.0f} triples/s" for device, r in found.items()})
+    small = {"dimension": 32, "epochs": 5, "negatives": 16, "negatives_shared_by": 8, "evaluate_every": 5}
+    hyper = TransEHyperparameters(engine="torch", norm=norm, loss=loss, **small)
+
+    def on_both(hyper: TransEHyperparameters) -> dict[str, list[dict[str, float]]]:
+        return {
+            device: train_transe(planted(), dataclasses.replace(hyper, device=device), seed=1).history
+            for device in ("cpu", "cuda")
+        }
+
+    # the loss before any update: later ones add up rounding
+    first = on_both(dataclasses.replace(hyper, epochs=1, batch_size=40_000))
+    assert first["cpu"][0]["loss"] == pytest.approx(first["cuda"][0]["loss"], rel=1e-5)
+    histories = on_both(hyper)
+    seconds = {device: sum(entry["seconds"] for entry in history) for device, history in histories.items()}
+    print({device: f"{5 * 40_000 / taken:,.0f} triples/s" for device, taken in seconds.items()})
+    figures = {device: history[-1] for device, history in histories.items()}
     assert figures["cuda"]["validation_mrr"] == pytest.approx(figures["cpu"]["validation_mrr"], abs=0.02)
 
 
@@ -44,10 +54,14 @@ def test_kqgc_on_a_gpu_is_kqgc_on_a_cpu(aggregator: str) -> None:
 
     triples, random = planted(), np.random.default_rng(2)
     graph = KnowledgeGraph(*triples.edges, n_entities=triples.n_entities, n_relations=triples.n_relations)
-    entities, relations = (random.normal(size=(n, 32)).astype(np.float32) for n in (triples.n_entities, triples.n_relations))
+    sizes = triples.n_entities, triples.n_relations
+    entities, relations = (random.normal(size=(n, 32)).astype(np.float32) for n in sizes)
     hyper = KQGCHyperparameters(aggregator=aggregator, layers=2)
     parameters = {name: values.detach().numpy() for name, values in KQGC(32, hyper, 3).named_parameters()}
-    cpu, gpu = (infer_kqgc(graph, entities, relations, parameters, dataclasses.replace(hyper, device=device)) for device in ("cpu", "cuda"))
+    cpu, gpu = (
+        infer_kqgc(graph, entities, relations, parameters, dataclasses.replace(hyper, device=device))
+        for device in ("cpu", "cuda")
+    )
     for mine, theirs in zip(cpu, gpu, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=2e-3)
 
@@ -61,15 +75,18 @@ def test_rhgn_on_a_gpu_is_rhgn_on_a_cpu(softmax_over: str) -> None:
 
     triples, random = planted(), np.random.default_rng(2)
     graph = KnowledgeGraph(*triples.edges, n_entities=triples.n_entities, n_relations=triples.n_relations)
-    types, features = np.zeros(triples.n_entities, np.int64), random.normal(size=(triples.n_entities, 32)).astype(np.float32)
+    types = np.zeros(triples.n_entities, np.int64)
+    features = random.normal(size=(triples.n_entities, 32)).astype(np.float32)
     users, labels = np.arange(1000), np.arange(1000)[:, None] // 100 % 4
     learned = np.arange(triples.n_entities) % 2 == 0
-    hyper = RHGNHyperparameters(softmax_over=softmax_over, epochs=5, fanout=1000, dropout=0, mixed_precision=False)  # all neighbours: no draw differs
+    exact = {"fanout": 1000, "dropout": 0, "mixed_precision": False}  # all neighbours: no draw differs
+    hyper = RHGNHyperparameters(softmax_over=softmax_over, epochs=5, **exact)
     given, found = (graph, types, features, users, labels, [4]), {}
     for device in ("cpu", "cuda"):
         on_device = dataclasses.replace(hyper, device=device)
         result = train_rhgn(*given, on_device, seed=1, learned=learned)
-        found[device] = (result, infer_rhgn(graph, types, result.features, result.parameters, on_device, attention_of=users[:50]))
+        inferred = infer_rhgn(graph, types, result.features, result.parameters, on_device, attention_of=users[:50])
+        found[device] = (result, inferred)
     (cpu, (cpu_vectors, cpu_table)), (gpu, (gpu_vectors, gpu_table)) = found["cpu"], found["cuda"]
     assert cpu.history[0]["loss"] == pytest.approx(gpu.history[0]["loss"], rel=1e-4)
     assert cpu.history[-1]["validation_loss"] == pytest.approx(gpu.history[-1]["validation_loss"], rel=0.02)

@@ -1,4 +1,4 @@
-"""RHGN: every equation against loops written from the paper, the contract, inference and attention out. Training: test_rhgn_training.py."""
+"""RHGN: every equation against loops written from the paper, and the contract."""
 
 from __future__ import annotations
 
@@ -24,14 +24,20 @@ TOY = RHGNHyperparameters(width=D, heads=2, layers=3, dropout=0)
 
 
 def toy(seed: int = 0) -> tuple[KnowledgeGraph, list[reference.Edge], np.ndarray]:
-    """Users 0-3, items 4, 5 and 7, attribute 6. Two relations from 0 to 4; relation 3 without an edge; node 7 without neighbours."""
-    edges = [(0, 0, 4), (0, 1, 4), (0, 0, 5), (1, 0, 4), (1, 1, 5), (2, 0, 5), (3, 1, 4), (3, 1, 5), (4, 2, 6), (5, 2, 6)]
+    """Users 0-3, items 4, 5 and 7, attribute 6.
+
+    Two relations from 0 to 4; relation 3 without an edge; node 7 without neighbours.
+    """
+    edges = [(0, 0, 4), (0, 1, 4), (0, 0, 5), (1, 0, 4), (1, 1, 5), (2, 0, 5), (3, 1, 4), (3, 1, 5)]
+    edges += [(4, 2, 6), (5, 2, 6)]
     heads, relations, tails = np.array(edges).T
     graph = KnowledgeGraph(heads.copy(), relations.copy(), tails.copy(), n_entities=N, n_relations=RELATIONS)
     return graph, edges, np.random.default_rng(seed).normal(size=(N, D))
 
 
-def random_model(graph: KnowledgeGraph, hyper: RHGNHyperparameters, inputs: int = D, n_classes: tuple[int, ...] = (2, 3)) -> RHGN:
+def random_model(
+    graph: KnowledgeGraph, hyper: RHGNHyperparameters, inputs: int = D, n_classes: tuple[int, ...] = (2, 3)
+) -> RHGN:
     """A float64 model whose every parameter, also each bias, is random."""
     model, rng = RHGN(inputs, 3, code_types(graph, TYPES), n_classes, hyper).double(), torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -41,15 +47,19 @@ def random_model(graph: KnowledgeGraph, hyper: RHGNHyperparameters, inputs: int 
 
 
 def meta_relations(graph: KnowledgeGraph, hyper: RHGNHyperparameters, engine: str = "numba") -> list[MetaRelations]:
-    return [MetaRelations.of(graph.into(0, graph.n_entities, engine=engine), hyper.softmax_over == "relation")] * hyper.layers
+    messages = graph.into(0, graph.n_entities, engine=engine)
+    return [MetaRelations.of(messages, hyper.softmax_over == "relation")] * hyper.layers
 
 
-def by_loops(model: RHGN, edges: list[reference.Edge], x: np.ndarray) -> tuple[list[np.ndarray], list[dict[tuple[int, int], list[float]]]]:
+def by_loops(
+    model: RHGN, edges: list[reference.Edge], x: np.ndarray
+) -> tuple[list[np.ndarray], list[dict[tuple[int, int], list[float]]]]:
     """(H^L, weights of the last layer) by the loops of `reference.py`."""
     hyper, parameters = model.hyper, {name: values.detach().numpy() for name, values in model.named_parameters()}
     h = list(x)
     if hyper.project_inputs:
-        h = [reference.affine(parameters["input.weight"][t], v, parameters["input.bias"][t]) for v, t in zip(x, TYPES, strict=True)]
+        weights, biases = parameters["input.weight"], parameters["input.bias"]
+        h = [reference.affine(weights[t], v, biases[t]) for v, t in zip(x, TYPES, strict=True)]
     for number in range(hyper.layers):
         prefix = f"layers.{number}."
         own = {name.removeprefix(prefix): values for name, values in parameters.items() if name.startswith(prefix)}
@@ -66,7 +76,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-FAST = RHGNHyperparameters(width=16, heads=4, batch_size=16, epochs=30, learning_rate=0.01, validation_share=0, fanout=5, dropout=0, class_weights=False)
+FAST = RHGNHyperparameters(
+    width=16,
+    heads=4,
+    batch_size=16,
+    epochs=30,
+    learning_rate=0.01,
+    validation_share=0,
+    fanout=5,
+    dropout=0,
+    class_weights=False,
+)
 
 
 def types_of_nodes(data: Planted) -> np.ndarray:
@@ -75,15 +95,17 @@ def types_of_nodes(data: Planted) -> np.ndarray:
 
 
 def graph_of(data: Planted) -> KnowledgeGraph:
-    return KnowledgeGraph(data.heads, data.relations, data.tails, n_entities=data.n_entities, n_relations=data.n_relations)
+    sizes = {"n_entities": data.n_entities, "n_relations": data.n_relations}
+    return KnowledgeGraph(data.heads, data.relations, data.tails, **sizes)
 
 
 def random_features(data: Planted, seed: int, inputs: int = 12) -> np.ndarray:
-    return filled_features(np.full((data.n_entities, inputs), np.nan, np.float32), np.arange(data.n_entities, dtype=np.uint64), seed)
+    none, keys = np.full((data.n_entities, inputs), np.nan, np.float32), np.arange(data.n_entities, dtype=np.uint64)
+    return filled_features(none, keys, seed)
 
 
 class Contract(ModelContract):
-    """Trained on the tastes of half the users, from random vectors: what it says of the rest comes through the graph."""
+    """Trained on half the users' tastes, from random vectors: what it says of the rest comes through the graph."""
 
     softmax_over: str
     learned_share = 0.8
@@ -93,7 +115,8 @@ class Contract(ModelContract):
         return dataclasses.replace(FAST, softmax_over=self.softmax_over)
 
     def fit(self, data: Planted, seed: int) -> Fitted:
-        graph, types, features, users = graph_of(data), types_of_nodes(data), random_features(data, seed), data.users[data.users // 4 % 2 == 0]
+        graph, types, features = graph_of(data), types_of_nodes(data), random_features(data, seed)
+        users = data.users[data.users // 4 % 2 == 0]
         labels = data.tastes[users][:, None]
         result = train_rhgn(graph, types, features, users, labels, [4], self.hyper, seed=seed, deterministic=True)
         vectors, _ = infer_rhgn(graph, types, result.features, result.parameters, self.hyper)
@@ -103,7 +126,8 @@ class Contract(ModelContract):
         """Items are labelled too: a user hears one relation only, within which the bias of F_K cancels."""
         graph, types = graph_of(data), types_of_nodes(data)
         model = RHGN(12, 3, code_types(graph, types), [4, 4], self.hyper, seed=2)
-        h_ND = model(meta_relations(graph, self.hyper), torch.from_numpy(random_features(data, 0)), torch.from_numpy(types))
+        features = torch.from_numpy(random_features(data, 0))
+        h_ND = model(meta_relations(graph, self.hyper), features, torch.from_numpy(types))
         tastes = torch.from_numpy(data.tastes)
         model.loss(model.logits(h_ND), torch.stack([tastes, 3 - tastes], 1)).backward()
         return {name: values.grad.numpy() for name, values in model.named_parameters()}
@@ -146,7 +170,8 @@ def test_gradients_of_the_loss_agree_with_finite_differences(softmax_over: str, 
     graph, _, x = toy()
     hyper = dataclasses.replace(TOY, layers=2, softmax_over=softmax_over, typed_projections=True)
     model = random_model(graph, hyper)
-    names, metas, types = [name for name, _ in model.named_parameters()], meta_relations(graph, hyper, engine), torch.from_numpy(TYPES)
+    names = [name for name, _ in model.named_parameters()]
+    metas, types = meta_relations(graph, hyper, engine), torch.from_numpy(TYPES)
     labels = torch.tensor([[0, 2], [1, -1], [-1, 0], [1, 1]])
 
     def loss(x_SD: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
@@ -155,8 +180,9 @@ def test_gradients_of_the_loss_agree_with_finite_differences(softmax_over: str, 
         logits = [h_ND[:4] @ heads[f"classifiers.{j}.weight"].T + heads[f"classifiers.{j}.bias"] for j in range(2)]
         return model.loss(logits, labels)
 
-    inputs = [torch.from_numpy(x), *(values.detach() for values in model.parameters())]
-    assert torch.autograd.gradcheck(loss, [values.clone().requires_grad_() for values in inputs], fast_mode=engine != "numba")
+    given = [torch.from_numpy(x), *(values.detach() for values in model.parameters())]
+    leaves = [values.clone().requires_grad_() for values in given]
+    assert torch.autograd.gradcheck(loss, leaves, fast_mode=engine != "numba")
 
 
 def test_loss_agrees_with_loops_and_a_missing_label_adds_nothing() -> None:
@@ -165,7 +191,8 @@ def test_loss_agrees_with_loops_and_a_missing_label_adds_nothing() -> None:
     labels = np.array([[0, 2], [1, -1], [-1, 0], [1, 1], [-1, -1]])
     logits = model.logits(torch.from_numpy(h))
     parameters = {name: values.detach().numpy() for name, values in model.named_parameters()}
-    z = [[reference.affine(parameters[f"classifiers.{j}.weight"], v, parameters[f"classifiers.{j}.bias"]) for v in h] for j in range(2)]
+    heads = [(parameters[f"classifiers.{j}.weight"], parameters[f"classifiers.{j}.bias"]) for j in range(2)]
+    z = [[reference.affine(weight, v, bias) for v in h] for weight, bias in heads]
     expected = sum(reference.cross_entropy(z[j], labels[:, j].tolist()) for j in range(2)) / 5
     assert model.loss(logits, torch.from_numpy(labels)).item() == pytest.approx(expected, rel=1e-12)
     nobody = model.loss(logits, torch.full((5, 2), -1))
@@ -203,70 +230,10 @@ def test_a_node_without_neighbours_is_mapped_from_zero() -> None:
 
 def test_xavier_initialisation_has_its_variance() -> None:
     model = RHGN(200, 2, np.zeros(50, int), [7], RHGNHyperparameters(width=128, heads=4))
-    for values, inputs, outputs in ((model.input.weight, 200, 128), (model.layers[0].key.weight, 128, 128), (model.layers[1].w_att, 32, 32)):
+    maps = ((model.input.weight, 200, 128), (model.layers[0].key.weight, 128, 128), (model.layers[1].w_att, 32, 32))
+    for values, inputs, outputs in maps:
         assert values.var().item() == pytest.approx(2 / (inputs + outputs), rel=0.05)
     assert model.classifiers[0].weight.var().item() == pytest.approx(2 / (128 + 7), rel=0.2)
-
-
-# --- inference ------------------------------------------------------------------------------------------------------------------------
-
-
-def fitted_toy(hyper: RHGNHyperparameters, n_classes: tuple[int, ...] = (2, 3)) -> tuple[RHGN, dict[str, np.ndarray]]:
-    model = random_model(toy()[0], hyper, n_classes=n_classes)
-    return model, {name: values.detach().float().numpy() for name, values in model.named_parameters()}
-
-
-@pytest.mark.parametrize("softmax_over", ["all", "relation"])
-@pytest.mark.parametrize("typed", [False, True])
-def test_inference_in_chunks_is_the_papers_equations(typed: bool, softmax_over: str) -> None:
-    graph, edges, x = toy()
-    hyper = dataclasses.replace(TOY, softmax_over=softmax_over, typed_projections=typed)
-    model, parameters = fitted_toy(hyper)
-    expected = np.array(by_loops(model, edges, x)[0])
-    for chunk in (1, 3, 1000):
-        vectors, attention = infer_rhgn(graph, TYPES, x.astype(np.float32), parameters, dataclasses.replace(hyper, inference_chunk=chunk))
-        assert vectors.dtype == np.float32 and attention.nodes.size == 0
-        np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("softmax_over", ["all", "relation"])
-def test_attention_comes_out_as_a_table_of_the_heaviest(softmax_over: str) -> None:
-    graph, edges, x = toy()
-    hyper = dataclasses.replace(TOY, softmax_over=softmax_over, inference_chunk=3)
-    model, parameters = fitted_toy(hyper)
-    weights = by_loops(model, edges, x)[1]
-    features, wanted = x.astype(np.float32), np.array([4, 0, 7])
-    _, table = infer_rhgn(graph, TYPES, features, parameters, hyper, attention_of=wanted)
-    assert table.nodes.tolist() == sorted(table.nodes) and set(table.nodes) == {0, 4}  # node 7 hears nobody
-    for node in (0, 4):
-        of_node = table.nodes == node
-        found = dict(zip(zip(table.neighbours[of_node].tolist(), table.codes[of_node].tolist(), strict=True), table.weights[of_node], strict=True))
-        assert found == pytest.approx({message: np.mean(α) for message, α in weights[node].items()}, rel=1e-3)
-        assert table.weights[of_node].sum() == pytest.approx(1, rel=1e-5)
-        assert (np.diff(table.weights[of_node]) <= 0).all() and table.ranks[of_node].tolist() == list(range(of_node.sum()))
-    _, cut = infer_rhgn(graph, TYPES, features, parameters, hyper, attention_of=wanted, attention_rows=2)
-    assert cut.nodes.tolist() == [0, 0, 4, 4]
-    np.testing.assert_array_equal(cut.weights, table.weights[table.ranks < 2])
-    each = np.full(8, 1)
-    each[4] = 99
-    _, cut = infer_rhgn(graph, TYPES, features, parameters, hyper, attention_of=wanted, attention_rows=each)
-    assert cut.nodes.tolist() == [0] + [4] * (table.nodes == 4).sum()
-    np.testing.assert_array_equal(cut.weights, table.weights[(table.nodes == 4) | (table.ranks == 0)])
-
-
-def test_a_user_with_a_hundred_thousand_neighbours() -> None:
-    """One node exceeds a chunk of messages: all items are alike, so its vector is that of a user with one neighbour."""
-    n = 100_000
-    heads, tails = np.concatenate([np.zeros(n, int), [1]]), np.concatenate([np.arange(2, n + 2), [2]])
-    graph = KnowledgeGraph(heads, np.zeros(n + 1, int), tails, n_entities=n + 2, n_relations=1)
-    types = np.repeat([0, 1], [2, n])
-    features = np.ones((n + 2, 3), np.float32)
-    hyper = dataclasses.replace(FAST, layers=1, epochs=1)
-    result = train_rhgn(graph, types, features, np.array([0, 1]), np.array([[0], [1]]), [2], hyper, seed=0)
-    vectors, table = infer_rhgn(graph, types, features, result.parameters, hyper, attention_of=np.array([0]), attention_rows=3)
-    np.testing.assert_allclose(vectors[0], vectors[1], rtol=1e-4, atol=1e-5)
-    assert table.neighbours.tolist() == [2, 3, 4]
-    np.testing.assert_allclose(table.weights, 1e-5, rtol=1e-3)
 
 
 def test_products_in_bfloat16_stay_close_and_the_vectors_float32() -> None:
@@ -294,30 +261,19 @@ def test_vectors_are_drawn_for_rows_without_one_by_their_keys_alone() -> None:
     assert not np.array_equal(filled_features(features, keys, seed=2)[100:], filled[100:])
 
 
-def test_arrays_that_do_not_fit_are_refused() -> None:
-    graph, _, x = toy()
-    features, (_, parameters) = x.astype(np.float32), fitted_toy(TOY)
-    with pytest.raises(ShapeError, match="node_types has shape"):
-        infer_rhgn(graph, TYPES[1:], features, parameters, TOY)
-    with pytest.raises(ShapeError, match="float64"):
-        infer_rhgn(graph, TYPES, x, parameters, TOY)
-    with pytest.raises(ShapeError, match="attention_of has values"):
-        infer_rhgn(graph, TYPES, features, parameters, TOY, attention_of=np.array([8]))
-    with pytest.raises(ShapeError, match="attention_rows has shape"):
-        infer_rhgn(graph, TYPES, features, parameters, TOY, attention_rows=np.full(7, 3))
-    with pytest.raises(ShapeError, match="features has numbers that are not finite; fill"):
-        infer_rhgn(graph, TYPES, np.where(features > 1, np.nan, features).astype(np.float32), parameters, TOY)
-    with pytest.raises(ValueError, match="layers.0.w_att.*expected shape"):
-        infer_rhgn(graph, TYPES, features, {**parameters, "layers.0.w_att": parameters["layers.0.w_att"][1:]}, TOY)
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("softmax_over", "some"), ("stop_on", "luck"), *itertools.product(("width", "layers", "fanout", "learning_rate"), (0,)), ("heads", 3),
-     ("validation_share", 0.9), ("dropout", 1.0), ("init", "content"), ("init_attributes", "fasttext")],
+    [
+        ("softmax_over", "some"),
+        ("stop_on", "luck"),
+        *itertools.product(("width", "layers", "fanout", "learning_rate"), (0,)),
+        ("heads", 3),
+        ("validation_share", 0.9),
+        ("dropout", 1.0),
+        ("init", "content"),
+        ("init_attributes", "fasttext"),
+    ],
 )
 def test_wrong_hyperparameters_are_named(field: str, value: object) -> None:
     with pytest.raises(HyperparameterError, match=field):
         RHGNHyperparameters(**{field: value})
-
-

@@ -26,7 +26,8 @@ def graph_of(heads: np.ndarray, items: np.ndarray) -> tuple[KnowledgeGraph, np.n
 
 def hub() -> tuple[KnowledgeGraph, np.ndarray]:
     """User 0 has every item, the others one each."""
-    return graph_of(np.append(np.zeros(HUB, np.int64), np.arange(1, USERS)), np.append(np.arange(HUB), np.arange(1, USERS)))
+    others = np.arange(1, USERS)
+    return graph_of(np.append(np.zeros(HUB, np.int64), others), np.append(np.arange(HUB), others))
 
 
 def spread() -> tuple[KnowledgeGraph, np.ndarray]:
@@ -37,8 +38,8 @@ def spread() -> tuple[KnowledgeGraph, np.ndarray]:
 def peak_mib(name: str) -> float:
     """Highest memory of a process that trains and infers over one of the graphs, less what it had before."""
     code = f"from tests.models.test_rhgn_hub import measured; measured({name!r})"
-    found = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
-    return float(found.stdout)
+    command, root = [sys.executable, "-c", code], Path(__file__).parents[2]
+    return float(subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout)
 
 
 def measured(name: str) -> None:
@@ -50,8 +51,10 @@ def measured(name: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     users, labels = np.arange(USERS), np.arange(USERS)[:, None] % 2
     result = train_rhgn(graph, types, features, users, labels, [2], HYPER, seed=0, deterministic=True)
-    vectors, heard = infer_rhgn(graph, types, result.features, result.parameters, HYPER, attention_of=users, attention_rows=5)
-    if not (np.isfinite(vectors).all() and np.isfinite(result.history[0]["loss"]) and (np.bincount(heard.nodes) <= 5).all()):
+    given = (graph, types, result.features, result.parameters, HYPER)
+    vectors, heard = infer_rhgn(*given, attention_of=users, attention_rows=5)
+    finite = np.isfinite(vectors).all() and np.isfinite(result.history[0]["loss"])
+    if not (finite and (np.bincount(heard.nodes) <= 5).all()):
         raise ValueError(f"{name}: a number that is not finite, or too many rows of attention")
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 

@@ -7,39 +7,49 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.events.readers.imported import Imported, Rows, events_table
+from jobs.events.readers.source_files import Sheet, read_parquet, require_files
 
-ITEMS = {
+LINES, PRODUCTS, PEOPLE = "transactions_sample.parquet", "products.parquet", "demographics.parquet"
+LINE = ("household_id", "product_id", "quantity", "sales_value", "transaction_timestamp")
+ITEM = {
     "product_id": "item_id", "department": "department", "product_category": "category",
     "product_type": "type", "brand": "brand_kind", "manufacturer_id": "manufacturer",
 }
+PERSON = {"household_id": "user_id"} | {name: name for name in (
+    "age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count",
+)}
+TIMES = ("%Y-%m-%d %H:%M:%S",)
 
 
 def read(source: Path) -> Imported:
-    rows = Rows(pd.read_parquet(source / "transactions_sample.parquet"))
+    """SourceError."""
+    files = require_files(source, (LINES, PRODUCTS, PEOPLE))
+    sheet, products = read_parquet(files[LINES], LINE), read_parquet(files[PRODUCTS], list(ITEM))
+    people = read_parquet(files[PEOPLE], list(PERSON))
+    rows = Rows(sheet.frame.assign(
+        user=sheet.ids("household_id"), item=sheet.ids("product_id"), quantity=sheet.numbers("quantity"),
+        paid=sheet.numbers("sales_value"), time=sheet.times("transaction_timestamp", TIMES, "UTC"),
+    ))
     rows.drop(rows.frame["quantity"] <= 0, "quantity 0 or less")
     lines = rows.frame
     events = events_table({
-        "user_id": lines["household_id"], "item_id": lines["product_id"], "behavior": ["purchase"] * len(lines),
-        "event_time": lines["transaction_timestamp"].dt.tz_localize("UTC"), "quantity": lines["quantity"], "value": lines["sales_value"] / lines["quantity"],
+        "user_id": lines["user"], "item_id": lines["item"], "behavior": ["purchase"] * len(lines),
+        "event_time": lines["time"], "quantity": lines["quantity"], "value": lines["paid"] / lines["quantity"],
     })
-    products = pq.read_table(source / "products.parquet", columns=list(ITEMS)).rename_columns(list(ITEMS.values()))
-    people = pq.read_table(source / "demographics.parquet")
-    people = people.rename_columns(["user_id" if name == "household_id" else name for name in people.column_names])
-    unknown = (~lines["product_id"].isin(products["item_id"].to_pandas())).sum()
+    unknown = (~lines["item"].isin(products.ids("product_id"))).sum()
     notes = [
         "transaction_timestamp is UTC in the files (the shops are in New York time)",
         "value is sales_value ÷ quantity, the price paid for one",
         f"lines with a product that products.parquet does not know: {unknown}, kept without attributes",
         "a 5 % sample of receipt lines: baskets are broken, households thin",
     ]
-    return Imported(events, _plain(products), _plain(people), rows.dropped, notes)
+    return Imported(events, _texts(products, ITEM), _texts(people, PERSON), rows.dropped, notes)
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """large_string as string, for every engine."""
-    return table.cast(pa.schema([(f.name, pa.string()) for f in table.schema])).replace_schema_metadata(None)
+def _texts(sheet: Sheet, names: dict[str, str]) -> pa.Table:
+    """Those columns under our names, all as text."""
+    values = {ours: sheet.ids(name) if name.endswith("_id") else sheet.texts(name) for name, ours in names.items()}
+    return pa.table({ours: pa.array(column, pa.string(), from_pandas=True) for ours, column in values.items()})

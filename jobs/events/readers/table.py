@@ -13,7 +13,7 @@ from jobs.configuration.checks import check_source
 from jobs.configuration.sections import SourceTable, Spark
 from jobs.events import judge
 from jobs.events.read_events import read_events
-from jobs.events.read_source import SUFFIXES, SourceError, check_whole, find_files
+from jobs.events.read_source import SUFFIXES, SourceError, check_whole, column_names, find_files
 from jobs.events.readers.imported import Imported, events_table
 from jobs.spark import session
 from jobs.tables import TABLES
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 EARLIEST = datetime.datetime(1900, 1, 1, tzinfo=datetime.UTC)
 LATEST = datetime.datetime(9000, 1, 1, tzinfo=datetime.UTC)
+HERE = (
+    "--source, --column OURS=THEIRS, --constant OURS=VALUE, --delimiter and --timezone say what stands under source "
+    "in a configuration"
+)
 
 
 @dataclass(frozen=True)
@@ -37,19 +41,38 @@ class Options:
 
 
 def read(source: Path, options: Options) -> Imported:
-    """Events in our columns; unusable rows are left out and counted. ConfigError: an option that cannot be. Items and users: name them in the configuration as they are."""
-    kind = format_of(source)
-    described = SourceTable(str(source), kind, options.columns, options.constants, options.delimiter, options.timezone, options.day_only)
+    """Events in our columns; unusable rows are left out and counted.
+
+    Items and users are none: they are named in the configuration as they are.
+    ConfigError: an option that cannot be. SourceError: a source that cannot be read with these options.
+    """
+    try:
+        events, dropped = _read(source, options)
+    except SourceError as error:
+        raise SourceError(f"{error} Here {HERE}.") from error
+    day = ", known to the day and stamped at its end" if options.day_only else ""
+    notes = [
+        f"times without an offset are taken as local times of {options.timezone}{day}",
+        "items and users: map their columns in the configuration (source.items, source.users)",
+    ]
+    return Imported(events, dropped=dropped, notes=notes)
+
+
+def _read(source: Path, options: Options) -> tuple[pa.Table, dict[str, int]]:
+    described = SourceTable(
+        str(source), format_of(source), options.columns, options.constants, options.delimiter, options.timezone,
+        options.day_only)
     check_source(described, "--", TABLES["clean_events"].columns)
     files = find_files(described)
     for file in files:
         check_whole(file)
+    if not column_names(described, files):
+        raise SourceError(f"{source} has no rows; expected a line with the columns' names, and events below it.")
     with session(Spark(), "import-dataset") as spark:
         rows = read_events(spark, described, files).cache()
-        events, dropped = _judged(rows)
+        judged = _judged(rows)
         rows.unpersist()
-    zone = f"times without an offset are taken as local times of {options.timezone}" + (", known to the day and stamped at its end" if options.day_only else "")
-    return Imported(events, dropped=dropped, notes=[zone, "items and users: map their columns in the configuration (source.items, source.users)"])
+    return judged
 
 
 def format_of(source: Path) -> str:
@@ -59,16 +82,19 @@ def format_of(source: Path) -> str:
         if any(name.endswith(endings) for name in names):
             return kind
     known = ", ".join(ending for endings in SUFFIXES.values() for ending in endings)
-    raise SourceError(f"Found no file at {source} whose name ends in {known}. Name the file so, or choose another --source.")
+    raise SourceError(
+        f"Found no file at {source} whose name ends in {known}. Name the file so, or choose another --source.")
 
 
 def _judged(rows: DataFrame) -> tuple[pa.Table, dict[str, int]]:
     """Behaviours are whatever the source has; the configuration chooses among them."""
     from pyspark.sql import functions as F
 
-    behaviors = [row.behavior for row in rows.select("behavior").distinct().collect() if row.behavior is not None]
+    found = rows.select("behavior").distinct().collect()
+    behaviors = [row.behavior for row in found if row.behavior is not None]
     judged = judge.judge(rows, behaviors, EARLIEST, EARLIEST, LATEST)
-    reasons = judged.groupBy("reason").count().filter(F.col("reason").isNotNull()).orderBy(F.desc("count"), "reason").collect()
+    rejected = judged.filter(F.col("reason").isNotNull())
+    reasons = rejected.groupBy("reason").count().orderBy(F.desc("count"), "reason").collect()
     columns = judge.accepted(judged).orderBy("source_file", "row_number").toArrow()
     events = events_table({name: columns[name].combine_chunks() for name in columns.column_names})
     return events, {row["reason"]: row["count"] for row in reasons}

@@ -114,7 +114,8 @@ def test_positives_are_thinned_where_negatives_run_short() -> None:
 
 
 def test_a_vocabulary_that_went_through_json_gives_the_columns_in_the_same_order(night: tuple) -> None:
-    """Training's index is JSON with sorted keys; scoring reads it. Attributes may stand in any order in the configuration."""
+    """Training's index is JSON with sorted keys; scoring reads it. Attributes may stand in
+    any order in the configuration."""
     _, snapshot, users = night
     (age,) = snapshot.user_attributes.values()
     turned = dataclasses.replace(snapshot, user_attributes={"zone": age, "age": age})

@@ -1,8 +1,9 @@
-"""Nothing from D - L on reaches a feature, nothing but [D - L, D) a label, and the drawn users are those who are scored.
+"""Nothing from D - L on reaches a feature, nothing but [D - L, D) a label, and the drawn
+users are those who are scored.
 
-In the null world who buys is drawn by lot, so any PR-AUC above prevalence is a leak; the planted world shows that the same code finds
-what can be found. Put in, each of these leaks turns a test here red: `<` made `<=` in days_between; negatives over the whole ledger;
-features or vectors read as of D. `test_each_leak_turns_the_null_world_red` does so.
+In the null world who buys is drawn by lot, so any PR-AUC above prevalence is a leak; the planted world shows that the
+same code finds what can be found. Put in, each of these leaks turns a test here red: `<` made `<=` in days_between;
+negatives over the whole ledger; features or vectors read as of D. `test_each_leak_turns_the_null_world_red` does so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""train_lookalike and score_lookalike on a planted world: what is committed, what is skipped, what the backtest says."""
+"""train_lookalike and score_lookalike on a planted world: what is committed, what is
+skipped, what the backtest says."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ def log_of(frames: list[pd.DataFrame], users: int) -> Log:
 
 
 def planted(root: Path, users: int = 1200, seed: int = 0, **vectors: Any) -> Log:
-    """Users are near one brand in the vectors' space and buy it more often, before and after D - L; past purchases are few."""
+    """Users are near one brand in the vectors' space and buy it more often, before and after D
+    - L; past purchases are few."""
     random = np.random.default_rng(seed)
     taste = random.integers(0, BRANDS, users)
     chosen = lambda who: np.where(random.random(len(who)) < 0.7, taste[who], random.integers(0, BRANDS, len(who))) + BRANDS * random.integers(0, ITEMS // BRANDS, len(who))  # noqa: E731
@@ -80,8 +81,9 @@ def planted(root: Path, users: int = 1200, seed: int = 0, **vectors: Any) -> Log
 def null(root: Path, users: int = 1500, idle: int = 3000, newcomers: int = 300, seed: int = 0) -> Log:
     """Who buys in [D - L, D) is drawn by lot; every leak would show.
 
-    At D the buyers have a history with the client and they alone have vectors. At D - L a random half has vectors, all the same. The
-    ledger is full of users who were active before the eligible ones, and never after; and newcomers buy who were not there at D - L.
+    At D the buyers have a history with the client and they alone have vectors. At D - L a random half has vectors,
+    all the same. The ledger is full of users who were active before the eligible ones, and never after; and newcomers
+    buy who were not there at D - L.
     """
     random = np.random.default_rng(seed)
     before, gone = random.integers(0, users, 4 * users), np.arange(users, users + idle)

@@ -17,27 +17,73 @@ from tests.jobs.embeddings.planted import write_config
         ({"sead": 3}, r"Unknown key 'sead'.*'seed'"),
         ({"seed": "three"}, r"seed is 'three' \(str\); expected a whole number"),
         ({"seed": True}, r"seed is True \(bool\); expected a whole number"),
-        ({"graph": {"behaviors": {"purchase": {"windw_days": 3}}}}, r"graph\.behaviors\.purchase\.windw_days.*'window_days'"),
+        (
+            {"graph": {"behaviors": {"purchase": {"windw_days": 3}}}},
+            r"graph\.behaviors\.purchase\.windw_days.*'window_days'",
+        ),
         ({"graph": {"behaviors": {"buy": {}}}}, r"graph\.behaviors\.buy is 'buy'.*events\.behaviors"),
-        ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"user": {}}}}, r"graph\.item_attributes\.user.*entity_type"),
+        (
+            {"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"user": {}}}},
+            r"graph\.item_attributes\.user.*entity_type",
+        ),
         ({"transe": {"norm": "l3"}}, r"transe\.norm is 'l3'; expected one of l1, l2"),
         ({"transe": {"learning_rate": -1}}, r"transe\.learning_rate is -1"),
         ({"publishing": {"models": ["transe", "bert"]}}, r"publishing\.models\[1\] is 'bert'.*kqgc_mean"),
         ({"training": {"on_gap": "ignore"}}, r"training\.on_gap is 'ignore'.*'warm', 'fail'"),
         ({"lookalike": {"clients": {"../x": {}}}}, r"lookalike\.clients\.\.\./x"),
         ({"events": {"behaviors": ["purchase"], "max_rejected_share": 2}}, r"events\.max_rejected_share is 2"),
-        ({"source": {"events": {"path": "x", "timezone": "Europe/Pariss"}}}, r"source\.events\.timezone is 'Europe/Pariss'.*a zone such as"),
-        ({"source": {"events": {"path": "x", "delimiter": "||"}}}, r"source\.events\.delimiter is '\|\|'.*one character"),
-        ({"source": {"events": {"path": "x", "columns": {"price": "p"}}}}, r"source\.events\.columns\.price is 'price'.*one of our columns: user_id.*value"),
-        ({"source": {"events": {"path": "x"}, "items": {"path": "x", "timezone": ""}}}, r"source\.items\.timezone is ''"),
-        ({"graph": {"behaviors": {"purchase": {"window_days": 99}}, "window_days": 9}}, r"graph\.behaviors\.purchase\.window_days is 99.*1 to graph\.window_days \(9\)"),
-        ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"price": {"type": "number", "bins": 1}}}}, r"graph\.item_attributes\.price\.bins is 1.*at least 2"),
-        ({"graph": {"behaviors": {"purchase": {}}, "user_attributes": {"age": {"min_entities": 0}}}}, r"graph\.user_attributes\.age\.min_entities is 0"),
+        (
+            {"source": {"events": {"path": "x", "timezone": "Europe/Pariss"}}},
+            r"source\.events\.timezone is 'Europe/Pariss'.*a zone such as",
+        ),
+        (
+            {"source": {"events": {"path": "x", "delimiter": "||"}}},
+            r"source\.events\.delimiter is '\|\|'.*one character",
+        ),
+        (
+            {"source": {"events": {"path": "x", "columns": {"price": "p"}}}},
+            r"source\.events\.columns\.price is 'price'.*one of our columns: user_id.*value",
+        ),
+        (
+            {"source": {"events": {"path": "x"}, "items": {"path": "x", "timezone": ""}}},
+            r"source\.items\.timezone is ''",
+        ),
+        (
+            {"graph": {"behaviors": {"purchase": {"window_days": 99}}, "window_days": 9}},
+            r"graph\.behaviors\.purchase\.window_days is 99.*1 to graph\.window_days \(9\)",
+        ),
+        (
+            {"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"price": {"type": "number", "bins": 1}}}},
+            r"graph\.item_attributes\.price\.bins is 1.*at least 2",
+        ),
+        (
+            {"graph": {"behaviors": {"purchase": {}}, "user_attributes": {"age": {"min_entities": 0}}}},
+            r"graph\.user_attributes\.age\.min_entities is 0",
+        ),
         ({"quality": {"data_docs": "../out"}}, r"quality\.data_docs is '\.\./out'.*a folder"),
         ({"quality": {"data_docs": "clean_events"}}, r"quality\.data_docs is 'clean_events'.*no table's"),
-        ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"price": {"type": "number", "bounds": [5, 5]}}}}, r"price\.bounds is \[5\.0, 5\.0\].*ascending"),
-        ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {"bounds": [5]}}}}, r"graph\.item_attributes\.brand\.bounds.*type: number"),
-        ({"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"price": {"type": "number", "min_entities": 9}}}}, r"price\.min_entities is 9.*categories only"),
+        (
+            {
+                "graph": {
+                    "behaviors": {"purchase": {}},
+                    "item_attributes": {"price": {"type": "number", "bounds": [5, 5]}},
+                }
+            },
+            r"price\.bounds is \[5\.0, 5\.0\].*ascending",
+        ),
+        (
+            {"graph": {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {"bounds": [5]}}}},
+            r"graph\.item_attributes\.brand\.bounds.*type: number",
+        ),
+        (
+            {
+                "graph": {
+                    "behaviors": {"purchase": {}},
+                    "item_attributes": {"price": {"type": "number", "min_entities": 9}},
+                }
+            },
+            r"price\.min_entities is 9.*categories only",
+        ),
         ({"source": {}}, r"Missing key 'source\.events'"),
         ({"dag": {"start_date": "soon"}}, r"dag\.start_date is 'soon'.*a date"),
     ],
@@ -54,9 +100,19 @@ REGIONS = {"behaviors": {"purchase": {}}, "user_attributes": {"region": {}}}
 @pytest.mark.parametrize(
     ("profiles", "said"),
     [
-        ({"labels": {"region": {}}}, r"profiles\.labels\.region\.column is 'region'.*no attribute of the graph; graph\.user_attributes\.region would tell"),
-        ({"labels": {"home": {"column": "region"}}}, r"profiles\.labels\.home\.column is 'region'.*no attribute of the graph"),
-        ({"labels": {"home": {"column": "area"}}}, r"profiles\.labels\.home\.column is 'area'.*graph\.user_attributes\.region"),
+        (
+            {"labels": {"region": {}}},
+            r"profiles\.labels\.region\.column is 'region'.*no attribute of the graph; "
+            r"graph\.user_attributes\.region would tell",
+        ),
+        (
+            {"labels": {"home": {"column": "region"}}},
+            r"profiles\.labels\.home\.column is 'region'.*no attribute of the graph",
+        ),
+        (
+            {"labels": {"home": {"column": "area"}}},
+            r"profiles\.labels\.home\.column is 'area'.*graph\.user_attributes\.region",
+        ),
         ({"labels": {"Gender": {}}}, r"profiles\.labels\.Gender is 'Gender'.*a name of"),
         ({"labels": {"gender": {"colum": "sex"}}}, r"profiles\.labels\.gender\.colum.*Did you mean 'column'"),
         ({"labels": {"age": {"bounds": [50, 30]}}}, r"profiles\.labels\.age\.bounds is \[50\.0, 30\.0\].*ascending"),
@@ -96,10 +152,18 @@ def test_no_file_and_no_yaml(tmp_path: Path) -> None:
 
 def test_relative_paths_are_seen_from_the_files_folder(tmp_path: Path) -> None:
     settings = load_settings(write_config(tmp_path))
-    assert load_settings(write_config(tmp_path, quality={"data_docs": "docs"})).quality.data_docs == str(tmp_path / "data/docs")
-    assert settings.quality.data_docs is None and settings.data_root == str(tmp_path / "data") and settings.source.events.path == str(tmp_path / "events.parquet")
+    assert load_settings(write_config(tmp_path, quality={"data_docs": "docs"})).quality.data_docs == str(
+        tmp_path / "data/docs"
+    )
+    assert (
+        settings.quality.data_docs is None
+        and settings.data_root == str(tmp_path / "data")
+        and settings.source.events.path == str(tmp_path / "events.parquet")
+    )
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[3] / "jobs" / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[3] / "jobs" / "configs").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_every_shipped_configuration_is_valid_and_names_dates(path: Path) -> None:
     assert load_settings(path).dag.dates

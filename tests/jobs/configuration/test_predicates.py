@@ -11,11 +11,18 @@ from jobs.configuration.predicates import PredicateError, parse
 from jobs.configuration.sections import Attribute
 
 VALUES = {
-    "brand": ["acme", "acme", "zeta", "zeta", None], "words": ["mug", "tea", "mug", "sign", "mug"], "size": ["1", "2", "true", "1", "1"],
-    "price": ["bin_1_of_3", "bin_2_of_3", "bin_3_of_3", "bin_2_of_3", None], "item_id": ["a", "b", "c", "d", "e"]}  # fmt: skip
+    "brand": ["acme", "acme", "zeta", "zeta", None],
+    "words": ["mug", "tea", "mug", "sign", "mug"],
+    "size": ["1", "2", "true", "1", "1"],
+    "price": ["bin_1_of_3", "bin_2_of_3", "bin_3_of_3", "bin_2_of_3", None],
+    "item_id": ["a", "b", "c", "d", "e"],
+}
 
 
-ATTRIBUTES = {name: Attribute() for name in ("brand", "words", "size")} | {"price": Attribute("number", bounds=[10.0, 20.0]), "weight": Attribute("number", bins=4)}
+ATTRIBUTES = {name: Attribute() for name in ("brand", "words", "size")} | {
+    "price": Attribute("number", bounds=[10.0, 20.0]),
+    "weight": Attribute("number", bins=4),
+}
 
 
 def having(attribute: str, values: tuple[str, ...]) -> np.ndarray:

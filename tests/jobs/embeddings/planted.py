@@ -21,11 +21,24 @@ RELATIONS = [("purchase", "user", "item"), ("item_brand", "item", "brand"), ("us
 def write_config(folder: Path, **sections: object) -> Path:
     """A configuration for this graph; `sections` replace or add top-level keys."""
     document = {
-        "data_root": "data", "seed": 3, "deterministic": True, "source": {"events": {"path": "events.parquet"}}, "events": {"behaviors": ["purchase"]},
+        "data_root": "data",
+        "seed": 3,
+        "deterministic": True,
+        "source": {"events": {"path": "events.parquet"}},
+        "events": {"behaviors": ["purchase"]},
         "graph": {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {}}, "user_attributes": {"region": {}}},
-        "transe": {"dimension": DIMENSION, "epochs": 30, "negatives": 8, "negatives_shared_by": 4, "batch_size": 64, "threads": 1},
-        "kqgc": {"epochs": 3, "batch_size": 64, "fanout": 5}, "publishing": {"models": ["transe", "kqgc_mean"], "min_neighbour_overlap": 0.0},
-        **sections}  # fmt: skip
+        "transe": {
+            "dimension": DIMENSION,
+            "epochs": 30,
+            "negatives": 8,
+            "negatives_shared_by": 4,
+            "batch_size": 64,
+            "threads": 1,
+        },
+        "kqgc": {"epochs": 3, "batch_size": 64, "fanout": 5},
+        "publishing": {"models": ["transe", "kqgc_mean"], "min_neighbour_overlap": 0.0},
+        **sections,
+    }
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(document))
     return path
@@ -33,7 +46,12 @@ def write_config(folder: Path, **sections: object) -> Path:
 
 def write_ledgers(root: Path, users: list[str], order_seed: int = 0, brands: list[str] = BRANDS) -> None:
     """Ledgers whose ids come in an order of their own; calling it again with other users or brands adds a segment."""
-    values = {"user": users, "item": [f"i{n:03d}" for n in range(N_ITEMS)], "brand": brands, "region": ["north", "south"]}
+    values = {
+        "user": users,
+        "item": [f"i{n:03d}" for n in range(N_ITEMS)],
+        "brand": brands,
+        "region": ["north", "south"],
+    }
     for kind, raw in values.items():
         ledger = Segments(str(root / "entity_ids" / kind))
         known = ledger.read()
@@ -41,7 +59,9 @@ def write_ledgers(root: Path, users: list[str], order_seed: int = 0, brands: lis
         new = [r for r in np.random.default_rng(order_seed).permutation(raw).tolist() if r not in set(seen)]
         if new:
             ids = pa.array(range(len(seen), len(seen) + len(new)), pa.int64())
-            ledger.append(ledger.next_number(), pa.table([ids, pa.array(new)], schema=TABLES["entity_ids"].arrow_schema()))
+            ledger.append(
+                ledger.next_number(), pa.table([ids, pa.array(new)], schema=TABLES["entity_ids"].arrow_schema())
+            )
     relations = Segments(str(root / "relations"))
     if relations.read() is None:
         rows = [{"id": n, "name": r[0], "head_type": r[1], "tail_type": r[2]} for n, r in enumerate(RELATIONS)]
@@ -64,12 +84,22 @@ def write_graph(root: Path, date: datetime.date, users: list[str], seed: int = 1
             bought.add((ids["user"][user], ids["item"][f"i{item:03d}"]))
         edges.add((ids["user"][user], 2, ids["region"][("north", "south")[int(user[1:]) % 2]]))
     edges |= {(user, 0, item) for user, item in bought}
-    edges |= {(ids["item"][f"i{n:03d}"], 1, ids["brand"][brands[n % len(brands)]]) for n in range(N_ITEMS) if ids["item"][f"i{n:03d}"] in {i for _, i in bought}}
+    edges |= {
+        (ids["item"][f"i{n:03d}"], 1, ids["brand"][brands[n % len(brands)]])
+        for n in range(N_ITEMS)
+        if ids["item"][f"i{n:03d}"] in {i for _, i in bought}
+    }
     rows = sorted(edges, key=lambda e: (e[1], e[0], e[2]))
-    graph = pa.table([pa.array(c, pa.int64()) for c in (*zip(*rows, strict=True), [1] * len(rows))], schema=TABLES["knowledge_graph"].arrow_schema())
+    graph = pa.table(
+        [pa.array(c, pa.int64()) for c in (*zip(*rows, strict=True), [1] * len(rows))],
+        schema=TABLES["knowledge_graph"].arrow_schema(),
+    )
     _commit(root, "knowledge_graph", date, graph)
     last = midnight(date) - datetime.timedelta(hours=5)
-    seen = [{"user": u, "item": i, "behavior": "purchase", "count": 1, "value_sum": 2.0, "last_time": last} for u, i in sorted(bought)]
+    seen = [
+        {"user": u, "item": i, "behavior": "purchase", "count": 1, "value_sum": 2.0, "last_time": last}
+        for u, i in sorted(bought)
+    ]
     _commit(root, "interactions", date, pa.Table.from_pylist(seen, TABLES["interactions"].arrow_schema()))
 
 

@@ -39,7 +39,9 @@ def write_world(root: Path) -> None:
 
 def label(root: Path, of: Callable[[str], str | None]) -> None:
     """Write the users' table: everybody's taste as `of` has it."""
-    pd.DataFrame({"user_id": USERS, "taste": pd.array([of(user) for user in USERS], "string")}).to_parquet(root / "users.parquet", index=False)
+    pd.DataFrame({"user_id": USERS, "taste": pd.array([of(user) for user in USERS], "string")}).to_parquet(
+        root / "users.parquet", index=False
+    )
 
 
 RHGN = {"width": WIDTH, "heads": 2, "epochs": 20, "batch_size": 16, "learning_rate": 0.02, "validation_share": 0.1}
@@ -48,7 +50,9 @@ RHGN = {"width": WIDTH, "heads": 2, "epochs": 20, "batch_size": 16, "learning_ra
 def config_of(root: Path, **sections: object) -> Path:
     source = {"events": {"path": "events.parquet"}, "users": {"path": "users.parquet"}}
     publishing = {"models": ["transe", "rhgn"], "min_neighbour_overlap": 0.0}
-    return write_config(root, **{"source": source, "rhgn": RHGN, "profiles": PROFILES, "publishing": publishing, **sections})
+    return write_config(
+        root, **{"source": source, "rhgn": RHGN, "profiles": PROFILES, "publishing": publishing, **sections}
+    )
 
 
 def night(root: Path, date: datetime.date, predecessor: datetime.date | None = None, **sections: object) -> int:
@@ -72,4 +76,6 @@ def checkpoint(root: Path, date: datetime.date) -> Checkpoint:
 
 
 def content(root: Path, date: datetime.date = DATES[0]) -> list[str]:
-    return [Table(str(root / "data" / name)).manifest(str(date)).content_hash for name in ("checkpoints/rhgn", "attention")]
+    return [
+        Table(str(root / "data" / name)).manifest(str(date)).content_hash for name in ("checkpoints/rhgn", "attention")
+    ]

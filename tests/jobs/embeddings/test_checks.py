@@ -20,16 +20,30 @@ N, D = 40, 8
 def published(matrix: np.ndarray, user_ids: list[str] | None = None) -> pa.Table:
     moment = midnight(datetime.date(2026, 1, 5))
     n = len(matrix)
-    columns = [user_ids or [f"u{i:03d}" for i in range(n)], vectors(matrix), [moment] * n, [moment] * n, [3] * n, ["trained"] * n, [None] * n]
+    columns = [
+        user_ids or [f"u{i:03d}" for i in range(n)],
+        vectors(matrix),
+        [moment] * n,
+        [moment] * n,
+        [3] * n,
+        ["trained"] * n,
+        [None] * n,
+    ]
     schema = TABLES["user_embeddings"].arrow_schema(matrix.shape[1])
-    return pa.Table.from_arrays([c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    return pa.Table.from_arrays(
+        [c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)],
+        schema=schema,
+    )
 
 
 def entities(matrix: np.ndarray) -> pa.Table:
     n = len(matrix)
     columns = [["item"] * n, list(range(n)), [f"i{i:03d}" for i in range(n)], vectors(matrix)]
     schema = TABLES["entity_embeddings"].arrow_schema(matrix.shape[1])
-    return pa.Table.from_arrays([c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    return pa.Table.from_arrays(
+        [c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)],
+        schema=schema,
+    )
 
 
 def sound() -> np.ndarray:
@@ -62,7 +76,9 @@ def test_unsound_vectors_are_refused(spoil, users: int, said: str) -> None:  # n
 
 def test_vectors_that_are_all_the_same_are_refused_whatever_is_carried_beside_them() -> None:
     same = published(np.repeat(sound()[:1], N, axis=0))
-    carried = published(sound(), [f"v{i}" for i in range(N)]).set_column(same.column_names.index("source"), "source", pa.array(["carried"] * N))
+    carried = published(sound(), [f"v{i}" for i in range(N)]).set_column(
+        same.column_names.index("source"), "source", pa.array(["carried"] * N)
+    )
     with pytest.raises(JobError, match="all vectors are the same"):
         check_vectors(pa.concat_tables([same, carried.cast(same.schema)]), N, D, Publishing())
 

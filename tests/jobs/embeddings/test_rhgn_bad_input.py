@@ -15,14 +15,31 @@ from pyspark.sql import SparkSession
 from feature_store import Segments, Table
 from jobs.program import SKIPPED
 from tests.jobs.embeddings.planted import group_of
-from tests.jobs.embeddings.rhgn_night import DATES, PROFILES, RHGN, USERS, checkpoint, content, night, publish, write_world
+from tests.jobs.embeddings.rhgn_night import (
+    DATES,
+    PROFILES,
+    RHGN,
+    USERS,
+    checkpoint,
+    content,
+    night,
+    publish,
+    write_world,
+)
 
 Odd = Callable[[str], str | None]
 TASTE, ODD = {"taste": {}}, {"odd": {}}
-FEW = r"label odd: not learned by RHGN: fold A has \d classes with at least 4 users \(profiles.min_users_per_class\); expected two or more"
+FEW = (
+    r"label odd: not learned by RHGN: fold A has \d classes with at least 4 users "
+    r"\(profiles.min_users_per_class\); expected two or more"
+)
 BAD: dict[str, tuple[Odd, str]] = {
-    "one class": (lambda user: "x", FEW), "one user": (lambda user: "x" if user == USERS[7] else None, FEW), "none": (lambda user: None, FEW),
-    "empty texts": (lambda user: "", FEW), "a class of their own each": (lambda user: user, FEW)}  # fmt: skip
+    "one class": (lambda user: "x", FEW),
+    "one user": (lambda user: "x" if user == USERS[7] else None, FEW),
+    "none": (lambda user: None, FEW),
+    "empty texts": (lambda user: "", FEW),
+    "a class of their own each": (lambda user: user, FEW),
+}
 
 
 @pytest.fixture
@@ -31,8 +48,15 @@ def root(tmp_path: Path, spark: SparkSession) -> Path:
     return tmp_path
 
 
-def rows(odd: Odd = lambda user: None, taste: Odd = lambda user: str(group_of(user)), users: list[str] = USERS) -> pd.DataFrame:
-    return pd.DataFrame({"user_id": users, **{name: pd.array([of(user) for user in users], "string") for name, of in (("taste", taste), ("odd", odd))}})
+def rows(
+    odd: Odd = lambda user: None, taste: Odd = lambda user: str(group_of(user)), users: list[str] = USERS
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "user_id": users,
+            **{name: pd.array([of(user) for user in users], "string") for name, of in (("taste", taste), ("odd", odd))},
+        }
+    )
 
 
 def write_users(root: Path, frame: pd.DataFrame) -> None:
@@ -50,7 +74,9 @@ def published(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_label_that_teaches_nothing_says_why_and_changes_nothing_of_the_others(root: Path, caplog: pytest.LogCaptureFixture, case: str) -> None:
+def test_a_label_that_teaches_nothing_says_why_and_changes_nothing_of_the_others(
+    root: Path, caplog: pytest.LogCaptureFixture, case: str
+) -> None:
     odd, said = BAD[case]
     write_users(root, rows(odd))
     assert night(root, DATES[0], profiles=labelled(ODD)) == SKIPPED and published(root) == []
@@ -67,7 +93,10 @@ def test_a_label_without_a_column_is_named_and_stops_no_other(root: Path, caplog
     alone = content(root)
     assert night(root, DATES[0], profiles=labelled(TASTE, missing)) == 0
     assert content(root) == alone
-    assert re.search(r"label odd: not learned by RHGN: .*has no column 'colour' .*Name the right one: profiles.labels.odd.column", caplog.text)
+    assert re.search(
+        r"label odd: not learned by RHGN: .*has no column 'colour' .*Name the right one: profiles.labels.odd.column",
+        caplog.text,
+    )
     assert night(root, DATES[1], profiles=labelled(missing)) == SKIPPED and published(root) == [str(DATES[0])] * 2
 
 
@@ -79,15 +108,24 @@ def test_a_column_that_no_label_names_teaches_nothing(root: Path) -> None:
     assert content(root) == alone
 
 
-def test_users_whose_rows_contradict_each_other_are_left_out_and_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_users_whose_rows_contradict_each_other_are_left_out_and_counted(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     some = USERS[::7]
     write_users(root, rows(taste=lambda user: None if user in some else str(group_of(user))))
     assert night(root, DATES[0]) == 0
     without = content(root)
-    write_users(root, pd.concat([rows(), rows(taste=lambda user: str((group_of(user) + 1) % 4), users=some), rows(users=USERS[1:5])]))  # four say the same twice
+    # four say the same twice
+    write_users(
+        root,
+        pd.concat([rows(), rows(taste=lambda user: str((group_of(user) + 1) % 4), users=some), rows(users=USERS[1:5])]),
+    )
     assert night(root, DATES[0]) == 0
     assert content(root) == without
-    assert f"label taste: {len(some)} users left out, whose rows contradict each other" in caplog.text and some[0] not in caplog.text
+    assert (
+        f"label taste: {len(some)} users left out, whose rows contradict each other" in caplog.text
+        and some[0] not in caplog.text
+    )
 
 
 def test_when_all_contradict_themselves_nothing_is_published(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -104,7 +142,9 @@ def test_a_rerun_without_a_label_leaves_what_was_published(root: Path) -> None:
     assert content(root) == before
 
 
-def test_a_table_of_users_that_is_not_there_fails_and_leaves_what_was_published(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_table_of_users_that_is_not_there_fails_and_leaves_what_was_published(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert night(root, DATES[0]) == 0
     before = content(root)
     (root / "users.parquet").unlink()
@@ -119,7 +159,9 @@ def test_a_label_that_is_no_longer_configured_leaves_its_place_to_another(root: 
     assert night(root, DATES[1], DATES[0], profiles=labelled(ODD), **small) == 0
     assert publish(root, DATES[1], DATES[0], profiles=labelled(ODD), **small) == 0
     second = checkpoint(root, DATES[1])
-    assert json.loads(second.facts["classes"]) == {"odd": ["0", "1"]} and len(second.extra["rhgn.classifiers.0.bias"]) == 2
+    assert (
+        json.loads(second.facts["classes"]) == {"odd": ["0", "1"]} and len(second.extra["rhgn.classifiers.0.bias"]) == 2
+    )
 
 
 def test_a_labelled_user_who_has_no_neighbour_is_not_in_the_graph_and_teaches_nothing(root: Path) -> None:
@@ -133,7 +175,13 @@ def test_a_labelled_user_who_has_no_neighbour_is_not_in_the_graph_and_teaches_no
 
 def test_a_user_with_one_neighbour_and_no_purchase_has_a_vector_all_the_same(root: Path) -> None:
     lonely = USERS[5]
-    edit(root, DATES[0], lambda graph, heads: pc.invert(pc.and_(pc.equal(graph.column("relation"), 0), pc.equal(heads, user_id(root, lonely)))))
+    edit(
+        root,
+        DATES[0],
+        lambda graph, heads: pc.invert(
+            pc.and_(pc.equal(graph.column("relation"), 0), pc.equal(heads, user_id(root, lonely)))
+        ),
+    )
     assert night(root, DATES[0]) == 0
     heard = Table(str(root / "data/attention")).read(str(DATES[0])).to_pandas().query("user_id == @lonely")
     assert heard["relation"].tolist() == ["user_region"] and heard["weight"].tolist() == pytest.approx([1])
@@ -146,7 +194,11 @@ def test_a_relation_without_an_edge_the_first_night_comes_the_second(root: Path,
     assert night(root, DATES[0]) == 0
     assert night(root, DATES[1], DATES[0], rhgn=RHGN | {"epochs": 1, "learning_rate": 1e-6}) == 0
     first, second = (checkpoint(root, date) for date in DATES)
-    assert len(first.relation_id) == 2 and len(second.relation_id) == 3 and second.extra["rhgn.layers.0.w_att"].shape[0] == 6
+    assert (
+        len(first.relation_id) == 2
+        and len(second.relation_id) == 3
+        and second.extra["rhgn.layers.0.w_att"].shape[0] == 6
+    )
     codes = [list(second.relation_id).index(one) for one in first.relation_id]
     assert abs(second.extra["rhgn.layers.0.w_att"][codes] - first.extra["rhgn.layers.0.w_att"][:2]).max() < 1e-4
 

@@ -1,4 +1,5 @@
-"""What goes into RHGN: content where there are words, keyed random vectors where there are none, and two nights in one space."""
+"""What goes into RHGN: content where there are words, keyed random vectors where there are none, and two nights in one
+space."""
 
 from __future__ import annotations
 
@@ -21,8 +22,16 @@ from tests.jobs.embeddings.planted import write_graph, write_ledgers
 from tests.jobs.embeddings.rhgn_night import DATES, RHGN, USERS, checkpoint, config_of, night, publish, write_world
 
 TYPES = ["brand", "empty", "item", "price", "user", "word"]
-NIGHT, GARDEN = ["aurora lights", "northern sky", "polar night", "winter stars"], ["garden rose", "spring tulip", "summer daisy", "flower bed"]
-BINS, BRANDS, ITEMS, PEOPLE = ["bin_1_of_2", "bin_2_of_2"], ["b1", "b22", "acme"], [f"i{n}" for n in range(100)], ["u1", "u2"]
+NIGHT, GARDEN = (
+    ["aurora lights", "northern sky", "polar night", "winter stars"],
+    ["garden rose", "spring tulip", "summer daisy", "flower bed"],
+)
+BINS, BRANDS, ITEMS, PEOPLE = (
+    ["bin_1_of_2", "bin_2_of_2"],
+    ["b1", "b22", "acme"],
+    [f"i{n}" for n in range(100)],
+    ["u1", "u2"],
+)
 RAW = [*BRANDS, *ITEMS, *BINS, *PEOPLE, *NIGHT, *GARDEN, "", "1999"]
 KINDS = np.repeat([0, 2, 3, 4, 5], [len(BRANDS), len(ITEMS), len(BINS), len(PEOPLE), 10])
 NODES, WORDS = Nodes(KINDS, TYPES, RAW), np.flatnonzero(KINDS == 5)
@@ -30,12 +39,17 @@ DIMENSION = 12
 
 
 def edges() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Relation 0: a user buys an item; 1, 2, 3: an item's brand, price, and its two words, both of the night or both of the garden."""
+    """Relation 0: a user buys an item; 1, 2, 3: an item's brand, price, and its two words, both of the night or both of
+    the garden."""
     random, first = np.random.default_rng(0), len(BRANDS)
     rows = [(RAW.index(user), 0, first + n) for user in PEOPLE for n in range(0, 100, 7)]
     for n in range(100):
         words = random.choice(4, 2, replace=False) + 4 * (n % 2)
-        rows += [(first + n, 1, n % 3), (first + n, 2, RAW.index(BINS[n % 2])), *((first + n, 3, WORDS[word]) for word in words)]
+        rows += [
+            (first + n, 1, n % 3),
+            (first + n, 2, RAW.index(BINS[n % 2])),
+            *((first + n, 3, WORDS[word]) for word in words),
+        ]
     heads, relations, tails = np.array(rows).T
     return heads.copy(), relations.copy(), tails.copy()
 
@@ -46,7 +60,9 @@ def transe() -> np.ndarray:
     return vectors
 
 
-def features(init: str = "transe", attributes: str = "content", former: np.ndarray | None = None, seed: int = 0) -> Inputs:
+def features(
+    init: str = "transe", attributes: str = "content", former: np.ndarray | None = None, seed: int = 0
+) -> Inputs:
     return node_features(NODES, edges(), transe(), init, attributes, seed, former)
 
 
@@ -80,7 +96,9 @@ def test_each_choice_is_of_its_own_types() -> None:
 def test_random_vectors_are_the_nodes_own_whoever_else_there_is() -> None:
     """Half of the nodes gone, the types numbered otherwise: the rest have the same vectors."""
     kept = np.arange(0, len(RAW), 2)
-    fewer = Nodes(np.array([3, 0, 1, 4, 2, 5])[KINDS[kept]], [TYPES[t] for t in (1, 2, 4, 0, 3, 5)], np.array(RAW, object)[kept])
+    fewer = Nodes(
+        np.array([3, 0, 1, 4, 2, 5])[KINDS[kept]], [TYPES[t] for t in (1, 2, 4, 0, 3, 5)], np.array(RAW, object)[kept]
+    )
     none = np.zeros(0, np.int64)
     found = node_features(fewer, (none, none, none), transe()[kept], "random", "random", 0)
     np.testing.assert_array_equal(found.vectors, at_random()[kept])
@@ -89,7 +107,9 @@ def test_random_vectors_are_the_nodes_own_whoever_else_there_is() -> None:
 
 def test_without_an_edge_to_a_word_all_values_are_random() -> None:
     heads, relations, tails = edges()
-    found = node_features(NODES, tuple(part[relations != 3] for part in (heads, relations, tails)), transe(), "transe", "content", 0)
+    found = node_features(
+        NODES, tuple(part[relations != 3] for part in (heads, relations, tails)), transe(), "transe", "content", 0
+    )
     np.testing.assert_array_equal(found.vectors[WORDS], at_random()[WORDS])
     assert not len(found.of_content)
 
@@ -108,7 +128,9 @@ def test_of_too_many_items_those_with_the_lowest_keys_are_read(monkeypatch: pyte
     monkeypatch.setattr(rhgn_inputs, "MOST_ITEMS", 10)
     items = np.flatnonzero(KINDS == 2)
     lowest = np.sort(np.argsort(NODES.keys()[items])[:10])
-    assert list(Sentences.of(NODES, NODES.with_text(), edges())) == [whole[item] for item in lowest] and len(whole) == 100
+    assert (
+        list(Sentences.of(NODES, NODES.with_text(), edges())) == [whole[item] for item in lowest] and len(whole) == 100
+    )
 
 
 def test_known_values_keep_their_vectors_and_new_ones_come_into_their_space() -> None:
@@ -135,7 +157,10 @@ def test_a_night_without_a_new_value_trains_no_text_model(monkeypatch: pytest.Mo
 def test_whoever_transe_has_no_vector_of_has_a_random_one(root: Path) -> None:
     assert night(root, DATES[0]) == 0
     reads = [Input(name, str(root / "data" / name)) for name in ("knowledge_graph", "entity_ids", "relations")]
-    found, transe = read_night(str(DATES[0]), *reads), read_checkpoint(Table(str(root / "data/checkpoints/transe")), str(DATES[0]))
+    found, transe = (
+        read_night(str(DATES[0]), *reads),
+        read_checkpoint(Table(str(root / "data/checkpoints/transe")), str(DATES[0])),
+    )
     source = transe.source.copy()
     source[50:] = NONE  # whose rows are zeros then
     got = read_inputs(found, dataclasses.replace(transe, source=source), None, "transe", "transe", 3).vectors
@@ -143,7 +168,8 @@ def test_whoever_transe_has_no_vector_of_has_a_random_one(root: Path) -> None:
     np.testing.assert_array_equal(got[50:], filled_features(np.full_like(got, np.nan), found.entity_keys(), 3)[50:])
 
 
-# --- in the night ---------------------------------------------------------------------------------------------------------------------
+# --- in the night
+# ---------------------------------------------------------------------------------------------------------------------
 
 CONTENT = {"rhgn": RHGN | {"init_attributes": "content"}}
 SHOPS = ["aurora lights", "garden rose", "polar night", "spring tulip"]
@@ -163,7 +189,10 @@ def sell(root: Path, date: datetime.date, brands: list[str]) -> None:
 def content_by_id(root: Path, date: datetime.date) -> dict[tuple[str, int], np.ndarray]:
     """(type, ledger id) → the vector of its content."""
     found = checkpoint(root, date)
-    return {(found.types[found.entity_type[row]], int(found.entity_id[row])): v for row, v in zip(found.extra["content_rows"], found.extra["content"], strict=True)}
+    return {
+        (found.types[found.entity_type[row]], int(found.entity_id[row])): v
+        for row, v in zip(found.extra["content_rows"], found.extra["content"], strict=True)
+    }
 
 
 def test_two_nights_with_content_go_on_in_one_space_with_a_value_that_is_new(root: Path) -> None:
@@ -175,7 +204,10 @@ def test_two_nights_with_content_go_on_in_one_space_with_a_value_that_is_new(roo
     assert {kind for kind, _ in first} == {"brand", "region"} and len(second) == len(first) + 1
     for name, vector in first.items():
         np.testing.assert_array_equal(second[name], vector)
-    spaces = [Table(str(root / "data/feature_store/user_embeddings/model=rhgn")).manifest(str(date)).fields["space_id"] for date in DATES]
+    spaces = [
+        Table(str(root / "data/feature_store/user_embeddings/model=rhgn")).manifest(str(date)).fields["space_id"]
+        for date in DATES
+    ]
     assert spaces[0] == spaces[1]
 
 
@@ -189,7 +221,9 @@ def test_a_night_with_content_repeats_and_differs_from_one_without(root: Path) -
     assert all((found[0] != other).any() for other in found[2:]) and (found[2] != found[3]).any()
 
 
-def test_what_later_nights_put_into_the_ledgers_changes_no_vector(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_later_nights_put_into_the_ledgers_changes_no_vector(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     sell(root, DATES[0], SHOPS)
     assert night(root, DATES[0], **CONTENT) == 0
     other = tmp_path_factory.mktemp("other")
@@ -204,7 +238,8 @@ def test_what_later_nights_put_into_the_ledgers_changes_no_vector(root: Path, tm
 
 
 def test_brands_that_are_codes_leave_the_night_as_it_is_with_random_values(root: Path) -> None:
-    """b0 to b3 are codes; of the regions north and south no sentence says anything, since they are the users' and no item has words."""
+    """b0 to b3 are codes; of the regions north and south no sentence says anything, since they are the users' and no
+    item has words."""
     assert night(root, DATES[0], **CONTENT) == 0
     assert "content" not in checkpoint(root, DATES[0]).extra
     by_content = checkpoint(root, DATES[0]).entities
@@ -216,6 +251,9 @@ def test_a_model_that_other_vectors_went_into_is_no_predecessor(root: Path, caps
     assert night(root, DATES[0]) == publish(root, DATES[0]) == 0
     found = []
     for settings in ({}, CONTENT, {"rhgn": RHGN | {"init": "random"}}):
-        assert execute(resolve_predecessor.run, ["--date", str(DATES[1]), "--config", str(config_of(root, **settings))]) == 0
+        assert (
+            execute(resolve_predecessor.run, ["--date", str(DATES[1]), "--config", str(config_of(root, **settings))])
+            == 0
+        )
         found.append(json.loads(capsys.readouterr().out.splitlines()[-1])["rhgn"])
     assert found == [str(DATES[0]), None, None]

@@ -1,4 +1,5 @@
-"""RHGN's own head beside XGBoost: on the same users of fold C, compared by the names of classes, and without a word in any prediction."""
+"""RHGN's own head beside XGBoost: on the same users of fold C, compared by the names of classes, and
+without a word in any prediction."""
 
 from __future__ import annotations
 
@@ -16,7 +17,17 @@ from jobs.configuration.profiles import Label
 from jobs.profiles.rhgn_head import Head
 from jobs.program import Output
 from models.classifiers.profiling import C, macro_f1
-from tests.jobs.profiles.profile_world import DATE, DIMENSION, config, fold_of, names, planted, predictions, train, write
+from tests.jobs.profiles.profile_world import (
+    DATE,
+    DIMENSION,
+    config,
+    fold_of,
+    names,
+    planted,
+    predictions,
+    train,
+    write,
+)
 from tests.jobs.report.tables_by_hand import ledger_ids, table_input, write_vectors
 
 if TYPE_CHECKING:
@@ -27,26 +38,34 @@ RHGN = {"models": ["rhgn"], "labels": {"gender": Label()}}
 
 
 def write_checkpoint(root: Path, vectors: np.ndarray, classes: list[str], weight: np.ndarray) -> None:
-    """A checkpoint of RHGN: users in an order of their own, two values of an attribute before them, those carried without a vector."""
+    """A checkpoint of RHGN: users in an order of their own, two values of an attribute before them,
+    those carried without a vector."""
     users = names(len(vectors))
     order = np.random.default_rng(3).permutation(len(users))
     ids = ledger_ids(root, "user", pd.Series(users))
     entities = np.concatenate([np.full((2, DIMENSION), 9.0), vectors[order]]).astype(np.float32)
     source = np.where(np.append([0, 0], order) < len(users) - CARRIED, TRAINED, NONE)
-    extra = {"rhgn.classifiers.0.weight": weight.astype(np.float32), "rhgn.classifiers.0.bias": np.zeros(len(classes), np.float32),
-             "rhgn.optimiser.classifiers.0.weight": np.zeros(1, np.float32)}  # fmt: skip
-    checkpoint = Checkpoint(["region", "user"], np.repeat([0, 1], [2, len(users)]), np.append([0, 1], ids[order]), np.zeros(0, np.int64), entities,
-                            np.zeros((0, DIMENSION), np.float32), source, extra, {"classes": json.dumps({"gender": classes})})  # fmt: skip
+    extra = {
+        "rhgn.classifiers.0.weight": weight.astype(np.float32),
+        "rhgn.classifiers.0.bias": np.zeros(len(classes), np.float32),
+        "rhgn.optimiser.classifiers.0.weight": np.zeros(1, np.float32)}  # fmt: skip
+    types, ids = np.repeat([0, 1], [2, len(users)]), np.append([0, 1], ids[order])
+    relations = np.zeros((0, DIMENSION), np.float32)
+    facts = {"classes": json.dumps({"gender": classes})}
+    checkpoint = Checkpoint(
+        ["region", "user"], types, ids, np.zeros(0, np.int64), entities, relations, source, extra, facts)
     with table_input(root, "checkpoints", Output).table("rhgn").replace(DATE.isoformat()) as commit:
         checkpoint.write(commit)
 
 
 def write_world(root: Path, known: pd.DataFrame, classes: tuple[str, ...] = ("f", "m", "nobody")) -> np.ndarray:
-    """Published vectors are the checkpoint's, turned by R; the head names "f" where the first number is high and "m" elsewhere."""
+    """Published vectors are the checkpoint's, turned by R; the head names "f" where the first
+    number is high and "m" elsewhere."""
     vectors, _ = planted()
     write(root, known, vectors, model="rhgn")
     rotation = np.linalg.qr(np.random.default_rng(4).normal(size=(DIMENSION, DIMENSION)))[0]
-    write_vectors(root, "rhgn", DATE, dict(zip(names(), vectors, strict=True)), {}, np.zeros(DIMENSION), rotation=rotation)
+    users = dict(zip(names(), vectors, strict=True))
+    write_vectors(root, "rhgn", DATE, users, {}, np.zeros(DIMENSION), rotation=rotation)
     weight = np.zeros((len(classes), DIMENSION))
     weight[[classes.index("f"), classes.index("m")], 0] = 3, -3
     write_checkpoint(root, vectors, list(classes), weight)
@@ -54,17 +73,18 @@ def write_world(root: Path, known: pd.DataFrame, classes: tuple[str, ...] = ("f"
 
 
 def users_of_c(root: Path, known: pd.DataFrame) -> pd.DataFrame:
-    return known[fold_of("gender", known["user_id"], config(root)) == C]
+    return known[fold_of(known["user_id"]) == C]
 
 
 def test_the_head_is_tested_on_the_users_of_fold_c_that_it_has(spark: SparkSession, tmp_path: Path) -> None:
     _, truth = planted()
     vectors = write_world(tmp_path, truth)
-    found = train(tmp_path, config(tmp_path, **RHGN))["gender"]
+    found = train(tmp_path, config(**RHGN))["gender"]
     mine = users_of_c(tmp_path, truth)
     mine = mine[mine.index < len(truth) - CARRIED]
     named = np.where(vectors[mine.index, 0] > 0, "f", "m")
-    head = found["head"]
+    (head,) = found["heads"]
+    assert (head["model"], head["title"]) == ("rhgn", "RHGN")
     assert head["n"] == len(mine) < found["test"]["n"] and head["classes"] == ["f", "m", "nobody"]
     assert head["accuracy"] == pytest.approx((named == mine["gender"]).mean()) and 0.75 < head["accuracy"] < 1
     assert head["macro_f1"] == pytest.approx(macro_f1(mine["gender"].to_numpy(), named))
@@ -76,21 +96,22 @@ def test_the_head_is_tested_on_the_users_of_fold_c_that_it_has(spark: SparkSessi
 def test_labels_of_fold_c_change_the_heads_figures_and_no_prediction(spark: SparkSession, tmp_path: Path) -> None:
     _, truth = planted()
     write_world(tmp_path, truth)
-    before, rows = train(tmp_path, config(tmp_path, **RHGN))["gender"], predictions(tmp_path)
-    swapped = truth.assign(gender=truth["gender"].where(fold_of("gender", truth["user_id"], config(tmp_path)) != C, truth["gender"].map({"f": "m", "m": "f"})))
+    before, rows = train(tmp_path, config(**RHGN))["gender"], predictions(tmp_path)
+    other = truth["gender"].map({"f": "m", "m": "f"})
+    swapped = truth.assign(gender=truth["gender"].where(fold_of(truth["user_id"]) != C, other))
     swapped.to_parquet(tmp_path / "users.parquet", index=False)
-    after = train(tmp_path, config(tmp_path, **RHGN))["gender"]
-    assert after["head"]["accuracy"] == pytest.approx(1 - before["head"]["accuracy"])
+    after = train(tmp_path, config(**RHGN))["gender"]
+    assert after["heads"][0]["accuracy"] == pytest.approx(1 - before["heads"][0]["accuracy"])
     pd.testing.assert_frame_equal(predictions(tmp_path), rows)
 
 
 def test_without_a_checkpoint_or_without_rhgn_there_is_no_head(spark: SparkSession, tmp_path: Path) -> None:
     vectors, truth = planted()
     write(tmp_path, truth, vectors, model="rhgn")
-    assert "head" not in train(tmp_path, config(tmp_path, **RHGN))["gender"]
+    assert "heads" not in train(tmp_path, config(**RHGN))["gender"]
     write_world(tmp_path, truth)
     write(tmp_path, truth, vectors, model="transe")
-    assert "head" not in train(tmp_path, config(tmp_path, **RHGN | {"models": ["transe"]}))["gender"]
+    assert "heads" not in train(tmp_path, config(**RHGN | {"models": ["transe"]}))["gender"]
 
 
 def head(probabilities: list[list[float]], classes: list[str]) -> Head:
@@ -100,7 +121,8 @@ def head(probabilities: list[list[float]], classes: list[str]) -> Head:
 
 def figures(probabilities: list[list[float]], classes: list[str], users: list[str], truth: list[str]) -> dict[str, Any]:
     """With fold B's classes "f" and "m"."""
-    return head(probabilities, classes).figures("gender", users, np.array([["f", "m"].index(name) for name in truth]), ["f", "m"], 0)
+    codes = np.array([["f", "m"].index(name) for name in truth])
+    return head(probabilities, classes).figures("gender", users, codes, ["f", "m"], 0)
 
 
 def test_classes_meet_by_name_whatever_their_order_and_number() -> None:

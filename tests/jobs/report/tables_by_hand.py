@@ -19,7 +19,8 @@ from jobs.tables import TABLES
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """events: user_id, item_id, behavior, event_time (UTC), quantity, value. items, users: attribute → (id, value) rows."""
+    """events: user_id, item_id, behavior, event_time (UTC), quantity, value. items, users:
+    attribute → (id, value) rows."""
 
     events: pd.DataFrame
     items: dict[str, pd.DataFrame]

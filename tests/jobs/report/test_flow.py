@@ -1,4 +1,5 @@
-"""Which stages a night is expected to have, by the records of the families; which task ran each; whose figures are old."""
+"""Which stages a night is expected to have, by the records of the families; which task ran
+each; whose figures are old."""
 
 from __future__ import annotations
 

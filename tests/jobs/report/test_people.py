@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jobs.program import Input
-from jobs.report import people
+from jobs.report import likeness, people
 from tests.jobs.report import night
 
 
@@ -23,9 +23,9 @@ def planted(n: int, noise: float) -> people.People:
 
 
 def test_like_minded_neighbours_tell_taste_from_chance() -> None:
-    share, chance = people.like_minded(planted(90, 0.01))["category"]
+    share, chance = likeness.like_minded(planted(90, 0.01))["category"]
     assert share == 1.0 and chance == pytest.approx(29 / 89)
-    share, chance = people.like_minded(planted(900, 50.0))["category"]
+    share, chance = likeness.like_minded(planted(900, 50.0))["category"]
     assert share == pytest.approx(chance, abs=0.03)
 
 
@@ -36,7 +36,7 @@ def test_a_favourite_is_what_was_bought_most() -> None:
 
 def test_nearest_is_by_cosine_of_centred_vectors() -> None:
     some = planted(60, 0.5)
-    order, cosines = people.nearest(some.vectors, np.array([7]), 5)
+    order, cosines = likeness.nearest(some.vectors, np.array([7]), 5)
     centred = some.vectors - some.vectors.mean(axis=0)
     slow = sorted(((float(centred[7] @ v / np.linalg.norm(centred[7]) / np.linalg.norm(v)), -i) for i, v in enumerate(centred) if i != 7), reverse=True)[:5]
     assert [-i for _, i in slow] == order[0].tolist()
@@ -45,15 +45,15 @@ def test_nearest_is_by_cosine_of_centred_vectors() -> None:
 
 def test_the_map_keeps_tastes_together_and_is_the_same_each_time() -> None:
     some = planted(90, 0.05)
-    chosen, points = people.lay_out(some, 1)
+    chosen, points = likeness.lay_out(some, 1)
     assert chosen.tolist() == list(range(90))
-    assert np.array_equal(points, people.lay_out(some, 1)[1])
+    assert np.array_equal(points, likeness.lay_out(some, 1)[1])
     mapped = dataclasses.replace(some, vectors=points)
-    assert people.like_minded(mapped)["category"][0] > 0.9
+    assert likeness.like_minded(mapped)["category"][0] > 0.9
 
 
 def test_drift_of_the_sample_is_the_cosine_distance(tmp_path: Path) -> None:
     embeddings = Input("user_embeddings", str(tmp_path / "data" / "feature_store" / "user_embeddings"))
     here = people.People("transe", ["a", "b", "c", "d"], np.array([[1, 0], [0, 2], [1, 1], [3, 3]], np.float32), [[]] * 4, {})
     night.write_vectors(tmp_path, "transe", datetime.date(2026, 1, 1), ["a", "b", "c"], np.array([[2, 0], [1, 0], [-1, -1]], np.float32))
-    assert people.moved_since(here, "2026-01-01", embeddings) == pytest.approx([0, 1, 2], abs=1e-6)
+    assert likeness.moved_since(here, "2026-01-01", embeddings) == pytest.approx([0, 1, 2], abs=1e-6)

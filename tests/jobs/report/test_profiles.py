@@ -1,4 +1,5 @@
-"""The night's page on profiles: figures beside the majority class, confusion, reliability, balance, and why a label has no model."""
+"""The night's page on profiles: figures beside the majority class, confusion, reliability, balance,
+and why a label has no model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The attention picture on the night's page: a heat map for each of two groups, each relation's whole say, hostile names, nights without RHGN."""
+"""The attention picture on the night's page: a heat map for each of two groups, each relation's whole say,
+hostile names, nights without RHGN."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def figure(share: float, messages: float, lift: float | None) -> dict[str, Any]:
 
 
 def drawn(categories: list[str], classes: list[str], others: float = 400.0) -> list[dict[str, Any]]:
-    """A picture in which women listen most to what they buy; the last category has few messages, and what is bought of it none."""
+    """A picture in which women listen most to what they buy; the last category has few messages,
+    and what is bought of it none."""
     rows = []
     for r, relation in enumerate(RELATIONS):
         groups = []

@@ -36,7 +36,8 @@ def test_a_weight_is_a_repeated_user(ties: bool) -> None:
     assert (weights.sum(axis=1) == 80).all()
     found = average_precision(labels, scores, weights)
     for row, value in zip(weights, found, strict=True):
-        assert value == pytest.approx(average_precision_score(np.repeat(labels, row), np.repeat(scores, row)), abs=1e-12)
+        expected = average_precision_score(np.repeat(labels, row), np.repeat(scores, row))
+        assert value == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_interval_holds_the_value_and_narrows_with_users() -> None:

@@ -1,4 +1,4 @@
-"""Both losses, plain, masked, perfect, terrible, without broken triples, and against loops written from the equations."""
+"""Both losses: plain, masked, perfect, terrible, without broken triples, against loops written from the equations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ TRUE = torch.tensor([1.0, 4.0])
 BROKEN = torch.tensor([[1.5, 3.0, 1.0], [2.0, 9.0, 4.5]])
 ALL = torch.ones(2, 3, dtype=torch.bool)
 SOME = torch.tensor([[True, False, True], [False, True, True]])
-LOSSES = {"margin": lambda t, b, c: margin_loss(t, b, c, 1.0), "adversarial": lambda t, b, c: self_adversarial_loss(t, b, c, 2.0, 0.7)}
+LOSSES = {
+    "margin": lambda t, b, c: margin_loss(t, b, c, 1.0),
+    "adversarial": lambda t, b, c: self_adversarial_loss(t, b, c, 2.0, 0.7),
+}
 
 
 def log_sigmoid(x: float) -> float:

@@ -13,7 +13,8 @@ N, M = 60, 4
 
 def graph(seed: int = 0, n_edges: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    edges = np.unique(np.stack([rng.integers(0, N // 2, n_edges), rng.integers(0, M, n_edges), rng.integers(N // 2, N, n_edges)], 1), axis=0)
+    columns = [rng.integers(*between, n_edges) for between in ((0, N // 2), (0, M), (N // 2, N))]
+    edges = np.unique(np.stack(columns, 1), axis=0)
     return tuple(np.ascontiguousarray(column) for column in edges.T)
 
 
@@ -100,9 +101,11 @@ def test_only_entities_that_are_trained_stand_in_unless_their_type_has_no_other(
     true = set(zip(*(column.tolist() for column in edges), strict=True))
     users_alone = trained & (types == 0)
     for who, expected in ((trained, trained), (users_alone, users_alone | (types == 1))):
-        drawn = draw_broken_triples(plan, plan.order, 20, Pools.by_type(types, np.zeros(M, int), np.ones(M, int), who), known)
+        pools = Pools.by_type(types, np.zeros(M, int), np.ones(M, int), who)
+        drawn = draw_broken_triples(plan, plan.order, 20, pools, known)
         heads, tails = (set(drawn.entities[drawn.broken_tail == tail].ravel().tolist()) for tail in (False, True))
-        assert heads == set(np.flatnonzero(expected & (types == 0))) and tails == set(np.flatnonzero(expected & (types == 1)))
+        assert heads == set(np.flatnonzero(expected & (types == 0)))
+        assert tails == set(np.flatnonzero(expected & (types == 1)))
         for b, position in enumerate(drawn.positions):  # which triples are true does not hang on who is in the pools
             h, r, t = int(plan.heads[position]), int(plan.relations[position]), int(plan.tails[position])
             others = [(h, r, e) if drawn.broken_tail[b] else (e, r, t) for e in drawn.entities[b].tolist()]

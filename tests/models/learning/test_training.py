@@ -86,5 +86,5 @@ def test_a_snapshot_is_taken_up_only_by_the_same_training(tmp_path) -> None:
 
 def test_fingerprints_tell_content_type_and_shape_apart() -> None:
     base = np.arange(4, dtype=np.int32)
-    prints = {fingerprint(base), fingerprint(base + 1), fingerprint(base.astype(np.uint32)), fingerprint(base.reshape(2, 2))}
+    prints = set(map(fingerprint, (base, base + 1, base.astype(np.uint32), base.reshape(2, 2))))
     assert len(prints) == 4 and fingerprint(base) == fingerprint(base.copy())

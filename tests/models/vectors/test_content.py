@@ -1,4 +1,4 @@
-"""Vectors of texts: what counts as words, what comes to lie near what, equal bits in any process, and going on from a former night."""
+"""Vectors of texts: what counts as words, what lies near what, equal bits in any process, going on from a night."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ import pytest
 
 from models.vectors.content import MOST_CHARACTERS, are_words, continued, has_words, text_vectors, words_of
 
-NIGHT, GARDEN = ["aurora lights", "northern sky", "polar night", "winter stars"], ["garden rose", "spring tulip", "summer daisy", "flower bed"]
+NIGHT = ["aurora lights", "northern sky", "polar night", "winter stars"]
+GARDEN = ["garden rose", "spring tulip", "summer daisy", "flower bed"]
 DIMENSION = 16
 
 
 def sentences(n: int = 200, seed: int = 0) -> list[list[str]]:
     """Items with two values each, both of the night or both of the garden."""
     random = np.random.default_rng(seed)
-    return [[word for value in random.choice(GARDEN if n % 2 else NIGHT, 2, replace=False) for word in words_of(value)] for n in range(n)]
+    values = [random.choice(GARDEN if item % 2 else NIGHT, 2, replace=False) for item in range(n)]
+    return [[word for value in of_item for word in words_of(value)] for of_item in values]
 
 
 def bits() -> str:
@@ -39,11 +41,11 @@ def test_values_that_items_have_together_or_that_share_letters_lie_near_each_oth
 
 def test_two_processes_with_other_hash_seeds_give_equal_bits() -> None:
     command = [sys.executable, "-c", "from tests.models.vectors.test_content import bits; print(bits())"]
-    found = [
-        subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": seed}, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True).stdout.strip()
-        for seed in ("1", "2")
-    ]
-    assert found == [bits()] * 2
+    options = {"cwd": Path(__file__).parents[3], "capture_output": True, "text": True, "check": True}
+    here = bits()
+    for seed in ("1", "2"):
+        found = subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": seed}, **options)
+        assert found.stdout.strip() == here
 
 
 def test_another_seed_is_another_training() -> None:
@@ -51,10 +53,22 @@ def test_another_seed_is_another_training() -> None:
     assert np.abs(first - second).max() > 0.1
 
 
-@pytest.mark.parametrize(("value", "words"), [
-    ("Robert De Niro", ["robert", "de", "niro"]), ("soft_drinks", ["soft", "drinks"]), ("Café Cafe\u0301", ["café", "café"]), ("ＦＵＬＬ width", ["full", "width"]),
-    ("二手 车", ["二手", "车"]), ("SKU-0012 B00ABC1", ["sku"]), ("bin_03_of_10", []), ("1999", []), ("", []), ("\u202e<!>", []), ("१२", []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("Robert De Niro", ["robert", "de", "niro"]),
+        ("soft_drinks", ["soft", "drinks"]),
+        ("Café Cafe\u0301", ["café", "café"]),
+        ("ＦＵＬＬ width", ["full", "width"]),
+        ("二手 车", ["二手", "车"]),
+        ("SKU-0012 B00ABC1", ["sku"]),
+        ("bin_03_of_10", []),
+        ("1999", []),
+        ("", []),
+        ("\u202e<!>", []),
+        ("१२", []),
+    ],
+)
 def test_the_words_of_a_value(value: str, words: list[str]) -> None:
     assert words_of(value) == words
 
@@ -69,7 +83,8 @@ def test_values_without_words_and_values_that_nothing_sets_apart_have_none() -> 
     found = text_vectors(["garden rose", "1999", "", "polar night", "\u202e"], sentences(), DIMENSION, seed=3)
     assert np.isfinite(found).all(axis=1).tolist() == [True, False, False, True, False]
     assert np.isnan(text_vectors(["Rose", "rose "], sentences(), DIMENSION, seed=3)).all()
-    assert np.isnan(text_vectors(NIGHT, [], DIMENSION, seed=3)).all() and np.isnan(text_vectors(NIGHT, [[], []], DIMENSION, seed=3)).all()
+    for no_words in ([], [[], []]):
+        assert np.isnan(text_vectors(NIGHT, no_words, DIMENSION, seed=3)).all()
     assert np.isnan(text_vectors(["1999"], sentences(), DIMENSION, seed=3)).all()
     assert text_vectors([], sentences(), DIMENSION, seed=3).shape == (0, DIMENSION)
 

@@ -27,7 +27,8 @@ def test_filtered_ranks_equal_a_slow_count(norm: str, typed: bool) -> None:
     relations = rng.integers(-1, 2, (m, d)).astype(np.float32)
     types = np.arange(n) % 2
     pools = Pools.by_type(types, np.zeros(m, int), np.ones(m, int)) if typed else None
-    edges = {(int(h) * 2, int(r), int(t) * 2 + 1) for h, r, t in zip(*rng.integers(0, [[20], [m], [20]], (3, 90)), strict=True)}
+    drawn = rng.integers(0, [[20], [m], [20]], (3, 90)).tolist()
+    edges = {(head * 2, relation, tail * 2 + 1) for head, relation, tail in zip(*drawn, strict=True)}
     heads, rels, tails = known = tuple(np.array(sorted(edges)).T)
     ranks = filtered_ranks(entities, relations, known, known, norm, pools=pools)
     for i, (h, r, t) in enumerate(zip(heads, rels, tails, strict=True)):

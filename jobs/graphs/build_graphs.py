@@ -1,0 +1,48 @@
+"""Build a night's tables from its events in one Spark session: every program of `PROGRAMS` in turn, and the builders of
+the trained models' families.
+
+Reads: the configured sources. Writes: clean_events and rejected_events, entity_ids and relations, knowledge_graph,
+interactions and user_labels of D, and what the builders write (where the configuration's data root has it).
+Guarantees: each program does what it does when it is started alone, and commits its figures as a stage of its own; the
+first that fails ends the task with its message, and what was committed before it stays.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+from collections.abc import Callable, Iterator
+
+from jobs import spark as engine
+from jobs.configuration.settings import Settings
+from jobs.embeddings.family import models_of
+from jobs.program import Output, main, run_stage
+from jobs.quality.check import prepare
+from models.families import family_of
+
+PROGRAMS = ("events.validate_events", "graphs.assign_ids", "graphs.build_knowledge_graph", "graphs.build_interactions")
+
+
+def programs(config: Settings) -> Iterator[Callable[..., None]]:
+    """The `run` of each program of the night, in order."""
+    labels = ("profiles.read_labels",) if config.profiles.labels else ()
+    builders = dict.fromkeys(name for model in models_of(config) for name in family_of(model).builders)
+    for name in (*PROGRAMS, *labels, *builders):
+        yield importlib.import_module(f"jobs.{name}").run
+
+
+def run(
+    date: datetime.date, clean_events: Output, rejected_events: Output, entity_ids: Output, relations: Output,
+    knowledge_graph: Output, interactions: Output, user_labels: Output, config: Settings,
+) -> None:  # fmt: skip
+    """Run them all."""
+    tables = (clean_events, rejected_events, entity_ids, relations, knowledge_graph, interactions, user_labels)
+    given = {"date": date} | {table.name: table.uri for table in tables}
+    prepare()
+    with engine.session(config.spark, "build_graphs"):
+        for program in programs(config):
+            run_stage(program, given, config)
+
+
+if __name__ == "__main__":
+    main(run)
