@@ -43,8 +43,7 @@ def check(settings: Settings) -> None:
     _check_retention(settings)
     least, most = settings.publishing.min_norm, settings.publishing.max_norm
     expect(least < most, least, "publishing.min_norm", f"less than publishing.max_norm ({most})")
-    dates = settings.dag.dates
-    for i, (former, date) in enumerate(itertools.pairwise(dates), 1):
+    for i, (former, date) in enumerate(itertools.pairwise(settings.dag.dates), 1):
         wanted = f"a later date than the one before ({former}): nights run in order"
         expect(former < date, date, f"dag.dates[{i}]", wanted)
 

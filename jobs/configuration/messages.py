@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,8 +26,8 @@ def expect(holds: bool, value: Any, path: str, wanted: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as Python writes it, cut to its bound."""
-    return cut(repr(value), MOST_OF_VALUE)
+    """A value as Python writes it, a date as YAML does, cut to its bound."""
+    return cut(str(value) if isinstance(value, datetime.date) else repr(value), MOST_OF_VALUE)
 
 
 def joined(path: str, key: Any) -> str:

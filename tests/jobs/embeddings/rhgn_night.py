@@ -48,7 +48,7 @@ RHGN = {"width": WIDTH, "heads": 2, "epochs": 20, "batch_size": 16, "learning_ra
 
 
 def config_of(root: Path, **sections: object) -> Path:
-    source = {"events": {"path": "events.parquet"}, "users": {"path": "users.parquet"}}
+    source = {name: {"path": f"{name}.parquet"} for name in ("events", "items", "users")}
     publishing = {"models": ["transe", "rhgn"], "min_neighbour_overlap": 0.0}
     return write_config(
         root, **{"source": source, "rhgn": RHGN, "profiles": PROFILES, "publishing": publishing, **sections}
