@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import reprlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,19 @@ import yaml
 from models import families
 
 DEMO = Path(__file__).resolve().parents[2] / "jobs" / "configs" / "demo.yaml"
+
+
+class Lenient(yaml.SafeLoader):
+    """A value that is none of its kind (2026-02-30, a number of 5,000 digits) is its text: the first task names it, which
+    it can only do in a DAG that is there."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError:
+            if isinstance(node, yaml.ScalarNode):
+                return node.value
+            raise
 
 
 class SettingsError(ValueError):
@@ -61,16 +75,25 @@ def load() -> Settings:
     """The settings of the file that `NOCTURNE_CONFIG` names, the demo's where it names none."""
     path = Path(os.environ.get("NOCTURNE_CONFIG") or DEMO).resolve()
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=Lenient)
     except FileNotFoundError:
         raise SettingsError(
             f"No configuration at {path}. Let NOCTURNE_CONFIG name a YAML file, e.g. one of jobs/configs/.") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path} is not YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{path} is not YAML that can be read: {error}. {_advice(path)}") from error
     if not isinstance(document, dict) or "data_root" not in document:
         raise SettingsError(
             f"{path} has no data_root: it is not a configuration of this pipeline. See jobs/configs/demo.yaml.")
-    return _settings(document, path)
+    try:
+        return _settings(document, path)
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        if isinstance(error, SettingsError):
+            raise
+        raise SettingsError(f"{path} cannot shape a DAG: {error}. {_advice(path)}") from error
+
+
+def _advice(path: Path) -> str:
+    return f"`python -m jobs.configuration {path}` says what is wrong."
 
 
 def _settings(document: dict[str, Any], path: Path) -> Settings:
@@ -106,7 +129,7 @@ def _settings(document: dict[str, Any], path: Path) -> Settings:
 def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
     section = document.get(name) or {}
     if not isinstance(section, dict):
-        raise SettingsError(f"{name} is {section!r}; expected a mapping of keys to values.")
+        raise SettingsError(f"{name} is {reprlib.repr(section)}; expected a mapping of keys to values.")
     return section
 
 
@@ -122,7 +145,7 @@ def _profile_models(names: Any, published: tuple[str, ...], path: Path) -> tuple
 
 def _some_of(names: Any, known: tuple[str, ...], where: str, of: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not names or any(name not in known for name in names):
-        raise SettingsError(f"{where} is {names!r}; expected a list of one or more of {of}{', '.join(known)}.")
+        raise SettingsError(f"{where} is {reprlib.repr(names)}; expected a list of one or more of {of}{', '.join(known)}.")
     return tuple(dict.fromkeys(names))
 
 

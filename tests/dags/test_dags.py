@@ -282,6 +282,10 @@ graph: {behaviors: {purchase: {}}}
         ("[]", "no data_root"),
         ("data_root: x\npublishing: {models: [bert]}", "one or more of transe"),
         ("data_root: x\ndag: 3", "expected a mapping"),
+        ("data_root: x\ndag: {start_date: 2026-02-30}", "cannot shape a DAG: day is out of range.*jobs.configuration"),
+        ("data_root: x\ndag: {retry_delay_seconds: .nan}", "cannot shape a DAG: .*NaN.*jobs.configuration"),
+        ("data_root: x\ndag: {task_timeout_minutes: 1.0e+99}", "cannot shape a DAG.*jobs.configuration"),
+        ("a: " + "[" * 5000 + "]" * 5000, "not YAML that can be read: .*recursion.*jobs.configuration"),
         (
             "data_root: x\nprofiles: {models: [rhgn]}",
             "profiles.models in .* one or more of publishing.models: transe, kqgc_mean",
@@ -298,3 +302,20 @@ def test_a_wrong_configuration_is_an_import_error_that_says_what_is_wrong(
     monkeypatch.setenv("NOCTURNE_CONFIG", str(path))
     with pytest.raises(settings.SettingsError, match=says):
         settings.load()
+
+
+@pytest.mark.parametrize(
+    "wrong", ["seed: " + "9" * 5000, "dag: {dates: [2026-02-30]}", "publishing: {min_coverage: .nan}", "x: &x [*x]"]
+)
+def test_what_does_not_shape_a_dag_is_left_to_its_first_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """Else there would be no DAG whose first task could say what is wrong."""
+    from dagkit import settings
+
+    path = tmp_path / "one.yaml"
+    path.write_text(MINIMAL + wrong, encoding="utf-8")
+    monkeypatch.setenv("NOCTURNE_CONFIG", str(path))
+    assert settings.load().data_root == str(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="expected"):
+        configuration.load_settings(path)
