@@ -163,15 +163,19 @@ def job(
 
 
 class MarkerSensor(BaseSensorOperator):
-    """Waits until a file or folder exists; gives its worker slot back between looks."""
+    """Waits until a file or folder exists; gives its worker slot back between looks. With a wrong configuration there is
+    nothing to wait for: `check`, a command, then ends with another status than 0."""
 
     template_fields: Sequence[str] = ("path",)
 
-    def __init__(self, *, path: str, **arguments: Any) -> None:
+    def __init__(self, *, path: str, check: list[str], **arguments: Any) -> None:
         super().__init__(mode="reschedule", **arguments)
-        self.path = path
+        self.path, self.check = path, check
 
     def poke(self, context: Any) -> bool:
+        told = subprocess.run(self.check, capture_output=True, text=True, check=False)
+        if told.returncode:
+            raise AirflowFailException(f"Wrong configuration; waiting would not help:\n{told.stderr.strip()[-2000:]}")
         self.log.info("Looking for %s", self.path)
         return Path(self.path).exists()
 
@@ -180,4 +184,5 @@ def wait_for_source(settings: Settings) -> MarkerSensor:
     """The wait for the marker that the configuration names; fails after its limit, without another try."""
     return MarkerSensor(
         task_id="wait_for_source", path=settings.ready_marker.replace("{ds}", NIGHT), poke_interval=60,
+        check=[settings.python, "-m", "jobs.configuration", settings.config],
         timeout=settings.ready_timeout.total_seconds(), execution_timeout=None, doc_md=wait_for_source.__doc__)

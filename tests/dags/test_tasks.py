@@ -117,3 +117,14 @@ def test_the_wait_for_the_input_takes_its_path_from_the_night(small: Path, dagba
     assert sensor.poke({}) is False
     Path(path).mkdir(parents=True)
     assert sensor.poke({}) is True
+
+
+def test_a_wrong_configuration_is_not_waited_for(small: Path, dagbag: DagBag, tmp_path: Path) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+    from dagkit import settings, tasks
+
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(small.read_text(encoding="utf-8") + "seed: 4\n", encoding="utf-8")
+    given = settings._settings({"data_root": "x", "source": {"ready_marker": "ready"}}, wrong)
+    with pytest.raises(AirflowFailException, match="seed stands twice"):
+        tasks.wait_for_source(given).poke({})
