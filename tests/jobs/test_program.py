@@ -87,6 +87,20 @@ def test_a_wrong_configuration_ends_with_status_2_before_anything_is_written(tmp
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    "wrong", ["seed: 3", "dag: {start_date: 2026-02-30}", "x: &x [*x]", "x: [" + "9" * 5000 + "]", "x: " + "[" * 9999]
+)
+def test_a_hostile_configuration_is_one_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str
+) -> None:
+    config = write_config(tmp_path)
+    config.write_text(config.read_text(encoding="utf-8") + wrong, encoding="utf-8")
+    assert execute(run, ["--date", "2026-02-01", "--config", str(config), "--k", "3"]) == 2
+    (said,) = caplog.messages
+    assert said.startswith("test_program: ") and "expected" in said and said.isprintable() and len(said) < 800
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_wrong_command_line_names_the_option() -> None:
     with pytest.raises(SystemExit) as stopped:
         parser(run).parse_args(["--date", "yesterday", "--config", "x", "--k", "1"])
