@@ -24,7 +24,8 @@ from sklearn.metrics import f1_score
 
 from models.classifiers.profiling import TooFewUsers, fit
 from models.hyperparameters import RHGNHyperparameters, TreeHyperparameters
-from models.rhgn import MISSING, class_probabilities, infer_rhgn
+from models.rhgn import MISSING, infer_rhgn
+from models.rhgn_classifiers import class_probabilities
 from models.rhgn_training import train_rhgn
 from tests.papers.profiling_tasks import BATCH, LABELS, TEST, TRAIN, VALIDATION, Task, content_vectors, random_vectors, read_task, split_of, transe_vectors
 
