@@ -13,7 +13,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from feature_store import local_disk, lock
 
-COUNTED = {"open", "write", "fsync", "replace", "link", "unlink", "mkdir", "rmdir", "listdir", "lstat", "ftruncate", "pwrite", "stat"}
+_OF_FILES = {"open", "write", "pwrite", "ftruncate", "fsync", "replace", "link", "unlink"}
+COUNTED = _OF_FILES | {"mkdir", "rmdir", "listdir", "lstat", "stat"}
 
 
 class CountingFile(io.FileIO):
@@ -51,7 +52,11 @@ class FaultyOs:
     """
 
     def __init__(
-        self, stop_at: int | None = None, fail_at: int | None = None, fails: Callable[[str, tuple], bool] | None = None, error: int = errno.EIO
+        self,
+        stop_at: int | None = None,
+        fail_at: int | None = None,
+        fails: Callable[[str, tuple], bool] | None = None,
+        error: int = errno.EIO,
     ) -> None:
         self.calls: list[str] = []
         # (call, the path it is about; of a link or a replace its new name), of calls that worked

@@ -40,12 +40,19 @@ def _run(root: Path, capsys: pytest.CaptureFixture[str], command: str, *argument
     return status, captured.out + captured.err
 
 
+def _program(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run in the repository's folder."""
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+
+
 def test_list_and_describe(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, text = _run(root, capsys, "list")
     rows = [line.split() for line in text.splitlines()]
-    assert status == 0 and [NAME, "dt", "2", *DATES, "32"] == rows[1][:6] and ["entity_ids/user", "segment", "1", "1", "1", "32"] == rows[2][:6]
+    assert status == 0 and [NAME, "dt", "2", *DATES, "32"] == rows[1][:6]
+    assert ["entity_ids/user", "segment", "1", "1", "1", "32"] == rows[2][:6]
     status, text = _run(root, capsys, "describe", NAME)
-    assert status == 0 and "dt=2026-01-12" in text and "fixed_size_list<element: float>[4]" in text and "replaced version 1: 32 rows" in text and '"a"' in text
+    assert status == 0 and "dt=2026-01-12" in text and "fixed_size_list<element: float>[4]" in text
+    assert "replaced version 1: 32 rows" in text and '"a"' in text
 
 
 def test_list_and_describe_for_programs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,21 +66,24 @@ def test_list_and_describe_for_programs(root: Path, capsys: pytest.CaptureFixtur
 
 def test_a_reader_that_has_seen_enough_is_no_error(root: Path) -> None:
     command = f"{sys.executable} -m feature_store describe --root {root} {NAME} --json | true; echo ${{PIPESTATUS[0]}}"
-    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    ended = _program("bash", "-c", command)
     assert (ended.stdout.strip(), ended.stderr) == ("0", "")
 
 
 def test_read_prints_hostile_ids_on_one_line_each(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, text = _run(root, capsys, "read", "--model", "transe", "--head", "40", "--as-of", "2026-01-13", "--columns", "user_id,n_events")
-    assert status == 0 and len(text.splitlines()) == 1 + 32 + 1 and r"line\nend" in text and r"\u202eright-to-left" in text and "\u202e" not in text
+    chosen = ("--model", "transe", "--as-of", "2026-01-13", "--columns", "user_id,n_events")
+    status, text = _run(root, capsys, "read", *chosen, "--head", "40")
+    assert status == 0 and len(text.splitlines()) == 1 + 32 + 1 and r"line\nend" in text
+    assert r"\u202eright-to-left" in text and "\u202e" not in text
     assert text.splitlines()[-1] == "32 of 32 rows of user_embeddings model=transe dt=2026-01-12"
 
 
 def test_read_writes_files_that_hold_the_same(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = embeddings(0, dt=DATES[0])
-    assert _run(root, capsys, "read", "--model", "transe", "--dt", DATES[0], "--output", str(root / "x.parquet"))[0] == 0
+    whole = ("read", "--model", "transe", "--dt", DATES[0], "--output")
+    assert _run(root, capsys, *whole, str(root / "x.parquet"))[0] == 0
     assert pq.read_table(root / "x.parquet", partitioning=None).equals(expected)
-    assert _run(root, capsys, "read", "--model", "transe", "--dt", DATES[0], "--user-id", "u00001", "--output", str(root / "x.csv"))[0] == 0
+    assert _run(root, capsys, *whole, str(root / "x.csv"), "--user-id", "u00001")[0] == 0
     row = pyarrow.csv.read_csv(root / "x.csv").to_pylist()[0]
     position = expected.column("user_id").to_pylist().index("u00001")
     assert [float(number) for number in row["embedding"].split()] == expected.column("embedding")[position].as_py()
@@ -81,17 +91,19 @@ def test_read_writes_files_that_hold_the_same(root: Path, capsys: pytest.Capture
     assert status == 2 and ".parquet or .csv" in text
 
 
-def test_verify_exits_with_one_and_names_the_file_or_the_command(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_exits_with_one_and_names_the_file_or_the_command(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, text = _run(root, capsys, "verify")
     assert status == 0 and "2 partitions of 1 tables verified: 0 problems, 0 notes" in text
     table = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe")
     publish(table, DATES[0], embeddings(5, dt=DATES[0]), space_id="a")
     Path(table.path(DATES[0]), "part-00000-orphan.parquet").write_bytes(b"")
     status, text = _run(root, capsys, "verify")
-    assert (
-        status == 1 and "airflow tasks clear nightly_user_embeddings -s 2026-01-12 -e 2026-01-12 -y" in text and "note" in text and "part-00000-orphan" in text
-    )
-    assert text.splitlines()[-1].startswith("With what hangs on them 1 dates are to be run again, oldest first: airflow tasks clear")
+    assert status == 1 and "note" in text and "part-00000-orphan" in text
+    assert "airflow tasks clear nightly_user_embeddings -s 2026-01-12 -e 2026-01-12 -y" in text
+    last = "With what hangs on them 1 dates are to be run again, oldest first: airflow tasks clear"
+    assert text.splitlines()[-1].startswith(last)
     assert _run(root, capsys, "verify", NAME, DATES[0])[0] == 0
     path = Path(table.files(DATES[1])[0])
     path.write_bytes(path.read_bytes()[:-1])
@@ -107,10 +119,13 @@ def test_verify_tells_what_a_first_publish_that_crashed_left(root: Path, capsys:
         (folder / "part-00000-crashed.parquet").write_bytes(b"half")
     shutil.copytree(folder, root / NAME / "dt=__HIVE_DEFAULT_PARTITION__")  # not ours
     status, text = _run(root, capsys, "verify")
-    assert status == 0 and text.count("was never committed and holds 1 files") == 2 and "2 partitions of 2 tables verified: 0 problems, 2 notes" in text
+    assert status == 0 and text.count("was never committed and holds 1 files") == 2
+    assert "2 partitions of 2 tables verified: 0 problems, 2 notes" in text
 
 
-def test_a_root_that_holds_nothing_is_no_root_without_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_root_that_holds_nothing_is_no_root_without_problems(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for command in ("list", "verify"):
         status, text = _run(tmp_path / "typo", capsys, command)
         assert status == 2 and "Nothing is committed under" in text
@@ -126,10 +141,15 @@ def test_rollback_and_prune(root: Path, capsys: pytest.CaptureFixture[str]) -> N
     status, text = _run(root, capsys, "rollback", NAME, DATES[1])
     assert status == 0 and table.read(DATES[1]).equals(embeddings(0, dt=DATES[1]))
     status, text = _run(root, capsys, "prune", "--dry-run", "--days", "3")  # of every table
-    assert status == 0 and f"{NAME} {DATES[0]}" in text and "1 partitions" in text and "0 partitions" in _run(root, capsys, "prune", "--dry-run")[1]
-    assert "would go" in _run(root, capsys, "prune", "--table", "feature_store", "--days", "3", "--dry-run")[1] and table.values() == DATES
-    assert "label window" in _run(root, capsys, "prune", "--table", "feature_store", "--days", "3", "--keep", DATES[0])[1] and table.values() == DATES
-    assert "deleted" in _run(root, capsys, "prune", "--table", "feature_store", "--days", "3")[1] and table.values() == DATES[1:]
+    assert status == 0 and f"{NAME} {DATES[0]}" in text and "1 partitions" in text
+    assert "0 partitions" in _run(root, capsys, "prune", "--dry-run")[1]
+    older = ("prune", "--table", "feature_store", "--days", "3")
+    assert "would go" in _run(root, capsys, *older, "--dry-run")[1]
+    assert table.values() == DATES
+    assert "label window" in _run(root, capsys, *older, "--keep", DATES[0])[1]
+    assert table.values() == DATES
+    assert "deleted" in _run(root, capsys, *older)[1]
+    assert table.values() == DATES[1:]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +166,9 @@ def test_rollback_and_prune(root: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["verify", NAME, "x"], "expected a date"),
     ],
 )
-def test_refusals_are_one_message_and_exit_with_two(root: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str) -> None:
+def test_refusals_are_one_message_and_exit_with_two(
+    root: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
     import re
 
     status, text = _run(root, capsys, *arguments)
@@ -156,10 +178,8 @@ def test_refusals_are_one_message_and_exit_with_two(root: Path, capsys: pytest.C
 
 
 def test_it_starts_as_a_module_and_imports_neither_pandas_nor_engines(root: Path) -> None:
-    started = subprocess.run(
-        [sys.executable, "-m", "feature_store", "list", "--root", str(root)], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
-    )
-    assert NAME in started.stdout
+    assert NAME in _program(sys.executable, "-m", "feature_store", "list", "--root", str(root)).stdout
     heavy = ("pandas", "pyspark", "torch", "airflow", "yaml")
-    code = f"import sys, feature_store, feature_store.__main__, feature_store.join; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True).stdout.strip() == "[]"
+    everything = "import sys, feature_store, feature_store.__main__, feature_store.join"
+    code = f"{everything}; print([m for m in {heavy} if m in sys.modules])"
+    assert _program(sys.executable, "-c", code).stdout.strip() == "[]"

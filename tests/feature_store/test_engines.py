@@ -44,7 +44,8 @@ def store(tmp_path: Path) -> FeatureStore:
 def _check(ids: list[str], vectors: Any, columns: list[str]) -> None:
     expected = embeddings(1, users=50)
     assert ids == expected.column("user_id").to_pylist() and columns == expected.column_names
-    assert np.array_equal(np.array([list(vector) for vector in vectors], np.float32).tolist(), expected.column("embedding").to_pylist())
+    found = np.array([list(vector) for vector in vectors], np.float32)
+    assert found.tolist() == expected.column("embedding").to_pylist()
 
 
 def _run(store: FeatureStore, start: str, **names: Any) -> Any:
@@ -59,10 +60,16 @@ def test_the_projects_readme_runs_from_its_reader_to_its_other_engines(store: Fe
     scope: dict[str, Any] = {"pandas": pandas, "polars": polars, "duckdb": duckdb, "spark": spark}
     assert len(_blocks("README.md")) == 2
     exec(_block("from feature_store", "README.md").replace("/data/nocturne/feature_store", store.root), scope)
-    assert scope["found"].manifest.partition == {"dt": "2026-02-16"} and scope["found"].user_ids() == scope["found"].to_pandas()["user_id"].tolist()
+    assert scope["found"].manifest.partition == {"dt": "2026-02-16"}
+    assert scope["found"].user_ids() == scope["found"].to_pandas()["user_id"].tolist()
     exec(_block("files = ", "README.md"), scope)
-    frames = {"pandas": len(scope["pandas_frame"]), "polars": scope["polars_frame"].height, "duckdb": len(scope["duckdb_relation"])}
-    assert {**frames, "spark": scope["spark_frame"].count()} == dict.fromkeys([*frames, "spark"], embeddings(1, users=50).num_rows)
+    rows = {
+        "pandas": len(scope["pandas_frame"]),
+        "polars": scope["polars_frame"].height,
+        "duckdb": len(scope["duckdb_relation"]),
+        "spark": scope["spark_frame"].count(),
+    }
+    assert rows == dict.fromkeys(rows, embeddings(1, users=50).num_rows)
     ours = [line for block in _blocks("feature_store/README.md")[1:] for line in block.splitlines()]
     # the lines whose rows are checked below
     assert [line for line in _block("files = ", "README.md").splitlines() if line not in ours] == []
@@ -103,14 +110,16 @@ def test_spark_writes_into_the_commits_folder_and_is_adopted(tmp_path: Path, spa
     for seed in (1, 2):  # a first publish, and one over files that are there
         rows = [(f"u{number}", number, float(seed)) for number in range(100)]
         with table.replace(DATE) as commit:
-            frame = spark.createDataFrame(rows, "user string, item long, value_sum double").repartitionByRange(3, "item").sortWithinPartitions("item")
+            frame = spark.createDataFrame(rows, "user string, item long, value_sum double")
+            frame = frame.repartitionByRange(3, "item").sortWithinPartitions("item")
             frame.write.mode("append").parquet(commit.path)
             commit.adopt_new()
         read = table.read(DATE)
         assert [tuple(row.values()) for row in read.to_pylist()] == rows
         assert table.manifest(DATE).row_count == 100 and len(table.files(DATE)) == 3
         assert table.manifest(DATE).content_hash == content_hash([pa.Table.from_pylist(read.to_pylist(), read.schema)])
-        assert names_in(table, DATE) - {"_retired"} == {"part", "_manifest.json", "_SUCCESS", "_lock"} and table.verify(DATE) == []
+        assert names_in(table, DATE) - {"_retired"} == {"part", "_manifest.json", "_SUCCESS", "_lock"}
+        assert table.verify(DATE) == []
 
 
 def test_spark_that_fails_midway_leaves_the_old_version(tmp_path: Path, spark: Any) -> None:

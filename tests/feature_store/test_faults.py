@@ -95,7 +95,9 @@ def test_a_rollback_that_breaks_at_any_call_leaves_one_whole_version(tmp_path: P
         assert table.orphans(DATE) == [] and len(table.versions(DATE)) == 1
 
 
-def test_a_full_disk_is_one_clear_error_and_the_old_version_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_clear_error_and_the_old_version_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = _fresh(tmp_path, "t", True)
     before = table.manifest(DATE)
     with monkeypatch.context() as patch:
@@ -105,7 +107,9 @@ def test_a_full_disk_is_one_clear_error_and_the_old_version_stays(tmp_path: Path
     assert table.manifest(DATE) == before and table.read(DATE).equals(OLD) and table.orphans(DATE) == []
 
 
-def test_a_disk_that_fills_up_at_the_manifest_leaves_the_old_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_at_the_manifest_leaves_the_old_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = _fresh(tmp_path, "t", True)
     with monkeypatch.context() as patch:
         patch.setattr(table.disk, "put_atomic", _no_space)
@@ -154,7 +158,9 @@ def _last(events: list[tuple[str, str]], event: tuple[str, str], before: int) ->
     return max(position for position, one in enumerate(events[:before]) if one == event)
 
 
-def test_bytes_and_names_of_all_files_are_durable_when_the_manifest_is_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_and_names_of_all_files_are_durable_when_the_manifest_is_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = _fresh(tmp_path, "t", True)
     folder = table.path(DATE)
     faulty = FaultyOs().install(monkeypatch)
@@ -164,12 +170,16 @@ def test_bytes_and_names_of_all_files_are_durable_when_the_manifest_is_put(tmp_p
     assert _last(events, ("write", data), put) < _last(events, ("fsync", data), put)
     assert events.index(("create", data)) < _last(events, ("fsync", folder), put)
     ((position, kept),) = [(position, path) for position, (name, path) in enumerate(events) if name == "link"]
-    assert position < _last(events, ("fsync", str(Path(kept).parent)), events.index(("replace", f"{Path(kept).parent}/_manifest.json"))) < put
+    version = str(Path(kept).parent)
+    kept_as_version = events.index(("replace", f"{version}/_manifest.json"))
+    assert position < _last(events, ("fsync", version), kept_as_version) < put
     old = [position for position, (name, path) in enumerate(events) if name == "unlink" and path.endswith(".parquet")]
     assert old and events.index(("fsync", folder), put) < min(old)
 
 
-def test_a_segment_and_its_name_are_durable_when_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_segment_and_its_name_are_durable_when_append_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger, faulty = Segments(str(tmp_path / "ids")), FaultyOs().install(monkeypatch)
     assert ledger.append(1, pa.table({"id": [1]}))
     link = faulty.events.index(("link", f"{ledger.uri}/segment-00000001.parquet"))
@@ -193,9 +203,12 @@ def test_files_of_a_crashed_publish_are_not_adopted_by_the_next(tmp_path: Path) 
     assert table.read(DATE).equals(NEW)
 
 
-def test_what_a_manifest_names_is_durable_before_the_manifest_and_the_manifest_before_the_publish_returns(tmp_path: Path) -> None:
+def test_what_a_manifest_names_is_durable_before_the_manifest_and_the_manifest_before_the_publish_returns(
+    tmp_path: Path
+) -> None:
     calls = _calls_of_a_publish(tmp_path, True)
-    first_write, put, deleted = calls.index("write"), calls.index("replace"), len(calls) - 1 - calls[::-1].index("unlink")
+    first_write, put = calls.index("write"), calls.index("replace")
+    deleted = len(calls) - 1 - calls[::-1].index("unlink")
     data = calls.index("write", calls.index("pwrite"))  # after the lock's holder
     assert first_write == data and "fsync" in calls[data:put]
     for position in [i for i, name in enumerate(calls) if name == "replace"]:

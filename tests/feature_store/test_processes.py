@@ -20,7 +20,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def _start(*arguments: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "tests.feature_store.writers", *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tests.feature_store.writers", *arguments]
+    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
 
 
 def _whole_version(rows: pa.Table) -> int:
@@ -111,6 +112,7 @@ def test_two_processes_racing_for_a_ledger_give_no_id_twice(tmp_path: Path) -> N
         racer.stdout.close()
     rows = ledger.read()
     assert rows.column("id").to_pylist() == list(range(100))
-    assert sorted(rows.column("raw").to_pylist()) == sorted(f"{name}-{number}-{half}" for name in "ab" for number in range(25) for half in "ab")
+    given = [f"{name}-{number}-{half}" for name in "ab" for number in range(25) for half in "ab"]
+    assert sorted(rows.column("raw").to_pylist()) == sorted(given)
     assert ledger.next_number() == 51 and ledger.verify() == []
     assert {entry.name.split("-")[0] for entry in ledger.disk.list(ledger.uri)} == {"segment"}

@@ -71,7 +71,9 @@ def test_no_changed_byte_of_a_segment_changes_what_is_read_unnoticed(ledger: Seg
     assert ledger.verify() == []
 
 
-def test_a_sweeper_between_a_temporary_and_its_lock_costs_nothing(ledger: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweeper_between_a_temporary_and_its_lock_costs_nothing(
+    ledger: Segments, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger.append(1, ROWS)
     lock, swept = fcntl.flock, []
 

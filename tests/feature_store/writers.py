@@ -16,7 +16,8 @@ USERS = 3000
 
 def version(number: int) -> pa.Table:
     """The rows of the n-th publish: every vector tells its version."""
-    return embeddings(number, users=USERS).append_column("version", pa.array([number] * embeddings(number, users=USERS).num_rows, pa.int32()))
+    rows = embeddings(number, users=USERS)
+    return rows.append_column("version", pa.array([number] * rows.num_rows, pa.int32()))
 
 
 def publish_versions(uri: str, first: int, count: int) -> None:
@@ -41,7 +42,8 @@ def append_ids(uri: str, start_file: str, name: str, count: int) -> None:
         while True:
             known = ledger.read()
             highest = max(known.column("id").to_pylist()) if known is not None else -1
-            rows = pa.table({"id": pa.array([highest + 1, highest + 2], pa.int64()), "raw": [f"{name}-{number}-a", f"{name}-{number}-b"]})
+            ids = pa.array([highest + 1, highest + 2], pa.int64())
+            rows = pa.table({"id": ids, "raw": [f"{name}-{number}-a", f"{name}-{number}-b"]})
             taken = 0 if known is None else len(known) // 2
             if ledger.append(taken + 1, rows):
                 break
