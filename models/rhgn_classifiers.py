@@ -1,4 +1,4 @@
-"""RHGN's classifiers alone: what they say of vectors that are there already. No torch: whoever has a checkpoint can ask."""
+"""RHGN's classifiers alone: what they say of vectors that are there already. No torch: it takes seconds to load."""
 
 from __future__ import annotations
 

@@ -118,7 +118,8 @@ def test_without_a_checkpoint_or_without_rhgn_there_is_no_head(spark: SparkSessi
 
 def test_asking_a_checkpoint_loads_no_torch() -> None:
     """It takes longer to load than everything else that profiles do."""
-    code = "import sys, jobs.profiles.train_profiles, jobs.profiles.rhgn_head; print({'torch', 'dgl'} & set(sys.modules))"
+    imports = "import sys, jobs.profiles.train_profiles, jobs.profiles.rhgn_head"
+    code = f"{imports}; print({{'torch', 'dgl'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
