@@ -1,9 +1,11 @@
 """What model families there are: one record each, in the order in which one can start from another.
 
-The DAG, the configuration, the jobs, the report and the tests read these records; nobody else names a family. Whoever adds one writes a
-record here, the modules that it names, their tests and a section of the README. Standard library alone: the scheduler imports this file.
+The DAG, the configuration, the jobs, the report and the tests read these records; nobody else names a family. Whoever
+adds one writes a record here, the modules that it names, their tests and a section of the README. Standard library
+alone: the scheduler imports this file.
 
-A family is what has one section of hyperparameters; it publishes one model or several, and one job or several train them.
+A family is what has one section of hyperparameters; it publishes one model or several, and one job or several train
+them.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from typing import Any, Literal
 GRAPH = ("entity_ids", "relations", "knowledge_graph")
 
 # How a user's vector u is held against an item's v, and against another user's:
-#   translation  the distance of u + r from v in the family's norm, r being the relation's vector; of two users, their distance
+# translation  the distance of u + r from v in the family's norm, r being the relation's vector; of two users, their
+# distance
 #   diagonal     less the product of u · r and v, r being the relation's diagonal; of two users, 1 less their cosine
 #   dot          less the product of u and v; of two users, 1 less their cosine
 #   cosine       1 less the cosine, of items and users alike; relations have no vector
@@ -27,11 +30,13 @@ class Job:
     """A program that trains models of a family: `python -m jobs.<program> --date=D …`, once for each of them."""
 
     program: str  # module below `jobs`; its last word names the task and the stage
-    models: tuple[str, ...]  # that it trains; of several it is told which with --model, and the model's name ends that of the task
+    # that it trains; of several it is told which with --model, and the model's name ends that of the task
+    models: tuple[str, ...]
     doc: str  # of the task, shown in Airflow
     reads: tuple[str, ...] = GRAPH  # tables of D, beside the checkpoints that it starts from
     writes: tuple[str, ...] = ()  # tables of D, beside its checkpoint
-    starts_from: tuple[str, ...] = ()  # families whose vectors it can start from, the first where its settings name none
+    # families whose vectors it can start from, the first where its settings name none
+    starts_from: tuple[str, ...] = ()
     start_settings: tuple[str, ...] = ()  # keys of the family's section whose values name one of them
 
     @property
@@ -73,9 +78,11 @@ class Family:
     measure: str  # the held-out figure that it is judged by: a key of its training history and of the stage's figures
     measured: str  # the same for people, with a place for the figure
     triage: tuple[str, str]  # a row of the DAG's table: what one sees, and why it is so and what to do
-    same: Mapping[str, str] = field(default_factory=dict)  # what two nights must have alike beside dimension, norm and space: name → dotted path
+    # what two nights must have alike beside dimension, norm and space: name → dotted path
+    same: Mapping[str, str] = field(default_factory=dict)
     learns_labels: bool = False  # from those of fold A: it needs profiles.labels, and is judged on other users
-    builders: tuple[str, ...] = ()  # Spark programs below `jobs` that build the tables its jobs read, beside the graph's
+    # Spark programs below `jobs` that build the tables its jobs read, beside the graph's
+    builders: tuple[str, ...] = ()
     head: str | None = None  # module of its own classifiers of labels, shown beside XGBoost's figures
     section: str | None = None  # module of its section of the report
 
@@ -140,8 +147,8 @@ FAMILIES: tuple[Family, ...] = (
             Job(
                 program="embeddings.finetune_rhgn",
                 models=("rhgn",),
-                doc="Trains RHGN on TransE's vectors and the labels of fold A, computes the vectors of all users, and whom each "
-                "listens to.",
+                doc="Trains RHGN on TransE's vectors and the labels of fold A, computes the vectors of all users, and "
+                "whom each listens to.",
                 reads=(*GRAPH, "user_labels"),
                 writes=("attention",),
                 starts_from=("transe",),
@@ -156,7 +163,8 @@ FAMILIES: tuple[Family, ...] = (
         measured="macro-F1 {:.3f} on held-out users of fold A",
         triage=(
             "`finetune_rhgn` skipped",
-            "No label can be learned from yet; its log says of each what is missing. Its vectors and profiles are skipped with it.",
+            "No label can be learned from yet; its log says of each what is missing. Its vectors and profiles are "
+            "skipped with it.",
         ),
         same={
             "init": "rhgn.init",  # parameters make sense of no other vectors than those that went in

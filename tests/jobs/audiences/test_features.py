@@ -44,22 +44,31 @@ def test_every_column_agrees_with_a_loop_over_the_log(night: tuple) -> None:
         events = known[known["user_id"] == user]
         bought, client = events[events["behavior"] == "purchase"], events[events["item_id"].map(brand) == "b1"]
         client_bought = client[client["behavior"] == "purchase"]
-        since = lambda e: (day(START, 0) - e["event_time"].max()).total_seconds() / 86_400 if len(e) else np.nan  # noqa: E731
+        seen, n_bought = events[events["behavior"] == "view"], len(bought)
         wanted = {
-            "days_since_last_event": since(events), "purchase_events": len(bought), "purchase_items": bought["item_id"].nunique(),
-            "days_since_view": since(events[events["behavior"] == "view"]), "money": 5.0 * len(bought), "money_per_purchase": 5.0 if len(bought) else np.nan,
-            "bought:category=c3": (bought["item_id"].map(category) == "c3").sum(), "client_purchase_events": len(client_bought),
-            "client_view_events": (client["behavior"] == "view").sum(), "client_days_since_purchase": since(client_bought),
-            "client_share_of_purchases": len(client_bought) / max(1, len(bought)), "age=1": float(age[user] == "1") if len(events) else 0.0}  # fmt: skip
+            "days_since_last_event": since(events), "days_since_view": since(seen), "purchase_events": n_bought,
+            "purchase_items": bought["item_id"].nunique(), "money": 5.0 * n_bought,
+            "money_per_purchase": 5.0 if n_bought else np.nan,
+            "bought:category=c3": (bought["item_id"].map(category) == "c3").sum(),
+            "client_purchase_events": len(client_bought), "client_view_events": (client["behavior"] == "view").sum(),
+            "client_days_since_purchase": since(client_bought),
+            "client_share_of_purchases": len(client_bought) / max(1, n_bought),
+            "age=1": float(age[user] == "1") if len(events) else 0.0}  # fmt: skip
         for name, value in wanted.items():
             assert values[name][row] == pytest.approx(value, abs=1e-4, nan_ok=True), (user, name)
+
+
+def since(events: pd.DataFrame) -> float:
+    """Days from the last event to the snapshot's date."""
+    return (day(START, 0) - events["event_time"].max()).total_seconds() / 86_400 if len(events) else np.nan
 
 
 def test_the_baseline_does_not_hold_the_users_own_history_with_the_client(night: tuple) -> None:
     _, snapshot, users = night
     vocabulary = choose_vocabulary(snapshot, users, "brand", "purchase")
     source = Source(snapshot, users, None, vocabulary, GRAPH, {}, 0)
-    client = source.client("x", parse({"any": [{"brand": "b1"}, {"not": {"category": "c2"}}]}, "p", GRAPH.item_attributes))
+    some = {"any": [{"brand": "b1"}, {"not": {"category": "c2"}}]}
+    client = source.client("x", parse(some, "p", GRAPH.item_attributes))
     plain, strong = (client.columns(FeatureSet.parse(name, [])).names for name in ("baseline", "strong"))
     assert {n for n in plain if n.startswith("bought:")} == {"bought:brand=b0", "bought:brand=b2", "bought:brand=b3"}
     assert set(strong) - set(plain) and all(n.startswith("client_") for n in set(strong) - set(plain))
@@ -77,17 +86,19 @@ def test_past_buyers_bought_from_the_client_before_the_date(night: tuple) -> Non
     log, snapshot, users = night
     mine = snapshot.matching(parse({"brand": "b2"}, "p", GRAPH.item_attributes))
     brand = dict(zip(log.items["brand"]["id"], log.items["brand"]["value"], strict=True))
-    known = log.events[(log.events["event_time"] < pd.Timestamp(START, tz="UTC")) & (log.events["behavior"] == "purchase")]
+    before = log.events["event_time"] < pd.Timestamp(START, tz="UTC")
+    known = log.events[before & (log.events["behavior"] == "purchase")]
     wanted = set(known.loc[known["item_id"].map(brand) == "b2", "user_id"])
-    assert set(users.raw.to_numpy(zero_copy_only=False)[np.isin(users.ids, past_buyers(snapshot, mine, "purchase"))]) == wanted
+    found = np.isin(users.ids, past_buyers(snapshot, mine, "purchase"))
+    assert set(users.raw.to_numpy(zero_copy_only=False)[found]) == wanted
 
 
 def test_a_draw_depends_on_seed_purpose_client_and_id_alone() -> None:
     raw = pa.array([f"u{i}" for i in range(2000)], pa.large_string())
     first = uniform(1, "split", "acme", raw)
     np.testing.assert_array_equal(uniform(1, "split", "acme", raw.take(pa.array([5, 3]))), first[[5, 3]])
-    for other in (uniform(2, "split", "acme", raw), uniform(1, "negative", "acme", raw), uniform(1, "split", "zeta", raw)):
-        assert abs(np.corrcoef(first, other)[0, 1]) < 0.1
+    for other in ((2, "split", "acme"), (1, "negative", "acme"), (1, "split", "zeta")):
+        assert abs(np.corrcoef(first, uniform(*other, raw))[0, 1]) < 0.1
     assert 0 <= first.min() and first.max() < 1
     np.testing.assert_allclose(np.quantile(first, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.05)
 
@@ -97,7 +108,8 @@ def test_a_sample_is_six_to_four_and_one_to_three() -> None:
     labels = np.random.default_rng(0).random(6000) < 0.1
     allowed = np.random.default_rng(1).random(6000) < 0.8
     sample = draw_sample(raw, labels, allowed, 3, seed=4, client="acme")
-    assert not (sample.training & sample.validation).any() and not ((sample.training | sample.validation) & ~allowed).any()
+    assert not (sample.training & sample.validation).any()
+    assert not ((sample.training | sample.validation) & ~allowed).any()
     assert (labels & allowed <= (sample.training | sample.validation)).all()
     for part in (sample.training, sample.validation_sampled):
         assert (part & ~labels).sum() == 3 * (part & labels).sum()

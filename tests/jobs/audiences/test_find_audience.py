@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from jobs.audiences import find_audience
+from jobs.audiences.feature_sets import Source
+from jobs.audiences.features import Columns
 from jobs.audiences.population import active_users
 from jobs.program import JobError, Output
 from tests.jobs.audiences.worlds import BRANDS, DATE, START, config, planted, reads
@@ -28,13 +30,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Log, list[str
 def ask(root: Path, **request: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """(the audience's rows, its report)."""
     table = table_input(root, "requested_audiences", Output)
-    find_audience.run(date=DATE, **reads(root), requested_audiences=table, config=config(), **({"k": 50, "model": "transe"} | request))
+    asked = {"k": 50, "model": "transe"} | request
+    find_audience.run(date=DATE, **reads(root), requested_audiences=table, config=config(), **asked)
     name = request.get("name") or request.get("client") or request["seeds"].stem
     files = table.table(name).files(DATE.isoformat())
     report = json.loads(Path(next(f for f in files if f.endswith(".json"))).read_text(encoding="utf-8"))
     assert {f.rpartition(".")[2] for f in files} == {"parquet", "csv", "json", "html"}
     page = Path(next(f for f in files if f.endswith(".html"))).read_text(encoding="utf-8")
-    assert page.count('class="chart"') == 3 and "in time (cross-validation" in page and f"{report['pr_auc_population']:.3f}" in page
+    assert page.count('class="chart"') == 3
+    assert "in time (cross-validation" in page and f"{report['pr_auc_population']:.3f}" in page
     assert "<script" not in page and "http" not in page.replace("http-equiv", ""), "self-contained"
     return table.table(name).read(DATE.isoformat()).to_pylist(), report
 
@@ -54,11 +58,18 @@ def test_people_like_the_seeds_come_first_and_seeds_stay_out(world: tuple, tmp_p
     assert [row["rank"] for row in rows] == list(range(1, 51))
 
 
-def test_no_fold_is_scored_by_references_of_its_own(world: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_fold_is_scored_by_references_of_its_own(
+    world: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each seed is left out of the reference users of one fold: the one that scores it."""
     root, _, seeds, _ = world
     seen, honest = [], find_audience.columns_of
-    monkeypatch.setattr(find_audience, "columns_of", lambda source, model, references, rest: seen.append(set(references)) or honest(source, model, references, rest))
+
+    def columns_of(source: Source, model: str, references: np.ndarray, with_history: bool) -> Columns:
+        seen.append(set(references))
+        return honest(source, model, references, with_history)
+
+    monkeypatch.setattr(find_audience, "columns_of", columns_of)
     path = tmp_path / "folds.txt"
     path.write_text("\n".join(seeds), encoding="utf-8")
     _, report = ask(root, seeds=path)
@@ -79,8 +90,10 @@ def test_seeds_are_ranked_when_asked_for(world: tuple, tmp_path: Path) -> None:
 def test_few_seeds_are_enough_for_every_fold(world: tuple, tmp_path: Path, draw: int) -> None:
     """With some thirty seeds a fold has two or three for early stopping; by lot some would have none."""
     root, _, seeds, alike = world
-    path = tmp_path / f"s{draw}.txt"  # draws hang on the name: with these two a tenth drawn by lot leaves a fold without
-    path.write_text("\n".join(np.random.default_rng(draw).choice(sorted(seeds + alike), 34, replace=False)), encoding="utf-8")
+    some = np.random.default_rng(draw).choice(sorted(seeds + alike), 34, replace=False)
+    # Draws hang on the file's name: with these two a tenth drawn by lot leaves a fold without.
+    path = tmp_path / f"s{draw}.txt"
+    path.write_text("\n".join(some), encoding="utf-8")
     rows, _ = ask(root, seeds=path, k=10_000)
     assert 34 < len(rows) < 800, "k larger than the population: everybody but the seeds"
 
@@ -106,7 +119,8 @@ def test_a_client_stands_for_its_buyers(world: tuple) -> None:
     root, log, *_ = world
     rows, report = ask(root, client="brand_1", name="like_brand_1")
     brand = dict(zip(log.items["brand"]["id"], log.items["brand"]["value"], strict=True))
-    bought = log.events[(log.events["behavior"] == "purchase") & (log.events["item_id"].map(brand) == "b1") & (log.events["event_time"].dt.date < DATE)]
+    before = log.events[log.events["event_time"].dt.date < DATE]
+    bought = before[(before["behavior"] == "purchase") & (before["item_id"].map(brand) == "b1")]
     buyers = set(bought["user_id"])
     assert report["seeds_known"] == len(buyers)
     assert not {row["user_id"] for row in rows} & buyers

@@ -48,10 +48,12 @@ def excess(found: dict) -> dict[str, float]:
 def edge_log() -> Log:
     """One event each at the edges of the windows."""
     times = {
-        "first active": day(START, -28), "too early": day(START, -28.00001), "last active": day(START, -1e-9), "at D - L": day(START, 0),
-        "late": day(DATE, -1e-9), "at D": day(DATE, 0)}  # fmt: skip
+        "first active": day(START, -28), "too early": day(START, -28.00001), "last active": day(START, -1e-9),
+        "at D - L": day(START, 0), "late": day(DATE, -1e-9), "at D": day(DATE, 0)}  # fmt: skip
     when = pd.Series(list(times.values())).dt.as_unit("us")
-    frame = pd.DataFrame({"user_id": list(times), "item_id": "i0", "behavior": "purchase", "event_time": when, "quantity": 1.0, "value": 1.0})
+    frame = pd.DataFrame({
+        "user_id": list(times), "item_id": "i0", "behavior": "purchase", "event_time": when, "quantity": 1.0,
+        "value": 1.0})  # fmt: skip
     return Log(frame, {})
 
 
@@ -78,7 +80,8 @@ def test_constant_vectors_and_missing_ones_alone_are_at_prevalence(null_root: Pa
 def test_positives_and_negatives_are_of_the_eligible_only(null_root: Path) -> None:
     found = train(null_root, config())
     assert {row["eligible"] for row in found["clients"]} == {1500}
-    assert sum(row["not_eligible_buyers"] for row in found["clients"]) == 300, "the newcomers, each of one client: counted, not learned from"
+    newcomers = sum(row["not_eligible_buyers"] for row in found["clients"])
+    assert newcomers == 300, "each of one client: counted, not learned from"
 
 
 def test_what_can_be_found_is_found(planted_root: Path) -> None:
@@ -107,7 +110,8 @@ def test_what_happens_from_d_on_changes_no_model_and_no_score(tmp_path: Path) ->
     def night() -> list[str]:
         train(tmp_path, settings)
         score(tmp_path, settings)
-        return [table_input(tmp_path, name).table().existing_manifest(DATE.isoformat()).content_hash for name in ("lookalike_models", "lookalike_scores")]
+        written = [table_input(tmp_path, name).table() for name in ("lookalike_models", "lookalike_scores")]
+        return [table.existing_manifest(DATE.isoformat()).content_hash for table in written]
 
     before, random = night(), np.random.default_rng(1)
     later = events(random.integers(0, 300, 400), random.integers(0, 80, 400), 7 + 2 * random.random(400))
@@ -142,17 +146,20 @@ def eligible_as_of_d(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def one_day_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """The leak: `day < end` made `day <= end`, where the day of D - L is a day of labels."""
-    honest = population.days_between
-    monkeypatch.setattr(population, "days_between", lambda clean, first, end: honest(clean, first, end + datetime.timedelta(days=1)))
+    honest, one = population.days_between, datetime.timedelta(days=1)
+    monkeypatch.setattr(population, "days_between", lambda clean, first, end: honest(clean, first, end + one))
 
 
 @pytest.mark.parametrize("leak", [features_as_of_d, vectors_as_of_d, eligible_as_of_d, whole_ledger, one_day_more])
-def test_each_leak_turns_the_null_world_red(leak, null_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_leak_turns_the_null_world_red(
+    leak, null_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The tests above are worth something: put in, every leak fails at least one of them."""
     leak(monkeypatch)
     red = 0
     tests = (
-        (test_by_lot_is_at_prevalence_whatever_the_features, null_root), (test_positives_and_negatives_are_of_the_eligible_only, null_root),
+        (test_by_lot_is_at_prevalence_whatever_the_features, null_root),
+        (test_positives_and_negatives_are_of_the_eligible_only, null_root),
         (test_windows_end_before_their_date, tmp_path))  # fmt: skip
     for test, argument in tests:
         try:

@@ -20,8 +20,22 @@ from jobs.audiences import train_lookalike
 from jobs.audiences.snapshot import Ledger
 from jobs.audiences.vectors import read_vectors
 from jobs.configuration.tree import ConfigError
-from jobs.program import JobError, Output, Skip
-from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, START, config, events, planted, reads, score, train
+from jobs.program import JobError, Skip
+from tests.jobs.audiences.worlds import (
+    BRANDS,
+    DATE,
+    DIMENSION,
+    GRAPH,
+    ITEMS,
+    START,
+    config,
+    events,
+    figures,
+    planted,
+    reads,
+    score,
+    train,
+)
 from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events, write_graphs, write_vectors
 from tests.jobs.written import wrong_columns
 
@@ -44,7 +58,8 @@ def rows(root: Path, name: str, date: datetime.date = DATE) -> pd.DataFrame:
 def test_everybody_eligible_is_scored_and_the_best_are_handed_out(world: tuple) -> None:
     root, log, trained, scored = world
     scores, audiences = rows(root, "lookalike_scores"), rows(root, "audiences")
-    known = log.events[(log.events["event_time"] < pd.Timestamp(DATE, tz="UTC")) & (log.events["event_time"] >= pd.Timestamp(DATE, tz="UTC") - pd.Timedelta(days=28))]
+    end = pd.Timestamp(DATE, tz="UTC")
+    known = log.events[log.events["event_time"].between(end - pd.Timedelta(days=28), end, inclusive="left")]
     for _, mine in scores.groupby(["client", "feature_set"]):
         assert set(mine["user_id"]) == set(known["user_id"]) and mine["user_id"].is_unique
     for client, mine in scores[scores["chosen"]].groupby("client"):
@@ -82,7 +97,8 @@ def test_validation_figures_are_whole(world: tuple) -> None:
     for row in trained["pr_auc"]:
         assert row["pr_auc_1to3_low"] <= row["pr_auc_1to3"] <= row["pr_auc_1to3_high"]
         assert row["pr_auc_population_low"] <= row["pr_auc_population"] <= row["pr_auc_population_high"]
-        assert row["prevalence"] < row["pr_auc_population"] < row["pr_auc_1to3"] or row["prevalence"] > 0.25 or row["feature_set"] == "baseline"
+        ascending = row["prevalence"] < row["pr_auc_population"] < row["pr_auc_1to3"]
+        assert ascending or row["prevalence"] > 0.25 or row["feature_set"] == "baseline"
     best = pd.DataFrame(trained["pr_auc"]).groupby("feature_set")["pr_auc_1to3"].mean().idxmax()
     assert set(trained["chosen"].values()) == {best}
 
@@ -93,19 +109,19 @@ def test_the_backtest_holds_the_scores_against_what_happened(world: tuple) -> No
     users = np.arange(800)
     bought = (users % BRANDS) + BRANDS * random.integers(0, ITEMS // BRANDS, 800)
     later = events(users, bought, 7 + 7 * random.random(800))
-    at_next = events(np.array([0]), np.array([1]), np.array([14.0]))  # exactly 00:00 of the backtest's date: not part of it
+    at_next = events(np.array([0]), np.array([1]), np.array([14.0]))  # 00:00 of the backtest's date: not part of it
     whole = Log(pd.concat([log.events, later, at_next], ignore_index=True), log.items, log.users)
     write_clean_events(root, whole)
     write_graphs(root, whole, NEXT, GRAPH)
     with pytest.raises(Skip, match="There is no lookalike model"):
         score(root, config(), NEXT)
-    from tests.jobs.audiences.worlds import figures
-
     found, scores = figures()["backtest"], rows(root, "lookalike_scores")
-    assert {(row["client"], row["feature_set"], row["chosen"]) for row in found} == {tuple(key) for key, _ in scores.groupby(["client", "feature_set", "chosen"])}
+    by = ["client", "feature_set", "chosen"]
+    assert {tuple(row[name] for name in by) for row in found} == {tuple(key) for key, _ in scores.groupby(by)}
     assert len(found) == 3 * BRANDS, "the chosen features beside both baselines"
     for row in found:
-        brand, mine = int(row["client"][-1]), scores[(scores["client"] == row["client"]) & (scores["feature_set"] == row["feature_set"])]
+        brand, its = int(row["client"][-1]), scores[scores["client"] == row["client"]]
+        mine = its[its["feature_set"] == row["feature_set"]]
         labels = mine["user_id"].isin([f"u{u:05d}" for u in users[users % BRANDS == brand]])
         assert row["buyers"] == labels.sum()
         assert row["pr_auc_population"] == pytest.approx(average_precision_score(labels, mine["score"]), abs=1e-6)
@@ -124,17 +140,25 @@ def test_a_night_without_its_label_start_is_skipped_with_what_to_run(world: tupl
 def test_another_space_is_skipped_with_the_dates_to_rerun(tmp_path: Path) -> None:
     planted(tmp_path, users=200)
     random = np.random.default_rng(0)
-    vectors = {f"u{u:05d}": random.normal(size=DIMENSION) for u in range(200)}, {f"i{i}": random.normal(size=DIMENSION) for i in range(ITEMS)}
-    write_vectors(tmp_path, "transe", DATE, *vectors, np.zeros(DIMENSION), space_id="other")
+    users = {f"u{u:05d}": random.normal(size=DIMENSION) for u in range(200)}
+    items = {f"i{i}": random.normal(size=DIMENSION) for i in range(ITEMS)}
+    write_vectors(tmp_path, "transe", DATE, users, items, np.zeros(DIMENSION), space_id="other")
     with pytest.raises(Skip, match=r"'space'.*'other'.*-s 2026-03-02"):
         train(tmp_path, config())
 
 
-def test_users_are_drawn_once_per_client_and_shared_by_all_feature_sets(world: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_are_drawn_once_per_client_and_shared_by_all_feature_sets(
+    world: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, *_ = world
     drawn, used, honest, fit = [], {}, train_lookalike.draw_sample, train_lookalike.fit_one
+
+    def fit_one(task: train_lookalike.Task, *rest: object) -> train_lookalike.Fitted:
+        used.setdefault(task.client.name, []).append(id(task.sample))
+        return fit(task, *rest)
+
     monkeypatch.setattr(train_lookalike, "draw_sample", lambda *given: drawn.append(given[-1]) or honest(*given))
-    monkeypatch.setattr(train_lookalike, "fit_one", lambda task, *rest: used.setdefault(task.client.name, []).append(id(task.sample)) or fit(task, *rest))
+    monkeypatch.setattr(train_lookalike, "fit_one", fit_one)
     found = pd.DataFrame(train(root, config(feature_sets=["baseline", "strong"]))["pr_auc"])
     assert sorted(drawn) == sorted(config().lookalike.clients)
     assert {name: (len(samples), len(set(samples))) for name, samples in used.items()} == dict.fromkeys(drawn, (2, 1))
@@ -145,7 +169,8 @@ def test_too_few_buyers_are_a_warning_and_the_others_go_on(world: tuple, caplog:
     root, *_ = world
     rare = {"rare": {"item_id": ["i1"]}, "brand_0": {"brand": "b0"}, "nothing": {"brand": "none"}}
     found = train(root, config(clients=rare, feature_sets=["baseline"]))
-    assert {row["client"]: row["modelled"] for row in found["clients"]} == {"rare": False, "brand_0": True, "nothing": False}
+    modelled = {row["client"]: row["modelled"] for row in found["clients"]}
+    assert modelled == {"rare": False, "brand_0": True, "nothing": False}
     assert "client rare has" in caplog.text and "client nothing has 0 buyers" in caplog.text
 
 
@@ -157,7 +182,8 @@ def test_past_buyers_left_out_of_scoring_are_left_out_of_training(world: tuple) 
     brand = dict(zip(log.items["brand"]["id"], log.items["brand"]["value"], strict=True))
 
     def buyers(number: int, before: datetime.date) -> set[str]:
-        known = log.events[(log.events["event_time"] < pd.Timestamp(before, tz="UTC")) & (log.events["behavior"] == "purchase")]
+        bought = log.events[log.events["behavior"] == "purchase"]
+        known = bought[bought["event_time"] < pd.Timestamp(before, tz="UTC")]
         return set(known.loc[known["item_id"].map(brand) == f"b{number}", "user_id"])
 
     for number in range(BRANDS):
@@ -171,10 +197,11 @@ def test_past_buyers_left_out_of_scoring_are_left_out_of_training(world: tuple) 
 
 def test_the_same_night_twice_is_the_same(world: tuple) -> None:
     root, *_ = world
-    before = [table_input(root, name).table().manifest(DATE.isoformat()).content_hash for name in ("lookalike_scores", "audiences")]
+    tables = [table_input(root, name).table() for name in ("lookalike_scores", "audiences")]
+    before = [table.manifest(DATE.isoformat()).content_hash for table in tables]
     train(root, config())
     score(root, config())
-    assert before == [table_input(root, name).table().manifest(DATE.isoformat()).content_hash for name in ("lookalike_scores", "audiences")]
+    assert before == [table.manifest(DATE.isoformat()).content_hash for table in tables]
 
 
 def test_native_vectors_come_back_from_the_published_ones(world: tuple) -> None:
@@ -192,11 +219,13 @@ def test_native_vectors_come_back_from_the_published_ones(world: tuple) -> None:
 def test_users_and_items_of_different_publishes_are_not_taken_together(world: tuple) -> None:
     root, *_ = world
     tables, dt = reads(root), DATE.isoformat()
-    ledger, items = Ledger.read(tables["entity_ids"].segments("user")), table_input(root, "entity_embeddings").table("transe")
+    ledger = Ledger.read(tables["entity_ids"].segments("user"))
+    items = table_input(root, "entity_embeddings").table("transe")
     rows, fields = items.read(dt), items.manifest(dt).fields
+    another = {"table": "checkpoints/transe", "dt": dt, "content_hash": "another"}
     with items.replace(dt) as commit:
         commit.write_table(rows)
-        commit.fields |= fields | {"inputs": {"transe": {"table": "checkpoints/transe", "dt": dt, "content_hash": "another"}}}
+        commit.fields |= fields | {"inputs": {"transe": another}}
     with pytest.raises(JobError, match="not published together.*publish_users for"):
         read_vectors("transe", DATE, tables["user_embeddings"], tables["entity_embeddings"], ledger, "purchase")
     items.rollback(dt)
@@ -224,7 +253,8 @@ def test_feature_sets_and_clients_are_checked_with_the_configuration(tmp_path: P
     from jobs.configuration.tree import build
 
     graph = {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {}}}
-    tree = {"data_root": "x", "source": {"events": {"path": "e"}}, "events": {"behaviors": ["purchase"]}, "graph": graph}
+    source, events = {"events": {"path": "e"}}, {"behaviors": ["purchase"]}
+    tree = {"data_root": "x", "source": source, "events": events, "graph": graph}
     for lookalike, message in (
         ({"feature_sets": ["basline"]}, r"lookalike.feature_sets\[0\] is 'basline'"),
         ({"score_with": "strong+rhgn:raw"}, "lookalike.score_with is .*not published"),
@@ -238,4 +268,4 @@ def test_feature_sets_and_clients_are_checked_with_the_configuration(tmp_path: P
 def test_no_client_is_no_work(world: tuple) -> None:
     root, *_ = world
     with pytest.raises(Skip, match="No client"):
-        train_lookalike.run(date=DATE, **reads(root), lookalike_models=table_input(root, "lookalike_models", Output), config=config(clients={}))
+        train(root, config(clients={}))

@@ -36,7 +36,8 @@ def test_our_own_csv_matches_although_its_cells_are_made_safe(tmp_path: Path) ->
 
 
 def test_unknown_ids_are_counted(tmp_path: Path) -> None:
-    found = match(pa.array(["u1", "nobody", "'nobody"], pa.large_string()), pa.array(["u1"], pa.large_string()), pa.array([], pa.large_string()))
+    given, known, active = (pa.array(ids, pa.large_string()) for ids in (["u1", "nobody", "'nobody"], ["u1"], []))
+    found = match(given, known, active)
     assert (found.known.to_pylist(), found.given, found.active) == (["u1"], 3, 0)
     assert found.rate == pytest.approx(1 / 3)
 

@@ -10,7 +10,9 @@ import pytest
 
 from jobs.audiences.spreadsheet import plain, safe, to_csv
 
-HOSTILE = ["=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "'=1", "'", "''x", "  =1", 'a"b', "a,b", "line\nbreak", "", "plain", "../../x", "\u202eabc", "é"]
+HOSTILE = [
+    "=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1",
+    "'=1", "'", "''x", "  =1", 'a"b', "a,b", "line\nbreak", "", "plain", "../../x", "\u202eabc", "é"]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,17 @@ GRAPH = Graph(
     behaviors={"view": Relation(), "purchase": Relation()}, window_days=40,
     item_attributes={"brand": Attribute(), "category": Attribute()}, user_attributes={"age": Attribute()})  # fmt: skip
 SETS = ["baseline", "strong", "strong+transe:affinity", "baseline+transe:raw"]
-READS = ("clean_events", "knowledge_graph", "interactions", "entity_ids", "relations", "user_embeddings", "entity_embeddings")
+READS = (
+    "clean_events", "knowledge_graph", "interactions", "entity_ids", "relations", "user_embeddings",
+    "entity_embeddings")  # fmt: skip
 
 
 def config(**changes: Any) -> train_lookalike.Config:
     """A configuration with one client per brand."""
+    clients = {f"brand_{b}": {"brand": f"b{b}"} for b in range(BRANDS)}
     lookalike = Lookalike(
-        clients={f"brand_{b}": {"brand": f"b{b}"} for b in range(BRANDS)}, active_days=28, top_k=40, min_positives=60, feature_sets=SETS,
-        bootstrap_draws=20, trees=TreeHyperparameters(threads=1))  # fmt: skip
+        clients=clients, active_days=28, top_k=40, min_positives=60, feature_sets=SETS, bootstrap_draws=20,
+        trees=TreeHyperparameters(threads=1))  # fmt: skip
     return train_lookalike.Config(0, GRAPH, Publishing(models=["transe"]), dataclasses.replace(lookalike, **changes))
 
 
@@ -50,24 +54,34 @@ def events(users: np.ndarray, bought: np.ndarray, days: np.ndarray, behavior: st
     """Events of user numbers with item numbers, so many days after D - L."""
     times = pd.Series(pd.Timestamp(START, tz="UTC") + pd.to_timedelta(days * 86_400e6, unit="us")).dt.as_unit("us")
     return pd.DataFrame({
-        "user_id": [f"u{u:05d}" for u in users], "item_id": [f"i{i}" for i in bought], "behavior": behavior, "event_time": times, "quantity": 1.0, "value": 5.0})  # fmt: skip
+        "user_id": [f"u{u:05d}" for u in users], "item_id": [f"i{i}" for i in bought], "behavior": behavior,
+        "event_time": times, "quantity": 1.0, "value": 5.0})  # fmt: skip
 
 
 def log_of(frames: list[pd.DataFrame], users: int) -> Log:
-    return Log(pd.concat(frames, ignore_index=True), items(), {"age": pd.DataFrame({"id": [f"u{u:05d}" for u in range(users)], "value": [str(u % 3) for u in range(users)]})})
+    """These events; user u is of age u mod 3."""
+    ids, ages = [f"u{u:05d}" for u in range(users)], [str(u % 3) for u in range(users)]
+    return Log(pd.concat(frames, ignore_index=True), items(), {"age": pd.DataFrame({"id": ids, "value": ages})})
 
 
 def planted(root: Path, users: int = 1200, seed: int = 0, **vectors: Any) -> Log:
-    """Users are near one brand in the vectors' space and buy it more often, before and after D
-    - L; past purchases are few."""
+    """Users are near one brand in the vectors' space and buy it more often, before and after D - L;
+    past purchases are few."""
     random = np.random.default_rng(seed)
     taste = random.integers(0, BRANDS, users)
-    chosen = lambda who: np.where(random.random(len(who)) < 0.7, taste[who], random.integers(0, BRANDS, len(who))) + BRANDS * random.integers(0, ITEMS // BRANDS, len(who))  # noqa: E731
+
+    def chosen(who: np.ndarray) -> np.ndarray:
+        n = len(who)
+        brand = np.where(random.random(n) < 0.7, taste[who], random.integers(0, BRANDS, n))
+        return brand + BRANDS * random.integers(0, ITEMS // BRANDS, n)
+
     before, after = random.integers(0, users, 2 * users), random.integers(0, users, users)
     views = random.integers(0, users, 3 * users)
-    log = log_of([
-        events(before, chosen(before), -30 * random.random(len(before))), events(after, chosen(after), 7 * random.random(len(after))),
-        events(views, random.integers(0, ITEMS, len(views)), -20 * random.random(len(views)), "view")], users)  # fmt: skip
+    frames = [
+        events(before, chosen(before), -30 * random.random(len(before))),
+        events(after, chosen(after), 7 * random.random(len(after))),
+        events(views, random.integers(0, ITEMS, len(views)), -20 * random.random(len(views)), "view")]  # fmt: skip
+    log = log_of(frames, users)
     centres = 3 * np.eye(BRANDS, DIMENSION)
     user_vectors = {f"u{u:05d}": centres[taste[u]] + random.normal(size=DIMENSION) for u in range(users)}
     item_vectors = {f"i{i}": centres[i % BRANDS] + 0.3 * random.normal(size=DIMENSION) for i in range(ITEMS)}
@@ -88,12 +102,13 @@ def null(root: Path, users: int = 1500, idle: int = 3000, newcomers: int = 300, 
     random = np.random.default_rng(seed)
     before, gone = random.integers(0, users, 4 * users), np.arange(users, users + idle)
     buyers, new = random.permutation(users)[: users // 2], np.arange(users + idle, users + idle + newcomers)
-    log = log_of([
+    frames = [
         events(np.arange(users), random.integers(0, ITEMS, users), -1 - 20 * random.random(users), "view"),
         events(before, random.integers(0, ITEMS, len(before)), -30 * random.random(len(before))),
         events(gone, random.integers(0, ITEMS, idle), -29 - 10 * random.random(idle)),
         events(buyers, random.integers(0, ITEMS, len(buyers)), 7 * random.random(len(buyers))),
-        events(new, random.integers(0, ITEMS, newcomers), 7 * random.random(newcomers))], users + idle + newcomers)  # fmt: skip
+        events(new, random.integers(0, ITEMS, newcomers), 7 * random.random(newcomers))]  # fmt: skip
+    log = log_of(frames, users + idle + newcomers)
     write_clean_events(root, log)
     same = np.ones(DIMENSION)
     item_vectors = {f"i{i}": random.normal(size=DIMENSION) for i in range(ITEMS)}
@@ -111,18 +126,18 @@ def reads(root: Path) -> dict[str, Any]:
 def train(root: Path, settings: train_lookalike.Config, date: datetime.date = DATE) -> dict[str, Any]:
     """Run the job; its figures by name (detail where there is one)."""
     metrics.rows.clear()
-    train_lookalike.run(date=date, **reads(root), lookalike_models=table_input(root, "lookalike_models", Output), config=settings)
+    models = table_input(root, "lookalike_models", Output)
+    train_lookalike.run(date=date, **reads(root), lookalike_models=models, config=settings)
     return figures()
 
 
 def score(root: Path, settings: train_lookalike.Config, date: datetime.date = DATE) -> dict[str, Any]:
     metrics.rows.clear()
     outputs = {name: table_input(root, name, Output) for name in ("lookalike_scores", "audiences")}
-    score_lookalike.run(date=date, **reads(root), lookalike_models=table_input(root, "lookalike_models"), **outputs, config=settings)
+    inputs = reads(root) | {"lookalike_models": table_input(root, "lookalike_models")}
+    score_lookalike.run(date=date, **inputs, **outputs, config=settings)
     return figures()
 
 
 def figures() -> dict[str, Any]:
-    import json
-
     return {name: value if detail is None else json.loads(detail) for name, value, detail in metrics.rows}

@@ -41,7 +41,9 @@ def write_config(root: Path) -> Path:
     return path
 
 
-def put(root: Path, stage: str, status: int = 0, message: str | None = None, date: datetime.date = DATE, **figures: Any) -> None:
+def put(
+    root: Path, stage: str, status: int = 0, message: str | None = None, date: datetime.date = DATE, **figures: Any
+) -> None:
     """A stage's figures; a number is a value, anything else a detail."""
     metrics = Metrics()
     for name, figure in figures.items():
@@ -53,46 +55,37 @@ def put(root: Path, stage: str, status: int = 0, message: str | None = None, dat
     metrics.commit(str(root / "data"), stage, date)
 
 
-def commit(root: Path, name: str, rows: dict[str, Any], model: str | None = None, dimension: int | None = None, value: str = DATE.isoformat()) -> None:
+def commit(
+    root: Path, name: str, rows: dict[str, Any], model: str | None = None, dimension: int | None = None,
+    value: str = DATE.isoformat(),
+) -> None:  # fmt: skip
     contract = TABLES[name]
     schema = contract.arrow_schema(dimension)
     table = pa.Table.from_arrays([pa.array(rows[f.name], f.type) for f in schema], schema=schema)
-    with Table(contract.location(str(root / "data" / contract.folder), model), key=contract.key).replace(value) as partition:
+    location = contract.location(str(root / "data" / contract.folder), model)
+    with Table(location, key=contract.key).replace(value) as partition:
         partition.write_table(table)
 
 
-def write_people(root: Path, n_users: int = 120, n_items: int = 48, users: list[str] | None = None, items: list[str] | None = None) -> None:
+def write_people(
+    root: Path, n_users: int = 120, n_items: int = 48, users: list[str] | None = None, items: list[str] | None = None
+) -> None:
     """Ledgers, graph, interactions and vectors: user u likes category u mod 6, and the vectors know it."""
     random = np.random.default_rng(3)
     users = (users or []) + [f"user-{u:05d}" for u in range(len(users or []), n_users)]
     items = (items or []) + [f"item-{i:04d}" for i in range(len(items or []), n_items)]
     ledgers = {"user": users, "item": items, "category": list(CATEGORIES), "brand": list(CLIENTS)}
     for name, raw in ledgers.items():
-        Segments(str(root / "data" / "entity_ids" / name)).append(1, pa.table({"id": pa.array(range(len(raw)), pa.int64()), "raw": raw}))
+        rows = pa.table({"id": pa.array(range(len(raw)), pa.int64()), "raw": raw})
+        Segments(str(root / "data" / "entity_ids" / name)).append(1, rows)
     relations = [("purchase", "user", "item"), ("category", "item", "category"), ("brand", "item", "brand")]
-    columns = list(zip(*relations, strict=True))
-    Segments(str(root / "data" / "relations")).append(
-        1, pa.table({"id": pa.array([0, 1, 2], pa.int64()), "name": columns[0], "head_type": columns[1], "tail_type": columns[2]})
-    )
+    names, heads, tails = zip(*relations, strict=True)
+    rows = pa.table({"id": pa.array([0, 1, 2], pa.int64()), "name": names, "head_type": heads, "tail_type": tails})
+    Segments(str(root / "data" / "relations")).append(1, rows)
     tastes = np.array([u % len(CATEGORIES) for u in range(len(users))])
     kinds = np.array([i % len(CATEGORIES) for i in range(len(items))])
     pairs = sorted({(u, int(i)) for u in range(len(users)) for i in _picks(random, tastes[u], kinds)})
-    edges = [(u, 0, i) for u, i in pairs] + [(i, 1, int(k)) for i, k in enumerate(kinds)] + [(i, 2, i % 3) for i in range(len(items))]
-    commit(
-        root, "knowledge_graph", {"head": [e[0] for e in edges], "relation": [e[1] for e in edges], "tail": [e[2] for e in edges], "count": [1] * len(edges)}
-    )
-    commit(
-        root,
-        "interactions",
-        {
-            "user": [u for u, _ in pairs],
-            "item": [i for _, i in pairs],
-            "behavior": ["purchase"] * len(pairs),
-            "count": [1 + (u * i) % 3 for u, i in pairs],
-            "value_sum": [9.5] * len(pairs),
-            "last_time": [midnight(DATE)] * len(pairs),
-        },
-    )
+    _write_graph(root, pairs, kinds)
     centres = random.normal(size=(len(CATEGORIES), 16))
     order = sorted(range(len(users)), key=lambda u: users[u].encode())
     for model, noise in zip(MODELS, (1.0, 0.6), strict=True):
@@ -100,6 +93,20 @@ def write_people(root: Path, n_users: int = 120, n_items: int = 48, users: list[
         former = vectors + 0.2 * random.normal(size=vectors.shape).astype(np.float32)
         for date, values in ((DATE, vectors), (BEFORE, former)):
             write_vectors(root, model, date, [users[u] for u in order], values)
+
+
+def _write_graph(root: Path, pairs: list[tuple[int, int]], kinds: np.ndarray) -> None:
+    """pairs: who bought what; kinds: each item's category."""
+    edges = [(u, 0, i) for u, i in pairs] + [(i, 1, int(kind)) for i, kind in enumerate(kinds)]
+    edges += [(i, 2, i % 3) for i in range(len(kinds))]
+    heads, relations, tails = (list(column) for column in zip(*edges, strict=True))
+    graph = {"head": heads, "relation": relations, "tail": tails, "count": [1] * len(edges)}
+    commit(root, "knowledge_graph", graph)
+    users, items = (list(column) for column in zip(*pairs, strict=True))
+    n, counts = len(pairs), [1 + (u * i) % 3 for u, i in pairs]
+    commit(root, "interactions", {
+        "user": users, "item": items, "behavior": ["purchase"] * n, "count": counts, "value_sum": [9.5] * n,
+        "last_time": [midnight(DATE)] * n})  # fmt: skip
 
 
 def write_vectors(root: Path, model: str, date: datetime.date, users: list[str], vectors: np.ndarray) -> None:
@@ -181,7 +188,10 @@ def write_figures(root: Path, date: datetime.date = DATE) -> None:
         "build_knowledge_graph",
         entities={"user": 1987, "item": 1000, "category": 12, "brand": 40, "age_band": 6, "region": 9},
         date=date,
-        edges={"view": 41_200, "cart": 12_100, "purchase": 9_800, "category": 1000, "brand": 1000, "age_band": 1800, "region": 1900},
+        edges={
+            "view": 41_200, "cart": 12_100, "purchase": 9_800, "category": 1000, "brand": 1000, "age_band": 1800,
+            "region": 1900,
+        },
         rows_out=68_800,
     )
     put(root, "build_interactions", rows_out=63_100, date=date)
@@ -192,104 +202,66 @@ def write_figures(root: Path, date: datetime.date = DATE) -> None:
 
 
 def _write_training_figures(root: Path, date: datetime.date) -> None:
-    for stage, start, key in (("pretrain_transe", 0.9, "validation_mrr"), ("smooth_kqgc_kqgc_mean", 1.4, "validation_accuracy")):
-        history = [
-            {"epoch": e, "loss": start * np.exp(-e / 7) + 0.1, "seconds": 0.4} | ({key: 0.35 - 0.3 * np.exp(-e / 5)} if e % 3 == 0 else {}) for e in range(25)
-        ]
-        put(
-            root,
-            stage,
-            history=history,
-            warm=1,
-            rows_in=68_000,
-            date=date,
-            **({"validation_mrr": 0.338} if stage == "pretrain_transe" else {"validation_accuracy": 0.872}),
-        )
+    for stage, start, key, measured in (
+        ("pretrain_transe", 0.9, "validation_mrr", 0.338), ("smooth_kqgc_kqgc_mean", 1.4, "validation_accuracy", 0.872),
+    ):  # fmt: skip
+        history = [{"epoch": e, "loss": start * np.exp(-e / 7) + 0.1, "seconds": 0.4} for e in range(25)]
+        for row in history[::3]:
+            row[key] = 0.35 - 0.3 * np.exp(-row["epoch"] / 5)
+        put(root, stage, history=history, warm=1, rows_in=68_000, date=date, **{key: measured})
 
 
 def _write_publish_figures(root: Path, date: datetime.date) -> None:
     for i, model in enumerate(MODELS):
+        alignment = {
+            "residual": 0.21 + i / 10, "neighbour_overlap": 0.71, "n_common": 1822, "n_inliers": 1700,
+            "space_id": f"{model}-7d2c91", "opened": False, "reason": ""}
+        moved = {"date": BEFORE.isoformat(), "median": 0.043 + i / 100, "percentile_95": 0.19, "n_users": 1822}
         put(
-            root,
-            f"publish_users_{model}",
-            users_trained=1890,
-            users_inductive=85,
-            users_carried=12,
-            rows_out=1987,
-            date=date,
-            alignment={
-                "residual": 0.21 + i / 10,
-                "neighbour_overlap": 0.71,
-                "n_common": 1822,
-                "n_inliers": 1700,
-                "space_id": f"{model}-7d2c91",
-                "opened": False,
-                "reason": "",
-            },
-            drift={"since_predecessor": {"date": BEFORE.isoformat(), "median": 0.043 + i / 100, "percentile_95": 0.19, "n_users": 1822}},
-        )
+            root, f"publish_users_{model}", users_trained=1890, users_inductive=85, users_carried=12, rows_out=1987,
+            date=date, alignment=alignment, drift={"since_predecessor": moved})  # fmt: skip
 
 
 def _write_lookalike_figures(root: Path, date: datetime.date) -> None:
-    rows, curves = [], []
-    for c, client in enumerate(CLIENTS):
-        for s, name in enumerate(SETS):
-            at = 0.42 + 0.03 * c + 0.025 * s
-            rows.append(
-                {
-                    "client": client,
-                    "feature_set": name,
-                    "pr_auc_1to3": at,
-                    "pr_auc_1to3_low": at - 0.05,
-                    "pr_auc_1to3_high": at + 0.05,
-                    "pr_auc_population": at / 2,
-                    "pr_auc_population_low": at / 2 - 0.03,
-                    "pr_auc_population_high": at / 2 + 0.03,
-                    "prevalence": 0.081,
-                    "positives": 131 + c,
-                    "eligible": 1615,
-                    "not_eligible_buyers": 7,
-                }
-            )
-            x = np.linspace(0, 1, 60)
-            curves.append(
-                {
-                    "client": client,
-                    "feature_set": name,
-                    "recall": list(x),
-                    "precision": list(0.9 * (1 - x) ** (1.5 - s / 4) + 0.08),
-                    "share_contacted": list(x),
-                    "share_reached": list(x ** (0.5 - s / 20)),
-                    "calibration": [{"predicted": p, "observed": p * (0.9 + s / 20), "n": 100} for p in (0.02, 0.06, 0.12, 0.2, 0.31)],
-                }
-            )
-    clients = [{"client": "rare", "positives": 31, "eligible": 1615, "not_eligible_buyers": 2, "modelled": False}]
-    put(root, "train_lookalike", clients=clients, pr_auc=rows, curves=curves, chosen=dict.fromkeys(CLIENTS, SETS[3]), date=date)
-    put(
-        root,
-        "score_lookalike",
-        date=date,
-        audiences=[{"client": c, "feature_set": SETS[3], "eligible": 1612, "k": 200, "file": f"audiences/dt={DATE}/part-00001-{c}.csv"} for c in CLIENTS],
-        backtest=[
-            {
-                "client": c,
-                "feature_set": name,
-                "chosen": name == SETS[3],
-                "scored_at": "2026-02-23",
-                "pr_auc_population": 0.24 + i / 50,
-                "pr_auc_population_low": 0.2,
-                "pr_auc_population_high": 0.31,
-                "pr_auc_1to3": at,
-                "prevalence": 0.08,
-                "buyers": 118,
-                "precision_at_k": 0.27,
-                "lift_at_k": 3.3 + i / 5,
-            }
-            for i, c in enumerate(CLIENTS)
-            for name, at in ((SETS[0], 0.4), (SETS[1], 0.45 if i else 0.5), (SETS[3], 0.5))
-        ],
-        backtest_curves=[c for c in curves if c["feature_set"] == SETS[3]],
-    )
+    pairs = [(c, client, s, name) for c, client in enumerate(CLIENTS) for s, name in enumerate(SETS)]
+    rows = [_validation(client, name, 0.42 + 0.03 * c + 0.025 * s) for c, client, s, name in pairs]
+    curves = [_curves(client, name, s) for _, client, s, name in pairs]
+    rare = {"client": "rare", "positives": 31, "eligible": 1615, "not_eligible_buyers": 2, "modelled": False}
+    chosen = dict.fromkeys(CLIENTS, SETS[3])
+    put(root, "train_lookalike", clients=[rare], pr_auc=rows, curves=curves, chosen=chosen, date=date)
+    audiences = [
+        {"client": client, "feature_set": SETS[3], "eligible": 1612, "k": 200,
+         "file": f"audiences/dt={DATE}/part-00001-{client}.csv"} for client in CLIENTS]  # fmt: skip
+    backtest = [
+        _backtest(i, client, name, at) for i, client in enumerate(CLIENTS)
+        for name, at in ((SETS[0], 0.4), (SETS[1], 0.45 if i else 0.5), (SETS[3], 0.5))]  # fmt: skip
+    drawn = [curve for curve in curves if curve["feature_set"] == SETS[3]]
+    put(root, "score_lookalike", date=date, audiences=audiences, backtest=backtest, backtest_curves=drawn)
+
+
+def _validation(client: str, feature_set: str, at: float) -> dict[str, Any]:
+    return {
+        "client": client, "feature_set": feature_set, "pr_auc_1to3": at, "pr_auc_1to3_low": at - 0.05,
+        "pr_auc_1to3_high": at + 0.05, "pr_auc_population": at / 2, "pr_auc_population_low": at / 2 - 0.03,
+        "pr_auc_population_high": at / 2 + 0.03, "prevalence": 0.081, "positives": 131 + CLIENTS.index(client),
+        "eligible": 1615, "not_eligible_buyers": 7}
+
+
+def _curves(client: str, feature_set: str, s: int) -> dict[str, Any]:
+    x = np.linspace(0, 1, 60)
+    said = (0.02, 0.06, 0.12, 0.2, 0.31)
+    return {
+        "client": client, "feature_set": feature_set, "recall": list(x),
+        "precision": list(0.9 * (1 - x) ** (1.5 - s / 4) + 0.08), "share_contacted": list(x),
+        "share_reached": list(x ** (0.5 - s / 20)),
+        "calibration": [{"predicted": p, "observed": p * (0.9 + s / 20), "n": 100} for p in said]}
+
+
+def _backtest(i: int, client: str, feature_set: str, at: float) -> dict[str, Any]:
+    return {
+        "client": client, "feature_set": feature_set, "chosen": feature_set == SETS[3], "scored_at": "2026-02-23",
+        "pr_auc_population": 0.24 + i / 50, "pr_auc_population_low": 0.2, "pr_auc_population_high": 0.31,
+        "pr_auc_1to3": at, "prevalence": 0.08, "buyers": 118, "precision_at_k": 0.27, "lift_at_k": 3.3 + i / 5}
 
 
 def write_audiences(root: Path) -> None:

@@ -40,12 +40,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_its_card_and_its_stages_are_those_of_its_record(root: Path) -> None:
     page = Page(report(root))
-    for expected in ("toy_small", "4 epochs · joy 0.75 · 1,234 marbles · best after epoch 4", "Every stage done", "14 of 14"):
+    learned = "4 epochs · joy 0.75 · 1,234 marbles · best after epoch 4"
+    for expected in ("toy_small", learned, "Every stage done", "14 of 14"):
         assert expected in page.text, expected
     drawn = [value for _, name, value in page.attributes if name == "aria-label"]
     assert {"Loss of toy_small by epoch", "validation joy of toy_small by epoch"} <= set(drawn)
     assert "toy_large" not in page.text
-    tasks = {"train_toy_toy_small": "train_toy_small", "build_marbles": "build_graphs", "publish_users_toy_small": "publish_toy_small"}
+    tasks = {
+        "train_toy_toy_small": "train_toy_small", "build_marbles": "build_graphs",
+        "publish_users_toy_small": "publish_toy_small"}  # fmt: skip
     assert {stage: task_of(stage) for stage in tasks} == tasks
 
 
@@ -70,8 +73,8 @@ def test_its_section_says_why_it_is_empty_and_is_absent_where_the_family_is_not_
 def test_its_head_is_named_by_its_title(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_head = dataclasses.replace(TOY, head="tests.jobs.profiles.toy_head")
     monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES[:-1], with_head))
-    config = root / "night.yaml"
-    text = config.read_text(encoding="utf-8").replace("source: {events: {path: none}}", LABELS.replace("{{", "{").replace("}}", "}"))
+    config, labels = root / "night.yaml", LABELS.replace("{{", "{").replace("}}", "}")
+    text = config.read_text(encoding="utf-8").replace("source: {events: {path: none}}", labels)
     config.write_text(text, encoding="utf-8")
     found = facts(["female", "male"])
     figures = found[0]["test"] | {"classes": ["female", "male"]}

@@ -19,7 +19,8 @@ def planted(n: int, noise: float) -> people.People:
     taste = np.arange(n) % 3
     vectors = 5 + np.eye(3)[taste] @ random.normal(size=(3, 8)) + noise * random.normal(size=(n, 8))
     basket = [[people.Bought(f"i{t}", 1, (("category", f"c{t}"),))] for t in taste]
-    return people.People("transe", [f"u{i}" for i in range(n)], vectors.astype(np.float32), basket, people.favourites_of(basket), "category")
+    ids, favourites = [f"u{i}" for i in range(n)], people.favourites_of(basket)
+    return people.People("transe", ids, vectors.astype(np.float32), basket, favourites, "category")
 
 
 def test_like_minded_neighbours_tell_taste_from_chance() -> None:
@@ -30,15 +31,19 @@ def test_like_minded_neighbours_tell_taste_from_chance() -> None:
 
 
 def test_a_favourite_is_what_was_bought_most() -> None:
-    bought = (("i", 1, (("tag", "b"), ("tag", "a"))), ("j", 2, (("tag", "c"),)), ("k", 1, (("tag", "b"), ("brand", "x"))))
-    assert people.favourites_of([[people.Bought(*b) for b in bought], []]) == {"brand": ["x", ""], "tag": ["b", ""]}
+    bought = [
+        people.Bought("i", 1, (("tag", "b"), ("tag", "a"))), people.Bought("j", 2, (("tag", "c"),)),
+        people.Bought("k", 1, (("tag", "b"), ("brand", "x")))]  # fmt: skip
+    assert people.favourites_of([bought, []]) == {"brand": ["x", ""], "tag": ["b", ""]}
 
 
 def test_nearest_is_by_cosine_of_centred_vectors() -> None:
     some = planted(60, 0.5)
     order, cosines = likeness.nearest(some.vectors, np.array([7]), 5)
     centred = some.vectors - some.vectors.mean(axis=0)
-    slow = sorted(((float(centred[7] @ v / np.linalg.norm(centred[7]) / np.linalg.norm(v)), -i) for i, v in enumerate(centred) if i != 7), reverse=True)[:5]
+    directions = [vector / np.linalg.norm(vector) for vector in centred]
+    others = [(float(directions[7] @ one), -i) for i, one in enumerate(directions) if i != 7]
+    slow = sorted(others, reverse=True)[:5]
     assert [-i for _, i in slow] == order[0].tolist()
     assert cosines[0] == pytest.approx([c for c, _ in slow], abs=1e-5)
 
@@ -54,6 +59,7 @@ def test_the_map_keeps_tastes_together_and_is_the_same_each_time() -> None:
 
 def test_drift_of_the_sample_is_the_cosine_distance(tmp_path: Path) -> None:
     embeddings = Input("user_embeddings", str(tmp_path / "data" / "feature_store" / "user_embeddings"))
-    here = people.People("transe", ["a", "b", "c", "d"], np.array([[1, 0], [0, 2], [1, 1], [3, 3]], np.float32), [[]] * 4, {})
-    night.write_vectors(tmp_path, "transe", datetime.date(2026, 1, 1), ["a", "b", "c"], np.array([[2, 0], [1, 0], [-1, -1]], np.float32))
+    now, then = np.array([[1, 0], [0, 2], [1, 1], [3, 3]], np.float32), np.array([[2, 0], [1, 0], [-1, -1]], np.float32)
+    here = people.People("transe", ["a", "b", "c", "d"], now, [[]] * 4, {})
+    night.write_vectors(tmp_path, "transe", datetime.date(2026, 1, 1), ["a", "b", "c"], then)
     assert likeness.moved_since(here, "2026-01-01", embeddings) == pytest.approx([0, 1, 2], abs=1e-6)

@@ -31,26 +31,34 @@ def drawn(categories: list[str], classes: list[str], others: float = 400.0) -> l
     for r, relation in enumerate(RELATIONS):
         groups = []
         for g in range(2):
-            cells = [figure(0.02 + 0.01 * c, 300.0 - 40 * r, 0.6 + 0.4 * r + 0.1 * ((c + g) % 3)) for c in range(len(categories) - 1)]
-            cells += [figure(0.0, 0.0, None) if relation == "buy" else figure(0.001, 7.0, 6.0), figure(0.1, others, 0.97)]
+            lifts = [0.6 + 0.4 * r + 0.1 * ((c + g) % 3) for c in range(len(categories) - 1)]
+            cells = [figure(0.02 + 0.01 * c, 300.0 - 40 * r, lift) for c, lift in enumerate(lifts)]
+            few = figure(0.0, 0.0, None) if relation == "buy" else figure(0.001, 7.0, 6.0)
+            cells += [few, figure(0.1, others, 0.97)]
             groups.append(figure(0.3 - 0.05 * r, 3000.0 - 900 * r, 0.7 + 0.55 * r - 0.2 * g) | {"cells": cells})
         rows.append({"relation": relation, "reversed": False, "neighbour_type": "item", "groups": groups})
-    rows.append({"relation": "user_region", "reversed": False, "neighbour_type": "region", "groups": [figure(0.04, 500.0, 1.9), figure(0.05, 490.0, 2.2)]})
-    return [{"label": "gender", "attribute": "category", "categories": categories, "groups": [{"name": name, "users": 500} for name in classes], "relations": rows}]
+    said = [figure(0.04, 500.0, 1.9), figure(0.05, 490.0, 2.2)]
+    rows.append({"relation": "user_region", "reversed": False, "neighbour_type": "region", "groups": said})
+    both = [{"name": name, "users": 500} for name in classes]
+    picture = {"label": "gender", "attribute": "category", "categories": categories, "groups": both, "relations": rows}
+    return [picture]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     night.write_night(tmp_path, 40)
     with_rhgn(tmp_path)
-    night.put(tmp_path, "finetune_rhgn", warm=0, rows_in=900, history=[{"epoch": 0, "loss": 0.7}], attention=drawn(["tea", "records", "garden", "toys"], ["female", "male"]))
+    picture = drawn(["tea", "records", "garden", "toys"], ["female", "male"])
+    history = [{"epoch": 0, "loss": 0.7}]
+    night.put(tmp_path, "finetune_rhgn", warm=0, rows_in=900, history=history, attention=picture)
     night.put(tmp_path, "publish_users_rhgn", users_trained=40, rows_out=40)
     return tmp_path
 
 
 def with_rhgn(root: Path) -> None:
-    text = night.CONFIG.replace("models: [transe, kqgc_mean]", "models: [transe, kqgc_mean, rhgn]").replace(
-        "source: {{events: {{path: none}}}}", "source: {{events: {{path: none}}, users: {{path: none}}}}\nprofiles: {{labels: {{gender: {{}}}}}}")  # fmt: skip
+    users = "source: {{events: {{path: none}}, users: {{path: none}}}}\nprofiles: {{labels: {{gender: {{}}}}}}"
+    text = night.CONFIG.replace("source: {{events: {{path: none}}}}", users)
+    text = text.replace("models: [transe, kqgc_mean]", "models: [transe, kqgc_mean, rhgn]")
     (root / "night.yaml").write_text(text.format(root=root / "data"), encoding="utf-8")
 
 
@@ -64,10 +72,12 @@ def test_the_page_shows_both_groups_side_by_side(root: Path) -> None:
     html = report(root)
     page = Page(html)
     assert ("a", "href", "#attention") in page.attributes and ("section", "id", "attention") in page.attributes
-    for expected in ("500 users of class female and 500 users of class male", "all others", "all items", "user_region", "The items by category", "fewer than 20 messages"):
+    both, few = "500 users of class female and 500 users of class male", "fewer than 20 messages"
+    for expected in (both, "all others", "all items", "user_region", "The items by category", few):
         assert expected in page.text, expected
     cells = cells_of(html)
-    assert len(cells) == 2 * (4 + 1 + 1) * 3 + 4 * 2  # both groups: categories, others and all by three relations; then four relations by two groups
+    # Both groups: categories, others and all by three relations; then four relations by two groups.
+    assert len(cells) == 2 * (4 + 1 + 1) * 3 + 4 * 2
     assert "heat c0" in cells[0] and "0.60" in cells[0] and "2.0 %" in cells[0] and '"300 messages"' in cells[0]
     assert "heat c1" in cells[2] and "1.40" in cells[2]
     few, none = cells[9], cells[11]
@@ -131,7 +141,8 @@ def test_without_an_attribute_there_is_no_heat_map() -> None:
             group.pop("cells", None)
     card = card_of(picture)
     assert card["maps"] == [] and [row["relation"] for row in card["overall"]] == [*RELATIONS, "user_region"]
-    assert card["overall"][0]["groups"][0]["bar"] == 1.0 and card["overall"][3]["groups"][1]["bar"] == pytest.approx(0.05 / 0.3)
+    bars = [[group["bar"] for group in row["groups"]] for row in card["overall"]]
+    assert bars[0][0] == 1.0 and bars[3][1] == pytest.approx(0.05 / 0.3)
 
 
 def test_colours_are_warm_above_an_equal_say_and_few_messages_do_not_set_their_scale() -> None:

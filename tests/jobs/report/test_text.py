@@ -11,7 +11,8 @@ from jobs.report.charts import Axis, column_chart, ticks
 def test_ids_are_shown_without_marks_that_turn_or_hide_text() -> None:
     assert text.shown("a\u202eb\u200dc\n") == "a\\u202eb\\u200dc\\u000a"
     assert text.shown("y" * 1024) == "y" * 47 + "…"
-    assert text.signed_percent(-0.042) == "−4.2 %" and text.percent(float("nan")) == text.MISSING and text.count(None) == text.MISSING
+    assert text.signed_percent(-0.042) == "−4.2 %"
+    assert text.percent(float("nan")) == text.MISSING and text.count(None) == text.MISSING
 
 
 def test_columns_are_labelled_with_the_edges_between_them() -> None:

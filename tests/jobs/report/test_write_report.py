@@ -102,14 +102,16 @@ def test_the_page_shows_the_night(whole: Path) -> None:
         "2026-02-23",
     ):
         assert expected in page.text, expected
-    assert page.elements.count("svg") >= 1 + 4 + 9 + 3 + 2 + 1  # moon, training, three per client, backtest, drift per model, map
+    # Moon, training, three per client, backtest, drift per model, map.
+    assert page.elements.count("svg") >= 1 + 4 + 9 + 3 + 2 + 1
 
 
 def test_nothing_is_fetched_and_nothing_runs(whole: Path) -> None:
     html = report(whole)
     page = Page(html)
     assert "script" not in page.elements
-    assert not {"link", "img", "iframe", "object", "embed", "video", "audio", "base", "form", "input"} & set(page.elements)
+    fetching = {"link", "img", "iframe", "object", "embed", "video", "audio", "base", "form", "input"}
+    assert not fetching & set(page.elements)
     assert "://" not in html
     style = html[html.index("<style>") : html.index("</style>")]
     assert "url(" not in style and "@import" not in style
@@ -160,7 +162,12 @@ def report_of_plain(folder: Path) -> str:
     return report(plain)
 
 
-@pytest.mark.parametrize("missing", ["clean_events", "knowledge_graph", "interactions", "entity_ids", "relations", "feature_store", "audiences"])
+READ = [
+    "clean_events", "knowledge_graph", "interactions", "entity_ids", "relations", "feature_store",
+    "audiences"]  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", READ)
 def test_any_input_may_be_missing(root: Path, missing: str) -> None:
     shutil.rmtree(root / "data" / missing)
     page = Page(report(root))
@@ -183,8 +190,10 @@ def test_a_skip_and_a_failure_are_told_with_reason_and_cure(root: Path) -> None:
     shutil.rmtree(root / "data" / "feature_store" / "user_embeddings" / "model=kqgc_mean" / f"dt={DATE}")
     page = Page(report(root))
     assert "Something failed" in page.text and "8 of 11 stages done" in page.text
-    assert "airflow tasks clear nightly_user_embeddings -s 2026-03-02 -e 2026-03-02 -t 'publish_kqgc_mean$' --downstream -y" in page.text
-    assert page.text.count("dt=2026-02-23 is missing; rerun 2026-02-23") == 2  # in the status and where the figures would be
+    clear = "airflow tasks clear nightly_user_embeddings -s 2026-03-02 -e 2026-03-02"
+    assert f"{clear} -t 'publish_kqgc_mean$' --downstream -y" in page.text
+    twice = "in the status, and where the figures would be"
+    assert page.text.count("dt=2026-02-23 is missing; rerun 2026-02-23") == 2, twice
     assert page.text.count("the alignment is broken: residual 0.95") == 2
     assert "Backtest: not there tonight. score_lookalike did not run" in page.text
     assert "by their transe vectors" in page.text  # the map takes the model that there is
@@ -197,9 +206,10 @@ def test_a_night_without_clients_has_no_gap_where_audiences_would_be(root: Path)
     config.write_text(config.read_text(encoding="utf-8").partition("lookalike:")[0], encoding="utf-8")
     page = Page(report(root))
     assert "Every stage done" in page.text and "9 of 9 stages done" in page.text
-    assert "No client is configured" not in page.text and not {"quality", "backtest", "audiences"} & {value for _, name, value in page.attributes if name == "id"}
+    anchors = {value for _, name, value in page.attributes if name == "id"}
+    assert "No client is configured" not in page.text and not {"quality", "backtest", "audiences"} & anchors
     links = {value for tag, name, value in page.attributes if tag == "a" and name == "href"}
-    assert links <= {f"#{value}" for _, name, value in page.attributes if name == "id"}
+    assert links <= {f"#{value}" for value in anchors}
 
 
 def test_figures_of_another_night_are_not_taken(root: Path) -> None:
@@ -227,8 +237,8 @@ def test_equal_nights_have_equal_content_whatever_they_took(root: Path, whole: P
 
 
 def test_mean_gain_is_the_mean_of_the_clients_ratios() -> None:
-    rows = [
-        {"client": c, "feature_set": s, "pr_auc_1to3": v}
-        for c, s, v in (("a", "baseline", 0.5), ("a", "strong", 0.6), ("b", "baseline", 0.2), ("b", "strong", 0.2), ("c", "strong", 0.9))
-    ]
+    known = (
+        ("a", "baseline", 0.5), ("a", "strong", 0.6), ("b", "baseline", 0.2), ("b", "strong", 0.2),
+        ("c", "strong", 0.9))  # fmt: skip
+    rows = [{"client": c, "feature_set": s, "pr_auc_1to3": v} for c, s, v in known]
     assert mean_gains(rows, ["baseline", "strong"], "baseline") == {"strong": pytest.approx((0.6 / 0.5 + 1) / 2 - 1)}
