@@ -1,7 +1,10 @@
-"""Publishing and reading 1,000,000 × 100 float32 with the store against plain pyarrow.parquet: `python -m tests.benchmarks.bench_store`.
+"""Publishing and reading 1,000,000 × 100 float32 with the store against plain pyarrow.parquet.
 
-The store writes the same Parquet settings, and also hashes content and file, checks the order, syncs, and commits; both sync the file here, so that
-the disk is not what differs. Alternating repeats, best of each; the last line reads `ratio: <store ÷ pyarrow, write> read: <the same, read>`.
+`python -m tests.benchmarks.bench_store`
+
+The store writes the same Parquet settings, and also hashes content and file, checks the order, syncs, and commits;
+both sync the file here, so that the disk is not what differs. Alternating repeats, best of each; the last line reads
+`ratio: <store ÷ pyarrow, write> read: <the same, read>`.
 """
 
 import os
@@ -27,11 +30,13 @@ def rows(users: int, dimension: int) -> pa.Table:
     vectors = np.random.default_rng(0).standard_normal(users * dimension, dtype=np.float32)
     midnight = pa.array(np.zeros(users, np.int64)).cast(pa.timestamp("us", "UTC"))
     ids = pa.array([f"user-{number:09d}" for number in range(users)])
-    return pa.table({"user_id": ids, "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors), dimension), "event_timestamp": midnight})
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors), dimension)
+    return pa.table({"user_id": ids, "embedding": embedding, "event_timestamp": midnight})
 
 
 def write_plain(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd", row_group_size=131_072, write_statistics=["user_id"], use_dictionary=False)
+    settings = {"compression": "zstd", "row_group_size": 131_072, "use_dictionary": False}
+    pq.write_table(table, path, write_statistics=["user_id"], **settings)
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
@@ -51,12 +56,16 @@ def measure(folder: Path, users: int, dimension: int) -> dict[str, float]:
         with store.table("user_embeddings", "bench").replace("1970-01-01", keep_versions=0) as commit:
             commit.write_table(table, sorted_by=["user_id"])
 
+    def look_up() -> None:
+        one = [f"user-{users // 2:09d}"]
+        store.read("user_embeddings", model="bench", dt="1970-01-01", user_ids=one).matrix()
+
     calls = {
         "write pyarrow": lambda: write_plain(table, plain),
         "write store": publish,
         "read pyarrow": lambda: as_matrix(pq.read_table(plain, partitioning=None).column("embedding")),
         "read store": lambda: store.read("user_embeddings", model="bench", as_of="1970-01-02").matrix(),
-        "look-up store": lambda: store.read("user_embeddings", model="bench", dt="1970-01-01", user_ids=[f"user-{users // 2:09d}"]).matrix(),
+        "look-up store": look_up,
     }
     best = dict.fromkeys(calls, float("inf"))
     for _ in range(REPEATS):
@@ -74,7 +83,10 @@ def main() -> None:
         shutil.rmtree(folder)
     for name, value in best.items():
         print(f"{name}: {value:.2f} s")
-    print(f"ratio: {best['write store'] / best['write pyarrow']:.2f} read: {best['read store'] / best['read pyarrow']:.2f}")
+    print(
+        f"ratio: {best['write store'] / best['write pyarrow']:.2f} "
+        f"read: {best['read store'] / best['read pyarrow']:.2f}"
+    )
 
 
 if __name__ == "__main__":
