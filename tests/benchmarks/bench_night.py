@@ -1,8 +1,9 @@
 """Seconds of a demo night, stage by stage, beside those of former runs: `python -m tests.benchmarks.bench_night`.
 
-The shipped demo's log and its three nights through Airflow, as `make demo` runs them, in a folder of their own. A night's
-seconds are those of the clock around `airflow dags test`; a stage's are its own, from run_metrics: start-up of its process
-and Airflow's share come on top. Means of the second and third night: the first one compiles and begins cold.
+The shipped demo's log and its three nights through Airflow, as `make demo` runs them, in a folder of their own. A
+night's seconds are those of the clock around `airflow dags test`; a stage's are its own, from run_metrics: start-up of
+its process and Airflow's share come on top. Means of the second and third night: the first one compiles and begins
+cold.
 
 Every run is appended to tests/benchmarks/results/night.json, oldest first; what it is held against is the first of all.
 The last line reads `night: <seconds, mean of the second and third night of the shipped demo>`.
