@@ -28,7 +28,7 @@ from jobs.audiences.population import one_to, purchases_between, uniform
 from jobs.audiences.spreadsheet import to_csv
 from jobs.audiences.train_lookalike import Config, clients_of, label
 from jobs.configuration.feature_names import FeatureSet, models_of
-from jobs.program import Input, JobError, Output, Skip, code_version, main, metrics
+from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
 from jobs.tables import TABLES
 from models.classifiers.lookalike import Calibration, from_bytes, margins_of
 from models.classifiers.precision_recall import precision_at
@@ -106,6 +106,7 @@ def backtest(scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config)
 def report_backtest(tables: Tables, lookalike_scores: Input, start: datetime.date, date: datetime.date, config: Config) -> None:
     """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still configured, and feature set."""
     if lookalike_scores.table().manifest(start.isoformat()) is None:
+        log.warning("no backtest: nothing was scored on %s, lookalike.label_window_days before", start)
         return
     scores, manifest = lookalike_scores.table().read_version(start.isoformat())
     snapshot = tables.snapshot(date, config.graph)
@@ -144,8 +145,11 @@ def run(
     start = date - datetime.timedelta(days=config.lookalike.label_window_days)
     report_backtest(tables, lookalike_scores, start, date, config)
     trained = read_models(lookalike_models, dt)
-    if trained is None or not any(m["client"] in config.lookalike.clients for m in trained.models):
-        raise Skip(f"There is no lookalike model of {date}: see why train_lookalike of {date} was skipped, or which clients had too few buyers.")
+    if trained is None:
+        raise Skip(f"There is no lookalike model of {date}: train_lookalike of {date} was skipped, for the reason that it gives.")
+    if not any(m["client"] in config.lookalike.clients for m in trained.models):
+        least = f"lookalike.min_positives is {config.lookalike.min_positives}"
+        raise Skip(f"No client has a lookalike model of {date}: train_lookalike tells the buyers of each, and {least}.")
     scored = [m for m in trained.models if m["client"] in config.lookalike.clients]
     scores = score_all(trained, scored, tables, date, config)
     tops = [(model, table.num_rows, best(table, config.lookalike.top_k)) for model, table in zip(scored, scores, strict=True) if trained.is_chosen(model)]

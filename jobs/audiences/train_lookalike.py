@@ -134,7 +134,8 @@ def fit_all(tasks: list[Task], sets: list[FeatureSet], config: Config) -> list[F
     fitted, wanted = [], config.lookalike.min_positives
     for task in tasks:
         if task.positives < wanted:
-            log.warning("client %s has %d buyers among the eligible; at least %d are needed: no model tonight", task.client.name, task.positives, wanted)
+            few = "client %s: no model tonight: %d buyers among %d eligible users, and lookalike.min_positives is %d"
+            log.warning(few, task.client.name, task.positives, task.eligible, wanted)
             continue
         try:
             fitted += [fit_one(task, feature_set, config) for feature_set in sets]
