@@ -17,6 +17,7 @@ from tests.jobs import nights_by_hand as by_hand
 from tests.jobs.nights_by_hand import D
 
 BEFORE = datetime.date(2025, 12, 31)  # small_log's start_date is 2026-01-01
+PRETENDER = Path(small_log.__file__).with_name("pretend_python.py")
 
 
 def test_dates_before_the_start_date_stop_the_run_before_it_begins(tmp_path: Path) -> None:
@@ -45,6 +46,25 @@ def test_the_default_start_date_is_in_nobodys_way(tmp_path: Path, date: str) -> 
     del document["start_date"]
     settings = by_hand.settings(tmp_path, ("transe",), dag=document)
     assert run_nights.nights_of(settings, date) == [datetime.date.fromisoformat(date)]
+
+
+def test_airflow_runs_every_task_of_an_old_night_from_the_default_start_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an interpreter that only pretends to run the jobs, and notes what it was asked for."""
+    document = small_log.configuration(("transe",))["dag"] | {"schedule": "@daily"}
+    del document["start_date"]
+    config = small_log.write(tmp_path, ("transe",), dag=document)
+    pretender, notes = tmp_path / "python", tmp_path / "notes"
+    pretender.write_text(f"#!{sys.executable}\n{PRETENDER.read_text(encoding='utf-8')}", encoding="utf-8")
+    pretender.chmod(0o755)
+    of_airflow = run_nights.environment
+    ours = {"NOCTURNE_PYTHON": str(pretender), "PRETEND_NOTES": str(notes)}
+    monkeypatch.setattr(run_nights, "environment", lambda *given: of_airflow(*given) | ours)
+    run_nights.prepare(tmp_path / "airflow", config, tmp_path / "airflow.log")
+    run_nights.run_night(datetime.date(1931, 2, 8), tmp_path / "airflow", config, tmp_path / "night.log")
+    said = notes.read_text(encoding="utf-8")
+    assert "publish_users_transe" in said and said.count("--date=1931-02-08") == said.count("\n") > 8
 
 
 def test_every_shipped_configuration_runs_its_own_dates_and_earlier_ones() -> None:
