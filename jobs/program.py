@@ -31,6 +31,7 @@ from feature_store import Segments, Table
 from feature_store.errors import StoreError
 from jobs.configuration import load as configuration
 from jobs.tables import TABLES, Contract
+from jobs.warned import warnings_kept
 
 log = logging.getLogger("nocturne")
 # Tasks share a machine: threads that wait must not spin (before torch and XGBoost load OpenMP).
@@ -222,7 +223,8 @@ def _execute(
     log.info("%s %s: start", stage, date)
     status, message = 0, ""
     try:
-        run(**call)
+        with warnings_kept(log, metrics):
+            run(**call)
     except Skip as reason:
         status, message = SKIPPED, str(reason)
         log.warning("%s %s: skipped: %s", stage, date, reason)
