@@ -65,7 +65,9 @@ def test_whoever_comes_from_d_on_is_not_in_the_table(spark: SparkSession, tmp_pa
     write_day(tmp_path, DATE, ["é"])
     run(tmp_path, config)
     known = read_known(table_input(tmp_path, "user_labels"), DATE, config.profiles)
-    assert known["gender"].user_id.to_pylist() == ["a", "b"], "of the window, or as long before it as vectors are carried"
+    assert known["gender"].user_id.to_pylist() == ["a", "b"], (
+        "of the window, or as long before it as vectors are carried"
+    )
 
 
 def test_what_is_read_back_is_what_spark_read(spark: SparkSession, tmp_path: Path) -> None:
