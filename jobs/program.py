@@ -125,7 +125,7 @@ def execute(run: Callable[..., None], argv: list[str] | None = None) -> int:
     try:
         settings = configuration.load_settings(arguments.config)
         call = _bind(run, vars(arguments), settings)
-    except (configuration.ConfigError, ValueError) as error:
+    except ValueError as error:  # ConfigError and what a parameter refuses
         log.error("%s: %s", stage, error)
         return 2
     status, _ = _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)

@@ -24,7 +24,7 @@ def write_config(folder: Path, **sections: object) -> Path:
         "data_root": "data",
         "seed": 3,
         "deterministic": True,
-        "source": {"events": {"path": "events.parquet"}},
+        "source": {name: {"path": f"{name}.parquet"} for name in ("events", "items", "users")},
         "events": {"behaviors": ["purchase"]},
         "graph": {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {}}, "user_attributes": {"region": {}}},
         "transe": {
