@@ -12,6 +12,7 @@ from feature_store.columns import SchemaProblem, batches_of, check_columns, chec
 from feature_store.content import ContentHasher, combined_hash
 from feature_store.disk import Disk
 from feature_store.errors import DataDamaged, StoreError, explain_os_errors
+from feature_store.frames import Frames
 from feature_store.layout import part_name
 from feature_store.manifest import FileEntry
 from feature_store.order import OrderCheck
@@ -124,7 +125,8 @@ class Commit:
             digest, size = _sha256_of(self._disk, path)
             try:
                 with self._disk.arrow.open_input_file(path) as source:
-                    file = pq.ParquetFile(source)
+                    frames = Frames(source).all()
+                    file = pq.ParquetFile(source, page_checksum_verification=True)
                     self._check_schema(file.schema_arrow, path)
                     for batch in batches_of(file, ROW_GROUP_ROWS):
                         self._hash_rows(batch)
@@ -133,7 +135,7 @@ class Commit:
                 raise DataDamaged(
                     f"{path} is no readable Parquet file ({error}). Nothing was published. Write it again."
                 ) from error
-        self._files.append(FileEntry(name, size, digest, rows))
+        self._files.append(FileEntry(name, size, digest, rows, frames=frames))
 
     def _check_schema(self, schema: pa.Schema, where: str) -> None:
         check_columns(schema, where, self._schema_problem)
@@ -160,7 +162,9 @@ class Commit:
                 end = _write_rows(table, start, sink, sorted_by)
             finally:
                 sink.close()
-        self._files.append(FileEntry(name, sink.tell(), sink.sha256(), end - start))
+            with self._disk.arrow.open_input_file(f"{self.path}/{name}") as source:
+                frames = Frames(source).all()
+        self._files.append(FileEntry(name, sink.tell(), sink.sha256(), end - start, frames=frames))
         return end
 
 

@@ -20,7 +20,8 @@ class FileEntry:
     """One immutable data file: its name in the partition's folder, bytes, checksum, rows (0 where it is no Parquet).
 
     `content_sha256` stands in the content hash in place of `sha256`, where the
-    file holds what two equal runs do not share; else "".
+    file holds what two equal runs do not share; else "". `frames` are the hashes of what a Parquet file's page
+    checksums do not cover (frames.py); empty for other files, and in manifests of before there were any.
     """
 
     name: str
@@ -28,6 +29,7 @@ class FileEntry:
     sha256: str
     row_count: int
     content_sha256: str = ""
+    frames: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,12 @@ class Manifest:
 
 def _file_entry(tree: dict) -> FileEntry:
     return FileEntry(
-        tree["name"], int(tree["size"]), tree["sha256"], int(tree["row_count"]), tree.get("content_sha256", "")
+        tree["name"],
+        int(tree["size"]),
+        tree["sha256"],
+        int(tree["row_count"]),
+        tree.get("content_sha256", ""),
+        tuple(tree.get("frames", ())),
     )
 
 

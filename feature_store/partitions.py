@@ -5,13 +5,13 @@ from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow import fs
 
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explain_os_errors, explained
 from feature_store.layout import MANIFEST, check_key, check_value
 from feature_store.manifest import Manifest
+from feature_store.rows import read_rows, schema_of
 
 _READ_ATTEMPTS = 100
 _Result = TypeVar("_Result")
@@ -90,7 +90,8 @@ class Partitions:
         """The columns of a committed table."""
 
         def read(manifest: Manifest) -> pa.Schema:
-            return pq.read_schema(f"{self.path(value)}/{manifest.files[0].name}", filesystem=self.disk.arrow)
+            entry = manifest.files[0]
+            return schema_of(self.disk.arrow, f"{self.path(value)}/{entry.name}", entry)
 
         return self._reading(value, read)[0]
 
@@ -105,7 +106,7 @@ class Partitions:
                         f"A file that {self.path(value)}/{MANIFEST} names is gone ({error}). "
                         "Nothing but this store may delete there. Roll the partition back or publish it again."
                     ) from error
-            except (pa.ArrowInvalid, OSError) as error:
+            except (pa.ArrowException, OSError) as error:
                 if getattr(error, "errno", None):  # of the disk; Arrow's own, for pages that do not unpack, has none
                     raise explained(error, "reading", self.path(value), "Nothing was changed.") from error
                 raise DataDamaged(
@@ -120,30 +121,14 @@ class Partitions:
     def _read_files(
         self, value: str, manifest: Manifest, columns: list[str] | None, filter: pc.Expression | None
     ) -> pa.Table:
-        names = [file.name for file in manifest.files if file.name.endswith(".parquet")]  # beside them: CSV, pages, ...
-        paths = [f"{self.path(value)}/{name}" for name in names]
-        if not paths:
+        entries = [file for file in manifest.files if file.name.endswith(".parquet")]  # beside them: CSV, pages, ...
+        if not entries:
             raise StoreError(
                 f"{self.path(value)} holds no table but {[file.name for file in manifest.files]}. "
                 f"Open the paths that files({value!r}) gives."
             )
-        if columns is not None:
-            _check_columns(columns, pq.read_schema(paths[0], filesystem=self.disk.arrow).names, paths[0])
-        if filter is None:
-            tables = [self._read_file(path, columns) for path in paths]
-            return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-        return pq.read_table(paths, columns=columns, filters=filter, filesystem=self.disk.arrow, partitioning=None)
-
-    def _read_file(self, path: str, columns: list[str] | None) -> pa.Table:
-        """One chunk per column, so that a matrix is a view of it."""
-        with self.disk.arrow.open_input_file(path) as source:
-            return pq.ParquetFile(source, pre_buffer=True).read(columns)
-
-
-def _check_columns(columns: list[str], there: list[str], path: str) -> None:
-    unknown = sorted(set(columns) - set(there))
-    if unknown:
-        raise StoreError(f"Found no column {unknown} in {path}; it has {there}.")
+        paths = [f"{self.path(value)}/{entry.name}" for entry in entries]
+        return read_rows(self.disk.arrow, paths, entries, columns, filter)
 
 
 def _name_of(uri: str) -> str:

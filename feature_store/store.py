@@ -35,9 +35,17 @@ class FeatureStore:
     def table(self, view: str, model: str) -> Table:
         return Table(f"{self.root}/{check_model(view)}/model={check_model(model)}", "dt", self.disk)
 
-    def files(self, view: str, *, model: str, dt: str | None = None, as_of: AsOf | None = None) -> list[str]:
-        """Paths of one whole committed version, for other engines."""
-        return self.table(view, model).files(self.resolve(view, model=model, dt=dt, as_of=as_of))
+    def files(
+        self, view: str, *, model: str, dt: str | None = None, as_of: AsOf | None = None, verify: bool = False
+    ) -> list[str]:
+        """Paths of one whole committed version, for other engines.
+
+        `verify` reads every byte first and holds it against the manifest: engines check little. DataDamaged.
+        """
+        table, value = self.table(view, model), self.resolve(view, model=model, dt=dt, as_of=as_of)
+        if problems := table.verify(value) if verify else []:
+            raise DataDamaged(" ".join(problems))
+        return table.files(value)
 
     def read(
         self,
