@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from jobs.arrays import NONE, raw_of, read_checkpoint
 from jobs.program import Input
 from models.classifiers.profiling import figures
+from models.rhgn_classifiers import class_probabilities
 
 SHOWN = ("n", "accuracy", "accuracy_interval", "macro_f1", "macro_f1_interval", "log_loss")
 
@@ -30,8 +31,6 @@ class Head:
     @classmethod
     def read(cls, model: str, date: datetime.date, checkpoints: Input, entity_ids: Input) -> Head | None:
         """Of the checkpoint of `date`, on its own unrotated vectors; None where there is no checkpoint."""
-        from models.rhgn import class_probabilities  # torch: seconds that a night without RHGN saves
-
         table = checkpoints.table(model)
         if table.manifest(date.isoformat()) is None:
             return None
