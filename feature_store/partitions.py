@@ -1,5 +1,6 @@
 """A folder of partitions, for reading: which are committed, what their manifests say, the rows of one whole version."""
 
+import hashlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,8 +11,8 @@ from pyarrow import fs
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explain_os_errors, explained
 from feature_store.layout import MANIFEST, check_key, check_value
-from feature_store.manifest import Manifest
-from feature_store.rows import read_rows, schema_of
+from feature_store.manifest import FileEntry, Manifest
+from feature_store.rows import check_frames, read_rows, schema_of
 
 _READ_ATTEMPTS = 100
 _Result = TypeVar("_Result")
@@ -76,6 +77,25 @@ class Partitions:
         """Full paths of the committed data files, in row order. PartitionMissing."""
         return [f"{self.path(value)}/{file.name}" for file in self.existing_manifest(value).files]
 
+    def blobs(self, value: str) -> dict[str, bytes]:
+        """Content of the committed files that are no tables, by name and in order, each as it was published.
+
+        PartitionMissing, DataDamaged.
+        """
+
+        def read(manifest: Manifest) -> dict[str, bytes]:
+            entries = [file for file in manifest.files if not file.name.endswith(".parquet")]
+            return {entry.name: self._read_blob(f"{self.path(value)}/{entry.name}", entry) for entry in entries}
+
+        return self._reading(value, read)[0]
+
+    def check_frames(self, value: str, manifest: Manifest) -> None:
+        """Before an engine reads a version's tables: whatever their page checksums, which it is to check, do not
+        cover, is as it was published. DataDamaged."""
+        for entry in manifest.files:
+            if entry.name.endswith(".parquet"):
+                check_frames(self.disk.arrow, f"{self.path(value)}/{entry.name}", entry)
+
     def read(self, value: str, columns: list[str] | None = None, filter: pc.Expression | None = None) -> pa.Table:
         """The rows of one whole version, in order. Starts over when a re-publish took a file away meanwhile."""
         return self.read_version(value, columns, filter)[0]
@@ -117,6 +137,16 @@ class Partitions:
             f"{self.path(value)} was published anew {_READ_ATTEMPTS} times while it was read. "
             "Read it when its writer has finished."
         )
+
+    def _read_blob(self, path: str, entry: FileEntry) -> bytes:
+        content = self.disk.read_bytes(path)
+        if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise DataDamaged(
+                f"{path} was changed after it was published: it has {len(content)} bytes whose checksum does not fit; "
+                f"the manifest says {entry.size} bytes, sha256 {entry.sha256[:12]}... "
+                "Roll the partition back or publish it again."
+            )
+        return content
 
     def _read_files(
         self, value: str, manifest: Manifest, columns: list[str] | None, filter: pc.Expression | None

@@ -48,6 +48,15 @@ def read_rows(
     )
 
 
+def check_frames(arrow: fs.FileSystem, path: str, entry: FileEntry) -> None:
+    """For a reader that checks the pages' CRCs itself. DataDamaged."""
+    try:
+        with _checked(arrow, path, entry) as (file, frames):
+            _check_groups(frames, file.metadata, range(file.metadata.num_row_groups), path, entry)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, f"cannot be read ({error})") from error
+
+
 def _read_whole(arrow: fs.FileSystem, path: str, entry: FileEntry, columns: list[str] | None) -> pa.Table:
     """One chunk per column, so that a matrix is a view of it."""
     with _checked(arrow, path, entry) as (file, frames):

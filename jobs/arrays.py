@@ -255,10 +255,9 @@ def _match(here: np.ndarray, there: np.ndarray, rows: np.ndarray) -> tuple[np.nd
 
 
 def read_checkpoint(table: Table, date: str) -> Checkpoint:
-    """The checkpoint of one date. PartitionMissing when there is none."""
-    (path,) = table.files(date)
-    with open(path, "rb") as file:
-        arrays, facts = from_bytes(file.read())
+    """The checkpoint of one date, byte for byte as it was committed. PartitionMissing when there is none."""
+    (content,) = table.blobs(date).values()
+    arrays, facts = from_bytes(content)
     extra = {name.removeprefix("extra."): array for name, array in arrays.items() if name.startswith("extra.")}
     own = ("entity_type", "entity_id", "relation_id", "entities", "relations", "source")
     return Checkpoint(json.loads(facts.pop("types")), *(arrays[name] for name in own), extra, facts)

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store import FeatureStore, Manifest, Table
+from feature_store import FeatureStore, Manifest, Segments, Table
 from feature_store.errors import DataDamaged
 from tests.feature_store.samples import embeddings, publish
 
@@ -109,3 +109,47 @@ def test_files_for_other_engines_can_be_verified_first(table: Table, tmp_path: P
     assert store.files("user_embeddings", **asked) == [path]
     with pytest.raises(DataDamaged, match="was changed after it was published"):
         store.files("user_embeddings", **asked, verify=True)
+
+
+def test_a_changed_bit_of_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    table, content = Table(str(tmp_path / "checkpoints/my_model")), bytes(range(100))
+    with table.replace(DATE) as commit:
+        commit.write_table(embeddings(0))
+        names = [commit.write_bytes(".safetensors", content), commit.write_bytes(".json", b"{}")]
+    assert table.blobs(DATE) == dict(zip(names, (content, b"{}"), strict=True))
+    path = Path(table.path(DATE), names[0])
+    for position in range(100):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        with pytest.raises(DataDamaged, match=f"{path.name} was changed after it was published"):
+            table.blobs(DATE)
+    path.write_bytes(content[:-1])
+    with pytest.raises(DataDamaged, match="has 99 bytes .*the manifest says 100 bytes"):
+        table.blobs(DATE)
+    path.unlink()
+    with pytest.raises(DataDamaged, match="is gone"):
+        table.blobs(DATE)
+
+
+def test_a_changed_bit_of_a_ledger_is_refused_or_changes_no_row(tmp_path: Path) -> None:
+    ledger = Segments(str(tmp_path / "entity_ids/user"))
+    ledger.append(1, pa.table({"id": range(100), "raw": [f"u{number}" for number in range(100)]}))
+    (path,), expected = map(Path, ledger.files()), ledger.read()
+    content = path.read_bytes()
+    for position in range(len(content)):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 8]) + content[position + 1 :])
+        try:
+            assert ledger.read().equals(expected)
+            ledger.check()
+        except DataDamaged as error:
+            assert path.name in str(error) and "backup" in str(error)
+
+
+def test_an_engine_that_checks_pages_is_given_checked_headers(table: Table) -> None:
+    path = Path(table.files(DATE)[0])
+    content, manifest = path.read_bytes(), table.manifest(DATE)
+    table.check_frames(DATE, manifest)
+    chunk = pq.read_metadata(path).row_group(0).column(1)
+    for position in (chunk.data_page_offset, chunk.data_page_offset + 2, len(content) - 1, len(content) - 9):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        with pytest.raises(DataDamaged, match=path.name):
+            table.check_frames(DATE, manifest)
