@@ -16,6 +16,7 @@ from feature_store.frames import Frames
 from feature_store.layout import part_name
 from feature_store.manifest import FileEntry
 from feature_store.order import OrderCheck
+from feature_store.whole import sha256_of
 
 ROW_GROUP_ROWS = 131_072
 FILE_BYTES = 512 << 20
@@ -122,7 +123,7 @@ class Commit:
         path = f"{self.path}/{name}"
         with explain_os_errors("adopting a file", path):
             self._disk.sync(path)
-            digest, size = _sha256_of(self._disk, path)
+            digest, size = sha256_of(self._disk, path)
             try:
                 with self._disk.arrow.open_input_file(path) as source:
                     frames = Frames(source).all()
@@ -199,12 +200,3 @@ def _write_rows(table: pa.Table, start: int, sink: object, sorted_by: list[str])
             writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
             end += rows.num_rows
     return end
-
-
-def _sha256_of(disk: Disk, path: str) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with disk.arrow.open_input_stream(path, compression=None) as stream:
-        while chunk := stream.read(8 << 20):
-            digest.update(chunk)
-            size += len(chunk)
-    return digest.hexdigest(), size
