@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from feature_store import lineage, prune, show
 from feature_store.errors import PartitionMissing, StoreError, explain_os_errors
 from feature_store.layout import rerun_command
+from feature_store.segments import Segments
 from feature_store.store import FeatureStore
 from feature_store.table import Table
 from feature_store.tree import DataRoot
@@ -121,9 +122,12 @@ def verify(options: argparse.Namespace) -> int:
             count += 1
             problems += table.verify(value)
             notes += _orphans(table, value)
+        of_table = (table or root.ledgers[name]) if options.value is None else None
+        notes += _strays(of_table) if of_table else []
         unfinished = table.unfinished() if table else []
         notes += [_left_over(table, value) for value in unfinished if options.value in (None, value)]
     for name, ledger in root.ledgers.items():
+        notes += _strays(ledger) if not options.table else []
         problems += ledger.verify() if not options.table or options.table == name else []
     found = [finding for finding in lineage.findings(root, options.table) if options.value in (None, finding.value)]
     for finding in found:
@@ -232,6 +236,14 @@ def _orphans(table: Table, value: str) -> list[str]:
         f"{table.path(value)} holds {len(found)} files that its manifest does not name ({', '.join(found[:3])}): "
         "from a publish that crashed, or from one that runs now; readers ignore them, a plain glob does not; "
         "the next publish removes them"
+    ]
+
+
+def _strays(table: Table | Segments) -> list[str]:
+    return [
+        f"{table.uri} holds {show.safe(name)!r}, which is none of its partitions or segments (a copy, a link, a file "
+        "of something else): readers ignore it, a plain glob does not; move it elsewhere or delete it"
+        for name in table.strays()
     ]
 
 

@@ -10,7 +10,8 @@ from pyarrow import fs
 
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explain_os_errors, explained
-from feature_store.layout import MANIFEST, check_key, check_value
+from feature_store.layout import MANIFEST, check_key, check_value, is_value
+from feature_store.local_disk import Entry
 from feature_store.manifest import FileEntry, Manifest
 from feature_store.rows import check_frames, read_rows, schema_of
 
@@ -37,15 +38,23 @@ class Partitions:
         return f"{self.uri}/{self.key}={check_value(self.key, value)}"
 
     def values(self) -> list[str]:
-        """Committed partition values, ascending."""
+        """Committed partition values, ascending. Other names (`dt=2026-01-05.bak`) are no partitions: see strays."""
         return [value for value in self._folders() if self._is_committed(value)]
+
+    def strays(self) -> list[str]:
+        """Names beside the partitions that are none: copies, files, links. Nothing here reads them, a glob may."""
+        partitions = {f"{self.key}={value}" for value in self._folders()}
+        return [e.name for e in self._entries() if e.name not in partitions and not e.name.startswith((".", "_"))]
 
     def _folders(self) -> list[str]:
         prefix = f"{self.key}="
+        names = [entry.name for entry in self._entries() if entry.is_folder and entry.name.startswith(prefix)]
+        values = (name.removeprefix(prefix) for name in names)
+        return sorted(value for value in values if is_value(self.key, value))
+
+    def _entries(self) -> list[Entry]:
         with explain_os_errors("listing the partitions", self.uri, "Nothing was changed."):
-            entries = self.disk.list(self.uri)
-        names = [entry.name for entry in entries if entry.is_folder and entry.name.startswith(prefix)]
-        return sorted(name.removeprefix(prefix) for name in names)
+            return self.disk.list(self.uri)
 
     def _is_committed(self, value: str) -> bool:
         return self.disk.exists(f"{self.uri}/{self.key}={value}/{MANIFEST}")

@@ -31,7 +31,7 @@ class Segments:
         """Full paths in the order of their numbers. DataDamaged when a number is missing."""
         with explain_os_errors("listing the ledger", self.uri, "Nothing was changed."):
             entries = self.disk.list(self.uri)
-        names = [entry.name for entry in entries if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)]
+        names = [entry.name for entry in entries if is_segment(entry.name) and not entry.is_folder]
         expected = [_name(number) for number in range(1, len(names) + 1)]
         if names != expected:
             missing = sorted(set(expected) - set(names))
@@ -40,6 +40,11 @@ class Segments:
                 "Ledgers are never cut: restore the file from a backup."
             )
         return [f"{self.uri}/{name}" for name in names]
+
+    def strays(self) -> list[str]:
+        """Names beside the segments that are none. Nothing here reads them, a glob may."""
+        names = [entry.name for entry in self.disk.list(self.uri)]
+        return [name for name in names if not is_segment(name) and not name.startswith((".", "_"))]
 
     def read(self) -> pa.Table | None:
         """All rows of all segments in order; None when there is no segment."""
@@ -125,6 +130,11 @@ def _problem_of(path: str, found: str, metadata: dict[bytes, bytes] | None) -> s
         f"{path} was changed after it was written: its content hash does not fit. "
         "Ledgers are never rewritten: restore the file from a backup."
     )
+
+
+def is_segment(name: str) -> bool:
+    number = name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+    return number.isdecimal() and int(number) > 0 and name == _name(int(number))
 
 
 def _name(number: int) -> str:

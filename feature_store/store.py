@@ -9,7 +9,7 @@ from pyarrow import fs
 
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, PartitionMissing, StoreError, TooOld
-from feature_store.layout import check_model, check_value
+from feature_store.layout import check_model, check_value, is_model
 from feature_store.manifest import Manifest
 from feature_store.table import Table
 from feature_store.view import Features, check_one_space, count_after
@@ -25,12 +25,13 @@ class FeatureStore:
 
     def views(self) -> list[str]:
         entries = self.disk.list(self.root)
-        return [entry.name for entry in entries if entry.is_folder and not entry.name.startswith((".", "_"))]
+        return [entry.name for entry in entries if entry.is_folder and is_model(entry.name)]
 
     def models(self, view: str) -> list[str]:
         """Models that have a folder in the view, by name."""
         names = [entry.name for entry in self.disk.list(f"{self.root}/{check_model(view)}") if entry.is_folder]
-        return [name.removeprefix("model=") for name in names if name.startswith("model=")]
+        models = [name.removeprefix("model=") for name in names if name.startswith("model=")]
+        return [model for model in models if is_model(model)]
 
     def table(self, view: str, model: str) -> Table:
         return Table(f"{self.root}/{check_model(view)}/model={check_model(model)}", "dt", self.disk)
