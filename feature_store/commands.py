@@ -24,21 +24,9 @@ def list_tables(options: argparse.Namespace) -> int:
     rows = []
     for name, table in sorted(root.tables.items()):
         values = table.values()
-        last = table.manifest(values[-1]) if values else None
-        rows.append(
-            [
-                name,
-                table.key,
-                len(values),
-                *((values[0], values[-1]) if values else ("", "")),
-                last.row_count if last else 0,
-                last.size if last else 0,
-            ]
-        )
-    for name, ledger in sorted(root.ledgers.items()):
-        count = len(ledger.files())
-        first, last = ("1", str(count)) if count else ("", "")
-        rows.append([name, "segment", count, first, last, _ledger_rows(ledger.files()), None])
+        first, last = (values[0], values[-1]) if values else ("", "")
+        rows.append([name, table.key, len(values), first, last, *_sizes(table, values)])
+    rows += [_ledger_row(name, ledger) for name, ledger in sorted(root.ledgers.items())]
     header = ["table", "key", "partitions", "first", "last", "rows in last", "size of last"]
     if options.json:
         print(json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=1))
@@ -255,11 +243,22 @@ def _left_over(table: Table, value: str) -> str:
     )
 
 
-def _ledger_rows(files: list[str]) -> int | str:
+def _sizes(table: Table, values: list[str]) -> tuple[int | str, int | None]:
+    """(rows, bytes) of the last partition; `verify` says more of a broken one."""
     try:
-        return pq.read_metadata(files[-1]).num_rows if files else 0
-    except (OSError, pa.ArrowInvalid):
-        return "damaged"  # `verify` says more
+        last = table.manifest(values[-1]) if values else None
+    except StoreError:
+        return "broken", None
+    return (last.row_count, last.size) if last else (0, 0)
+
+
+def _ledger_row(name: str, ledger: Segments) -> list:
+    try:
+        files = ledger.files()
+        rows = pq.read_metadata(files[-1]).num_rows if files else 0
+    except (OSError, pa.ArrowException, StoreError):
+        return [name, "segment", 0, "", "", "damaged", None]  # `verify` says more
+    return [name, "segment", len(files), "1" if files else "", str(len(files) or ""), rows, None]
 
 
 def _short(field: object) -> str:
