@@ -255,7 +255,10 @@ def _sizes(table: Table, values: list[str]) -> tuple[int | str, int | None]:
 def _ledger_row(name: str, ledger: Segments) -> list:
     try:
         files = ledger.files()
-        rows = pq.read_metadata(files[-1]).num_rows if files else 0
+        rows = 0
+        if files:
+            with ledger.disk.open(files[-1]) as source:
+                rows = pq.read_metadata(source).num_rows
     except (OSError, pa.ArrowException, StoreError):
         return [name, "segment", 0, "", "", "damaged", None]  # `verify` says more
     return [name, "segment", len(files), "1" if files else "", str(len(files) or ""), rows, None]

@@ -125,7 +125,7 @@ class Commit:
             self._disk.sync(path)
             digest, size = sha256_of(self._disk, path)
             try:
-                with self._disk.arrow.open_input_file(path) as source:
+                with self._disk.open(path) as source:
                     frames = Frames(source).all()
                     file = pq.ParquetFile(source, page_checksum_verification=True)
                     self._check_schema(file.schema_arrow, path)
@@ -163,7 +163,7 @@ class Commit:
                 end = _write_rows(table, start, sink, sorted_by)
             finally:
                 sink.close()
-            with self._disk.arrow.open_input_file(f"{self.path}/{name}") as source:
+            with self._disk.open(f"{self.path}/{name}") as source:
                 frames = Frames(source).all()
         self._files.append(FileEntry(name, sink.tell(), sink.sha256(), end - start, frames=frames))
         return end

@@ -1,5 +1,6 @@
 """A folder of partitions, for reading: which are committed, what their manifests say, the rows of one whole version."""
 
+import errno
 import hashlib
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from feature_store.disk import Disk, open_disk
-from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explain_os_errors, explained
+from feature_store.errors import DataDamaged, ManifestBroken, PartitionMissing, StoreError, explain_os_errors, explained
 from feature_store.layout import MANIFEST, check_key, check_value, is_value
 from feature_store.local_disk import Entry
 from feature_store.manifest import FileEntry, Manifest
@@ -66,7 +67,13 @@ class Partitions:
             content = self.disk.read_bytes(path)
         except FileNotFoundError:
             return None
+        except NotADirectoryError:
+            return None
         except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EINVAL):
+                raise ManifestBroken(
+                    f"{path} cannot be read: {error.strerror}. Put the file itself in its place."
+                ) from error
             raise explained(error, "reading the manifest", path, "Nothing was changed.") from error
         return Manifest.from_bytes(content, path)
 
@@ -103,7 +110,7 @@ class Partitions:
         cover, is as it was published. DataDamaged."""
         for entry in manifest.files:
             if entry.name.endswith(".parquet"):
-                check_frames(self.disk.arrow, f"{self.path(value)}/{entry.name}", entry)
+                check_frames(self.disk, f"{self.path(value)}/{entry.name}", entry)
 
     def read(self, value: str, columns: list[str] | None = None, filter: pc.Expression | None = None) -> pa.Table:
         """The rows of one whole version, in order. Starts over when a re-publish took a file away meanwhile."""
@@ -120,7 +127,7 @@ class Partitions:
 
         def read(manifest: Manifest) -> pa.Schema:
             entry = manifest.files[0]
-            return schema_of(self.disk.arrow, f"{self.path(value)}/{entry.name}", entry)
+            return schema_of(self.disk, f"{self.path(value)}/{entry.name}", entry)
 
         return self._reading(value, read)[0]
 
@@ -136,6 +143,11 @@ class Partitions:
                         "Nothing but this store may delete there. Roll the partition back or publish it again."
                     ) from error
             except (pa.ArrowException, OSError) as error:
+                if getattr(error, "errno", None) in (errno.ELOOP, errno.EINVAL):
+                    raise DataDamaged(
+                        f"{error.filename} cannot be read: {error.strerror}. Put the file itself in its place, "
+                        "roll the partition back or publish it again."
+                    ) from error
                 if getattr(error, "errno", None):  # of the disk; Arrow's own, for pages that do not unpack, has none
                     raise explained(error, "reading", self.path(value), "Nothing was changed.") from error
                 raise DataDamaged(
@@ -167,7 +179,7 @@ class Partitions:
                 f"Open the paths that files({value!r}) gives."
             )
         paths = [f"{self.path(value)}/{entry.name}" for entry in entries]
-        return read_rows(self.disk.arrow, paths, entries, columns, filter)
+        return read_rows(self.disk, paths, entries, columns, filter)
 
 
 def _name_of(uri: str) -> str:

@@ -10,20 +10,20 @@ from contextlib import contextmanager
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import fs
 
+from feature_store.disk import Disk
 from feature_store.errors import DataDamaged, StoreError
 from feature_store.frames import Frames
 from feature_store.manifest import FileEntry
 
 
-def schema_of(arrow: fs.FileSystem, path: str, entry: FileEntry) -> pa.Schema:
-    with _checked(arrow, path, entry) as (file, _):
+def schema_of(disk: Disk, path: str, entry: FileEntry) -> pa.Schema:
+    with _checked(disk, path, entry) as (file, _):
         return file.schema_arrow
 
 
 def read_rows(
-    arrow: fs.FileSystem,
+    disk: Disk,
     paths: Sequence[str],
     entries: Sequence[FileEntry],
     columns: list[str] | None,
@@ -31,43 +31,43 @@ def read_rows(
 ) -> pa.Table:
     """All files' rows, one after the other. DataDamaged, ArrowException, OSError; StoreError for unknown columns."""
     if columns is not None:
-        _check_columns(columns, schema_of(arrow, paths[0], entries[0]).names, paths[0])
+        _check_columns(columns, schema_of(disk, paths[0], entries[0]).names, paths[0])
     if filter is None:
-        tables = [_read_whole(arrow, path, entry, columns) for path, entry in zip(paths, entries, strict=True)]
+        tables = [_read_whole(disk, path, entry, columns) for path, entry in zip(paths, entries, strict=True)]
         return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
     for path, entry in zip(paths, entries, strict=True):
-        with _checked(arrow, path, entry) as (file, frames):
-            _check_groups(frames, file.metadata, _groups_with(arrow, path, filter), path, entry)
+        with _checked(disk, path, entry) as (file, frames):
+            _check_groups(frames, file.metadata, _groups_with(disk, path, filter), path, entry)
     return pq.read_table(
         list(paths),
         columns=columns,
         filters=filter,
-        filesystem=arrow,
+        filesystem=disk.arrow,
         partitioning=None,
         page_checksum_verification=True,
     )
 
 
-def check_frames(arrow: fs.FileSystem, path: str, entry: FileEntry) -> None:
+def check_frames(disk: Disk, path: str, entry: FileEntry) -> None:
     """For a reader that checks the pages' CRCs itself. DataDamaged."""
     try:
-        with _checked(arrow, path, entry) as (file, frames):
+        with _checked(disk, path, entry) as (file, frames):
             _check_groups(frames, file.metadata, range(file.metadata.num_row_groups), path, entry)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, f"cannot be read ({error})") from error
 
 
-def _read_whole(arrow: fs.FileSystem, path: str, entry: FileEntry, columns: list[str] | None) -> pa.Table:
+def _read_whole(disk: Disk, path: str, entry: FileEntry, columns: list[str] | None) -> pa.Table:
     """One chunk per column, so that a matrix is a view of it."""
-    with _checked(arrow, path, entry) as (file, frames):
+    with _checked(disk, path, entry) as (file, frames):
         _check_groups(frames, file.metadata, range(file.metadata.num_row_groups), path, entry)
         return file.read(columns)
 
 
 @contextmanager
-def _checked(arrow: fs.FileSystem, path: str, entry: FileEntry) -> Iterator[tuple[pq.ParquetFile, Frames]]:
+def _checked(disk: Disk, path: str, entry: FileEntry) -> Iterator[tuple[pq.ParquetFile, Frames]]:
     """The open file, with its size, footer and all that no row group holds as they were published."""
-    with arrow.open_input_file(path) as source:
+    with disk.open(path) as source:
         if source.size() != entry.size:
             raise _damaged(path, f"has {source.size()} bytes; the manifest says {entry.size}")
         frames = Frames(source)
@@ -87,11 +87,11 @@ def _check_groups(
             raise _changed(path, f"a page's header in row group {number}")
 
 
-def _groups_with(arrow: fs.FileSystem, path: str, filter: pc.Expression) -> list[int]:
+def _groups_with(disk: Disk, path: str, filter: pc.Expression) -> list[int]:
     """Row groups whose statistics do not rule the filter out."""
     import pyarrow.dataset as ds  # imports pandas where there is one, which only some readers need
 
-    fragment = ds.ParquetFileFormat().make_fragment(path, arrow)
+    fragment = ds.ParquetFileFormat().make_fragment(path, disk.arrow)
     return [group.id for group in fragment.subset(filter, schema=fragment.physical_schema).row_groups]
 
 

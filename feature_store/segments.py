@@ -53,7 +53,7 @@ class Segments:
 
     def _read(self, path: str) -> pa.Table:
         try:
-            with self.disk.arrow.open_input_file(path) as source:
+            with self.disk.open(path) as source:
                 file = pq.ParquetFile(source, page_checksum_verification=True)
                 table, metadata = file.read(), file.metadata.metadata
         except (OSError, pa.ArrowException) as error:
@@ -111,7 +111,7 @@ class Segments:
 def _verify_segment(disk: Disk, path: str) -> list[str]:
     advice = "Ledgers are never rewritten: restore the file from a backup."
     try:
-        with disk.arrow.open_input_file(path) as source:
+        with disk.open(path) as source:
             file, content = pq.ParquetFile(source, page_checksum_verification=True), ContentHasher()
             for batch in file.iter_batches():
                 content.update(batch)

@@ -82,7 +82,7 @@ def _verify_rows(table: Partitions, value: str, manifest: Manifest) -> list[str]
 
 
 def _feed(table: Partitions, path: str, checks: list) -> None:
-    with table.disk.arrow.open_input_file(path) as source:
+    with table.disk.open(path) as source:
         file = pq.ParquetFile(source, page_checksum_verification=True)
         for batch in batches_of(file, _BATCH_ROWS):
             for check in checks:

@@ -11,7 +11,7 @@ _CHUNK_BYTES = 8 << 20
 def sha256_of(disk: Disk, path: str) -> tuple[str, int]:
     """(hash, bytes) of a file. OSError."""
     digest, size = hashlib.sha256(), 0
-    with disk.arrow.open_input_stream(path, compression=None) as stream:
+    with disk.open(path) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)
