@@ -19,12 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Commit, Segments, Table
+from feature_store.view import as_matrix
+from jobs.checkpoint_form import problem_of
 from jobs.program import Input, JobError
-from models.learning.training import from_bytes, to_bytes
+from models.learning.training import CheckpointError, from_bytes, to_bytes
 
 if TYPE_CHECKING:
     from models.graph import KnowledgeGraph
 
+_AGAIN = "Run the job that writes it for that date again, or roll that date back."
 NONE, TRAINED, INDUCTIVE = 0, 1, 2  # how an entity of a checkpoint came by its vector
 SOURCES = {TRAINED: "trained", INDUCTIVE: "inductive"}
 
@@ -197,6 +200,7 @@ class Checkpoint:
     source: np.ndarray
     extra: dict[str, np.ndarray]
     facts: dict[str, str]
+    path: str = ""  # where it was read, for messages
 
     @classmethod
     def of_night(
@@ -224,6 +228,31 @@ class Checkpoint:
             rows[theirs], known[theirs] = _match(self.entity_id[mine], night.entity_id[theirs], mine)
         return rows, known
 
+    def of_rows(self, name: str, matrix: np.ndarray) -> np.ndarray:
+        """An array of `extra` with one number for each row of `matrix`. JobError."""
+        found = self.extra.get(name)
+        if found is None or found.shape != (len(matrix),):
+            shape = "missing" if found is None else f"of shape {found.shape}"
+            raise JobError(f"{self.path}: array 'extra.{name}' is {shape}; expected ({len(matrix)},). {_AGAIN}")
+        return found
+
+    def fact(self, name: str) -> str:
+        """JobError where the metadata lacks it."""
+        if name not in self.facts:
+            raise JobError(f"{self.path}: fact {name!r} is missing; it has {sorted(self.facts)}. {_AGAIN}")
+        return self.facts[name]
+
+    def require_of(self, night: Night) -> None:
+        """JobError unless its rows are the entities and relations of the night, in their order."""
+        same = self.types == night.types and np.array_equal(self.entity_type, night.entity_type)
+        same = same and np.array_equal(self.entity_id, night.entity_id)
+        if not (same and np.array_equal(self.relation_id, night.relation_id)):
+            found = f"{len(self.entity_id)} entities and {len(self.relation_id)} relations"
+            raise JobError(
+                f"{self.path} is of another graph: {found}; expected the {night.n_entities} entities and "
+                f"{len(night.relation_id)} relations of this date's. {_AGAIN}"
+            )
+
     def trained_in(self, night: Night) -> np.ndarray:
         """bool (n,): the entities of the night whose vector here was trained."""
         rows, known = self.rows_of(night)
@@ -234,7 +263,7 @@ class Checkpoint:
         return _match(self.relation_id, night.relation_id, np.arange(len(self.relation_id)))
 
     def write(self, commit: Commit) -> None:
-        """One safetensors file."""
+        """One safetensors file. JobError where no job could go on with it."""
         arrays = {
             "entities": self.entities,
             "relations": self.relations,
@@ -244,7 +273,10 @@ class Checkpoint:
             "relation_id": self.relation_id,
         }
         arrays |= {f"extra.{name}": array for name, array in self.extra.items()}
-        commit.write_bytes(".safetensors", to_bytes(arrays, {**self.facts, "types": json.dumps(self.types)}))
+        facts = {**self.facts, "types": json.dumps(self.types)}
+        if problem := problem_of(arrays, facts):
+            raise JobError(f"Not committed; what was published before is unchanged. In the new checkpoint {problem}.")
+        commit.write_bytes(".safetensors", to_bytes(arrays, facts))
 
 
 def _match(here: np.ndarray, there: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -255,13 +287,36 @@ def _match(here: np.ndarray, there: np.ndarray, rows: np.ndarray) -> tuple[np.nd
 
 
 def read_checkpoint(table: Table, date: str) -> Checkpoint:
-    """The checkpoint of one date. PartitionMissing when there is none."""
-    (path,) = table.files(date)
-    with open(path, "rb") as file:
-        arrays, facts = from_bytes(file.read())
+    """The checkpoint of one date, byte for byte as it was committed, of one shape and finite.
+
+    PartitionMissing when there is none; DataDamaged; JobError for one that no job can go on with.
+    """
+    blobs = table.blobs(date)
+    if len(blobs) != 1:
+        found = f"{table.path(date)} holds {len(blobs)} files that are no tables {sorted(blobs)}"
+        raise JobError(f"{found}; expected one checkpoint. {_AGAIN}")
+    ((name, content),) = blobs.items()
+    path = f"{table.path(date)}/{name}"
+    try:
+        arrays, facts = from_bytes(content)
+    except CheckpointError as error:
+        raise JobError(f"{path}: {error}. {_AGAIN}") from error
+    if problem := problem_of(arrays, facts):
+        raise JobError(f"{path} is no checkpoint that a job can go on with: {problem}. {_AGAIN}")
     extra = {name.removeprefix("extra."): array for name, array in arrays.items() if name.startswith("extra.")}
     own = ("entity_type", "entity_id", "relation_id", "entities", "relations", "source")
-    return Checkpoint(json.loads(facts.pop("types")), *(arrays[name] for name in own), extra, facts)
+    return Checkpoint(json.loads(facts.pop("types")), *(arrays[name] for name in own), extra, facts, path)
+
+
+def finite_matrix(column: pa.ChunkedArray, where: str) -> np.ndarray:
+    """Published vectors as float32 (n, d). JobError, naming `where` they were read, when they are not all finite."""
+    matrix = as_matrix(column)
+    if wrong := int((~np.isfinite(matrix)).any(axis=1).sum()):
+        raise JobError(
+            f"{wrong} of the {len(matrix)} vectors in {where} are not finite; expected all finite. "
+            "Roll that date back, or publish it again."
+        )
+    return matrix
 
 
 def vectors(matrix: np.ndarray) -> pa.FixedSizeListArray:

@@ -27,6 +27,7 @@ ALWAYS = {
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.ansi.enabled": "true",
+    "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     # a window's days are listed faster without a Spark job
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "1000",
     # else a write of no rows drops the part of its plan that an Observation counts in, and the counts never come

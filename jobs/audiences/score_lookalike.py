@@ -56,10 +56,7 @@ def read_models(lookalike_models: Input, dt: str) -> Trained | None:
     table = lookalike_models.table()
     if table.manifest(dt) is None:
         return None
-    content = {}
-    for path in table.files(dt):
-        with open(path, "rb") as file:
-            content[path.rpartition("/")[2]] = file.read()
+    content = table.blobs(dt)
     (index,) = (json.loads(blob) for name, blob in content.items() if name.endswith(".json"))
     sets = ("baseline", "strong", index["chosen"])
     of_sets = (m for m in index["models"] if m["feature_set"] in sets)

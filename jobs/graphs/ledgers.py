@@ -81,6 +81,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, segments: Segments) -> Snapshot:
+        segments.check()
         files = segments.files()
         return cls(segments, files, sum(pq.read_metadata(file).num_rows for file in files))
 

@@ -54,6 +54,8 @@ def open_window(clean_events: Input, date: datetime.date, window_days: int) -> W
             f"No event in the window from {days[0]} until before {date} in {table.uri}; expected at least one. "
             "Check the date, source.events.path and graph.window_days, and what validate_events rejected."
         )
+    for day, manifest in manifests.items():
+        table.check_frames(day, manifest)
     files = [
         f"{table.path(day)}/{file.name}"
         for day, manifest in manifests.items()

@@ -36,7 +36,7 @@ class Head:
             return None
         found = read_checkpoint(table, date.isoformat())
         rows = np.flatnonzero((found.entity_type == found.types.index("user")) & (found.source != NONE))
-        classes = json.loads(found.facts["classes"])
+        classes = json.loads(found.fact("classes"))
         raw = raw_of(entity_ids.segments("user"), found.entity_id[rows], "user")
         probabilities = class_probabilities(found.parameters("rhgn"), found.entities[rows])
         return cls(raw.cast(pa.string()).combine_chunks(), dict(zip(classes, probabilities, strict=True)), classes)
