@@ -256,7 +256,7 @@ def test_feature_sets_and_clients_are_checked_with_the_configuration(tmp_path: P
     from jobs.configuration.tree import build
 
     graph = {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {}}}
-    source, events = {"events": {"path": "e"}}, {"behaviors": ["purchase"]}
+    source, events = {"events": {"path": "e"}, "items": {"path": "i"}}, {"behaviors": ["purchase"]}
     tree = {"data_root": "x", "source": source, "events": events, "graph": graph}
     for lookalike, message in (
         ({"feature_sets": ["basline"]}, r"lookalike.feature_sets\[0\] is 'basline'"),
