@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from feature_store import lineage, prune, show
 from feature_store.errors import PartitionMissing, StoreError, explain_os_errors
 from feature_store.layout import rerun_command
+from feature_store.segments import Segments
 from feature_store.store import FeatureStore
 from feature_store.table import Table
 from feature_store.tree import DataRoot
@@ -23,21 +24,9 @@ def list_tables(options: argparse.Namespace) -> int:
     rows = []
     for name, table in sorted(root.tables.items()):
         values = table.values()
-        last = table.manifest(values[-1]) if values else None
-        rows.append(
-            [
-                name,
-                table.key,
-                len(values),
-                *((values[0], values[-1]) if values else ("", "")),
-                last.row_count if last else 0,
-                last.size if last else 0,
-            ]
-        )
-    for name, ledger in sorted(root.ledgers.items()):
-        count = len(ledger.files())
-        first, last = ("1", str(count)) if count else ("", "")
-        rows.append([name, "segment", count, first, last, _ledger_rows(ledger.files()), None])
+        first, last = (values[0], values[-1]) if values else ("", "")
+        rows.append([name, table.key, len(values), first, last, *_sizes(table, values)])
+    rows += [_ledger_row(name, ledger) for name, ledger in sorted(root.ledgers.items())]
     header = ["table", "key", "partitions", "first", "last", "rows in last", "size of last"]
     if options.json:
         print(json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=1))
@@ -121,9 +110,12 @@ def verify(options: argparse.Namespace) -> int:
             count += 1
             problems += table.verify(value)
             notes += _orphans(table, value)
+        of_table = (table or root.ledgers[name]) if options.value is None else None
+        notes += _strays(of_table) if of_table else []
         unfinished = table.unfinished() if table else []
         notes += [_left_over(table, value) for value in unfinished if options.value in (None, value)]
     for name, ledger in root.ledgers.items():
+        notes += _strays(ledger) if not options.table else []
         problems += ledger.verify() if not options.table or options.table == name else []
     found = [finding for finding in lineage.findings(root, options.table) if options.value in (None, finding.value)]
     for finding in found:
@@ -235,6 +227,14 @@ def _orphans(table: Table, value: str) -> list[str]:
     ]
 
 
+def _strays(table: Table | Segments) -> list[str]:
+    return [
+        f"{table.uri} holds {show.safe(name)!r}, which is none of its partitions or segments (a copy, a link, a file "
+        "of something else): readers ignore it, a plain glob does not; move it elsewhere or delete it"
+        for name in table.strays()
+    ]
+
+
 def _left_over(table: Table, value: str) -> str:
     return (
         f"{table.path(value)} was never committed and holds {len(table.orphans(value))} files, "
@@ -243,11 +243,25 @@ def _left_over(table: Table, value: str) -> str:
     )
 
 
-def _ledger_rows(files: list[str]) -> int | str:
+def _sizes(table: Table, values: list[str]) -> tuple[int | str, int | None]:
+    """(rows, bytes) of the last partition; `verify` says more of a broken one."""
     try:
-        return pq.read_metadata(files[-1]).num_rows if files else 0
-    except (OSError, pa.ArrowInvalid):
-        return "damaged"  # `verify` says more
+        last = table.manifest(values[-1]) if values else None
+    except StoreError:
+        return "broken", None
+    return (last.row_count, last.size) if last else (0, 0)
+
+
+def _ledger_row(name: str, ledger: Segments) -> list:
+    try:
+        files = ledger.files()
+        rows = 0
+        if files:
+            with ledger.disk.open(files[-1]) as source:
+                rows = pq.read_metadata(source).num_rows
+    except (OSError, pa.ArrowException, StoreError):
+        return [name, "segment", 0, "", "", "damaged", None]  # `verify` says more
+    return [name, "segment", len(files), "1" if files else "", str(len(files) or ""), rows, None]
 
 
 def _short(field: object) -> str:

@@ -12,9 +12,11 @@ from feature_store.columns import SchemaProblem, batches_of, check_columns, chec
 from feature_store.content import ContentHasher, combined_hash
 from feature_store.disk import Disk
 from feature_store.errors import DataDamaged, StoreError, explain_os_errors
+from feature_store.frames import Frames
 from feature_store.layout import part_name
 from feature_store.manifest import FileEntry
 from feature_store.order import OrderCheck
+from feature_store.whole import sha256_of
 
 ROW_GROUP_ROWS = 131_072
 FILE_BYTES = 512 << 20
@@ -121,10 +123,11 @@ class Commit:
         path = f"{self.path}/{name}"
         with explain_os_errors("adopting a file", path):
             self._disk.sync(path)
-            digest, size = _sha256_of(self._disk, path)
+            digest, size = sha256_of(self._disk, path)
             try:
-                with self._disk.arrow.open_input_file(path) as source:
-                    file = pq.ParquetFile(source)
+                with self._disk.open(path) as source:
+                    frames = Frames(source).all()
+                    file = pq.ParquetFile(source, page_checksum_verification=True)
                     self._check_schema(file.schema_arrow, path)
                     for batch in batches_of(file, ROW_GROUP_ROWS):
                         self._hash_rows(batch)
@@ -133,7 +136,7 @@ class Commit:
                 raise DataDamaged(
                     f"{path} is no readable Parquet file ({error}). Nothing was published. Write it again."
                 ) from error
-        self._files.append(FileEntry(name, size, digest, rows))
+        self._files.append(FileEntry(name, size, digest, rows, frames=frames))
 
     def _check_schema(self, schema: pa.Schema, where: str) -> None:
         check_columns(schema, where, self._schema_problem)
@@ -160,7 +163,9 @@ class Commit:
                 end = _write_rows(table, start, sink, sorted_by)
             finally:
                 sink.close()
-        self._files.append(FileEntry(name, sink.tell(), sink.sha256(), end - start))
+            with self._disk.open(f"{self.path}/{name}") as source:
+                frames = Frames(source).all()
+        self._files.append(FileEntry(name, sink.tell(), sink.sha256(), end - start, frames=frames))
         return end
 
 
@@ -195,12 +200,3 @@ def _write_rows(table: pa.Table, start: int, sink: object, sorted_by: list[str])
             writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
             end += rows.num_rows
     return end
-
-
-def _sha256_of(disk: Disk, path: str) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with disk.arrow.open_input_stream(path, compression=None) as stream:
-        while chunk := stream.read(8 << 20):
-            digest.update(chunk)
-            size += len(chunk)
-    return digest.hexdigest(), size

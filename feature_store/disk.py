@@ -8,6 +8,7 @@ streams are used for reading only: its local one writes in place.
 from contextlib import AbstractContextManager
 from typing import NoReturn, Protocol
 
+import pyarrow as pa
 from pyarrow import fs
 
 from feature_store.errors import CannotWrite, StoreError
@@ -30,7 +31,8 @@ class Disk(Protocol):
 
     def list(self, folder: str) -> list[Entry]: ...  # by name; [] when the folder is missing
     def exists(self, path: str) -> bool: ...
-    def read_bytes(self, path: str) -> bytes: ...
+    def read_bytes(self, path: str) -> bytes: ...  # here and in open: regular files only, no link is followed
+    def open(self, path: str) -> pa.NativeFile: ...
     def create(self, path: str) -> Sink: ...
     def sync(self, path: str) -> None: ...  # makes a file that an engine wrote durable
     def sync_folder(self, folder: str) -> None: ...
@@ -60,6 +62,9 @@ class ReadOnlyDisk:
 
     def exists(self, path: str) -> bool:
         return self.arrow.get_file_info(path).type != fs.FileType.NotFound
+
+    def open(self, path: str) -> pa.NativeFile:
+        return self.arrow.open_input_file(path)
 
     def read_bytes(self, path: str) -> bytes:
         with self.arrow.open_input_file(path) as file:

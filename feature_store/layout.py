@@ -39,6 +39,11 @@ def check_model(name: str) -> str:
     return name
 
 
+def is_model(name: str) -> bool:
+    """Whether a folder found on the disk may be a model's or a view's."""
+    return bool(_MODEL.fullmatch(name))
+
+
 def check_key(key: str) -> str:
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise BadName(f"Found the partition key {key!r}; expected lower-case letters, digits and _, like 'dt'.")
@@ -54,6 +59,12 @@ def check_value(key: str, value: str) -> str:
             f"Found the value {value!r} for {key}; expected letters, digits and _.+- (no slash, no '..'), at most 128."
         )
     return value
+
+
+def is_partition(name: str) -> bool:
+    """Whether a folder's name is `<key>=<value>`, both as ours are."""
+    key, _, value = name.partition("=")
+    return bool(_KEY.fullmatch(key)) and is_value(key, value)
 
 
 def is_value(key: str, value: str) -> bool:

@@ -42,7 +42,8 @@ def built_on(manifest: Manifest) -> list[BuiltOn]:
     """All edges that a manifest records."""
     predecessor, inputs = manifest.fields.get("predecessor"), manifest.fields.get("inputs") or {}
     edges = [_edge(predecessor, True)] if predecessor else []
-    named = inputs.items() if isinstance(inputs, dict) else ((None, one) for one in inputs)
+    listed = inputs if isinstance(inputs, list) else []
+    named = inputs.items() if isinstance(inputs, dict) else ((None, one) for one in listed)
     for name, one in named:
         if isinstance(one, dict) and "table" in one:
             edges.append(_edge(one, False))
@@ -54,11 +55,15 @@ def built_on(manifest: Manifest) -> list[BuiltOn]:
     return [edge for edge in edges if edge]
 
 
-def _edge(entry: dict, is_predecessor: bool) -> BuiltOn | None:
-    value = next((entry[key] for key in ("dt", "day", "value") if entry.get(key)), None)
-    if not (value and entry.get("content_hash")):
+def _edge(entry: object, is_predecessor: bool) -> BuiltOn | None:
+    """None where the entry is none: `fields` are the publisher's, and may say anything."""
+    if not isinstance(entry, dict):
         return None
-    return BuiltOn(entry["table"], value, entry["content_hash"], is_predecessor)
+    value = next((entry[key] for key in ("dt", "day", "value") if entry.get(key)), None)
+    table, digest = entry.get("table"), entry.get("content_hash")
+    if not all(isinstance(one, str) and one for one in (table, value, digest)):
+        return None
+    return BuiltOn(table, value, digest, is_predecessor)
 
 
 def findings(root: DataRoot, only: str | None = None) -> Iterator[Finding]:

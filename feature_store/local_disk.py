@@ -13,6 +13,7 @@ import uuid
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import pyarrow as pa
 from pyarrow import fs
 
 from feature_store import lock
@@ -20,6 +21,7 @@ from feature_store.layout import TEMPORARY_PREFIX
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # of a pipe's end nobody is to be waited for
 _CHUNK_BYTES = 16 << 20
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
 
@@ -97,8 +99,13 @@ class LocalDisk:
         return os.path.exists(path)
 
     def read_bytes(self, path: str) -> bytes:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb") as file:
+        _require_regular(path)
+        with os.fdopen(os.open(path, _READ_FLAGS), "rb") as file:
             return file.read()
+
+    def open(self, path: str) -> pa.NativeFile:
+        _require_regular(path)
+        return self.arrow.open_input_file(path)
 
     def create(self, path: str) -> LocalSink:
         return LocalSink(path)
@@ -132,6 +139,7 @@ class LocalDisk:
             self._copy_bytes(source, target)
 
     def _copy_bytes(self, source: str, target: str) -> None:
+        _require_regular(source)
         with open(source, "rb") as file:
             sink = self.create(target)
             try:
@@ -211,6 +219,16 @@ def _open_temporary(folder: str) -> tuple[str, int]:
         if os.fstat(descriptor).st_nlink:
             return path, descriptor
         os.close(descriptor)
+
+
+def _require_regular(path: str) -> None:
+    """OSError for a link, a pipe, a device, a folder, and for what lies in a folder that is a link."""
+    if stat.S_ISLNK(os.lstat(os.path.dirname(path)).st_mode):
+        raise OSError(errno.ELOOP, "Its folder is a symbolic link, which this store does not follow", path)
+    mode = os.lstat(path).st_mode
+    if not stat.S_ISREG(mode):
+        found = "a symbolic link, which this store does not follow" if stat.S_ISLNK(mode) else "no regular file"
+        raise OSError(errno.ELOOP if stat.S_ISLNK(mode) else errno.EINVAL, f"It is {found}", path)
 
 
 def _write_all(descriptor: int, view: memoryview) -> None:

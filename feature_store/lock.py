@@ -4,17 +4,19 @@ The kernel frees it when its holder is killed.
 """
 
 import datetime
+import errno
 import fcntl
 import json
 import logging
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from feature_store.errors import LockHeld
+from feature_store.errors import CannotWrite, LockHeld
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.05
@@ -35,7 +37,7 @@ def _acquire(path: str, wait_seconds: float) -> int:
     deadline = time.monotonic() + wait_seconds
     told = False
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = _open(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_still_at(path, descriptor):
@@ -58,6 +60,27 @@ def _acquire(path: str, wait_seconds: float) -> int:
             told = True
             _log.warning("waiting up to %g s for %s, held by %s", wait_seconds, path, holder(path))
         time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+
+
+def _open(path: str) -> int:
+    """CannotWrite for a link or a pipe: what a link points to would be overwritten."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise
+        raise _no_lock(path) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_lock(path)
+    return descriptor
+
+
+def _no_lock(path: str) -> CannotWrite:
+    return CannotWrite(
+        f"{path} is a link, a pipe, a folder or a device; expected the regular file that writers lock. "
+        "What was published before is unchanged. Delete it and run this again."
+    )
 
 
 def _is_still_at(path: str, descriptor: int) -> bool:

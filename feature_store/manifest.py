@@ -6,13 +6,17 @@ readers go on. A new major version changed what columns mean: readers refuse it 
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from feature_store.errors import ManifestBroken, SchemaTooNew
 from feature_store.layout import is_plain_name
 
 FORMAT = 1
 READS_MAJOR = 1
+# What JSON of another shape, or none at all, raises while it is read.
+_WRONG = (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class FileEntry:
     """One immutable data file: its name in the partition's folder, bytes, checksum, rows (0 where it is no Parquet).
 
     `content_sha256` stands in the content hash in place of `sha256`, where the
-    file holds what two equal runs do not share; else "".
+    file holds what two equal runs do not share; else "". `frames` are the hashes of what a Parquet file's page
+    checksums do not cover (frames.py); empty for other files, and in manifests of before there were any.
     """
 
     name: str
@@ -28,6 +33,7 @@ class FileEntry:
     sha256: str
     row_count: int
     content_sha256: str = ""
+    frames: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,28 +93,28 @@ class Manifest:
     def from_bytes(cls, content: bytes, path: str) -> "Manifest":
         """Reads what `to_bytes` wrote; `path` is for the messages. ManifestBroken, SchemaTooNew."""
         try:
-            tree = json.loads(content)
+            tree = json.loads(content, parse_constant=_refuse_constant, parse_float=_finite)
             _check_versions(tree, path)  # first: what a newer format holds is not known here
             manifest = cls(
-                table=tree["table"],
-                partition=dict(tree["partition"]),
-                row_count=int(tree["row_count"]),
+                table=_text(tree["table"]),
+                partition={_text(key): _text(value) for key, value in tree["partition"].items()},
+                row_count=_count(tree["row_count"]),
                 files=tuple(_file_entry(file) for file in tree["files"]),
                 schema_version=(int(tree["schema_version"][0]), int(tree["schema_version"][1])),
-                content_hash=tree["content_hash"],
-                created_timestamp=tree["created_timestamp"],
-                provenance=tuple(tree.get("provenance", ())),
-                sorted_by=tuple(tree.get("sorted_by", ())),
+                content_hash=_text(tree["content_hash"]),
+                created_timestamp=_text(tree["created_timestamp"]),
+                provenance=tuple(map(_text, tree.get("provenance", ()))),
+                sorted_by=tuple(map(_text, tree.get("sorted_by", ()))),
                 fields=dict(tree["fields"]),
                 written=bytes(content),
             )
-            checksum = tree["checksum"]
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            checksum, expected = tree["checksum"], _checksum(tree)
+        except _WRONG as error:
             raise ManifestBroken(
-                f"{path} is no manifest of this store ({type(error).__name__}: {error}). "
+                f"{path} is no manifest of this store ({type(error).__name__}: {str(error)[:200]}). "
                 "Expected the JSON that a publish writes. Roll the partition back or publish it again."
             ) from error
-        if checksum != _checksum(tree):
+        if checksum != expected:
             raise ManifestBroken(
                 f"{path} was changed after it was written: its checksum does not fit. "
                 "Roll the partition back or publish it again."
@@ -119,8 +125,35 @@ class Manifest:
 
 def _file_entry(tree: dict) -> FileEntry:
     return FileEntry(
-        tree["name"], int(tree["size"]), tree["sha256"], int(tree["row_count"]), tree.get("content_sha256", "")
+        _text(tree["name"]),
+        _count(tree["size"]),
+        _text(tree["sha256"]),
+        _count(tree["row_count"]),
+        _text(tree.get("content_sha256", "")),
+        tuple(map(_text, tree.get("frames", ()))),
     )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"found {str(value)[:50]!r} where a text was expected")
+    return value
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise TypeError(f"found {str(value)[:50]!r} where a whole number from 0 on was expected")
+    return value
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"found the number {text[:50]}, which is not finite")
+    return number
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"found {name}, which is no JSON")
 
 
 def _checksum(tree: dict) -> str:

@@ -20,9 +20,12 @@ class OrderCheck:
         self.repeated_at: int | None = None
 
     def update(self, batch: pa.RecordBatch | pa.Table) -> None:
-        """StoreError when a sorting column holds nulls."""
+        """StoreError when a sorting column is missing or holds nulls."""
         if not batch.num_rows or not self._columns:
             return
+        unknown = [name for name in self._columns if name not in batch.schema.names]
+        if unknown:
+            raise StoreError(f"Found no column {unknown}, by which the rows are said to be sorted.")
         columns = [_one_array(batch.column(name), name) for name in self._columns]
         with_last, first_row = columns, self._row
         if self._last:

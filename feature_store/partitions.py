@@ -1,17 +1,20 @@
 """A folder of partitions, for reading: which are committed, what their manifests say, the rows of one whole version."""
 
+import errno
+import hashlib
 from collections.abc import Callable
 from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow import fs
 
 from feature_store.disk import Disk, open_disk
-from feature_store.errors import DataDamaged, PartitionMissing, StoreError, explain_os_errors, explained
-from feature_store.layout import MANIFEST, check_key, check_value
-from feature_store.manifest import Manifest
+from feature_store.errors import DataDamaged, ManifestBroken, PartitionMissing, StoreError, explain_os_errors, explained
+from feature_store.layout import MANIFEST, check_key, check_value, is_value
+from feature_store.local_disk import Entry
+from feature_store.manifest import FileEntry, Manifest
+from feature_store.rows import check_frames, read_rows, schema_of
 
 _READ_ATTEMPTS = 100
 _Result = TypeVar("_Result")
@@ -36,15 +39,23 @@ class Partitions:
         return f"{self.uri}/{self.key}={check_value(self.key, value)}"
 
     def values(self) -> list[str]:
-        """Committed partition values, ascending."""
+        """Committed partition values, ascending. Other names (`dt=2026-01-05.bak`) are no partitions: see strays."""
         return [value for value in self._folders() if self._is_committed(value)]
+
+    def strays(self) -> list[str]:
+        """Names beside the partitions that are none: copies, files, links. Nothing here reads them, a glob may."""
+        partitions = {f"{self.key}={value}" for value in self._folders()}
+        return [e.name for e in self._entries() if e.name not in partitions and not e.name.startswith((".", "_"))]
 
     def _folders(self) -> list[str]:
         prefix = f"{self.key}="
+        names = [entry.name for entry in self._entries() if entry.is_folder and entry.name.startswith(prefix)]
+        values = (name.removeprefix(prefix) for name in names)
+        return sorted(value for value in values if is_value(self.key, value))
+
+    def _entries(self) -> list[Entry]:
         with explain_os_errors("listing the partitions", self.uri, "Nothing was changed."):
-            entries = self.disk.list(self.uri)
-        names = [entry.name for entry in entries if entry.is_folder and entry.name.startswith(prefix)]
-        return sorted(name.removeprefix(prefix) for name in names)
+            return self.disk.list(self.uri)
 
     def _is_committed(self, value: str) -> bool:
         return self.disk.exists(f"{self.uri}/{self.key}={value}/{MANIFEST}")
@@ -56,7 +67,13 @@ class Partitions:
             content = self.disk.read_bytes(path)
         except FileNotFoundError:
             return None
+        except NotADirectoryError:
+            return None
         except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EINVAL):
+                raise ManifestBroken(
+                    f"{path} cannot be read: {error.strerror}. Put the file itself in its place."
+                ) from error
             raise explained(error, "reading the manifest", path, "Nothing was changed.") from error
         return Manifest.from_bytes(content, path)
 
@@ -76,6 +93,25 @@ class Partitions:
         """Full paths of the committed data files, in row order. PartitionMissing."""
         return [f"{self.path(value)}/{file.name}" for file in self.existing_manifest(value).files]
 
+    def blobs(self, value: str) -> dict[str, bytes]:
+        """Content of the committed files that are no tables, by name and in order, each as it was published.
+
+        PartitionMissing, DataDamaged.
+        """
+
+        def read(manifest: Manifest) -> dict[str, bytes]:
+            entries = [file for file in manifest.files if not file.name.endswith(".parquet")]
+            return {entry.name: self._read_blob(f"{self.path(value)}/{entry.name}", entry) for entry in entries}
+
+        return self._reading(value, read)[0]
+
+    def check_frames(self, value: str, manifest: Manifest) -> None:
+        """Before an engine reads a version's tables: whatever their page checksums, which it is to check, do not
+        cover, is as it was published. DataDamaged."""
+        for entry in manifest.files:
+            if entry.name.endswith(".parquet"):
+                check_frames(self.disk, f"{self.path(value)}/{entry.name}", entry)
+
     def read(self, value: str, columns: list[str] | None = None, filter: pc.Expression | None = None) -> pa.Table:
         """The rows of one whole version, in order. Starts over when a re-publish took a file away meanwhile."""
         return self.read_version(value, columns, filter)[0]
@@ -90,7 +126,8 @@ class Partitions:
         """The columns of a committed table."""
 
         def read(manifest: Manifest) -> pa.Schema:
-            return pq.read_schema(f"{self.path(value)}/{manifest.files[0].name}", filesystem=self.disk.arrow)
+            entry = manifest.files[0]
+            return schema_of(self.disk, f"{self.path(value)}/{entry.name}", entry)
 
         return self._reading(value, read)[0]
 
@@ -105,7 +142,12 @@ class Partitions:
                         f"A file that {self.path(value)}/{MANIFEST} names is gone ({error}). "
                         "Nothing but this store may delete there. Roll the partition back or publish it again."
                     ) from error
-            except (pa.ArrowInvalid, OSError) as error:
+            except (pa.ArrowException, OSError) as error:
+                if getattr(error, "errno", None) in (errno.ELOOP, errno.EINVAL):
+                    raise DataDamaged(
+                        f"{error.filename} cannot be read: {error.strerror}. Put the file itself in its place, "
+                        "roll the partition back or publish it again."
+                    ) from error
                 if getattr(error, "errno", None):  # of the disk; Arrow's own, for pages that do not unpack, has none
                     raise explained(error, "reading", self.path(value), "Nothing was changed.") from error
                 raise DataDamaged(
@@ -117,33 +159,27 @@ class Partitions:
             "Read it when its writer has finished."
         )
 
+    def _read_blob(self, path: str, entry: FileEntry) -> bytes:
+        content = self.disk.read_bytes(path)
+        if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise DataDamaged(
+                f"{path} was changed after it was published: it has {len(content)} bytes whose checksum does not fit; "
+                f"the manifest says {entry.size} bytes, sha256 {entry.sha256[:12]}... "
+                "Roll the partition back or publish it again."
+            )
+        return content
+
     def _read_files(
         self, value: str, manifest: Manifest, columns: list[str] | None, filter: pc.Expression | None
     ) -> pa.Table:
-        names = [file.name for file in manifest.files if file.name.endswith(".parquet")]  # beside them: CSV, pages, ...
-        paths = [f"{self.path(value)}/{name}" for name in names]
-        if not paths:
+        entries = [file for file in manifest.files if file.name.endswith(".parquet")]  # beside them: CSV, pages, ...
+        if not entries:
             raise StoreError(
                 f"{self.path(value)} holds no table but {[file.name for file in manifest.files]}. "
                 f"Open the paths that files({value!r}) gives."
             )
-        if columns is not None:
-            _check_columns(columns, pq.read_schema(paths[0], filesystem=self.disk.arrow).names, paths[0])
-        if filter is None:
-            tables = [self._read_file(path, columns) for path in paths]
-            return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-        return pq.read_table(paths, columns=columns, filters=filter, filesystem=self.disk.arrow, partitioning=None)
-
-    def _read_file(self, path: str, columns: list[str] | None) -> pa.Table:
-        """One chunk per column, so that a matrix is a view of it."""
-        with self.disk.arrow.open_input_file(path) as source:
-            return pq.ParquetFile(source, pre_buffer=True).read(columns)
-
-
-def _check_columns(columns: list[str], there: list[str], path: str) -> None:
-    unknown = sorted(set(columns) - set(there))
-    if unknown:
-        raise StoreError(f"Found no column {unknown} in {path}; it has {there}.")
+        paths = [f"{self.path(value)}/{entry.name}" for entry in entries]
+        return read_rows(self.disk, paths, entries, columns, filter)
 
 
 def _name_of(uri: str) -> str:

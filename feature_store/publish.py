@@ -5,6 +5,7 @@ lock → remove orphans → files under unique names → old version kept in `_r
      → _SUCCESS → delete the old files → drop retired versions beyond keep_versions
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,9 @@ from feature_store.errors import ManifestBroken, NothingToRollBackTo, StoreError
 from feature_store.layout import LOCK, MANIFEST, RETIRED, SUCCESS, check_value
 from feature_store.manifest import Manifest
 from feature_store.partitions import Partitions
+from feature_store.whole import problem_of
 
+_log = logging.getLogger(__name__)
 _OURS = frozenset((LOCK, MANIFEST, RETIRED))
 _OLD_OR_NEW = "Readers have the old version or the new one, whole (`python -m feature_store describe` says which)."
 _COMMITTED = (
@@ -43,7 +46,7 @@ def replacing(
         try:
             yield commit
             new = _manifest_of(table, commit, value, schema_version)
-            if not (only_if_changed and old and old.content_hash == new.content_hash):
+            if not (only_if_changed and old and _is_still(table, folder, old, new)):
                 _put(table, folder, old, new, keep_versions)
         except BaseException as error:
             _clean_after_failure(table, value, folder, known, error)
@@ -66,7 +69,7 @@ def roll_back(table: Partitions, value: str, wait_seconds: float) -> Manifest:
                 f"No replaced version of {folder} is kept in {RETIRED}/; expected one from an earlier publish. "
                 "Run the job for that date again."
             )
-        path, former = versions[-1]
+        path, former = _newest_whole(table, folder, versions)
         try:
             with explain_os_errors("bringing files back", folder):
                 retired.bring_back(table.disk, folder, path, former)
@@ -77,6 +80,28 @@ def roll_back(table: Partitions, value: str, wait_seconds: float) -> Manifest:
         with explain_os_errors("cleaning up after the rollback", folder, _COMMITTED):
             _clean(table, folder, former, None)
     return former
+
+
+def _is_still(table: Partitions, folder: str, old: Manifest, new: Manifest) -> bool:
+    """Whether readers have the new rows already, from files that are whole."""
+    if old.content_hash != new.content_hash:
+        return False
+    return not any(problem_of(table.disk, f"{folder}/{file.name}", file) for file in old.files)
+
+
+def _newest_whole(table: Partitions, folder: str, versions: list[tuple[str, Manifest]]) -> tuple[str, Manifest]:
+    """Of the kept versions; says which newer ones are passed over. NothingToRollBackTo when none is whole."""
+    lost = []
+    for path, manifest in reversed(versions):
+        problems = retired.problems_of_version(table.disk, path, manifest)
+        if not problems:
+            return path, manifest
+        lost += problems
+        _log.warning("the version committed %s is lost: %s", manifest.created_timestamp, " ".join(problems))
+    raise NothingToRollBackTo(
+        f"None of the {len(versions)} replaced versions of {folder} is whole: {' '.join(lost)} "
+        "Run the job for that date again."
+    )
 
 
 @contextmanager

@@ -6,10 +6,15 @@ A version is kept *before* the new manifest is put, as hard links (copies elsewh
 after it. So at every moment each version is whole in one of the two places.
 """
 
+import logging
+
 from feature_store.disk import Disk
-from feature_store.errors import ManifestBroken
+from feature_store.errors import ManifestBroken, StoreError
 from feature_store.layout import MANIFEST, RETIRED, RETIRED_SUFFIX
 from feature_store.manifest import Manifest
+from feature_store.whole import problem_of
+
+_log = logging.getLogger(__name__)
 
 
 def versions(disk: Disk, folder: str) -> list[tuple[str, Manifest]]:
@@ -24,8 +29,39 @@ def versions(disk: Disk, folder: str) -> list[tuple[str, Manifest]]:
     return found
 
 
+def problems(disk: Disk, folder: str) -> list[str]:
+    """What is wrong with the kept versions of the partition in `folder`, each naming its file."""
+    found = []
+    for entry in disk.list(f"{folder}/{RETIRED}"):
+        version = f"{folder}/{RETIRED}/{entry.name}"
+        try:
+            manifest = Manifest.from_bytes(disk.read_bytes(f"{version}/{MANIFEST}"), f"{version}/{MANIFEST}")
+            wrong = problems_of_version(disk, version, manifest)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # a crash came before the manifest, and the next publish removes it
+        except (StoreError, OSError) as error:
+            wrong = [str(error)]
+        if disk.exists(f"{version}/{MANIFEST}"):  # else a publish has dropped it meanwhile
+            found += [f"Of a replaced version: {one} Rolling back to it is not possible." for one in wrong]
+    return found
+
+
+def problems_of_version(disk: Disk, version: str, manifest: Manifest) -> list[str]:
+    """What keeps a kept version from being brought back."""
+    kept = [(f"{version}/{file.name}{RETIRED_SUFFIX}", file) for file in manifest.files]
+    return [problem for path, file in kept if (problem := problem_of(disk, path, file))]
+
+
 def keep(disk: Disk, folder: str, manifest: Manifest) -> None:
-    """Keeps the version whose files still lie in `folder`."""
+    """Keeps the version whose files still lie in `folder`; where one is gone or changed, says so and keeps nothing."""
+    lost = [problem for file in manifest.files if (problem := problem_of(disk, f"{folder}/{file.name}", file))]
+    if lost:
+        _log.warning(
+            "the version committed %s is lost, and cannot be kept for a rollback: %s",
+            manifest.created_timestamp,
+            " ".join(lost),
+        )
+        return
     prefixes = [entry.name.partition("-")[0] for entry in disk.list(f"{folder}/{RETIRED}")]
     number = max((int(prefix) for prefix in prefixes if prefix.isdigit()), default=0) + 1
     target = f"{folder}/{RETIRED}/{number:06d}-{manifest.hash[:12]}"

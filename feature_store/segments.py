@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from feature_store.columns import SchemaProblem, check_columns
-from feature_store.content import ContentHasher
+from feature_store.content import ContentHasher, content_hash
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, StoreError, explain_os_errors
 
@@ -31,7 +31,7 @@ class Segments:
         """Full paths in the order of their numbers. DataDamaged when a number is missing."""
         with explain_os_errors("listing the ledger", self.uri, "Nothing was changed."):
             entries = self.disk.list(self.uri)
-        names = [entry.name for entry in entries if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)]
+        names = [entry.name for entry in entries if is_segment(entry.name) and not entry.is_folder]
         expected = [_name(number) for number in range(1, len(names) + 1)]
         if names != expected:
             missing = sorted(set(expected) - set(names))
@@ -41,6 +41,11 @@ class Segments:
             )
         return [f"{self.uri}/{name}" for name in names]
 
+    def strays(self) -> list[str]:
+        """Names beside the segments that are none. Nothing here reads them, a glob may."""
+        names = [entry.name for entry in self.disk.list(self.uri)]
+        return [name for name in names if not is_segment(name) and not name.startswith((".", "_"))]
+
     def read(self) -> pa.Table | None:
         """All rows of all segments in order; None when there is no segment."""
         tables = [self._read(path) for path in self.files()]
@@ -48,11 +53,16 @@ class Segments:
 
     def _read(self, path: str) -> pa.Table:
         try:
-            return pq.read_table(path, filesystem=self.disk.arrow, partitioning=None)
+            with self.disk.open(path) as source:
+                file = pq.ParquetFile(source, page_checksum_verification=True)
+                table, metadata = file.read(), file.metadata.metadata
         except (OSError, pa.ArrowException) as error:
             raise DataDamaged(
                 f"{path} cannot be read ({error}). Ledgers are never rewritten: restore the file from a backup."
             ) from error
+        if problem := _problem_of(path, content_hash([table]), metadata):
+            raise DataDamaged(problem)
+        return table
 
     def verify(self) -> list[str]:
         """Problems found, each naming its file: a missing number, or rows and bytes that do not fit their checksums."""
@@ -61,6 +71,11 @@ class Segments:
         except DataDamaged as error:
             return [str(error)]
         return [problem for path in paths for problem in _verify_segment(self.disk, path)]
+
+    def check(self) -> None:
+        """DataDamaged unless every segment is as it was appended."""
+        if problems := self.verify():
+            raise DataDamaged(" ".join(problems))
 
     def next_number(self) -> int:
         return len(self.files()) + 1
@@ -96,16 +111,30 @@ class Segments:
 def _verify_segment(disk: Disk, path: str) -> list[str]:
     advice = "Ledgers are never rewritten: restore the file from a backup."
     try:
-        with disk.arrow.open_input_file(path) as source:
+        with disk.open(path) as source:
             file, content = pq.ParquetFile(source, page_checksum_verification=True), ContentHasher()
             for batch in file.iter_batches():
                 content.update(batch)
-            recorded = (file.metadata.metadata or {}).get(_CONTENT_HASH, content.hexdigest().encode())
+            recorded = file.metadata.metadata
     except (OSError, pa.ArrowException) as error:
         return [f"{path} cannot be read ({error}). {advice}"]
-    if content.hexdigest().encode() == recorded:
-        return []
-    return [f"{path} was changed after it was written: its content hash does not fit. {advice}"]
+    problem = _problem_of(path, content.hexdigest(), recorded)
+    return [problem] if problem else []
+
+
+def _problem_of(path: str, found: str, metadata: dict[bytes, bytes] | None) -> str | None:
+    """None where the rows are those that were appended; so are those of segments of before the hash."""
+    if (metadata or {}).get(_CONTENT_HASH, found.encode()) == found.encode():
+        return None
+    return (
+        f"{path} was changed after it was written: its content hash does not fit. "
+        "Ledgers are never rewritten: restore the file from a backup."
+    )
+
+
+def is_segment(name: str) -> bool:
+    number = name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+    return number.isdecimal() and int(number) > 0 and name == _name(int(number))
 
 
 def _name(number: int) -> str:

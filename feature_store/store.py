@@ -9,7 +9,7 @@ from pyarrow import fs
 
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, PartitionMissing, StoreError, TooOld
-from feature_store.layout import check_model, check_value
+from feature_store.layout import check_model, check_value, is_model
 from feature_store.manifest import Manifest
 from feature_store.table import Table
 from feature_store.view import Features, check_one_space, count_after
@@ -25,19 +25,28 @@ class FeatureStore:
 
     def views(self) -> list[str]:
         entries = self.disk.list(self.root)
-        return [entry.name for entry in entries if entry.is_folder and not entry.name.startswith((".", "_"))]
+        return [entry.name for entry in entries if entry.is_folder and is_model(entry.name)]
 
     def models(self, view: str) -> list[str]:
         """Models that have a folder in the view, by name."""
         names = [entry.name for entry in self.disk.list(f"{self.root}/{check_model(view)}") if entry.is_folder]
-        return [name.removeprefix("model=") for name in names if name.startswith("model=")]
+        models = [name.removeprefix("model=") for name in names if name.startswith("model=")]
+        return [model for model in models if is_model(model)]
 
     def table(self, view: str, model: str) -> Table:
         return Table(f"{self.root}/{check_model(view)}/model={check_model(model)}", "dt", self.disk)
 
-    def files(self, view: str, *, model: str, dt: str | None = None, as_of: AsOf | None = None) -> list[str]:
-        """Paths of one whole committed version, for other engines."""
-        return self.table(view, model).files(self.resolve(view, model=model, dt=dt, as_of=as_of))
+    def files(
+        self, view: str, *, model: str, dt: str | None = None, as_of: AsOf | None = None, verify: bool = False
+    ) -> list[str]:
+        """Paths of one whole committed version, for other engines.
+
+        `verify` reads every byte first and holds it against the manifest: engines check little. DataDamaged.
+        """
+        table, value = self.table(view, model), self.resolve(view, model=model, dt=dt, as_of=as_of)
+        if problems := table.verify(value) if verify else []:
+            raise DataDamaged(" ".join(problems))
+        return table.files(value)
 
     def read(
         self,

@@ -8,7 +8,6 @@ from feature_store import retired
 from feature_store.columns import SchemaProblem
 from feature_store.commit import Commit
 from feature_store.disk import Disk
-from feature_store.layout import is_value
 from feature_store.manifest import Manifest
 from feature_store.partitions import Partitions
 from feature_store.publish import orphans, replacing, roll_back
@@ -35,8 +34,7 @@ class Table(Partitions):
     def unfinished(self) -> list[str]:
         """Values whose folder holds files and no manifest:
         of a first publish that crashed or runs now, or of a prune that crashed."""
-        values = (value for value in self._folders() if is_value(self.key, value))
-        return [value for value in values if not self._is_committed(value) and self.orphans(value)]
+        return [value for value in self._folders() if not self._is_committed(value) and self.orphans(value)]
 
     def replace(
         self,

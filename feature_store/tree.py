@@ -4,8 +4,8 @@ from pyarrow import fs
 
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import explain_os_errors
-from feature_store.layout import LOCK, MANIFEST, RETIRED
-from feature_store.segments import Segments
+from feature_store.layout import LOCK, MANIFEST, RETIRED, is_partition
+from feature_store.segments import Segments, is_segment
 from feature_store.table import Table
 
 _MAX_DEPTH = 5
@@ -27,16 +27,19 @@ class DataRoot:
         folder = f"{self.path}/{name}" if name else self.path
         with explain_os_errors("looking for tables", folder, "Nothing was changed."):
             entries = self.disk.list(folder)
-        if any(entry.name.startswith("segment-") and entry.name.endswith(".parquet") for entry in entries):
+        if any(is_segment(entry.name) for entry in entries):
             self.ledgers[name] = Segments(folder, self.disk)
+        keys: list[str] = []
         for entry in entries:
             if not entry.is_folder or entry.name.startswith((".", "_")):
                 continue
             below = f"{name}/{entry.name}".lstrip("/")
-            if "=" in entry.name and self._is_partition(f"{folder}/{entry.name}"):
-                self.tables.setdefault(name, Table(folder, entry.name.partition("=")[0], self.disk))
+            if "=" in entry.name and self._holds_versions(f"{folder}/{entry.name}"):
+                keys += [entry.name.partition("=")[0]] if is_partition(entry.name) else []
             elif depth:
                 self._look(below, depth - 1)
+        if keys:  # the key of most of them; others are strays, which `verify` names
+            self.tables[name] = Table(folder, max(sorted(set(keys)), key=keys.count), self.disk)
 
-    def _is_partition(self, folder: str) -> bool:
+    def _holds_versions(self, folder: str) -> bool:
         return any(self.disk.exists(f"{folder}/{name}") for name in (MANIFEST, RETIRED, LOCK))

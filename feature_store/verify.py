@@ -1,55 +1,43 @@
 """Is a committed partition what its manifest says? Reads every byte once, holds one row group at a time."""
 
-import hashlib
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store import retired
 from feature_store.columns import batches_of
 from feature_store.content import ContentHasher, combined_hash
 from feature_store.errors import StoreError
 from feature_store.layout import MANIFEST
-from feature_store.manifest import FileEntry, Manifest
+from feature_store.manifest import Manifest
 from feature_store.order import OrderCheck
 from feature_store.partitions import Partitions
 from feature_store.view import USER_EMBEDDINGS, EmbeddingCheck
+from feature_store.whole import problem_of
 
 _BATCH_ROWS = 65_536
 
 
 def verify_partition(table: Partitions, value: str) -> list[str]:
-    """Problems found, each naming its file; [] when there are none."""
+    """Problems of the committed version and of the replaced ones, each naming its file; [] when there are none."""
     path = f"{table.path(value)}/{MANIFEST}"
     try:
         manifest = table.manifest(value)
     except StoreError as error:
-        return [str(error)]
-    if manifest is None:
-        return [f"{path} does not exist: the partition was never committed. Run the job that writes it."]
-    problems = []
+        found = [str(error)]
+    else:
+        never = f"{path} does not exist: the partition was never committed. Run the job that writes it."
+        found = [never] if manifest is None else _verify_version(table, value, manifest)
+    return found + retired.problems(table.disk, table.path(value))
+
+
+def _verify_version(table: Partitions, value: str, manifest: Manifest) -> list[str]:
+    path = f"{table.path(value)}/{MANIFEST}"
+    misplaced = []
     if manifest.partition != {table.key: value}:
-        problems.append(f"{path} belongs to {manifest.partition}, and lies in {table.key}={value}. Publish it again.")
-    damaged = []
-    for file in manifest.files:
-        damaged += _verify_bytes(table, f"{table.path(value)}/{file.name}", file)
-    return problems + (damaged or _verify_rows(table, value, manifest))
-
-
-def _verify_bytes(table: Partitions, path: str, file: FileEntry) -> list[str]:
-    digest, size = hashlib.sha256(), 0
-    try:
-        with table.disk.arrow.open_input_stream(path, compression=None) as stream:
-            while chunk := stream.read(8 << 20):
-                digest.update(chunk)
-                size += len(chunk)
-    except OSError as error:
-        return [f"{path} cannot be read ({error}). Roll the partition back or publish it again."]
-    if size != file.size:
-        return [f"{path} has {size} bytes; the manifest says {file.size}. Roll the partition back or publish it again."]
-    if digest.hexdigest() != file.sha256:
-        found = f"{path} was changed after it was published: its checksum does not fit."
-        return [f"{found} Roll the partition back or publish it again."]
-    return []
+        misplaced.append(f"{path} belongs to {manifest.partition}, and lies in {table.key}={value}. Publish it again.")
+    found = [problem_of(table.disk, f"{table.path(value)}/{file.name}", file) for file in manifest.files]
+    damaged = [f"{problem} Roll the partition back or publish it again." for problem in found if problem]
+    return misplaced + (damaged or _verify_rows(table, value, manifest))
 
 
 def _verify_rows(table: Partitions, value: str, manifest: Manifest) -> list[str]:
@@ -94,7 +82,7 @@ def _verify_rows(table: Partitions, value: str, manifest: Manifest) -> list[str]
 
 
 def _feed(table: Partitions, path: str, checks: list) -> None:
-    with table.disk.arrow.open_input_file(path) as source:
+    with table.disk.open(path) as source:
         file = pq.ParquetFile(source, page_checksum_verification=True)
         for batch in batches_of(file, _BATCH_ROWS):
             for check in checks:

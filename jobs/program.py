@@ -1,7 +1,8 @@
-"""The one shape of a job: `run(date, <inputs>: Input, <outputs>: Output, config: Config)`, made a program by `main(run)`.
+"""The one shape of a job, made a program by `main(run)`.
 
-The command line is read off `run`'s signature: `--date`, `--config`, one `--<name> URI` per table (by default where the
-configuration's data root has it), and one option per further parameter (str, int, float, bool, date or Path, `| None` allowed).
+It is `run(date, <inputs>: Input, <outputs>: Output, config: Config)`. The command line is read off that signature:
+`--date`, `--config`, one `--<name> URI` per table (by default where the configuration's data root has it), and one
+option per further parameter (str, int, float, bool, date or Path, `| None` allowed).
 Exit status: 0 committed; 99 skipped, with the reason in the log and in run_metrics; 1 failed, with one message;
 2 wrong command line or configuration.
 """
@@ -30,9 +31,11 @@ from feature_store import Segments, Table
 from feature_store.errors import StoreError
 from jobs.configuration import load as configuration
 from jobs.tables import TABLES, Contract
+from jobs.warned import warnings_kept
 
 log = logging.getLogger("nocturne")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # tasks share a machine: threads that wait must not spin (before torch and XGBoost load OpenMP)
+# Tasks share a machine: threads that wait must not spin (before torch and XGBoost load OpenMP).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 SKIPPED = 99
 
 
@@ -67,8 +70,9 @@ class Input:
 
     def lineage(self, value: str, name: str | None = None) -> dict[str, str]:
         """What a manifest records of this input: table, partition and content hash."""
-        manifest = self.table(name).existing_manifest(value)
-        return {"table": self.contract.location(self.contract.folder, name), self.contract.key: value, "content_hash": manifest.content_hash}
+        contract, manifest = self.contract, self.table(name).existing_manifest(value)
+        table = contract.location(contract.folder, name)
+        return {"table": table, contract.key: value, "content_hash": manifest.content_hash}
 
 
 class Output(Input):
@@ -84,14 +88,16 @@ class Metrics:
     def put(self, metric: str, value: float | None = None, detail: Any = None) -> None:
         """One figure; `detail` is anything JSON can hold (a table as a list of dicts, a curve as lists)."""
         number = None if value is None else float(value)
-        self.rows.append((metric, number, None if detail is None else json.dumps(detail, ensure_ascii=False, sort_keys=True)))
+        text = None if detail is None else json.dumps(detail, ensure_ascii=False, sort_keys=True)
+        self.rows.append((metric, number, text))
 
     def commit(self, root: str, stage: str, date: datetime.date) -> None:
         output = Output("run_metrics", f"{root}/{TABLES['run_metrics'].folder}")
         schema = output.contract.arrow_schema()
-        columns = [pa.array(column, field.type) for column, field in zip(zip(*self.rows, strict=True), schema, strict=True)]
+        columns = zip(*self.rows, strict=True)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
         with output.table(stage).replace(date.isoformat()) as commit:
-            commit.write_table(pa.Table.from_arrays(columns, schema=schema))
+            commit.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
 metrics = Metrics()
@@ -152,15 +158,18 @@ def stage_of(run: Callable[..., None]) -> str:
 def parser(run: Callable[..., None]) -> argparse.ArgumentParser:
     """The command line of a job, read off its signature."""
     module = sys.modules[run.__module__]
-    result = argparse.ArgumentParser(prog=f"python -m jobs…{stage_of(run)}", description=(module.__doc__ or "").split("\n")[0])
+    about = (module.__doc__ or "").split("\n")[0]
+    result = argparse.ArgumentParser(prog=f"python -m jobs…{stage_of(run)}", description=about)
     for name, (kind, default, required) in _parameters(run).items():
         option = "--" + name.replace("_", "-")
         if name == "config":
             result.add_argument(option, required=True, type=Path, metavar="FILE", help="the night's YAML")
         elif kind in (Input, Output):
-            result.add_argument(option, metavar="URI", help=f"{kind.__name__.lower()} table (default: below the data root)")
+            said = f"{kind.__name__.lower()} table (default: below the data root)"
+            result.add_argument(option, metavar="URI", help=said)
         else:
-            result.add_argument(option, type=_value_of(kind), required=required, default=default, metavar=kind.__name__.upper())
+            shown = kind.__name__.upper()
+            result.add_argument(option, type=_value_of(kind), required=required, default=default, metavar=shown)
     return result
 
 
@@ -178,7 +187,8 @@ def _parameters(run: Callable[..., None]) -> dict[str, tuple[type, Any, bool]]:
 
 
 def _value_of(kind: type) -> Callable[[str], Any]:
-    """A parser of option values; the word `none` stands for no value, since a scheduler's template always passes something."""
+    """A parser of option values; the word `none` stands for no value,
+    since a scheduler's template always passes something."""
 
     def parse(text: str) -> Any:
         if text.lower() in ("none", ""):
@@ -213,7 +223,8 @@ def _execute(
     log.info("%s %s: start", stage, date)
     status, message = 0, ""
     try:
-        run(**call)
+        with warnings_kept(log, metrics):
+            run(**call)
     except Skip as reason:
         status, message = SKIPPED, str(reason)
         log.warning("%s %s: skipped: %s", stage, date, reason)
@@ -221,7 +232,8 @@ def _execute(
         status, message = 1, str(error)
         log.error("%s %s: %s: %s", stage, date, type(error).__name__, error)
         log.debug("where", exc_info=True)
-    except Exception as bug:  # not dressed up as a message: its traceback goes to the log; the report still learns that the stage failed
+    except Exception as bug:
+        # Not dressed up as a message: its traceback goes to the log; the report still learns that the stage failed.
         _finish(stage, date, root, started, 1, f"{type(bug).__name__}: see the task's log")
         raise
     return _finish(stage, date, root, started, status, message)
@@ -241,7 +253,8 @@ def _finish(
         log.error("%s %s: the stage's figures could not be written: %s", stage, date, error)
         status, message = status or 1, message or f"its figures could not be written: {error}"
     figures = ", ".join(f"{m} {v:,.0f}" for m, v, _ in metrics.rows if m.startswith("rows_") and v is not None)
-    log.info("%s %s: %s%s%.1f s, %.0f MiB", stage, date, "failed, " if status == 1 else "", f"{figures}, " if figures else "", seconds, peak)
+    said = ("failed, " if status == 1 else "") + (f"{figures}, " if figures else "")
+    log.info("%s %s: %s%.1f s, %.0f MiB", stage, date, said, seconds, peak)
     return status, message
 
 
@@ -252,9 +265,10 @@ def _variant(call: dict[str, Any]) -> str:
 
 
 def peak_memory_mib() -> float:
-    """Peak resident memory of this process and of every program it started and that still runs (Spark's JVM), added up, in MiB.
+    """Peak resident memory of this process and of every program it started and that still runs (Spark's JVM), in MiB.
 
-    Each process's own peak, so an upper bound of the peak of their sum. Linux tells of other processes; elsewhere only this one counts.
+    Each process's own peak, added up, so an upper bound of the peak of their sum. Linux tells of other processes;
+    elsewhere only this one counts.
     """
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return own + sum(_peak_of(pid) for pid in _descendants(os.getpid()))
@@ -263,7 +277,8 @@ def peak_memory_mib() -> float:
 def _descendants(pid: int) -> list[int]:
     """Process ids below `pid`, from /proc."""
     try:
-        children = [int(c) for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()]
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
     except OSError:  # no /proc here, or the process has just ended
         return []
     return [p for child in children for p in (child, *_descendants(child))]

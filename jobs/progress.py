@@ -1,4 +1,5 @@
-"""What a training says: a progress bar on a terminal, nothing elsewhere (a scheduler's log wants lines, not bars), and its best epoch's figure."""
+"""What a training says: a progress bar on a terminal, nothing elsewhere (a scheduler's log wants lines, not bars),
+and its best epoch's figure."""
 
 from __future__ import annotations
 
@@ -18,18 +19,22 @@ class Progress:
         self._bar = tqdm(total=total, desc=what, unit="epoch", file=sys.stderr, disable=not sys.stderr.isatty())
 
     def __call__(self, record: dict[str, float]) -> None:
-        self._bar.set_postfix({name: f"{value:.4g}" for name, value in record.items() if name not in ("epoch", "seconds", "edges")})
+        shown = {name: f"{value:.4g}" for name, value in record.items() if name not in ("epoch", "seconds", "edges")}
+        self._bar.set_postfix(shown)
         self._bar.update()
 
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.close()
 
 
 def report_best(history: list[dict[str, float]], best_epoch: int, measure: str) -> None:
-    """Put the epoch whose parameters are kept, and what they reach on held-out data: of that epoch, not the highest of all."""
+    """Put the epoch whose parameters are kept, and what they reach on held-out data:
+    of that epoch, not the highest of all."""
     metrics.put("best_epoch", best_epoch)
     kept = next((entry for entry in history if entry["epoch"] == best_epoch), {})
     if np.isfinite(kept.get(measure, np.nan)):

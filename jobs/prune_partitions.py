@@ -1,8 +1,8 @@
 """Delete partitions that have outlived `retention`, and nothing that something kept still needs.
 
 Reads: manifests of every table. Writes: nothing; deletes whole partitions below the data root.
-Guarantees: never a predecessor of a kept partition, never D − L, which the next label window starts from, never a table's
-newest partition. `--dry-run=true` only says what would go.
+Guarantees: never a predecessor of a kept partition, never D − L, which the next label window starts from, never a
+table's newest partition. `--dry-run=true` only says what would go.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
-from feature_store.prune import delete, plan
+from feature_store.prune import Candidate, delete, plan
 from feature_store.tree import DataRoot
 from jobs.configuration.sections import Lookalike
 from jobs.program import log, main, metrics
@@ -29,6 +29,12 @@ def needed_dates(date: datetime.date, label_window_days: int) -> list[str]:
     return [(date - datetime.timedelta(days=n)).isoformat() for n in range(label_window_days + 1)]
 
 
+def as_figure(candidate: Candidate) -> dict[str, str | int | None]:
+    """What the night's figures tell of a partition beyond its retention."""
+    size, reason = candidate.size, candidate.kept_because
+    return {"table": candidate.table, "value": candidate.value, "bytes": size, "kept_because": reason}
+
+
 def run(date: datetime.date, config: Config, dry_run: bool = False) -> None:
     """Plan and delete, oldest first."""
     if not config.retention:
@@ -36,15 +42,18 @@ def run(date: datetime.date, config: Config, dry_run: bool = False) -> None:
         return
     root = DataRoot(config.data_root)
     folders = {TABLES[name].folder: days for name, days in config.retention.items()}
-    present = {folder: days for folder, days in folders.items() if any(t == folder or t.startswith(f"{folder}/") for t in root.tables)}
-    candidates = plan(root, present, keep=needed_dates(date, config.lookalike.label_window_days), as_of=date.isoformat())
+    tables = [f"{name}/" for name in root.tables]
+    present = {folder: days for folder, days in folders.items() if any(t.startswith(f"{folder}/") for t in tables)}
+    needed = needed_dates(date, config.lookalike.label_window_days)
+    candidates = plan(root, present, keep=needed, as_of=date.isoformat())
     going = [c for c in candidates if c.kept_because is None]
+    doing = "would delete" if dry_run else "deleting"
     for candidate in going:
-        log.info("%s %s %s (%.1f MiB)", "would delete" if dry_run else "deleting", candidate.table, candidate.value, candidate.size / 2**20)
+        log.info("%s %s %s (%.1f MiB)", doing, candidate.table, candidate.value, candidate.size / 2**20)
         if not dry_run:
             delete(root, candidate)
     metrics.put("rows_out", 0 if dry_run else len(going))
-    metrics.put("partitions", detail=[{"table": c.table, "value": c.value, "bytes": c.size, "kept_because": c.kept_because} for c in candidates])
+    metrics.put("partitions", detail=[as_figure(candidate) for candidate in candidates])
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ ALWAYS = {
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.ansi.enabled": "true",
-    "spark.sql.sources.parallelPartitionDiscovery.threshold": "1000",  # a window's days are listed faster without a Spark job
+    "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
+    # a window's days are listed faster without a Spark job
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "1000",
     # else a write of no rows drops the part of its plan that an Observation counts in, and the counts never come
     "spark.sql.adaptive.optimizer.excludedRules": "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
@@ -36,7 +38,8 @@ ALWAYS = {
 
 @contextmanager
 def session(spark: Spark, name: str) -> Iterator[SparkSession]:
-    """The running session, or a new one that stops with the block. What Spark raises in the block becomes a JobError."""
+    """The running session, or a new one that stops with the block. What Spark raises in the block becomes a
+    JobError."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     from pyspark.sql import SparkSession
 

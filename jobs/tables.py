@@ -1,7 +1,7 @@
 """Every table's columns, once: used by Spark, Arrow, the data checks and the documentation alike.
 
-A contract is a list of fields in this file's few types; `arrow_schema()` and `spark_schema()` translate it. The path of a
-table below the data root may hold one name in braces, e.g. `checkpoints/{model}`.
+A contract is a list of fields in this file's few types; `arrow_schema()` and `spark_schema()` translate it. The path of
+a table below the data root may hold one name in braces, e.g. `checkpoints/{model}`.
 """
 
 from __future__ import annotations
@@ -72,11 +72,14 @@ class Contract:
         return self.path.rpartition("/")[0] if "{" in self.path else self.path
 
     def location(self, folder: str, name: str | None = None) -> str:
-        """The folder that holds the partitions; `name` fills the braces of the path, `folder` is where `self.folder` lies."""
+        """The folder that holds the partitions; `name` fills the braces of the path,
+        `folder` is where `self.folder` lies."""
         if "{" not in self.path:
             return folder
         if name is None or not NAME.fullmatch(name):
-            raise ValueError(f"Found the name {name!r} for table {self.path}; expected letters a-z, digits and underscores.")
+            raise ValueError(
+                f"Found the name {name!r} for table {self.path}; expected letters a-z, digits and underscores."
+            )
         return f"{folder}/{re.sub(r'{.*}', name, self.path.rpartition('/')[2])}"
 
     def arrow_schema(self, dimension: int | None = None) -> pa.Schema:
@@ -90,7 +93,8 @@ class Contract:
 
         Names, order, types and nullability count, to the letter; metadata does not, and vectors may have any length.
         """
-        theirs, ours = ([LENGTH.sub("[any]", column) for column in described(one)] for one in (found, self.arrow_schema(dimension=1)))
+        both = (described(found), described(self.arrow_schema(dimension=1)))
+        theirs, ours = ([LENGTH.sub("[any]", column) for column in columns] for columns in both)
         if theirs == ours:
             return None
         strange = [column for column in theirs if column not in ours] or theirs  # none: only their order is wrong
@@ -104,7 +108,8 @@ class Contract:
         return StructType([StructField(f.name, _spark_type(f), f.nullable) for f in self.fields])
 
     def spark_select(self) -> list[str]:
-        """Expressions for `df.selectExpr`: each column of the contract, cast to its type, in order; Spark stops at a null that it forbids."""
+        """Expressions for `df.selectExpr`: each column of the contract, cast to its type, in order;
+        Spark stops at a null that it forbids."""
         return [f"{_spark_value(f, self.path)} as `{f.name}`" for f in self.fields]
 
 
@@ -117,10 +122,11 @@ def _arrow_type(field: Field, dimension: int | None) -> pa.DataType:
 
 
 def _spark_value(field: Field, path: str) -> str:
-    """The column as SQL whose result Spark takes for nullable where the contract says so, and nowhere else: so it is written.
+    """The column as SQL. Spark writes it as nullable where the contract says so, and nowhere else.
 
-    Spark derives that from its plan alone. A null where none may be stops the job; that `raise_error` gives no null, Spark believes only of an
-    `if` with two values, neither of which is ever taken. No row has a negative partition, but the optimizer cannot know.
+    Spark derives that from its plan alone. A null where none may be stops the job; that `raise_error` gives no null,
+    Spark believes only of an `if` with two values, neither of which is ever taken. No row has a negative partition, but
+    the optimizer cannot know.
     """
     kind = SPARK[field.type]
     value = f"cast(`{field.name}` as {kind})"
@@ -165,7 +171,8 @@ TABLES: dict[str, Contract] = {
             Field("user_id", "string", "who, where the id is usable", nullable=True),
             Field("row", "string", "the row as JSON, only where the user id is usable", nullable=True),
         ),
-        "Rows that a night read and could not use.", sorted_by=("reason", "user_id", "row"), provenance=("source_file", "row_number")),
+        "Rows that a night read and could not use.",
+        sorted_by=("reason", "user_id", "row"), provenance=("source_file", "row_number")),
     "entity_ids": Contract(
         "entity_ids/{type}", "segments",
         (Field("id", "int64", "dense id, never changed or reused"), Field("raw", "string", "the raw id or value")),
@@ -204,10 +211,12 @@ TABLES: dict[str, Contract] = {
         (
             Field("label", "string", "label of the configuration, e.g. gender"),
             Field("user_id", "string", "who has one"),
-            Field("class", "string", "the user's class; null where the user's rows contradict each other", nullable=True),
+            Field(
+                "class", "string", "the user's class; null where the user's rows contradict each other", nullable=True),
         ),
         "What is known at D of the users, before it is dealt into folds.", sorted_by=("label", "user_id")),
-    "checkpoints": Contract("checkpoints/{model}", "dt", (), "safetensors: native parameters, vectors and optimiser state."),
+    "checkpoints": Contract(
+        "checkpoints/{model}", "dt", (), "safetensors: native parameters, vectors and optimiser state."),
     "entity_embeddings": Contract(
         "entity_embeddings/{model}", "dt",
         (
@@ -216,7 +225,9 @@ TABLES: dict[str, Contract] = {
             Field("raw", "string", "raw id, value, or the relation's name"),
             Field("embedding", "vector", "in the published space"),
         ),
-        "Vectors of every entity and relation, rotated like the users'; zeros where a family's relations have no vector.", sorted_by=("entity_type", "raw")),
+        "Vectors of every entity and relation, rotated like the users'; "
+        "zeros where a family's relations have no vector.",
+        sorted_by=("entity_type", "raw")),
     "user_embeddings": Contract(
         "feature_store/user_embeddings/model={model}", "dt",
         (
@@ -257,7 +268,8 @@ TABLES: dict[str, Contract] = {
             Field("user_id", "string", "prospect"),
             Field("score", "float32", "calibrated probability to belong to the seeds"),
         ),
-        "An audience somebody asked for: prospects like the seeds (and as CSV, with a report as JSON and HTML).", sorted_by=("rank",)),
+        "An audience somebody asked for: prospects like the seeds (and as CSV, with a report as JSON and HTML).",
+        sorted_by=("rank",)),
     "attention": Contract(
         "attention", "dt",
         (
@@ -267,9 +279,13 @@ TABLES: dict[str, Contract] = {
             Field("reversed", "bool", "the user is the relation's tail, not its head"),
             Field("neighbour_type", "string", "item, or an entity type of the graph"),
             Field("neighbour", "string", "raw id of the neighbour"),
-            Field("weight", "float32", "attention in RHGN's last layer, mean of its heads; a user's messages add up to 1, those cut off included"),
+            Field(
+                "weight", "float32",
+                "attention in RHGN's last layer, mean of its heads; "
+                "a user's messages add up to 1, those cut off included"),
         ),
-        "Why-table of RHGN: whom each user's vector listens to most, at most `profiles.attention_rows` each.", sorted_by=("user_id", "rank")),
+        "Why-table of RHGN: whom each user's vector listens to most, at most `profiles.attention_rows` each.",
+        sorted_by=("user_id", "rank")),
     "profile_predictions": Contract(
         "profile_predictions", "dt",
         (
@@ -281,7 +297,8 @@ TABLES: dict[str, Contract] = {
             Field("source", "string", "of the vector: trained, inductive or carried"),
             Field("label_seen", "bool", "the user's own label trained something: no user to judge predictions by"),
         ),
-        "Every user's probable class of each label: a row per class, `where predicted` for one row per user.", sorted_by=("label", "user_id", "class")),
+        "Every user's probable class of each label: a row per class, `where predicted` for one row per user.",
+        sorted_by=("label", "user_id", "class")),
     "run_metrics": Contract(
         "run_metrics/stage={stage}", "dt",
         (
@@ -296,14 +313,19 @@ TABLES: dict[str, Contract] = {
 
 def markdown() -> str:
     """All contracts as a page; `docs/tables.md` is this text (`python -m jobs.tables > docs/tables.md`)."""
-    lines = ["# Tables", "", "Written by `python -m jobs.tables`; the source is `jobs/tables.py`. Paths are below the data root.", ""]
+    source = "Written by `python -m jobs.tables`; the source is `jobs/tables.py`. Paths are below the data root."
+    lines = ["# Tables", "", source, ""]
     for name, contract in TABLES.items():
         suffix = "segments" if contract.key == "segments" else f"{contract.key}=…"
         lines += [f"## {name}", "", f"`{contract.path}/{suffix}` — {contract.doc}", ""]
         if contract.fields:
             lines += ["| column | type | meaning |", "|---|---|---|"]
-            lines += [f"| `{f.name}` | {f.type}{' or null' if f.nullable else ''} | {f.doc} |" for f in contract.fields] + [""]
+            lines += [_row(field) for field in contract.fields] + [""]
     return "\n".join(lines)
+
+
+def _row(field: Field) -> str:
+    return f"| `{field.name}` | {field.type}{' or null' if field.nullable else ''} | {field.doc} |"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from models.learning.epochs import load_parameters
 from models.learning.initialisation import keyed_vectors
 from models.messages.attention_table import AttentionTable, heaviest
 from models.messages.meta_relations import MetaRelations
+from models.rhgn_classifiers import classes_of
 from models.shapes import ShapeError, expect, expect_indices
 
 MISSING = -1  # the label of a user who has none
@@ -263,15 +264,6 @@ def infer_rhgn(
     return h_ND.cpu().numpy(), AttentionTable.joined(tables)
 
 
-def class_probabilities(parameters: Mapping[str, np.ndarray], vectors: np.ndarray) -> list[np.ndarray]:
-    """Z of Eq. 4 for each label: float32 (rows, classes), from vectors (rows, width) that `infer_rhgn` gave."""
-    found = []
-    for j in range(len(classes_of(parameters))):
-        logits = vectors @ parameters[f"classifiers.{j}.weight"].T + parameters[f"classifiers.{j}.bias"]
-        found.append(torch.from_numpy(logits).softmax(dim=1).numpy())
-    return found
-
-
 def filled_features(features: np.ndarray, keys: np.ndarray, seed: int) -> np.ndarray:
     """A copy with random vectors, of length 1 on average, in the rows that hold a NaN.
 
@@ -293,12 +285,6 @@ def code_types(graph: KnowledgeGraph, node_types: np.ndarray) -> np.ndarray:
 def types_of(parameters: Mapping[str, np.ndarray]) -> int:
     """How many node types a model knows apart."""
     return len(parameters["input.weight"] if "input.weight" in parameters else parameters["layers.0.query.weight"])
-
-
-def classes_of(parameters: Mapping[str, np.ndarray]) -> list[int]:
-    """How many classes each label has."""
-    biases = [name for name in parameters if name.startswith("classifiers.") and name.endswith(".bias")]
-    return [len(parameters[name]) for name in sorted(biases, key=lambda name: int(name.split(".")[1]))]
 
 
 def engine_of(device: str) -> str:

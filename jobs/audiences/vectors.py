@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from feature_store import FeatureStore
 from feature_store.errors import SpaceMismatch
-from feature_store.view import as_matrix
+from jobs.arrays import finite_matrix
 from jobs.audiences.snapshot import Ledger, positions
 from jobs.program import Input, JobError
 from models.vectors.comparison import Comparer
@@ -92,12 +92,13 @@ def read_vectors(
     _require_together(f"{model} of {dt}", dt, fields, manifest.fields)
     norm, rotation = fields.get("norm", "l2"), np.array(fields["rotation"], np.float64)
     items = entities.filter(pc.equal(entities.column("entity_type"), "item"))
-    relation = None
+    relation, where = None, f"{entity_embeddings.location(model)}/dt={dt}"
     if Comparer.of(model, norm).takes_relation:
-        relation = _relation(entities, purchase, f"{entity_embeddings.location(model)}/dt={dt}")
+        relation = _relation(entities, purchase, where)
     return Vectors(
         model, str(fields.get("space_id")), norm, rotation, users.ids_of(features.table.column("user_id")),
-        features.matrix(), items.column("id").to_numpy(), as_matrix(_whole(items, "embedding")), relation)  # fmt: skip
+        finite_matrix(features.table.column("embedding"), f"{user_embeddings.location(model)}/dt={dt}"),
+        items.column("id").to_numpy(), finite_matrix(_whole(items, "embedding"), where), relation)  # fmt: skip
 
 
 def _require_together(what: str, dt: str, of_users: dict[str, Any], of_items: dict[str, Any]) -> None:
@@ -118,7 +119,7 @@ def _relation(entities: pa.Table, name: str, where: str) -> np.ndarray:
     found = entities.filter(mine)
     if found.num_rows != 1:
         raise JobError(f"{where} has {found.num_rows} vectors for relation {name!r}; expected 1. Publish it again.")
-    return as_matrix(_whole(found, "embedding"))[0]
+    return finite_matrix(_whole(found, "embedding"), where)[0]
 
 
 def _whole(table: pa.Table, column: str) -> pa.ChunkedArray:

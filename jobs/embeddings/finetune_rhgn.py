@@ -102,7 +102,7 @@ def started(
     found = rearranged(former.parameters("rhgn"), fresh, np.where(known, rows, -1), types)
     kept = {name: array for name, array in found.items() if "classifiers." not in name}
     kept |= {name: array for name, array in fresh.items() if name.startswith("classifiers.")}
-    before = json.loads(former.facts["classes"])
+    before = json.loads(former.fact("classes"))
     for j, label in enumerate(classes):
         if before.get(label) != classes[label]:
             continue
@@ -167,7 +167,7 @@ def learn(tonight: Tonight, world: World, taught: Lesson, config: Config) -> Lea
         raise Skip(
             "No label can be learned from, and there is no earlier night's model: see labels_left_out in this stage's "
             "figures and the warnings above. Label more users, or lower profiles.min_users_per_class.")
-    classes = taught.classes if learns else json.loads(former.facts["classes"])
+    classes = taught.classes if learns else json.loads(former.fact("classes"))
     sizes, n_types = [len(names) for names in classes.values()], len(tonight.night.types)
     given = world.inputs.vectors
     fresh = RHGN(given.shape[1], n_types, code_types(world.graph, world.kinds), sizes, hyper, config.seed)

@@ -44,7 +44,7 @@ def warm_start(night: Night, former: Checkpoint) -> WarmStart:
     """The predecessor's vectors and accumulators, joined to tonight's entities and relations by ledger id."""
     rows, known = former.rows_of(night)
     relation_rows, relation_known = former.relation_rows_of(night)
-    of_entities, of_relations = (former.extra[name] for name in ACCUMULATORS)
+    of_entities, of_relations = map(former.of_rows, ACCUMULATORS, (former.entities, former.relations))
     return WarmStart(
         former.entities[rows], former.relations[relation_rows], known, relation_known,
         of_entities[rows], of_relations[relation_rows])  # fmt: skip
@@ -126,7 +126,9 @@ def run(
     folder = Path(checkpoints.table("transe").path(tonight.dt)).parent / "_scratch"
     folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / f"{tonight.dt}.safetensors"
-    tonight.commit(learn(tonight, config, scratch))
+    with tonight.fitting():
+        outcome = learn(tonight, config, scratch)
+    tonight.commit(outcome)
     scratch.unlink(missing_ok=True)
 
 

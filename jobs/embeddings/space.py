@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Manifest, Table
-from jobs.arrays import TRAINED
+from jobs.arrays import TRAINED, finite_matrix
 from jobs.configuration.sections import Publishing
 from jobs.program import JobError, log
 from models.vectors.alignment import Alignment, drift, fit_rotation, rotate
@@ -38,6 +38,7 @@ class Former:
     @classmethod
     def read(cls, table: Table, date: datetime.date) -> Former:
         rows, manifest = table.read_version(date.isoformat())
+        finite_matrix(rows.column("embedding"), table.path(date.isoformat()))
         return cls(date, rows, manifest)
 
     @property

@@ -92,6 +92,8 @@ class Tonight:
         found, dt = GraphTables(*tables), date.isoformat()
         night = read_night(dt, found.knowledge_graph, found.entity_ids, found.relations)
         sources = {name: read_checkpoint(found.checkpoints.table(name), dt) for name in sources_of(model, config)}
+        for source in sources.values():
+            source.require_of(night)
         former = read_checkpoint(found.checkpoints.table(model), predecessor.isoformat()) if predecessor else None
         return cls(date, model, predecessor, config, found, night, sources, former)
 
@@ -119,8 +121,15 @@ class Tonight:
         """JobError where a checkpoint's parameters do not fit the configuration's model."""
         try:
             yield
-        except ValueError as error:
-            raise JobError(f"{error}. Set another training.space to begin anew.") from error
+        except (ValueError, KeyError) as error:
+            read = [*self.sources.values(), *([self.former] if self.former else [])]
+            if not read:
+                raise
+            lacking = f"there is no array {error}" if isinstance(error, KeyError) else str(error)
+            raise JobError(
+                f"Does not fit together: {lacking}. Read were {' and '.join(one.path for one in read)}. Run the jobs "
+                "that write them for that date again, or set another training.space to begin anew."
+            ) from error
 
     def lineage(self) -> dict[str, Any]:
         """What the manifests of all that the job writes say alike."""

@@ -26,8 +26,25 @@ SPOILT: tuple[tuple[str, object, int], ...] = (
 ROWS = REPEATS + sum(count for _, _, count in SPOILT)
 
 HOSTILE = (
-    "<script>alert(1)</script>", "=1+1", '"quoted", comma', "../../etc/passwd", "a/b\\c", "line\nbreak", "\u202eright-to-left", " padded ",
-    "'; DROP TABLE users; --", "%7Bpercent%7D", "naïve-é", "nai\u0308ve-e\u0301", "null", "+48 123", "@sum", "日本語", "a=b", ".", "\t",
+    "<script>alert(1)</script>",
+    "=1+1",
+    '"quoted", comma',
+    "../../etc/passwd",
+    "a/b\\c",
+    "line\nbreak",
+    "\u202eright-to-left",
+    " padded ",
+    "'; DROP TABLE users; --",
+    "%7Bpercent%7D",
+    "naïve-é",
+    "nai\u0308ve-e\u0301",
+    "null",
+    "+48 123",
+    "@sum",
+    "日本語",
+    "a=b",
+    ".",
+    "\t",
 )
 
 
@@ -45,10 +62,16 @@ def spoil(events: pa.Table, rng: np.random.Generator) -> pa.Table:
     for column, value, count in SPOILT:
         copies = _copies(events, rng, count, f"bad-{column}-{len(rows)}-")
         position = events.schema.get_field_index(column)
-        rows.append(copies.set_column(position, events.schema.field(position), pa.array([value] * count, events.schema.field(position).type)))
+        rows.append(
+            copies.set_column(
+                position, events.schema.field(position), pa.array([value] * count, events.schema.field(position).type)
+            )
+        )
     rows.append(_repeats(events, rng))
     table = pa.concat_tables(rows)
-    return table.take(np.argsort(np.concatenate([np.arange(events.num_rows), rng.integers(0, events.num_rows, ROWS)]), kind="stable"))
+    return table.take(
+        np.argsort(np.concatenate([np.arange(events.num_rows), rng.integers(0, events.num_rows, ROWS)]), kind="stable")
+    )
 
 
 def _copies(events: pa.Table, rng: np.random.Generator, count: int, prefix: str) -> pa.Table:
@@ -61,5 +84,7 @@ def _repeats(events: pa.Table, rng: np.random.Generator) -> pa.Table:
     """The same events, taken in a minute later."""
     again = events.take(np.sort(rng.choice(events.num_rows, REPEATS, replace=False)))
     position = again.schema.get_field_index("ingested_at")
-    later = pa.array(np.asarray(again["ingested_at"].to_numpy()) + np.timedelta64(60, "s"), again.schema.field(position).type)
+    later = pa.array(
+        np.asarray(again["ingested_at"].to_numpy()) + np.timedelta64(60, "s"), again.schema.field(position).type
+    )
     return again.set_column(position, again.schema.field(position), later)

@@ -1,4 +1,5 @@
-"""What a source's files were when they were read: name, size, time of change, sha256. Equal means: need not be read again."""
+"""What a source's files were when they were read: name, size, time of change, sha256. Equal means: need not be read
+again."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ CHUNK = 1 << 20
 
 
 def fingerprint(file: str, label: str, former: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One file; its bytes are read only where size or time of change differ from the `former` fingerprint. SourceError for a broken gzip."""
+    """One file; its bytes are read only where size or time of change differ from the `former` fingerprint. SourceError
+    for a broken gzip."""
     status = os.stat(file)
     found = {"name": label, "size": status.st_size, "modified_ns": status.st_mtime_ns}
     if former and all(former.get(key) == value for key, value in found.items()):

@@ -1,17 +1,19 @@
-"""Writes the demo's event log: 2,000 users, 1,000 items, 100,000 events over 60 days, with planted tastes and some dirt.
+"""Writes the demo's event log: 2,000 users, 1,000 items, 100,000 events over 60 days, with planted tastes and some
+dirt.
 
     python -m jobs.events.generate_demo --output demo/source --seed 7
 
-Writes events.parquet, items.parquet, users.parquet, and truth.parquet, which no job reads: each user's taste groups, for tests
-and curious people. Equal seeds give equal files.
+Writes events.parquet, items.parquet, users.parquet, and truth.parquet, which no job reads: each user's taste groups,
+for tests and curious people. Equal seeds give equal files.
 
-What is planted. Items belong to taste groups, which show in their tags, a little in their categories and brands, and in who
-looks at them. A user has a first and a second group and favourite brands; a quarter of the users change groups on some day
-(drift). Four brands are clients. Three sell to the groups that their items belong to, seldom twice to the same user within four
-weeks: own history and demographics tell little about the next buyer, looks at related items tell much. The fourth sells to its
-regulars.
+What is planted. Items belong to taste groups, which show in their tags, a little in their categories and brands, and in
+who looks at them. A user has a first and a second group and favourite brands; a quarter of the users change groups on
+some day (drift). Four brands are clients. Three sell to the groups that their items belong to, seldom twice to the same
+user within four weeks: own history and demographics tell little about the next buyer, looks at related items tell much.
+The fourth sells to its regulars.
 
-Tastes go with the household that somebody lives in. It is known of two thirds of the users and stands in no event: a label to predict.
+Tastes go with the household that somebody lives in. It is known of two thirds of the users and stands in no event: a
+label to predict.
 """
 
 from __future__ import annotations
@@ -31,8 +33,24 @@ START = datetime.date(2026, 1, 1)
 DAYS, BURN_IN_DAYS, DAY_SECONDS = 60, 60, 86_400
 USERS, ITEMS, EVENTS = 2_000, 1_000, 100_000
 GROUPS, TAGS_PER_GROUP = 8, 6
-CATEGORIES = ("audio", "bags", "books", "garden", "kitchen", "lighting", "outdoor", "pets", "shoes", "sports", "tea", "toys")
-BRANDS = tuple("acorn birch cedar delta ember fjord grove heron iris juniper kelp linden maple nettle opal pine quartz reed sable thistle umber".split())
+CATEGORIES = (
+    "audio",
+    "bags",
+    "books",
+    "garden",
+    "kitchen",
+    "lighting",
+    "outdoor",
+    "pets",
+    "shoes",
+    "sports",
+    "tea",
+    "toys",
+)
+BRANDS = tuple(
+    "acorn birch cedar delta ember fjord grove heron iris juniper kelp linden maple nettle opal pine quartz reed "
+    "sable thistle umber".split()
+)
 AGES, REGIONS = ("18-24", "25-34", "35-44", "45-54", "55-64", "65+"), ("north", "east", "south", "west", "centre")
 HOUSEHOLDS = ("single", "couple", "family")
 CART_SHARE, PURCHASE_SHARE = 0.12, 0.4  # of looks that lead to a cart, of carts that lead to a purchase
@@ -98,7 +116,10 @@ def draw_catalogue(rng: np.random.Generator) -> Catalogue:
         own = slice(c * ITEMS_PER_CLIENT, (c + 1) * ITEMS_PER_CLIENT)
         group[own], brand[own] = rng.choice(client.groups, ITEMS_PER_CLIENT), client.brand
     liked = [rng.permutation(len(CATEGORIES))[:6] for _ in range(GROUPS)]
-    category = np.array([CATEGORIES[rng.choice(liked[g]) if rng.random() < 0.6 else rng.integers(len(CATEGORIES))] for g in group], dtype=object)
+    category = np.array(
+        [CATEGORIES[rng.choice(liked[g]) if rng.random() < 0.6 else rng.integers(len(CATEGORIES))] for g in group],
+        dtype=object,
+    )
     tags = [_tags(rng, g) for g in group]
     weight = 1 / (1 + rng.permutation(ITEMS)) ** 0.5
     ids = demo_dirt.hostile([f"item-{i:04d}" for i in range(ITEMS)], rng)
@@ -138,7 +159,8 @@ def taste_on(people: People, day: int) -> np.ndarray:
 
 
 def draw_client_purchases(rng: np.random.Generator, people: People, client: Client) -> np.ndarray:
-    """(user, day) of purchases from a client, simulated from before the log's first day, so that nobody is fresh in it."""
+    """(user, day) of purchases from a client, simulated from before the log's first day, so that nobody is fresh in
+    it."""
     last, found = np.full(USERS, -10_000), []
     habit = people.regular < client.regulars
     old_enough = np.where(np.isin(people.age, client.ages), 1.0, 1 / 3)
@@ -153,8 +175,11 @@ def draw_client_purchases(rng: np.random.Generator, people: People, client: Clie
     return np.concatenate(found)
 
 
-def draw_looks(rng: np.random.Generator, people: People, catalogue: Catalogue, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(users, days, items) of `count` looks: by taste, popularity and favourite brand; clients' items are seldom just looked at."""
+def draw_looks(
+    rng: np.random.Generator, people: People, catalogue: Catalogue, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(users, days, items) of `count` looks: by taste, popularity and favourite brand; clients' items are seldom just
+    looked at."""
     users = rng.choice(USERS, count, p=people.activity / people.activity.sum())
     days = people.first_day[users] + (rng.random(count) * (DAYS - people.first_day[users])).astype(int)
     items = np.empty(count, dtype=int)
@@ -195,7 +220,9 @@ def draw_events(rng: np.random.Generator, people: People, catalogue: Catalogue, 
     return {"user": user[order], "item": item[order], "behavior": behavior[order], "second": second[order]}
 
 
-def _chain(rng: np.random.Generator, users: np.ndarray, items: np.ndarray, days: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, ...]:
+def _chain(
+    rng: np.random.Generator, users: np.ndarray, items: np.ndarray, days: np.ndarray, depth: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """A look (depth 0), then a cart (1), then a purchase (2), some minutes apart, on one day."""
     hours = np.clip(rng.normal(15, 4.5, len(users)), 0, 23.4)
     seconds = days * DAY_SECONDS + (hours * 3600).astype(int)
@@ -208,7 +235,9 @@ def _chain(rng: np.random.Generator, users: np.ndarray, items: np.ndarray, days:
     return tuple(np.concatenate(parts) for parts in zip(*columns, strict=True))
 
 
-def event_table(rng: np.random.Generator, people: People, catalogue: Catalogue, columns: dict[str, np.ndarray]) -> pa.Table:
+def event_table(
+    rng: np.random.Generator, people: People, catalogue: Catalogue, columns: dict[str, np.ndarray]
+) -> pa.Table:
     """The events as a source has them, with ids, values, and when they came in."""
     n = len(columns["user"])
     start = np.datetime64(START.isoformat(), "us")
@@ -232,10 +261,15 @@ def event_table(rng: np.random.Generator, people: People, catalogue: Catalogue, 
 
 def item_table(catalogue: Catalogue) -> pa.Table:
     """The catalogue, without the last few items: those were never entered."""
-    table = pa.table({
-        "item_id": catalogue.ids, "brand": pa.array(catalogue.brand, pa.string()), "category": pa.array(catalogue.category, pa.string()),
-        "tags": pa.array(catalogue.tags, pa.list_(pa.string())), "price": pa.array(catalogue.price, pa.float64()),
-    })
+    table = pa.table(
+        {
+            "item_id": catalogue.ids,
+            "brand": pa.array(catalogue.brand, pa.string()),
+            "category": pa.array(catalogue.category, pa.string()),
+            "tags": pa.array(catalogue.tags, pa.list_(pa.string())),
+            "price": pa.array(catalogue.price, pa.float64()),
+        }
+    )
     return table.slice(0, ITEMS - demo_dirt.UNKNOWN_ITEMS)
 
 
@@ -249,18 +283,31 @@ def user_table(rng: np.random.Generator, people: People) -> pa.Table:
 
 
 def draw_households(rng: np.random.Generator, people: People) -> pa.Array:
-    """What each user lives in, after the first taste group in the end: two of three as the group has it, else anything. Null where it is not known."""
+    """What each user lives in, after the first taste group in the end: two of three as the group has it, else anything.
+    Null where it is not known."""
     typical = np.arange(GROUPS) % len(HOUSEHOLDS)
-    lives = np.where(rng.random(USERS) < 0.67, typical[people.taste[1][:, 0]], rng.choice(len(HOUSEHOLDS), USERS, p=[0.4, 0.35, 0.25]))
+    lives = np.where(
+        rng.random(USERS) < 0.67,
+        typical[people.taste[1][:, 0]],
+        rng.choice(len(HOUSEHOLDS), USERS, p=[0.4, 0.35, 0.25]),
+    )
     return pa.array(np.array(HOUSEHOLDS, object)[lives], pa.string(), mask=rng.random(USERS) < 1 / 3)
 
 
 def truth_table(people: People) -> pa.Table:
     before, after = people.taste
-    return pa.table({
-        "user_id": people.ids, "first_before": before[:, 0], "second_before": before[:, 1], "first_after": after[:, 0], "second_after": after[:, 1],
-        "drift_date": pa.array([START + datetime.timedelta(int(d)) if d < DAYS else None for d in people.drift_day], pa.date32()),
-    })
+    return pa.table(
+        {
+            "user_id": people.ids,
+            "first_before": before[:, 0],
+            "second_before": before[:, 1],
+            "first_after": after[:, 0],
+            "second_after": after[:, 1],
+            "drift_date": pa.array(
+                [START + datetime.timedelta(int(d)) if d < DAYS else None for d in people.drift_day], pa.date32()
+            ),
+        }
+    )
 
 
 def generate(output: Path, seed: int) -> None:
@@ -270,7 +317,8 @@ def generate(output: Path, seed: int) -> None:
     columns = draw_events(rng, people, catalogue, EVENTS - demo_dirt.ROWS)
     events = demo_dirt.spoil(event_table(rng, people, catalogue, columns), rng)
     output.mkdir(parents=True, exist_ok=True)
-    households = draw_households(np.random.default_rng([seed, 1]), people)  # draws of their own: the log is the same with or without them
+    # draws of their own: the log is the same with or without them
+    households = draw_households(np.random.default_rng([seed, 1]), people)
     users = user_table(rng, people)
     users = users.append_column("household", households.slice(0, users.num_rows))
     tables = {"events": events, "items": item_table(catalogue), "users": users, "truth": truth_table(people)}
@@ -280,7 +328,9 @@ def generate(output: Path, seed: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m jobs.events.generate_demo", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.events.generate_demo", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()

@@ -15,11 +15,18 @@ MAX_FLOAT32 = 3.4028235e38
 MICROSECOND = datetime.timedelta(microseconds=1)
 
 
-def judge(rows: DataFrame, behaviors: Collection[str], earliest: datetime.datetime, first: datetime.datetime, until: datetime.datetime) -> DataFrame:
-    """The rows that the night of `until` has to know, with `reason` (null: usable) and `day` (yyyy-mm-dd, null without a usable time).
+def judge(
+    rows: DataFrame,
+    behaviors: Collection[str],
+    earliest: datetime.datetime,
+    first: datetime.datetime,
+    until: datetime.datetime,
+) -> DataFrame:
+    """The rows that the night of `until` has to know, with `reason` (null: usable) and `day` (yyyy-mm-dd, null without
+    a usable time).
 
-    Rows with a time in [first, until) are known, rows without a usable time, and rows before `earliest`. Rows from `until` on
-    are not read: neither rejected nor counted.
+    Rows with a time in [first, until) are known, rows without a usable time, and rows before `earliest`. Rows from
+    `until` on are not read: neither rejected nor counted.
     """
     from pyspark.sql import functions as F
 
@@ -35,11 +42,15 @@ def _reason(behaviors: Collection[str], earliest: datetime.datetime) -> Column:
     time = F.col("event_time")
     return F.coalesce(
         F.col("problem"),
-        F.when(time.isNull(), F.when(F.col("event_time_given"), "unparseable event_time").otherwise("event_time is null")),
+        F.when(
+            time.isNull(), F.when(F.col("event_time_given"), "unparseable event_time").otherwise("event_time is null")
+        ),
         F.when(time < F.lit(earliest), f"event_time before {earliest.date()}"),
         unusable_id("user_id"),
         unusable_id("item_id"),
-        F.when(F.col("behavior").isNull(), "behavior is null").when(~F.col("behavior").isin(list(behaviors)), "unknown behavior"),
+        F.when(F.col("behavior").isNull(), "behavior is null").when(
+            ~F.col("behavior").isin(list(behaviors)), "unknown behavior"
+        ),
         *(_unusable_number(name) for name in ("quantity", "value")),
         F.when(F.col("event_id").isNotNull(), unusable_id("event_id")),
         F.when(F.col("ingested_at_given") & F.col("ingested_at").isNull(), "unparseable ingested_at"),
@@ -51,7 +62,9 @@ def _unusable_number(name: str) -> Column:
 
     column = F.col(name)
     finite = F.when(F.isnan(column), False).otherwise(F.abs(column) <= MAX_FLOAT32)  # as float32, which the table holds
-    return F.when(F.col(f"{name}_given") & column.isNull(), f"{name} is no number").when(~finite, f"{name} is not finite")
+    return F.when(F.col(f"{name}_given") & column.isNull(), f"{name} is no number").when(
+        ~finite, f"{name} is not finite"
+    )
 
 
 def rejected(judged: DataFrame) -> DataFrame:
@@ -69,11 +82,14 @@ def accepted(judged: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     quantity = F.coalesce(F.col("quantity"), F.lit(1.0)).cast("float")
-    return judged.filter(F.col("reason").isNull()).withColumns({"quantity": quantity, "value": F.col("value").cast("float")})
+    return judged.filter(F.col("reason").isNull()).withColumns(
+        {"quantity": quantity, "value": F.col("value").cast("float")}
+    )
 
 
 def without_repeats(events: DataFrame, exact: bool, has_event_ids: bool) -> DataFrame:
-    """One row per day and `event_id`, the one taken in last; rows without one: exact repeats once if `exact`, else all."""
+    """One row per day and `event_id`, the one taken in last; rows without one: exact repeats once if `exact`, else
+    all."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
@@ -81,10 +97,17 @@ def without_repeats(events: DataFrame, exact: bool, has_event_ids: bool) -> Data
         return events
     columns = ["user_id", "item_id", "behavior", "event_time", "quantity", "value", "event_id", "ingested_at"]
     without_id = F.to_json(F.struct(*columns)) if exact else F.concat_ws("#", "source_file", "row_number")
-    key = F.when(F.col("event_id").isNotNull(), F.concat(F.lit("id:"), "event_id")).otherwise(F.concat(F.lit("row:"), without_id))
+    key = F.when(F.col("event_id").isNotNull(), F.concat(F.lit("id:"), "event_id")).otherwise(
+        F.concat(F.lit("row:"), without_id)
+    )
     latest = [F.desc_nulls_last("ingested_at"), *(F.col(name) for name in columns if name != "ingested_at")]
     order = Window.partitionBy("day", "_key").orderBy(*latest)
-    return events.withColumn("_key", key).withColumn("_rank", F.row_number().over(order)).filter("_rank = 1").drop("_key", "_rank")
+    return (
+        events.withColumn("_key", key)
+        .withColumn("_rank", F.row_number().over(order))
+        .filter("_rank = 1")
+        .drop("_key", "_rank")
+    )
 
 
 def figures() -> list[Column]:

@@ -1,7 +1,7 @@
 """One night of validate_events: which files and days it is about, and what former nights left written down about them.
 
-The manifest of `rejected_events` keeps, per date: hashes of source and settings (`source_hash`, `settings_hash`), the files'
-fingerprints (`files`), the content hash of each clean day as the run left it (`days`), and the run's `figures`.
+The manifest of `rejected_events` keeps, per date: hashes of source and settings (`source_hash`, `settings_hash`), the
+files' fingerprints (`files`), the content hash of each clean day as the run left it (`days`), and the run's `figures`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ class Night:
         """Equal records mean equal clean events; kept in the manifest of `rejected_events`."""
         settings = dataclasses.replace(self.config.events, max_rejected_share=1.0, ready_timeout_minutes=0)
         source = dataclasses.replace(self.config.source.events, path="")
-        return {"source_hash": combined(self.fingerprints), "settings_hash": config_hash(settings) + config_hash(source)}
+        return {
+            "source_hash": combined(self.fingerprints),
+            "settings_hash": config_hash(settings) + config_hash(source),
+        }
 
 
 def window_days(config: Config) -> int:
@@ -63,7 +66,8 @@ def window_days(config: Config) -> int:
 
 
 def take_fingerprints(config: Config, former: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
-    """The source's files and what they are now, with as little reading as the former nights' records allow. SourceError."""
+    """The source's files and what they are now, with as little reading as the former nights' records allow.
+    SourceError."""
     files = find_files(config.source.events)
     names = read_events.labels(config.source.events, files)
     known = {file["name"]: file for record in reversed(former) for file in record.get("files", [])}
@@ -91,4 +95,8 @@ def fresh_days(night: Night, clean_events: Input, former: list[dict[str, Any]]) 
 def is_done(night: Night, fresh: set[str], former: list[dict[str, Any]]) -> bool:
     """Whether this date was run to its end on this source and nothing has changed since."""
     own = next((record for record in former if record["dt"] == night.date.isoformat()), {})
-    return fresh == set(night.days) and set(own.get("days", {})) == fresh and all(own.get(k) == v for k, v in night.record.items())
+    return (
+        fresh == set(night.days)
+        and set(own.get("days", {})) == fresh
+        and all(own.get(k) == v for k, v in night.record.items())
+    )

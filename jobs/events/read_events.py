@@ -27,13 +27,18 @@ NUMBERS = ("quantity", "value")
 
 
 def read_events(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
-    """Columns: source_file, row_number, problem, row (as JSON), user_id, item_id, behavior, event_id (texts), event_time,
-    ingested_at (UTC), quantity, value (double), `<time or number>_given` (whether there was anything to read).
+    """Columns: source_file, row_number, problem, row (as JSON), user_id, item_id, behavior, event_id (texts),
+    event_time, ingested_at (UTC), quantity, value (double), `<time or number>_given` (whether there was anything to
+    read).
 
     SourceError: a missing column, a wrong type, a file that is none of the format.
     """
     columns = _columns(source, files)
-    raw, nanoseconds = _read_parquet(spark, source, files, columns) if source.format == "parquet" else (_read_text(spark, source, files, columns), set())
+    raw, nanoseconds = (
+        _read_parquet(spark, source, files, columns)
+        if source.format == "parquet"
+        else (_read_text(spark, source, files, columns), set())
+    )
     for name, value in source.constants.items():
         from pyspark.sql import functions as F
 
@@ -42,9 +47,14 @@ def read_events(spark: SparkSession, source: SourceTable, files: list[str]) -> D
 
 
 def _columns(source: SourceTable, files: list[str]) -> dict[str, str]:
-    """Our column → the source's. Optional keys of JSON lines may first occur anywhere, so they are always looked for."""
+    """Our column → the source's. Optional keys of JSON lines may first occur anywhere, so they are always looked
+    for."""
     names = column_names(source, files)
-    wherever = [name for name in OPTIONAL if name not in source.columns and name not in names] if source.format == "jsonl" and names else []
+    wherever = (
+        [name for name in OPTIONAL if name not in source.columns and name not in names]
+        if source.format == "jsonl" and names
+        else []
+    )
     columns = resolve_columns(source, [*names, *wherever], REQUIRED, OPTIONAL)
     if source.format == "csv":
         for file in files:
@@ -53,16 +63,22 @@ def _columns(source: SourceTable, files: list[str]) -> dict[str, str]:
 
 
 def _require_columns(file: str, names: list[str], columns: dict[str, str]) -> None:
-    """SourceError when a file lacks a column that the source's first one has. A file without a byte has no rows, and lacks nothing."""
+    """SourceError when a file lacks a column that the source's first one has. A file without a byte has no rows, and
+    lacks nothing."""
     for ours, theirs in columns.items():
         if names and theirs not in names:
             has = ", ".join(map(repr, names))
-            raise SourceError(f"{file} has no column {theirs!r} (our {ours!r}); it has {has}. All files of a source need the same columns.")
+            raise SourceError(
+                f"{file} has no column {theirs!r} (our {ours!r}); it has {has}. "
+                "All files of a source need the same columns."
+            )
 
 
 def labels(source: SourceTable, files: list[str]) -> dict[str, str]:
     """File → its name in the rejected rows: its path below the source's folder."""
-    root = os.path.dirname(files[0]) if len(files) == 1 else os.path.commonpath([os.path.dirname(file) for file in files])
+    root = (
+        os.path.dirname(files[0]) if len(files) == 1 else os.path.commonpath([os.path.dirname(file) for file in files])
+    )
     return {file: os.path.relpath(file, root) for file in files}
 
 
@@ -80,7 +96,9 @@ def _read_text(spark: SparkSession, source: SourceTable, files: list[str], colum
     return numbers.mapInArrow(parse, from_arrow_schema(schema(columns)))
 
 
-def _read_parquet(spark: SparkSession, source: SourceTable, files: list[str], columns: dict[str, str]) -> tuple[DataFrame, set[str]]:
+def _read_parquet(
+    spark: SparkSession, source: SourceTable, files: list[str], columns: dict[str, str]
+) -> tuple[DataFrame, set[str]]:
     """The frame and the names of time columns that come as nanoseconds (Spark knows microseconds only)."""
     from pyspark.sql import functions as F
 
@@ -110,13 +128,22 @@ def _check_parquet(source: SourceTable, files: list[str], columns: dict[str, str
             kind = found.field(theirs).type
             if not _usable(ours, kind):
                 column = f"{file}: column {theirs!r} (our {ours!r})"
-                raise SourceError(f"{column} is of type {kind}; expected {EXPECTED[_kind(ours)]}. Convert it before this job, or map another column.")
+                raise SourceError(
+                    f"{column} is of type {kind}; expected {EXPECTED[_kind(ours)]}. "
+                    "Convert it before this job, or map another column."
+                )
             if first is not None and first.field(theirs).type != kind:
                 before = f"in {files[0]} of type {first.field(theirs).type}"
-                raise SourceError(f"{file}: column {theirs!r} is of type {kind}, {before}; expected one type. Write the files alike.")
+                raise SourceError(
+                    f"{file}: column {theirs!r} is of type {kind}, {before}; expected one type. Write the files alike."
+                )
         first = first or found
     assert first is not None
-    return {ours for ours, theirs in columns.items() if ours in TIMES and first.field(theirs).type in (pa.timestamp("ns"), pa.timestamp("ns", "UTC"))}
+    return {
+        ours
+        for ours, theirs in columns.items()
+        if ours in TIMES and first.field(theirs).type in (pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
+    }
 
 
 EXPECTED = {

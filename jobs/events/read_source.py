@@ -1,7 +1,8 @@
-"""The configured sources as files and as Spark frames with our column names. Broken sources stop the job with one message.
+"""The configured sources as files and as Spark frames with our column names. Broken sources stop the job with one
+message.
 
-`read_entities` is for the tables of items and users (types as the source has them); events go through read_events.py, since
-they are judged row by row.
+`read_entities` is for the tables of items and users (types as the source has them); events go through read_events.py,
+since they are judged row by row.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from jobs.program import JobError
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-SUFFIXES = {"parquet": (".parquet", ".pq"), "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"), "jsonl": (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson")}
+SUFFIXES = {
+    "parquet": (".parquet", ".pq"),
+    "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
+    "jsonl": (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson"),
+}
 MAX_ID_BYTES = 1024
 PEEK_LINES = 1000  # JSON lines have no header: their keys are taken from so many lines
 CHUNK = 1 << 20
@@ -49,14 +54,17 @@ def read_entities(spark: SparkSession, source: SourceTable, key: str) -> DataFra
         frame = _load(spark, source, files)
         columns = resolve_columns(source, frame.columns, required=(key,))
     except (PySparkException, Py4JJavaError) as error:
-        raise SourceError(f"{source.path} cannot be read as {source.format}: {first_line(error)}. Check the file and source.*.format.") from error
+        raise SourceError(
+            f"{source.path} cannot be read as {source.format}: {first_line(error)}. Check the file and source.*.format."
+        ) from error
     chosen = [F.col(quoted(theirs)).alias(ours) for ours, theirs in columns.items()]
     constants = [F.lit(value).alias(ours) for ours, value in source.constants.items()]
     return frame.select(*chosen, *constants).withColumn(key, F.col(key).cast("string"))
 
 
 def unusable_id(name: str) -> Column:
-    """Why the id in column `name` cannot be used (null: it can). Ids are opaque: nothing is trimmed, folded or normalised."""
+    """Why the id in column `name` cannot be used (null: it can). Ids are opaque: nothing is trimmed, folded or
+    normalised."""
     from pyspark.sql import functions as F
 
     column = F.col(name)
@@ -69,17 +77,27 @@ def unusable_id(name: str) -> Column:
 
 
 def find_files(source: SourceTable) -> list[str]:
-    """The source's files in order of their names: `path` is a file, a folder of files of the format, or a glob. SourceError."""
+    """The source's files in order of their names: `path` is a file, a folder of files of the format, or a glob.
+    SourceError."""
     path = Path(source.path)
     if path.is_dir():
-        found = sorted(str(p) for p in path.rglob("*") if p.name.endswith(SUFFIXES[source.format]) and not _hidden(p.relative_to(path)))
+        found = sorted(
+            str(p)
+            for p in path.rglob("*")
+            if p.name.endswith(SUFFIXES[source.format]) and not _hidden(p.relative_to(path))
+        )
     elif path.is_file():
         found = [str(path)]
     else:
-        found = sorted(p for p in glob.glob(source.path, recursive=True) if Path(p).is_file() and not _hidden(Path(Path(p).name)))
+        found = sorted(
+            p for p in glob.glob(source.path, recursive=True) if Path(p).is_file() and not _hidden(Path(Path(p).name))
+        )
     if not found:
         endings = " or ".join(SUFFIXES[source.format])
-        raise SourceError(f"Nothing to read at {source.path}; expected a file, a folder of {endings} files, or a glob. Check source.*.path.")
+        raise SourceError(
+            f"Nothing to read at {source.path}; expected a file, a folder of {endings} files, or a glob. "
+            "Check source.*.path."
+        )
     return found
 
 
@@ -89,7 +107,8 @@ def _hidden(path: Path) -> bool:
 
 
 def column_names(source: SourceTable, files: list[str]) -> list[str]:
-    """The columns that the source has: those of the first file that has any; for JSON lines the keys of the first lines. SourceError."""
+    """The columns that the source has: those of the first file that has any; for JSON lines the keys of the first
+    lines. SourceError."""
     if source.format == "parquet":
         return parquet_schema(files[0]).names
     if source.format == "csv":
@@ -110,7 +129,10 @@ def header(source: SourceTable, file: str) -> list[str]:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise truncated(file, error) from error
         except csv.Error as error:
-            raise SourceError(f"{file} has no readable header ({error}). Check that it is a CSV with source.*.delimiter {source.delimiter!r}.") from error
+            raise SourceError(
+                f"{file} has no readable header ({error}). "
+                f"Check that it is a CSV with source.*.delimiter {source.delimiter!r}."
+            ) from error
 
 
 def parquet_schema(file: str) -> pa.Schema:
@@ -118,11 +140,16 @@ def parquet_schema(file: str) -> pa.Schema:
     try:
         return pq.read_schema(file)
     except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{file} is no readable Parquet file ({first_line(error)}). Write it again, or set source.*.format.") from error
+        raise SourceError(
+            f"{file} is no readable Parquet file ({first_line(error)}). Write it again, or set source.*.format."
+        ) from error
 
 
-def resolve_columns(source: SourceTable, names: list[str], required: tuple[str, ...], optional: tuple[str, ...] | None = None) -> dict[str, str]:
-    """Our column → the source's, for those that are there; `optional` limits the rest (None: every other column, under its own name).
+def resolve_columns(
+    source: SourceTable, names: list[str], required: tuple[str, ...], optional: tuple[str, ...] | None = None
+) -> dict[str, str]:
+    """Our column → the source's, for those that are there; `optional` limits the rest (None: every other column, under
+    its own name).
 
     A column that the configuration maps, or that is required, must exist: SourceError says which exist.
     """
@@ -148,7 +175,8 @@ def open_text(file: str) -> TextIO:
 
 
 def check_whole(file: str) -> None:
-    """Read a gzip to its end: SourceError when it is cut off or damaged, before anything is made from its first half."""
+    """Read a gzip to its end: SourceError when it is cut off or damaged, before anything is made from its first
+    half."""
     if not file.endswith(".gz"):
         return
     try:
@@ -173,12 +201,16 @@ def quoted(name: str) -> str:
 
 
 def _require_one_header(source: SourceTable, files: list[str]) -> None:
-    """Spark takes columns by their place, as the first file has them: in another order they would trade names unnoticed."""
+    """Spark takes columns by their place, as the first file has them: in another order they would trade names
+    unnoticed."""
     found = {file: names for file in files if (names := header(source, file))}
     first = next(iter(found), "")
     for file, names in found.items():
         if names != found[first]:
-            raise SourceError(f"{file} has the columns {', '.join(map(repr, names))}, and {first} has {', '.join(map(repr, found[first]))}. Write the files alike.")
+            raise SourceError(
+                f"{file} has the columns {', '.join(map(repr, names))}, and {first} has "
+                f"{', '.join(map(repr, found[first]))}. Write the files alike."
+            )
 
 
 def _peek(file: str, most: int, keys: dict[str, None]) -> int:

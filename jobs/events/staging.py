@@ -1,7 +1,7 @@
 """Days that Spark wrote aside in one job, committed one by one.
 
-The folder lies within the table's own (`_staging/dt=…`), where no reader looks, on the same disk. The lock of the night's
-`rejected_events` partition, which its run holds, keeps a second run of the date away from it.
+The folder lies within the table's own (`_staging/dt=…`), where no reader looks, on the same disk. The lock of the
+night's `rejected_events` partition, which its run holds, keeps a second run of the date away from it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from jobs.tables import TABLES
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-MAX_ROWS_IN_MEMORY = 5_000_000  # half a gigabyte: up to here the checks run on Arrow (a tenth of the time), beyond it on Spark
+# half a gigabyte: up to here the checks run on Arrow (a tenth of the time), beyond it on Spark
+MAX_ROWS_IN_MEMORY = 5_000_000
 
 
 @contextmanager

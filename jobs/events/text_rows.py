@@ -1,7 +1,8 @@
-"""Rows of CSV and JSON-lines event logs, as texts, each with its number; what cannot be parsed is kept as a problem of its row.
+"""Rows of CSV and JSON-lines event logs, as texts, each with its number; what cannot be parsed is kept as a problem of
+its row.
 
-Plain Python that runs inside Spark's workers: one file at a time, in record batches. Parsing here and not in Spark gives row
-numbers, tells invalid UTF-8 and lone surrogates from valid text, and takes quoted line breaks.
+Plain Python that runs inside Spark's workers: one file at a time, in record batches. Parsing here and not in Spark
+gives row numbers, tells invalid UTF-8 and lone surrogates from valid text, and takes quoted line breaks.
 """
 
 from __future__ import annotations
@@ -111,4 +112,7 @@ def _json_rows(lines: TextIO, source: TextSource) -> Iterator[tuple[str | None, 
         yield (None, values) if isinstance(values, dict) else (MALFORMED, {})
 
 
-READERS: dict[str, Callable[[TextIO, TextSource], Iterator[tuple[str | None, dict[str, Any]]]]] = {"csv": _csv_rows, "jsonl": _json_rows}
+READERS: dict[str, Callable[[TextIO, TextSource], Iterator[tuple[str | None, dict[str, Any]]]]] = {
+    "csv": _csv_rows,
+    "jsonl": _json_rows,
+}

@@ -1,9 +1,9 @@
 """Times of any source as UTC timestamps, on Spark.
 
-A time without an offset is local to the source's zone. At the two clock changes java.time's rule holds: a time that does not
-exist (clocks went forward) moves on by the length of the gap, one that exists twice (clocks went back) is the earlier of the two.
-A time known to the day only stands for the last microsecond of that day in the source's zone, so that no night knows it
-before the day is over. Numbers are seconds since 1970-01-01 UTC.
+A time without an offset is local to the source's zone. At the two clock changes java.time's rule holds: a time that
+does not exist (clocks went forward) moves on by the length of the gap, one that exists twice (clocks went back) is the
+earlier of the two. A time known to the day only stands for the last microsecond of that day in the source's zone, so
+that no night knows it before the day is over. Numbers are seconds since 1970-01-01 UTC.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ MAX_SECONDS = 253_402_300_800  # the year 10000
 
 
 def utc(column: Column, kind: DataType, zone: str, day_only: bool, is_nanoseconds: bool = False) -> Column:
-    """The column (of Spark type `kind`) as a UTC timestamp; null where it cannot be read. TypeError: no time is of this type."""
+    """The column (of Spark type `kind`) as a UTC timestamp; null where it cannot be read. TypeError: no time is of this
+    type."""
     from pyspark.sql import functions as F
     from pyspark.sql import types as T
 
@@ -60,7 +61,8 @@ def _from_seconds(seconds: Column) -> Column:
 def _from_text(text: Column, zone: str, day_only: bool) -> Column:
     from pyspark.sql import functions as F
 
-    read = F.when(text.rlike(OFFSET) | text.rlike(LOCAL), text.try_cast("timestamp"))  # digits of a local time as if they were UTC
+    # digits of a local time as if they were UTC
+    read = F.when(text.rlike(OFFSET) | text.rlike(LOCAL), text.try_cast("timestamp"))
     instant = F.when(text.rlike(LOCAL), F.to_utc_timestamp(read, zone)).otherwise(read)
     instant = F.when(text.rlike(SECONDS), _from_seconds(text.try_cast("double"))).otherwise(instant)
     day = F.when(text.rlike(DAY), text.try_cast("date"))

@@ -1,7 +1,8 @@
-"""Turns the configured event source into clean events, one partition per UTC day, and tells which rows could not be used.
+"""Turns the configured event source into clean events, one partition per UTC day, and tells which rows could not be
+used.
 
-Reads the source; of each row that the night of `--date` has to know (its graph's window, none from the date on).
-Writes `rejected_events` (dt: reason by row) and the days of `clean_events` that the window covers. A day is committed only if
+Reads the source; of each row that the night of `--date` has to know (its graph's window, none from the date on). Writes
+`rejected_events` (dt: reason by row) and the days of `clean_events` that the window covers. A day is committed only if
 its rows changed; where source, settings and days are as this date left them, nothing is done. The rejected rows are
 committed also when there are more of them than `events.max_rejected_share`; then no clean day is, and the job fails.
 """
@@ -32,7 +33,13 @@ def judged_rows(spark: SparkSession, night: Night) -> DataFrame:
     """All rows that the night has to know, with day and reason."""
     config = night.config
     rows = read_events.read_events(spark, config.source.events, night.files)
-    judged = judge.judge(rows, config.events.behaviors, midnight(config.events.earliest_event_time), midnight(night.first), midnight(night.date))
+    judged = judge.judge(
+        rows,
+        config.events.behaviors,
+        midnight(config.events.earliest_event_time),
+        midnight(night.first),
+        midnight(night.date),
+    )
     return judged if config.source.events.format == "parquet" else judged.persist()
 
 
@@ -44,11 +51,14 @@ def write_rejected(judged: DataFrame, commit: Commit) -> dict[str, Any]:
     observation = Observation("rows")
     rows = judge.rejected(judged.observe(observation, *judge.figures())).selectExpr(*contract.spark_select())
     commit.provenance = list(contract.provenance)
-    rows.repartition(1).sortWithinPartitions(*contract.sorted_by, *contract.provenance).write.mode("append").parquet(commit.path)
+    rows.repartition(1).sortWithinPartitions(*contract.sorted_by, *contract.provenance).write.mode("append").parquet(
+        commit.path
+    )
     commit.adopt_new()
     if not commit.files:
         commit.write_table(contract.arrow_schema().empty_table())
-    if not sum(file.row_count for file in commit.files):  # Spark drops what it has found to be empty, and the observation with it
+    # Spark drops what it has found to be empty, and the observation with it
+    if not sum(file.row_count for file in commit.files):
         return judged.agg(*judge.figures()).first().asDict()
     return dict(observation.get)
 
@@ -57,7 +67,11 @@ def reasons(commit: Commit) -> dict[str, int]:
     """Rejected rows by reason, most frequent first."""
     counts: dict[str, int] = {}
     for file in commit.files:
-        for entry in pq.read_table(f"{commit.path}/{file.name}", columns=["reason"], partitioning=None)["reason"].value_counts().to_pylist():
+        for entry in (
+            pq.read_table(f"{commit.path}/{file.name}", columns=["reason"], partitioning=None)["reason"]
+            .value_counts()
+            .to_pylist()
+        ):
             counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
@@ -65,7 +79,8 @@ def reasons(commit: Commit) -> dict[str, int]:
 def require_events(judged: DataFrame, figures: dict[str, Any], night: Night) -> None:
     """JobError when the window holds none: the date lies outside the data, or the source is the wrong one.
 
-    Where no row at all has a usable time and more rows are rejected than may be, nothing is raised here: they are to be looked at.
+    Where no row at all has a usable time and more rows are rejected than may be, nothing is raised here: they are to be
+    looked at.
     """
     from pyspark.sql import functions as F
 
@@ -97,27 +112,41 @@ def too_many_rejected(figures: dict[str, Any], limit: float, counts: dict[str, i
     )
 
 
-def write_days(judged: DataFrame, stale: list[str], clean_events: Output, night: Night) -> tuple[dict[str, str], list[dict[str, Any]]]:
+def write_days(
+    judged: DataFrame, stale: list[str], clean_events: Output, night: Night
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Write, check and commit the stale days; returns what became of each, and the checks' results."""
     from pyspark.sql import functions as F
 
     config = night.config
     rows = judge.accepted(judged).filter(F.col("day").isin(stale))
-    rows = judge.without_repeats(rows, config.events.deduplicate == "exact", "event_id" in rows.columns and has_event_ids(night))
+    rows = judge.without_repeats(
+        rows, config.events.deduplicate == "exact", "event_id" in rows.columns and has_event_ids(night)
+    )
     holders = file_days(judged, night)
     rows = rows.selectExpr("day", *TABLES["clean_events"].spark_select())
     with staging.folder(clean_events, night.date) as path:
         rows.repartition("day").sortWithinPartitions("day", *ORDER).write.partitionBy("day").parquet(path)
-        suite = suites.clean_events(config.events.behaviors, max(night.first, config.events.earliest_event_time), night.date)
+        suite = suites.clean_events(
+            config.events.behaviors, max(night.first, config.events.earliest_event_time), night.date
+        )
         results = staging.check_staged(judged.sparkSession, path, suite, config.quality.page(night.date, suite.table))
         check.require(results)
         fields = night.record | {"dt": night.date.isoformat()}
-        return {day: staging.commit_day(clean_events, path, day, fields | {"sources": holders.get(day, [])}) for day in stale}, results
+        return {
+            day: staging.commit_day(clean_events, path, day, fields | {"sources": holders.get(day, [])})
+            for day in stale
+        }, results
 
 
 def has_event_ids(night: Night) -> bool:
     source = night.config.source.events
-    return "event_id" in source.constants or "event_id" in source.columns or source.format != "parquet" or "event_id" in pq.read_schema(night.files[0]).names
+    return (
+        "event_id" in source.constants
+        or "event_id" in source.columns
+        or source.format != "parquet"
+        or "event_id" in pq.read_schema(night.files[0]).names
+    )
 
 
 def file_days(judged: DataFrame, night: Night) -> dict[str, list[dict[str, Any]]]:
@@ -146,8 +175,11 @@ def run(date: datetime.date, clean_events: Output, rejected_events: Output, conf
         raise JobError(failure)
 
 
-def validate(spark: SparkSession, night: Night, stale: list[str], clean_events: Output, rejected_events: Output) -> str | None:
-    """Everything but the decision whether there is anything to do; returns why the night fails after the rejected rows are committed."""
+def validate(
+    spark: SparkSession, night: Night, stale: list[str], clean_events: Output, rejected_events: Output
+) -> str | None:
+    """Everything but the decision whether there is anything to do; returns why the night fails after the rejected rows
+    are committed."""
     from pyspark.errors import PySparkException
 
     try:
@@ -159,13 +191,23 @@ def validate(spark: SparkSession, night: Night, stale: list[str], clean_events: 
             failure = too_many_rejected(figures, night.config.events.max_rejected_share, counts, rejected_events.uri)
             changes, results = ({}, []) if failure or not stale else write_days(judged, stale, clean_events, night)
             summary = summarise(figures, counts, changes, results, night, clean_events, failure)
-            days = {} if failure else {day: clean_events.table().existing_manifest(day).content_hash for day in night.days}
+            days = (
+                {} if failure else {day: clean_events.table().existing_manifest(day).content_hash for day in night.days}
+            )
             window = [night.first.isoformat(), night.date.isoformat()]
-            commit.fields |= night.record | {"files": night.fingerprints, "window": window, "days": days, "figures": summary}
+            commit.fields |= night.record | {
+                "files": night.fingerprints,
+                "window": window,
+                "days": days,
+                "figures": summary,
+            }
             put_figures(summary)
     except PySparkException as error:
         path = night.config.source.events.path
-        raise SourceError(f"{path} cannot be read: {first_line(error)}. Check that every file is whole and of the format in source.events.") from error
+        raise SourceError(
+            f"{path} cannot be read: {first_line(error)}. "
+            "Check that every file is whole and of the format in source.events."
+        ) from error
     return failure
 
 

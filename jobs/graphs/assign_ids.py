@@ -1,9 +1,10 @@
 """Give ledger ids to every user, item, attribute value and relation of a night that has none yet.
 
-Reads: clean_events of the window; items and users of the sources. Writes: entity_ids, relations (segments, append-only).
-Guarantees: an id once given never changes; ids are dense per type; of two runs at once each raw id gets one id. New raw ids are
-numbered in the order of their bytes, so that a fresh root gives the same ids every time. Spark finds and sorts what is new and
-writes it aside; the segment is streamed from there, so that nothing grows on the driver.
+Reads: clean_events of the window; items and users of the sources. Writes: entity_ids, relations (segments,
+append-only). Guarantees: an id once given never changes; ids are dense per type; of two runs at once each raw id gets
+one id. New raw ids are numbered in the order of their bytes, so that a fresh root gives the same ids every time. Spark
+finds and sorts what is new and writes it aside; the segment is streamed from there, so that nothing grows on the
+driver.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ import pyarrow.dataset as ds
 from jobs import spark as engine
 from jobs.configuration.sections import Graph, Source, Spark
 from jobs.graphs.catalogue import Kind, attribute_rows, kinds, read_catalogue
-from jobs.graphs.ledgers import ITEM, USER, assign_relations, entity_types, ledgers, relation_types, snapshots, value_type
+from jobs.graphs.ledgers import (
+    ITEM,
+    USER,
+    assign_relations,
+    entity_types,
+    ledgers,
+    relation_types,
+    snapshots,
+    value_type,
+)
 from jobs.graphs.scratch import scratch_folder
 from jobs.graphs.window import open_window, read_events
 from jobs.program import Input, Output, main, metrics
@@ -40,10 +50,14 @@ class Config:
 
 
 def raw_ids(spark: SparkSession, events: DataFrame, date: datetime.date, config: Config) -> DataFrame:
-    """type, raw: everything that the night's tables name, with repeats; also values too rare for the graph (`min_entities`), which cost an id."""
+    """type, raw: everything that the night's tables name, with repeats; also values too rare for the graph
+    (`min_entities`), which cost an id."""
     from pyspark.sql import functions as F
 
-    ends = F.array(F.struct(F.lit(USER).alias("type"), F.col("user_id").alias("raw")), F.struct(F.lit(ITEM).alias("type"), F.col("item_id").alias("raw")))
+    ends = F.array(
+        F.struct(F.lit(USER).alias("type"), F.col("user_id").alias("raw")),
+        F.struct(F.lit(ITEM).alias("type"), F.col("item_id").alias("raw")),
+    )
     found = events.select(F.explode(ends).alias("one")).select("one.*").distinct().persist()
     result = found
     for kind in kinds(config.graph, config.source):
@@ -72,7 +86,9 @@ def _from_catalogue(spark: SparkSession, kind: Kind, found: DataFrame, date: dat
     return result
 
 
-def assign(spark: SparkSession, raw: DataFrame, entity_ids: Output, types: list[str]) -> tuple[Counter[str], dict[str, int]]:
+def assign(
+    spark: SparkSession, raw: DataFrame, entity_ids: Output, types: list[str]
+) -> tuple[Counter[str], dict[str, int]]:
     """Append what the ledgers lack, until no other run has come in between: (new ids by type, ids in all by type)."""
     added: Counter[str] = Counter()
     disk = entity_ids.segments(USER).disk
@@ -82,7 +98,11 @@ def assign(spark: SparkSession, raw: DataFrame, entity_ids: Output, types: list[
             new = raw.join(ledgers(spark, known), ["type", "raw"], "left_anti").distinct()
             new.sort("type", "raw").write.parquet(folder)
             # Spark numbers its files in the order of its partitions: one after the other they are sorted.
-            rows = ds.dataset([f"{folder}/{e.name}" for e in disk.list(folder) if e.name.endswith(".parquet")], schema=SORTED, format="parquet")
+            rows = ds.dataset(
+                [f"{folder}/{e.name}" for e in disk.list(folder) if e.name.endswith(".parquet")],
+                schema=SORTED,
+                format="parquet",
+            )
             counts = {name: rows.count_rows(filter=pc.field("type") == name) for name in types}
             given = {name: n for name, n in counts.items() if n and known[name].append(_raw_of(rows, name))}
         added.update(given)

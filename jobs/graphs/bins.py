@@ -11,24 +11,37 @@ if TYPE_CHECKING:
 
 
 def quantile_positions(count: int, bins: int) -> list[int]:
-    """Positions (from 0) in ascending order of the `bins` − 1 inner quantiles: the smallest value that at least j/bins of all do not exceed."""
+    """Positions (from 0) in ascending order of the `bins` − 1 inner quantiles: the smallest value that at least j/bins
+    of all do not exceed."""
     return [-(-j * count // bins) - 1 for j in range(1, bins)] if count else []
 
 
 def bounds(values: DataFrame, bins: Mapping[str, int]) -> dict[str, list[float]]:
     """Group → upper bounds of all its bins but the last. `values`: relation, number; `bins`: group → how many.
 
-    Sorted by Spark's own range partitioning; the driver sees one count per group and partition, then one value per bound.
+    Sorted by Spark's own range partitioning; the driver sees one count per group and partition, then one value per
+    bound.
     """
     from pyspark.sql import functions as F
 
-    ordered = values.select("relation", "number").sort("relation", "number").withColumn("at", F.monotonically_increasing_id()).persist()
+    ordered = (
+        values.select("relation", "number")
+        .sort("relation", "number")
+        .withColumn("at", F.monotonically_increasing_id())
+        .persist()
+    )
     try:
-        parts = ordered.groupBy("relation", F.shiftright("at", 33).alias("part")).agg(F.count("*").alias("n"), F.min("at").alias("first")).collect()
+        parts = (
+            ordered.groupBy("relation", F.shiftright("at", 33).alias("part"))
+            .agg(F.count("*").alias("n"), F.min("at").alias("first"))
+            .collect()
+        )
         wanted = _wanted(parts, bins)
         if not wanted:
             return {}
-        found = {row["at"]: row["number"] for row in ordered.where(F.col("at").isin([at for at, _ in wanted])).collect()}
+        found = {
+            row["at"]: row["number"] for row in ordered.where(F.col("at").isin([at for at, _ in wanted])).collect()
+        }
     finally:
         ordered.unpersist()
     result: dict[str, list[float]] = defaultdict(list)

@@ -1,8 +1,8 @@
 """Sum up who did what with which item in the graph's window before D.
 
-Reads: clean_events of the window, entity_ids. Writes: interactions of D.
-Guarantees: every behaviour of `events.behaviors`, over the whole `graph.window_days`; one row per user, item and behaviour;
-equal inputs give equal rows, to the last bit of `value_sum` (each sum adds its events in one order).
+Reads: clean_events of the window, entity_ids. Writes: interactions of D. Guarantees: every behaviour of
+`events.behaviors`, over the whole `graph.window_days`; one row per user, item and behaviour; equal inputs give equal
+rows, to the last bit of `value_sum` (each sum adds its events in one order).
 """
 
 from __future__ import annotations
@@ -36,22 +36,31 @@ class Config:
 def summed(events: DataFrame) -> DataFrame:
     """user_id, item_id, behavior, count, value_sum, last_time.
 
-    Floating-point sums depend on the order of their terms: a pair's events are brought together and sorted before they are added.
+    Floating-point sums depend on the order of their terms: a pair's events are brought together and sorted before they
+    are added.
     """
     from pyspark.sql import functions as F
 
-    worth = F.coalesce(F.col("value").cast("double") * F.coalesce(F.col("quantity").cast("double"), F.lit(1.0)), F.lit(0.0))
+    worth = F.coalesce(
+        F.col("value").cast("double") * F.coalesce(F.col("quantity").cast("double"), F.lit(1.0)), F.lit(0.0)
+    )
     rows = events.select("user_id", "item_id", "behavior", "event_time", worth.alias("worth"))
-    together = rows.repartition("user_id", "item_id").sortWithinPartitions("user_id", "item_id", "behavior", "event_time", "worth")
+    together = rows.repartition("user_id", "item_id").sortWithinPartitions(
+        "user_id", "item_id", "behavior", "event_time", "worth"
+    )
     return together.groupBy("user_id", "item_id", "behavior").agg(
-        F.count("*").alias("count"), F.sum("worth").alias("value_sum"), F.max("event_time").alias("last_time"))  # fmt: skip
+        F.count("*").alias("count"), F.sum("worth").alias("value_sum"), F.max("event_time").alias("last_time")
+    )
 
 
 def with_ids(rows: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
     """The rows with ledger ids `user` and `item`; null where a ledger does not know one."""
     from pyspark.sql import functions as F
 
-    users, items = users.select(F.col("id").alias("user"), F.col("raw").alias("user_id")), items.select(F.col("id").alias("item"), F.col("raw").alias("item_id"))
+    users, items = (
+        users.select(F.col("id").alias("user"), F.col("raw").alias("user_id")),
+        items.select(F.col("id").alias("item"), F.col("raw").alias("item_id")),
+    )
     return rows.join(users, "user_id", "left").join(items, "item_id", "left").drop("user_id", "item_id")
 
 
@@ -71,12 +80,21 @@ def run(date: datetime.date, clean_events: Input, entity_ids: Input, interaction
     behaviors, dt = config.events.behaviors, date.isoformat()
     window = open_window(clean_events, date, config.graph.window_days)
     with engine.session(config.spark, "build_interactions") as spark:
-        events = known_at(read_events(spark, window, clean_events), date, dict.fromkeys(behaviors, config.graph.window_days))
+        events = known_at(
+            read_events(spark, window, clean_events), date, dict.fromkeys(behaviors, config.graph.window_days)
+        )
         users, items = (ledger(spark, snapshot) for snapshot in snapshots(entity_ids, (USER, ITEM)).values())
         rows = with_ids(summed(events), users, items).select(interactions.contract.columns).persist()
         require_known(rows.where(F.col("user").isNull() | F.col("item").isNull()).count(), entity_ids, date)
         with interactions.table().replace(dt) as commit:
-            write_checked(spark, rows, commit, interactions.contract, suites.interactions(behaviors), config.quality.page(date, "interactions"))
+            write_checked(
+                spark,
+                rows,
+                commit,
+                interactions.contract,
+                suites.interactions(behaviors),
+                config.quality.page(date, "interactions"),
+            )
             commit.fields |= {
                 "window": window.fields, "inputs": {"clean_events": window.inputs},
                 "config_hash": config_hash(config.graph), "code_version": code_version()}  # fmt: skip

@@ -1,11 +1,13 @@
 """Items and users of the configuration's sources, as they were known at D, and their attributes as edges to values.
 
-A source without `valid_from` is static: its rows count at every D. With it, a row counts where valid_from < D and valid_to is null or
-not before D. An entity enters the graph of D with an event in it, or by a row whose valid_from is before D.
+A source without `valid_from` is static: its rows count at every D. With it, a row counts where valid_from < D and
+valid_to is null or not before D. An entity enters the graph of D with an event in it, or by a row whose valid_from is
+before D.
 
-Values: a category is its text; a list gives one edge per member; a number becomes the bin it falls into among the entities of D's
-graph, named by its ordinal: `bin_03_of_10` holds the numbers above the second and up to the third tenth (quantiles as order
-statistics, so that ties stay together and some bins may be empty), or between the configured `bounds`. Nulls, empty texts and unusable ids are no values.
+Values: a category is its text; a list gives one edge per member; a number becomes the bin it falls into among the
+entities of D's graph, named by its ordinal: `bin_03_of_10` holds the numbers above the second and up to the third tenth
+(quantiles as order statistics, so that ties stay together and some bins may be empty), or between the configured
+`bounds`. Nulls, empty texts and unusable ids are no values.
 """
 
 from __future__ import annotations
@@ -53,13 +55,17 @@ def kinds(graph: Graph, source: Source) -> list[Kind]:
     found = [Kind(ITEM, source.items, graph.item_attributes), Kind(USER, source.users, graph.user_attributes)]
     for kind in found:
         if kind.attributes and kind.source is None:
-            raise SourceError(f"graph.{kind.entity_type}_attributes names {sorted(kind.attributes)}, and there is no {kind.path}. Configure it, or leave the attributes out.")
+            raise SourceError(
+                f"graph.{kind.entity_type}_attributes names {sorted(kind.attributes)}, and there is no {kind.path}. "
+                "Configure it, or leave the attributes out."
+            )
     return found
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The rows of a kind that are known at D: raw, enters (bool: in the graph without an event), the attributes' columns."""
+    """The rows of a kind that are known at D: raw, enters (bool: in the graph without an event), the attributes'
+    columns."""
 
     kind: Kind
     frame: DataFrame
@@ -67,7 +73,8 @@ class Catalogue:
 
 
 def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Catalogue:
-    """What is known of a kind at D. SourceError: a missing column, or one of a type that cannot be what the configuration says."""
+    """What is known of a kind at D. SourceError: a missing column, or one of a type that cannot be what the
+    configuration says."""
     from pyspark.sql import functions as F
 
     key = f"{kind.entity_type}_id"
@@ -75,11 +82,14 @@ def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Cata
     missing = [name for name in kind.attributes if name not in frame.columns]
     if missing:
         raise SourceError(
-            f"{kind.source.path} has no column {missing[0]!r} (graph.{kind.entity_type}_attributes.{missing[0]}); it has {', '.join(map(repr, frame.columns))}. "
+            f"{kind.source.path} has no column {missing[0]!r} (graph.{kind.entity_type}_attributes.{missing[0]}); "
+            f"it has {', '.join(map(repr, frame.columns))}. "
             f"Map it: {kind.path}.columns.{missing[0]}: <their name>."
         )
     known, since = validity(frame, kind, date)
-    chosen = frame.where(unusable_id(key).isNull() & known).select(F.col(key).alias("raw"), since.isNotNull().alias("enters"), *(F.col(quoted(n)) for n in kind.attributes))
+    chosen = frame.where(unusable_id(key).isNull() & known).select(
+        F.col(key).alias("raw"), since.isNotNull().alias("enters"), *(F.col(quoted(n)) for n in kind.attributes)
+    )
     return Catalogue(kind, chosen, static="valid_from" not in frame.columns)
 
 
@@ -88,7 +98,9 @@ def validity(frame: DataFrame, kind: Kind, date: datetime.date) -> tuple[Column,
     from pyspark.sql import functions as F
 
     moment = F.lit(midnight(date))
-    since, until = (_time(frame, kind, name) if name in frame.columns else F.lit(None).cast("timestamp") for name in VALIDITY)
+    since, until = (
+        _time(frame, kind, name) if name in frame.columns else F.lit(None).cast("timestamp") for name in VALIDITY
+    )
     known = (since.isNull() | (since < moment)) & (until.isNull() | (until >= moment))
     return known, since
 
@@ -102,11 +114,14 @@ def _time(frame: DataFrame, kind: Kind, name: str) -> Column:
     if frame.schema[name].dataType.simpleString() != "timestamp":
         parsed = F.to_utc_timestamp(parsed, kind.source.timezone)
     problem = f"{kind.path} has a {name} that is no time; expected a date, a timestamp or none. Correct the source."
-    return F.when(column.isNotNull() & parsed.isNull(), F.raise_error(F.lit(problem)).cast("timestamp")).otherwise(parsed)
+    return F.when(column.isNotNull() & parsed.isNull(), F.raise_error(F.lit(problem)).cast("timestamp")).otherwise(
+        parsed
+    )
 
 
 def attribute_rows(frame: DataFrame, kind: Kind, keep: Sequence[str]) -> DataFrame:
-    """One row per entity, attribute and usable value: the columns `keep`, relation, tail_type, value (null for numbers), number (null for categories)."""
+    """One row per entity, attribute and usable value: the columns `keep`, relation, tail_type, value (null for
+    numbers), number (null for categories)."""
     from pyspark.sql import functions as F
 
     lists = [_values(frame, kind, name, attribute) for name, attribute in kind.attributes.items()]
@@ -141,13 +156,19 @@ _ARRAY = "array<struct<relation:string,tail_type:string,value:string,number:doub
 
 
 def as_number(column: Column, found: str, where: str) -> Column:
-    """float64 of a column of type `found`; text that is no number stops the job, nulls and blanks are null. SourceError: a type that is none."""
+    """float64 of a column of type `found`; text that is no number stops the job, nulls and blanks are null.
+    SourceError: a type that is none."""
     from pyspark.sql import functions as F
 
     if found.startswith(NUMERIC):
         return column.cast("double")
     if found != "string":
-        raise SourceError(f"Found {found} in {where}; expected numbers. Correct the source, or declare the attribute a category.")
+        raise SourceError(
+            f"Found {found} in {where}; expected numbers. Correct the source, or declare the attribute a category."
+        )
     parsed = F.trim(column).try_cast("double")
-    problem = f"Found text that is no number in {where}; expected numbers. Correct the source, or declare the attribute a category."
-    return F.when((F.trim(column) != "") & parsed.isNull(), F.raise_error(F.lit(problem)).cast("double")).otherwise(parsed)
+    cure = "Correct the source, or declare the attribute a category."
+    problem = f"Found text that is no number in {where}; expected numbers. {cure}"
+    return F.when((F.trim(column) != "") & parsed.isNull(), F.raise_error(F.lit(problem)).cast("double")).otherwise(
+        parsed
+    )

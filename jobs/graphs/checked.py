@@ -1,4 +1,5 @@
-"""Writing a graph table into an open commit, with its checks on what was written: a failed one leaves what readers had."""
+"""Writing a graph table into an open commit, with its checks on what was written: a failed one leaves what readers
+had."""
 
 from __future__ import annotations
 
@@ -17,10 +18,13 @@ from jobs.tables import Contract
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-MAX_ROWS_IN_MEMORY = 5_000_000  # a quarter of a gigabyte: up to here the checks run on Arrow (a tenth of the time), beyond it on Spark
+# a quarter of a gigabyte: up to here the checks run on Arrow (a tenth of the time), beyond it on Spark
+MAX_ROWS_IN_MEMORY = 5_000_000
 
 
-def write_checked(spark: SparkSession, rows: DataFrame, commit: Commit, contract: Contract, suite: Suite, page: str | None) -> None:
+def write_checked(
+    spark: SparkSession, rows: DataFrame, commit: Commit, contract: Contract, suite: Suite, page: str | None
+) -> None:
     """QualityError when a check fails. `page`: see check()."""
     write(rows, commit, contract)
     files = [f"{commit.path}/{file.name}" for file in commit.files]

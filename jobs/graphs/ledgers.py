@@ -1,7 +1,8 @@
 """The id ledgers: which entity types and relations a graph has, reading them, and giving ids to what is new.
 
-Ids are dense per ledger, from 0, in the order in which segments give them; a segment numbers its raw ids in the order of their
-bytes. What was read is a snapshot: of two runs that append after the same snapshot one is refused, and has to read again.
+Ids are dense per ledger, from 0, in the order in which segments give them; a segment numbers its raw ids in the order
+of their bytes. What was read is a snapshot: of two runs that append after the same snapshot one is refused, and has to
+read again.
 """
 
 from __future__ import annotations
@@ -46,14 +47,21 @@ def value_type(name: str, attribute: Attribute) -> str:
 
 
 def relation_types(graph: Graph) -> list[RelationType]:
-    """Every relation of the configured graph: behaviours, then item and user attributes. JobError when two have one name."""
+    """Every relation of the configured graph: behaviours, then item and user attributes. JobError when two have one
+    name."""
     found = [RelationType(name, USER, ITEM) for name in graph.behaviors]
     for kind, attributes in ((ITEM, graph.item_attributes), (USER, graph.user_attributes)):
-        found += [RelationType(attribute_relation(kind, name), kind, value_type(name, attribute)) for name, attribute in attributes.items()]
+        found += [
+            RelationType(attribute_relation(kind, name), kind, value_type(name, attribute))
+            for name, attribute in attributes.items()
+        ]
     names = [relation.name for relation in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise JobError(f"Two relations of the graph are called {twice[0]!r}; expected one each. Rename the behaviour or the attribute in the configuration.")
+        raise JobError(
+            f"Two relations of the graph are called {twice[0]!r}; expected one each. "
+            "Rename the behaviour or the attribute in the configuration."
+        )
     return found
 
 
@@ -73,11 +81,13 @@ class Snapshot:
 
     @classmethod
     def of(cls, segments: Segments) -> Snapshot:
+        segments.check()
         files = segments.files()
         return cls(segments, files, sum(pq.read_metadata(file).num_rows for file in files))
 
     def append(self, raw: Iterable[pa.RecordBatch]) -> bool:
-        """Give the next ids to new raw ids (one column, in the order of their bytes), as one segment. False: another run was first."""
+        """Give the next ids to new raw ids (one column, in the order of their bytes), as one segment. False: another
+        run was first."""
         schema = TABLES["entity_ids"].arrow_schema()
         reader = pa.RecordBatchReader.from_batches(schema, _numbered(raw, self.size, schema))
         return self.segments.append(len(self.files) + 1, reader)
@@ -104,7 +114,11 @@ def ledgers(spark: SparkSession, found: dict[str, Snapshot]) -> DataFrame:
     """Several ledgers as one frame: type, id, raw."""
     from pyspark.sql import functions as F
 
-    frames = [ledger(spark, snapshot).select(F.lit(name).alias("type"), "id", "raw") for name, snapshot in found.items() if snapshot.files]
+    frames = [
+        ledger(spark, snapshot).select(F.lit(name).alias("type"), "id", "raw")
+        for name, snapshot in found.items()
+        if snapshot.files
+    ]
     result = frames[0] if frames else read(spark, [], TABLES["entity_ids"]).select(F.lit("").alias("type"), "id", "raw")
     for frame in frames[1:]:
         result = result.unionAll(frame)
@@ -117,7 +131,10 @@ def assign_relations(relations: Input, wanted: list[RelationType]) -> int:
     while True:
         number, known = segments.next_number(), _known_relations(relations)
         new = [relation for relation in sorted(wanted, key=lambda r: r.name.encode()) if relation not in known]
-        rows = [{"id": len(known) + n, "name": r.name, "head_type": r.head_type, "tail_type": r.tail_type} for n, r in enumerate(new)]
+        rows = [
+            {"id": len(known) + n, "name": r.name, "head_type": r.head_type, "tail_type": r.tail_type}
+            for n, r in enumerate(new)
+        ]
         if not new or segments.append(number, pa.Table.from_pylist(rows, schema=schema)):
             return len(new)
 
@@ -127,7 +144,10 @@ def relation_ids(relations: Input, wanted: list[RelationType]) -> dict[str, int]
     known = _known_relations(relations)
     unknown = [relation.name for relation in wanted if relation not in known]
     if unknown:
-        raise JobError(f"Ledger {relations.uri} does not know the relations {unknown}, which the configuration names. Run jobs.graphs.assign_ids for this date first.")
+        raise JobError(
+            f"Ledger {relations.uri} does not know the relations {unknown}, which the configuration names. "
+            "Run jobs.graphs.assign_ids for this date first."
+        )
     return {relation.name: known[relation] for relation in wanted}
 
 

@@ -1,4 +1,5 @@
-"""A folder for what Spark writes on the way to a ledger: below the table, so that every machine sees it, and gone afterwards."""
+"""A folder for what Spark writes on the way to a ledger: below the table, so that every machine sees it, and gone
+afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ _PREFIX, _LOCK = "_scratch-", ".lock"
 
 @contextmanager
 def scratch_folder(disk: Disk, parent: str) -> Iterator[str]:
-    """A new folder in `parent`, deleted with the block; those of killed runs are deleted first (their locks are free)."""
+    """A new folder in `parent`, deleted with the block; those of killed runs are deleted first (their locks are
+    free)."""
     with explain_os_errors("making a scratch folder", parent):
         disk.make_folder(parent)
         _remove_abandoned(disk, parent)

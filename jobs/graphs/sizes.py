@@ -25,22 +25,43 @@ class Sizes:
 
 
 def measure(edges: DataFrame, census: DataFrame, relations: Mapping[int, RelationType]) -> Sizes:
-    """`edges`: head, relation, tail, count; `census`: type, id, has_row (null where there is no catalogue), repeats allowed."""
+    """`edges`: head, relation, tail, count; `census`: type, id, has_row (null where there is no catalogue), repeats
+    allowed."""
     from pyspark.sql import functions as F
 
     lost = F.count_if(F.col("head").isNull() | F.col("tail").isNull())
-    rows = edges.groupBy("relation").agg(
-        F.count("*").alias("edges"), F.countDistinct("head").alias("heads"), F.countDistinct("tail").alias("tails"), lost.alias("unknown")).collect()  # fmt: skip
+    rows = (
+        edges.groupBy("relation")
+        .agg(
+            F.count("*").alias("edges"),
+            F.countDistinct("head").alias("heads"),
+            F.countDistinct("tail").alias("tails"),
+            lost.alias("unknown"),
+        )
+        .collect()
+    )
     found = {relations[row["relation"]]: row for row in rows}
     once = census.groupBy("type", "id").agg(F.max("has_row").alias("has_row"))
-    counted = once.groupBy("type").agg(F.count("*").alias("n"), F.count_if(~F.col("has_row")).alias("without"), F.count("has_row").alias("judged")).collect()
+    counted = (
+        once.groupBy("type")
+        .agg(
+            F.count("*").alias("n"), F.count_if(~F.col("has_row")).alias("without"), F.count("has_row").alias("judged")
+        )
+        .collect()
+    )
     entities = {row["type"]: row["n"] for row in counted} | _values(edges, found, relations)
     return Sizes(
-        {relation.name: row["edges"] for relation, row in found.items()}, {relation.name: row["heads"] for relation, row in found.items()},
-        entities, {row["type"]: row["without"] for row in counted if row["judged"]}, sum(row["unknown"] for row in rows))  # fmt: skip
+        {relation.name: row["edges"] for relation, row in found.items()},
+        {relation.name: row["heads"] for relation, row in found.items()},
+        entities,
+        {row["type"]: row["without"] for row in counted if row["judged"]},
+        sum(row["unknown"] for row in rows),
+    )
 
 
-def _values(edges: DataFrame, found: Mapping[RelationType, dict], relations: Mapping[int, RelationType]) -> dict[str, int]:
+def _values(
+    edges: DataFrame, found: Mapping[RelationType, dict], relations: Mapping[int, RelationType]
+) -> dict[str, int]:
     """Value types → different values; types that several relations lead to are counted over all of them."""
     from pyspark.sql import functions as F
 
@@ -51,21 +72,32 @@ def _values(edges: DataFrame, found: Mapping[RelationType, dict], relations: Map
     shared = {r.name: kind for kind, several in by_type.items() if len(several) > 1 for r in several}
     counts = {kind: found[several[0]]["tails"] for kind, several in by_type.items() if len(several) == 1}
     if shared:
-        names = F.create_map(*(F.lit(x) for number, r in relations.items() if r.name in shared for x in (number, shared[r.name])))
+        names = F.create_map(
+            *(F.lit(x) for number, r in relations.items() if r.name in shared for x in (number, shared[r.name]))
+        )
         kinds = edges.select(names[F.col("relation")].alias("type"), "tail").where("type is not null").distinct()
         counts |= {row["type"]: row["count"] for row in kinds.groupBy("type").count().collect()}
     return counts
 
 
 def report(sizes: Sizes, attribute_relations: Mapping[str, str]) -> None:
-    """The night's figures, and warnings about what the catalogues lack. `attribute_relations`: relation → user or item."""
+    """The night's figures, and warnings about what the catalogues lack. `attribute_relations`: relation → user or
+    item."""
     metrics.put("entities", detail=sizes.entities)
     metrics.put("edges", detail=sizes.edges)
     for kind, count in sizes.without_row.items():
         metrics.put(f"{kind}s_not_in_catalogue", count)
         if count:
-            log.warning("%s of the graph's %s %ss are not in the catalogue: they have no attributes", count, sizes.entities[kind], kind)
-    lacking = {relation: sizes.entities.get(kind, 0) - sizes.heads.get(relation, 0) for relation, kind in attribute_relations.items()}
+            log.warning(
+                "%s of the graph's %s %ss are not in the catalogue: they have no attributes",
+                count,
+                sizes.entities[kind],
+                kind,
+            )
+    lacking = {
+        relation: sizes.entities.get(kind, 0) - sizes.heads.get(relation, 0)
+        for relation, kind in attribute_relations.items()
+    }
     metrics.put("attributes_missing", sum(lacking.values()), detail=lacking)
     for relation, count in lacking.items():
         if count:

@@ -44,7 +44,8 @@ def open_window(clean_events: Input, date: datetime.date, window_days: int) -> W
     missing = [day for day, manifest in manifests.items() if manifest is None]
     if missing:
         raise JobError(
-            f"{table.uri} has no partition for {len(missing)} of the {window_days} days before {date} ({missing[0]} to {missing[-1]}); "
+            f"{table.uri} has no partition for {len(missing)} of the {window_days} days before {date} ({missing[0]} "
+            f"to {missing[-1]}); "
             f"expected every day of the window, also empty ones. Run jobs.events.validate_events for {date} first."
         )
     rows = sum(manifest.row_count for manifest in manifests.values())
@@ -53,7 +54,14 @@ def open_window(clean_events: Input, date: datetime.date, window_days: int) -> W
             f"No event in the window from {days[0]} until before {date} in {table.uri}; expected at least one. "
             "Check the date, source.events.path and graph.window_days, and what validate_events rejected."
         )
-    files = [f"{table.path(day)}/{file.name}" for day, manifest in manifests.items() for file in manifest.files if manifest.row_count]
+    for day, manifest in manifests.items():
+        table.check_frames(day, manifest)
+    files = [
+        f"{table.path(day)}/{file.name}"
+        for day, manifest in manifests.items()
+        for file in manifest.files
+        if manifest.row_count
+    ]
     return Window(date, days, files, rows, {day: manifest.content_hash for day, manifest in manifests.items()})
 
 

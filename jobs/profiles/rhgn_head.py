@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from jobs.arrays import NONE, raw_of, read_checkpoint
 from jobs.program import Input
 from models.classifiers.profiling import figures
+from models.rhgn_classifiers import class_probabilities
 
 SHOWN = ("n", "accuracy", "accuracy_interval", "macro_f1", "macro_f1_interval", "log_loss")
 
@@ -30,14 +31,12 @@ class Head:
     @classmethod
     def read(cls, model: str, date: datetime.date, checkpoints: Input, entity_ids: Input) -> Head | None:
         """Of the checkpoint of `date`, on its own unrotated vectors; None where there is no checkpoint."""
-        from models.rhgn import class_probabilities  # torch: seconds that a night without RHGN saves
-
         table = checkpoints.table(model)
         if table.manifest(date.isoformat()) is None:
             return None
         found = read_checkpoint(table, date.isoformat())
         rows = np.flatnonzero((found.entity_type == found.types.index("user")) & (found.source != NONE))
-        classes = json.loads(found.facts["classes"])
+        classes = json.loads(found.fact("classes"))
         raw = raw_of(entity_ids.segments("user"), found.entity_id[rows], "user")
         probabilities = class_probabilities(found.parameters("rhgn"), found.entities[rows])
         return cls(raw.cast(pa.string()).combine_chunks(), dict(zip(classes, probabilities, strict=True)), classes)

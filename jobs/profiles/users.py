@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import FeatureStore
+from jobs.arrays import finite_matrix
 from jobs.program import Input
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ def read_users(date: datetime.date, models: list[str], user_embeddings: Input) -
     user_id = raw[0] if len(raw) == 1 else pc.unique(pa.chunked_array(raw))
     user_id = user_id.take(pc.sort_indices(user_id))
     parts, source = [], pa.nulls(len(user_id), pa.string())
-    for one, ids in zip(found, raw, strict=True):
-        at, matrix = pc.index_in(user_id, value_set=ids), one.matrix()
+    for model, one, ids in zip(models, found, raw, strict=True):
+        where = user_embeddings.table(model).path(date.isoformat())
+        at, matrix = pc.index_in(user_id, value_set=ids), finite_matrix(one.table.column("embedding"), where)
         parts.append(np.full((len(user_id), matrix.shape[1]), np.nan, np.float32))
         there = at.is_valid().to_numpy(zero_copy_only=False)
         parts[-1][there] = matrix[at.drop_null().to_numpy()]

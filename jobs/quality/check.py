@@ -4,7 +4,8 @@
     metrics.put("checks", detail=results)
     require(results)                                     # QualityError: not to be published
 
-Importing Great Expectations takes seconds: it happens at the first check, or in `prepare()`'s thread while Spark is busy.
+Importing Great Expectations takes seconds: it happens at the first check, or in `prepare()`'s thread while Spark is
+busy.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def prepare() -> None:
 def check(frame: Frame, suite: Suite, page: str | None = None) -> list[dict[str, Any]]:
     """One dict per expectation: table, expectation, column, success, rows, unexpected, unexpected_share.
 
-    `page`: where to write Great Expectations' own page on the outcome (`quality.data_docs`), whether the checks hold or not.
+    `page`: where to write Great Expectations' own page on the outcome (`quality.data_docs`), whether the checks hold or
+    not.
 
     Raises QualityError when an expectation could not be evaluated at all (e.g. its column is missing from the frame
     in a way that Great Expectations reports as an exception).
@@ -59,7 +61,11 @@ def check(frame: Frame, suite: Suite, page: str | None = None) -> list[dict[str,
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     source = context.data_sources.add_spark("frames") if _is_spark(frame) else context.data_sources.add_pandas("frames")
-    batch = source.add_dataframe_asset(suite.table).add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
+    batch = (
+        source.add_dataframe_asset(suite.table)
+        .add_batch_definition_whole_dataframe("whole")
+        .get_batch({"dataframe": frame})
+    )
     claims = [getattr(gx.expectations, claim.name)(**claim.arguments) for claim in suite.expectations]
     outcome = batch.validate(gx.ExpectationSuite(name=suite.table, expectations=claims), result_format=COUNTS_ONLY)
     if page:
@@ -110,11 +116,20 @@ def _rows(suite: Suite, results: list[Any]) -> list[dict[str, Any]]:
             broken = f"{suite.table}: {claim.name} on {claim.column} could not be evaluated"
             raise QualityError(f"{broken}. Expected the columns of jobs/tables.py; check the job that made the table.")
         counts = result.result
-        rows = counts.get("element_count", counts.get("observed_value") if claim.name == "ExpectTableRowCountToBeBetween" else None)
-        found.append({
-            "table": suite.table, "expectation": _snake(claim.name), "column": claim.column, "success": bool(result.success),
-            "rows": rows, "unexpected": counts.get("unexpected_count"), "unexpected_share": _share(counts.get("unexpected_percent")),
-        })
+        rows = counts.get(
+            "element_count", counts.get("observed_value") if claim.name == "ExpectTableRowCountToBeBetween" else None
+        )
+        found.append(
+            {
+                "table": suite.table,
+                "expectation": _snake(claim.name),
+                "column": claim.column,
+                "success": bool(result.success),
+                "rows": rows,
+                "unexpected": counts.get("unexpected_count"),
+                "unexpected_share": _share(counts.get("unexpected_percent")),
+            }
+        )
     return found
 
 
@@ -163,12 +178,19 @@ def _derived(name: str, vectors: pa.ChunkedArray) -> dict[str, pa.Array]:
         finite.append(~bad)
         norms.append(np.where(bad | (length == 0), np.nan, norm))
     parts = {"length": lengths, "finite": finite, "norm": norms}
-    return {f"{name}_{part}": pa.array(np.concatenate(arrays) if arrays else np.empty(0), from_pandas=True) for part, arrays in parts.items()}
+    return {
+        f"{name}_{part}": pa.array(np.concatenate(arrays) if arrays else np.empty(0), from_pandas=True)
+        for part, arrays in parts.items()
+    }
 
 
 def _derived_on_pandas(frame: pd.DataFrame, suite: Suite) -> pd.DataFrame:
     table = pa.table({name: pa.array(frame[name], pa.list_(pa.float32())) for name in suite.vectors})
-    derived = {key: values.to_pandas().to_numpy() for name in suite.vectors for key, values in _derived(name, table.column(name)).items()}
+    derived = {
+        key: values.to_pandas().to_numpy()
+        for name in suite.vectors
+        for key, values in _derived(name, table.column(name)).items()
+    }
     return frame.drop(columns=list(suite.vectors)).assign(**derived)
 
 

@@ -1,4 +1,5 @@
-"""What must hold of each table, as plain specifications built from jobs/tables.py; check.py has Great Expectations evaluate them.
+"""What must hold of each table, as plain specifications built from jobs/tables.py; check.py has Great Expectations
+evaluate them.
 
 Vectors are checked through derived columns: `<column>_length`, `<column>_finite`, `<column>_norm`.
 """
@@ -77,7 +78,11 @@ def interactions(behaviors: Collection[str]) -> Suite:
 
 def entity_embeddings(dimension: int) -> Suite:
     """Finite vectors of one length, one per entity."""
-    return Suite("entity_embeddings", (*contract("entity_embeddings"), *_vector("embedding", dimension), _unique("entity_type", "id")), ("embedding",))
+    return Suite(
+        "entity_embeddings",
+        (*contract("entity_embeddings"), *_vector("embedding", dimension), _unique("entity_type", "id")),
+        ("embedding",),
+    )
 
 
 def user_embeddings(dimension: int, min_norm: float = 0.0, max_norm: float = INFINITY_FREE) -> Suite:
@@ -100,11 +105,17 @@ def contract(table: str) -> tuple[Expectation, ...]:
     return (
         Expectation("ExpectTableRowCountToBeBetween", {"min_value": 1}),
         Expectation("ExpectTableColumnsToMatchSet", {"column_set": names, "exact_match": True}),
-        *(Expectation("ExpectColumnValuesToNotBeNull", {"column": f.name}) for f in fields if not f.nullable and f.type != "vector"),
+        *(
+            Expectation("ExpectColumnValuesToNotBeNull", {"column": f.name})
+            for f in fields
+            if not f.nullable and f.type != "vector"
+        ),
     )
 
 
-def _vector(column: str, dimension: int, min_norm: float = 0.0, max_norm: float = INFINITY_FREE) -> tuple[Expectation, ...]:
+def _vector(
+    column: str, dimension: int, min_norm: float = 0.0, max_norm: float = INFINITY_FREE
+) -> tuple[Expectation, ...]:
     return (
         _between(f"{column}_length", dimension, dimension),
         _among(f"{column}_finite", [True]),
@@ -115,7 +126,9 @@ def _vector(column: str, dimension: int, min_norm: float = 0.0, max_norm: float 
 
 def _between(column: str, low: Any, high: Any = None, *, strict_max: bool = False) -> Expectation:
     limits = {"min_value": low, "max_value": high, "strict_max": strict_max}
-    return Expectation("ExpectColumnValuesToBeBetween", {"column": column} | {k: v for k, v in limits.items() if v is not None})
+    return Expectation(
+        "ExpectColumnValuesToBeBetween", {"column": column} | {k: v for k, v in limits.items() if v is not None}
+    )
 
 
 def _among(column: str, values: Collection[Any]) -> Expectation:

@@ -1,12 +1,15 @@
 """RHGN against PyTorch Geometric's HGTConv on MovieLens 1M: `python -m tests.benchmarks.bench_rhgn`.
 
-Three ratings (liked, so-so, disliked) are three relations, each with its reverse; both models have the same width, heads and layers, a
-linear map for each node type in front and a linear classifier behind, cross-entropy on the users, AdamW. Measured are
+Three ratings (liked, so-so, disliked) are three relations, each with its reverse; both models have the same width,
+heads and layers, a linear map for each node type in front and a linear classifier behind, cross-entropy on the users,
+AdamW. Measured are
 - whole: one step, forward and backward over all messages, ours finding its pairs of source and relation anew;
-- blocks: one epoch of steps on the same sampled neighbourhoods, sampling not counted; ours finds its pairs, the peer's edges are ready;
+- blocks: one epoch of steps on the same sampled neighbourhoods, sampling not counted; ours finds its pairs, the peer's
+  edges are ready;
 - inference: all users and items from full neighbourhoods, ours in chunks and with the graph's messages taken apart.
-Each in a process of its own with the same number of threads, one after the other: median of the repeats after one to warm up, and by how
-much the process grew at its highest. Then one inference on a random graph of 10 million edges, for its memory.
+Each in a process of its own with the same number of threads, one after the other: median of the repeats after one to
+warm up, and by how much the process grew at its highest. Then one inference on a random graph of 10 million edges, for
+its memory.
 The last line reads `ratio: <the smallest of the three speed ratios>`.
 """
 
@@ -44,9 +47,10 @@ SETTINGS = RHGNHyperparameters(width=64, heads=4, layers=2, batch_size=512, fano
 def read_ml1m(n_users: int) -> tuple[KnowledgeGraph, np.ndarray]:
     """(graph of the first `n_users` users, users before items, and everything they rated; the users' genders)."""
     folder = SHARED_DATA / "ml-1m"
-    columns = np.loadtxt(folder / "interactions.tsv.gz", delimiter="\t", skiprows=1, usecols=(0, 1, 2), dtype=np.int64).T
-    kept = columns[0] <= n_users
-    users, movies, ratings = (column[kept] for column in columns)
+    log = folder / "interactions.tsv.gz"
+    users, movies, ratings = np.loadtxt(log, delimiter="\t", skiprows=1, usecols=(0, 1, 2), dtype=np.int64, unpack=True)
+    kept = users <= n_users
+    users, movies, ratings = users[kept], movies[kept], ratings[kept]
     names, items = np.unique(movies, return_inverse=True)
     relations = np.select([ratings >= 4, ratings == 3], [0, 1], 2)
     lines = (folder / "users.dat").read_text(encoding="latin-1").splitlines()[:n_users]
@@ -70,11 +74,15 @@ def prepare(folder: Path, n_users: int) -> None:
         for number, layer in enumerate(layers):
             nodes, codes = layer.from_nodes, layer.from_relations.sources
             counts = sampler.counts(sources[: layer.n_destinations])
-            parts = {"offsets": nodes.offsets, "sources": nodes.sources, "codes": codes, "n_sources": torch.tensor(nodes.n_sources), "counts": counts}
+            parts = {"offsets": nodes.offsets, "sources": nodes.sources, "codes": codes, "counts": counts}
             blocks |= {f"{b}.{number}.{name}": values.numpy() for name, values in parts.items()}
+            blocks[f"{b}.{number}.n_sources"] = np.array(nodes.n_sources)
     np.savez(folder / "blocks.npz", n_batches=len(batches), **blocks)
     n_messages = sum(values.size for name, values in blocks.items() if name.endswith("codes"))
-    print(f"{n_users} users, {graph.n_entities - n_users} items, {2 * graph.n_edges} messages; {len(batches)} batches of {n_messages} messages together")
+    print(
+        f"{n_users} users, {graph.n_entities - n_users} items, {2 * graph.n_edges} messages; "
+        f"{len(batches)} batches of {n_messages} messages together"
+    )
 
 
 def run_ours(folder: Path, what: str, threads: int, profile: bool) -> None:
@@ -90,8 +98,9 @@ def run_ours(folder: Path, what: str, threads: int, profile: bool) -> None:
     def step(layers: list[tuple[Messages, torch.Tensor | None]], nodes: torch.Tensor, expected: torch.Tensor) -> None:
         metas = {id(layer): MetaRelations.of(layer, counts_VC=counts) for layer, counts in layers}
         optimiser.zero_grad()
-        given = ([metas[id(layer)] for layer, _ in layers], torch.from_numpy(features).index_select(0, nodes), torch.from_numpy(types).index_select(0, nodes))
-        model.loss(model.logits(model(*given)[: len(expected)]), expected[:, None]).backward()
+        of_nodes = (torch.from_numpy(one).index_select(0, nodes) for one in (features, types))
+        vectors = model([metas[id(layer)] for layer, _ in layers], *of_nodes)
+        model.loss(model.logits(vectors[: len(expected)]), expected[:, None]).backward()
         optimiser.step()
 
     _compile_kernels()
@@ -103,7 +112,11 @@ def run_ours(folder: Path, what: str, threads: int, profile: bool) -> None:
         work = lambda: step(whole, torch.arange(n), labels)  # noqa: E731
     else:
         batches = _batches(np.load(folder / "blocks.npz"))
-        work = lambda: [step(layers, nodes, labels[nodes[: layers[-1][0].n_destinations]]) for layers, nodes in batches]  # noqa: E731
+
+        def work() -> None:
+            for layers, nodes in batches:
+                step(layers, nodes, labels[nodes[: layers[-1][0].n_destinations]])
+
     if not profile:
         return print(json.dumps(timed(work, REPEATS)))
     work()
@@ -113,28 +126,33 @@ def run_ours(folder: Path, what: str, threads: int, profile: bool) -> None:
 
 
 def infer_large(threads: int) -> None:
-    """Full inference on a random graph of 10 million edges, in this process; prints seconds and the peak of all the process holds."""
+    """Full inference on a random graph of 10 million edges, in this process;
+    prints seconds and the peak of all the process holds."""
     torch.set_num_threads(threads)
     _compile_kernels()
     random, n_users, n = np.random.default_rng(0), 1_000_000, 1_500_000
-    users, items = random.integers(n_users, size=LARGE), n_users + (random.random(LARGE) ** 2 * (n - n_users)).astype(np.int64)
+    users = random.integers(n_users, size=LARGE)
+    items = n_users + (random.random(LARGE) ** 2 * (n - n_users)).astype(np.int64)
     graph = KnowledgeGraph(users, random.integers(4, size=LARGE), items, n_entities=n, n_relations=4)
     del users, items
-    types, features = (np.arange(n) >= n_users).astype(np.int64), random.standard_normal((n, INPUTS), dtype=np.float32)
+    types = (np.arange(n) >= n_users).astype(np.int64)
+    features = random.standard_normal((n, INPUTS), dtype=np.float32)
     model = RHGN(INPUTS, 2, code_types(graph, types), [CLASSES], SETTINGS)
     parameters = {name: values.detach().numpy() for name, values in model.named_parameters()}
     started = time.perf_counter()
-    _, table = infer_rhgn(graph, types, features, parameters, SETTINGS, attention_of=np.arange(n_users), attention_rows=3)
+    heaviest = {"attention_of": np.arange(n_users), "attention_rows": 3}
+    _, table = infer_rhgn(graph, types, features, parameters, SETTINGS, **heaviest)
     print(
-        f"{LARGE} edges, {n} nodes: inference {time.perf_counter() - started:.1f} s with the {table.nodes.size} heaviest messages of {n_users} users, "
-        f"peak {memory_mib('VmHWM'):.0f} MiB of at most 8192"
+        f"{LARGE} edges, {n} nodes: inference {time.perf_counter() - started:.1f} s with the {table.nodes.size} "
+        f"heaviest messages of {n_users} users, peak {memory_mib('VmHWM'):.0f} MiB of at most 8192"
     )
 
 
 def _compile_kernels() -> None:
     """So that neither their seconds nor the compiler's memory count."""
     none = KnowledgeGraph(*[np.zeros(1, np.int64)] * 3, n_entities=1, n_relations=1)
-    tables = [torch.zeros(rows, columns, requires_grad=True) for rows, columns in ((1, SETTINGS.width), (2, 2 * SETTINGS.width))]
+    shapes = ((1, SETTINGS.width), (2, 2 * SETTINGS.width))
+    tables = [torch.zeros(shape, requires_grad=True) for shape in shapes]
     MetaRelations.of(none.into(0, 1, engine="numba")).attend(*tables, SETTINGS.heads).sum().backward()
 
 
@@ -142,7 +160,8 @@ def _graph(stored: np.lib.npyio.NpzFile, n: int) -> KnowledgeGraph:
     """The graph back from its messages."""
     destinations = np.repeat(np.arange(n), np.diff(stored["offsets"]))
     forward = stored["codes"] < N_RELATIONS
-    return KnowledgeGraph(stored["sources"][forward], stored["codes"][forward], destinations[forward], n_entities=n, n_relations=N_RELATIONS)
+    edges = (stored["sources"][forward], stored["codes"][forward], destinations[forward])
+    return KnowledgeGraph(*edges, n_entities=n, n_relations=N_RELATIONS)
 
 
 def _batches(stored: np.lib.npyio.NpzFile) -> list[tuple[list[tuple[Messages, torch.Tensor]], torch.Tensor]]:
@@ -163,13 +182,17 @@ def run_apart(who: str, folder: Path, what: str, threads: int, profile: bool = F
     if who == "nocturne":
         command = [sys.executable, "-m", "tests.benchmarks.bench_rhgn", *["--profile"] * profile]
     else:
-        options = {"width": SETTINGS.width, "heads": SETTINGS.heads, "layers": SETTINGS.layers, "classes": CLASSES, "repeats": REPEATS}
+        options = {name: getattr(SETTINGS, name) for name in ("width", "heads", "layers")}
+        options |= {"classes": CLASSES, "repeats": REPEATS}
         command = [str(PEER), str(Path(__file__).with_name("pyg_hgt.py"))]
         command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command += ["--folder", str(folder), "--what", what, "--threads", str(threads)]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{who}'s run failed:\n{done.stderr[-2000:]}\n`make bench-rhgn` makes .venv-pyg, which hgtconv's runs in")
+        raise SystemExit(
+            f"{who}'s run failed:\n{done.stderr[-2000:]}\n`make bench-rhgn` makes .venv-pyg, which hgtconv's runs in"
+        )
     return done.stdout
 
 
@@ -182,23 +205,34 @@ def compare(n_users: int, threads: int) -> None:
         for what in WHAT:
             found = {who: json.loads(run_apart(who, folder, what, threads)) for who in ("hgtconv", "nocturne")}
             figures[what] = found
-            middle = {who: {part: float(np.median(values)) for part, values in one.items()} for who, one in found.items()}
-            for who, one in middle.items():
-                print(f"{what:10s} {who:9s} {one['seconds']:8.3f} s ({one['processor_seconds']:.3f} of the processor) {one['mib']:7.0f} MiB", flush=True)
-            faster, smaller, cheaper = (middle["hgtconv"][part] / middle["nocturne"][part] for part in ("seconds", "mib", "processor_seconds"))
-            ratios.append(faster)
-            print(f"{'':10s} {faster:.1f} times as fast ({cheaper:.1f} by the processor's seconds), {1 / smaller:.2f} of the memory", flush=True)
+            ratios.append(_print_compared(what, found))
         print(run_apart("nocturne", folder, "whole", threads, profile=True))
     if n_users == 6040:
         print(run_apart("nocturne", Path(), "large", threads), end="")
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps({"figures": figures, "threads": threads, "settings": asdict(SETTINGS)}, indent=1) + "\n")
+        kept = {"figures": figures, "threads": threads, "settings": asdict(SETTINGS)}
+        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(f"ratio: {min(ratios):.1f}")
+
+
+def _print_compared(what: str, found: dict[str, dict[str, list[float]]]) -> float:
+    """Both sides of one measurement, in words; returns how many times as fast ours is."""
+    middle = {who: {part: float(np.median(values)) for part, values in one.items()} for who, one in found.items()}
+    for who, one in middle.items():
+        seconds = f"{one['seconds']:8.3f} s ({one['processor_seconds']:.3f} of the processor)"
+        print(f"{what:10s} {who:9s} {seconds} {one['mib']:7.0f} MiB", flush=True)
+    theirs, ours = middle["hgtconv"], middle["nocturne"]
+    faster, cheaper = (theirs[part] / ours[part] for part in ("seconds", "processor_seconds"))
+    memory = ours["mib"] / theirs["mib"]
+    said = f"{faster:.1f} times as fast ({cheaper:.1f} by the processor's seconds), {memory:.2f} of the memory"
+    print(f"{'':10s} {said}", flush=True)
+    return faster
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--users", type=int, default=6040, help="so many of the 6,040 users; figures are kept for all of them only")
+    so_many = "so many of the 6,040 users; figures are kept for all of them only"
+    parser.add_argument("--users", type=int, default=6040, help=so_many)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--what", choices=(*WHAT, "large"), help=argparse.SUPPRESS)

@@ -1,12 +1,16 @@
-"""From events to published embeddings at the size of the KQGC paper's table 1, and at 1/4 and 1/2 of it: `python -m tests.benchmarks.bench_scale`.
+"""From events to published embeddings at the size of the KQGC paper's table 1, and at 1/4 and 1/2 of it.
 
-The log is generated: 85,402 users, 1,302,877 items, 2,360,012 purchases (users, items and edges scale together), heavy-tailed on both sides, every user
-and item with at least one purchase. Every stage runs as its own process, as the DAG starts it. Seconds are wall clock, less those of the stage's run on a
-tiny log; memory is the peak of the resident set of the process tree (pages that two processes share count twice). TransE trains one epoch; KQGC (mean) 50
-batches, scaled up to an epoch in the table, and infers everybody once. Medians of 3 at the small sizes, one run at full size.
+`python -m tests.benchmarks.bench_scale`
 
-The last line reads `peak_mib: <figure> exponent: <figure>`: the highest peak of any stage at full size, and the largest slope of log seconds over log size
-among stages of at least 5 seconds net at 1/4. Raw figures go to tests/benchmarks/results/bench_scale.json. At most 12 GiB, and an exponent of 1.25.
+The log is generated: 85,402 users, 1,302,877 items, 2,360,012 purchases (users, items and edges scale together),
+heavy-tailed on both sides, every user and item with at least one purchase. Every stage runs as its own process, as the
+DAG starts it. Seconds are wall clock, less those of the stage's run on a tiny log; memory is the peak of the resident
+set of the process tree (pages that two processes share count twice). TransE trains one epoch; KQGC (mean) 50 batches,
+scaled up to an epoch in the table, and infers everybody once. Medians of 3 at the small sizes, one run at full size.
+
+The last line reads `peak_mib: <figure> exponent: <figure>`: the highest peak of any stage at full size, and the largest
+slope of log seconds over log size among stages of at least 5 seconds net at 1/4. Raw figures go to
+tests/benchmarks/results/bench_scale.json. At most 12 GiB, and an exponent of 1.25.
 """
 
 from __future__ import annotations
@@ -57,7 +61,10 @@ STAGES = {
 
 @dataclass
 class Run:
-    """One stage, once: wall clock, processor seconds of the tree (as far as sampled), peak MiB; `part`: seconds within it, by name."""
+    """One stage, once: wall clock, processor seconds of the tree (as far as sampled), peak MiB.
+
+    `part`: seconds within it, by name.
+    """
 
     seconds: float
     cpu_seconds: float
@@ -88,12 +95,20 @@ def generate(path: Path, scale: float, seed: int = 0) -> None:
     random = np.random.default_rng([seed, round(scale * 1e6)])
     users, items, purchases = counts(scale)
     buyer, bought = heavy_tailed(random, users, purchases, 0.7), heavy_tailed(random, items, purchases, 0.8)
-    times = np.datetime64(D - datetime.timedelta(days=WINDOW_DAYS), "us") + random.integers(0, WINDOW_DAYS * 86_400_000_000, purchases)
+    first = np.datetime64(D - datetime.timedelta(days=WINDOW_DAYS), "us")
+    times = first + random.integers(0, WINDOW_DAYS * 86_400_000_000, purchases)
     names = [_ids(random, prefix, n) for prefix, n in (("u", users), ("i", items))]
     order = np.argsort(times, kind="stable")
-    rows = pa.table({
-        "user_id": names[0].take(pa.array(buyer[order])), "item_id": names[1].take(pa.array(bought[order])), "event_time": pa.array(times[order], pa.timestamp("us", "UTC")),
-        "quantity": pa.array(np.ones(purchases, np.float32)), "value": pa.array(np.round(random.lognormal(2, 1, purchases), 2).astype(np.float32))})  # fmt: skip
+    prices = np.round(random.lognormal(2, 1, purchases), 2).astype(np.float32)
+    rows = pa.table(
+        {
+            "user_id": names[0].take(pa.array(buyer[order])),
+            "item_id": names[1].take(pa.array(bought[order])),
+            "event_time": pa.array(times[order], pa.timestamp("us", "UTC")),
+            "quantity": pa.array(np.ones(purchases, np.float32)),
+            "value": pa.array(prices),
+        }
+    )
     pq.write_table(rows, path, compression="zstd")
 
 
@@ -120,10 +135,14 @@ def write_configuration(folder: Path) -> Path:
 
 
 def measure(command: list[str]) -> Run:
-    """Run a process to its end, looking at its tree ten times a second. Raises RuntimeError with its last words when it fails."""
+    """Run a process to its end, looking at its tree ten times a second.
+
+    Raises RuntimeError with its last words when it fails.
+    """
     with tempfile.TemporaryFile("w+") as said:
         started = time.perf_counter()
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=said, stderr=said, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=said, stderr=said, env=environment)
         root, cpu, peak = psutil.Process(process.pid), {}, 0
         while process.poll() is None:
             resident = 0
@@ -152,7 +171,8 @@ def run_stage(name: str, config: Path) -> Run:
 
 
 def _training_seconds(root: Path, name: str) -> dict[str, float]:
-    """What a training stage says of itself: seconds of its epoch, and what a whole epoch would have taken beyond the batches seen."""
+    """What a training stage says of itself: seconds of its epoch,
+    and what a whole epoch would have taken beyond the batches seen."""
     stage = {"smooth_kqgc": "smooth_kqgc_kqgc_mean"}.get(name, name)
     rows = {r["metric"]: r for r in Table(f"{root}/run_metrics/stage={stage}").read(D.isoformat()).to_pylist()}
     history = json.loads(rows["history"]["detail"])
@@ -173,7 +193,8 @@ def run_night(source: Path, folder: Path) -> dict[str, Run]:
     found = {}
     for name in STAGES:
         found[name] = run = run_stage(name, config)
-        print(f"  {name:24} {run.seconds:7.1f} s {run.cpu_seconds:7.1f} s of processor {run.peak_mib:7.0f} MiB", file=sys.stderr, flush=True)
+        seconds = f"{run.seconds:7.1f} s {run.cpu_seconds:7.1f} s of processor"
+        print(f"  {name:24} {seconds} {run.peak_mib:7.0f} MiB", file=sys.stderr, flush=True)
     return found
 
 
@@ -197,11 +218,13 @@ def summarise(measured: dict[str, list[dict[str, Run]]]) -> list[dict[str, float
         net = {size: median(measured[size], stage, "epoch_seconds") - empty for size in sizes}
         peaks = {size: median(measured[size], stage, "peak_mib") for size in sizes}
         row: dict[str, float | str] = {"stage": stage, "empty": empty}
-        row |= {f"net {size}": value for size, value in net.items()} | {f"peak {size}": value for size, value in peaks.items()}
+        row |= {f"net {size}": value for size, value in net.items()}
+        row |= {f"peak {size}": value for size, value in peaks.items()}
         row["slope"] = slope([(SIZES[size], net[size]) for size in sizes])
-        row |= {f"slope {a} to {b}": slope([(SIZES[a], net[a]), (SIZES[b], net[b])]) for a, b in zip(sizes, sizes[1:], strict=False)}
-        cpu = [(SIZES[size], median(measured[size], stage, "cpu_seconds") - median(measured["empty"], stage, "cpu_seconds")) for size in sizes]
-        row["processor slope"] = slope(cpu)
+        for a, b in zip(sizes, sizes[1:], strict=False):
+            row[f"slope {a} to {b}"] = slope([(SIZES[a], net[a]), (SIZES[b], net[b])])
+        cpu = {size: median(measured[size], stage, "cpu_seconds") for size in ("empty", *sizes)}
+        row["processor slope"] = slope([(SIZES[size], cpu[size] - cpu["empty"]) for size in sizes])
         row["memory slope"] = slope([(SIZES[size], peaks[size]) for size in sizes])
         rows.append(row)
     return rows
@@ -211,26 +234,50 @@ def show(rows: list[dict[str, float | str]], measured: dict[str, list[dict[str, 
     """The tables, and the last line."""
     sizes = [size for size in SIZES if size != "empty" and size in measured]
     largest = sizes[-1]
-    lines = ["", "seconds, less those of the empty run (median); KQGC's batches scaled up to an epoch; cpu: the slope of the tree's processor seconds (KQGC as run)", "",
-             f"{'stage':22}{'empty':>8}" + "".join(f"{size:>9}" for size in sizes) + f"{'slope':>8}{'cpu':>8}{'share':>8}{'µs per purchase, by size':>30}"]  # fmt: skip
     total = sum(max(0.0, row[f"net {largest}"]) + row["empty"] for row in rows)
-    for row in rows:
-        per = "  ".join(f"{1e6 * row[f'net {size}'] / counts(SIZES[size])[2]:7.2f}" for size in sizes)
-        lines.append(f"{row['stage']:22}{row['empty']:8.1f}" + "".join(f"{row[f'net {size}']:9.1f}" for size in sizes)
-                     + f"{row['slope']:8.2f}{row['processor slope']:8.2f}{(row['empty'] + max(0.0, row[f'net {largest}'])) / total:8.0%}{per:>30}")  # fmt: skip
-    lines += ["", "peak MiB of the process tree", "", f"{'stage':22}" + "".join(f"{size:>9}" for size in sizes) + f"{'slope':>8}"]
-    lines += [f"{row['stage']:22}" + "".join(f"{row[f'peak {size}']:9.0f}" for size in sizes) + f"{row['memory slope']:8.2f}" for row in rows]
+    lines = _seconds_lines(rows, sizes, total) + _memory_lines(rows, sizes)
     lines += ["", f"Where the time of the {largest} night goes ({total:.0f} s with start-up):"]
     for row in sorted(rows, key=lambda r: -r[f"net {largest}"])[:4]:
-        lines.append(f"  {row['stage']}: {row['empty']:.1f} s start-up and {row[f'net {largest}']:.1f} s work{_parts(row['stage'], measured[largest][0])}")
+        lines.append(
+            f"  {row['stage']}: {row['empty']:.1f} s start-up and {row[f'net {largest}']:.1f} s "
+            f"work{_parts(row['stage'], measured[largest][0])}"
+        )
     lines += _cache_lines(sizes, measured)
     counted = [row for row in rows if row[f"net {sizes[0]}"] >= MIN_SECONDS]
     exponent = max((row["slope"] for row in counted), default=math.nan)
     of = max(counted, key=lambda row: row["slope"])["stage"] if counted else "no stage"
     memory, peak = (max(row[name] for row in rows) for name in ("memory slope", f"peak {largest}"))
-    lines += ["", f"The exponent is that of {of}, of {len(counted)} stages with {MIN_SECONDS:g} s net at {sizes[0]}; memory's exponent is {memory:.2f}."]
+    among = f"of {len(counted)} stages with {MIN_SECONDS:g} s net at {sizes[0]}"
+    lines += ["", f"The exponent is that of {of}, {among}; memory's exponent is {memory:.2f}."]
     lines += [f"peak_mib: {peak:.0f} exponent: {exponent:.3f}"]
     return "\n".join(lines)
+
+
+def _seconds_lines(rows: list[dict[str, float | str]], sizes: list[str], total: float) -> list[str]:
+    lines = [
+        "",
+        "seconds, less those of the empty run (median); KQGC's batches scaled up to an epoch; "
+        "cpu: the slope of the tree's processor seconds (KQGC as run)",
+        "",
+        f"{'stage':22}{'empty':>8}" + "".join(f"{size:>9}" for size in sizes)
+        + f"{'slope':>8}{'cpu':>8}{'share':>8}{'µs per purchase, by size':>30}",
+    ]  # fmt: skip
+    for row in rows:
+        net = "".join(f"{row[f'net {size}']:9.1f}" for size in sizes)
+        share = (row["empty"] + max(0.0, row[f"net {sizes[-1]}"])) / total
+        per = "  ".join(f"{1e6 * row[f'net {size}'] / counts(SIZES[size])[2]:7.2f}" for size in sizes)
+        slopes = f"{row['slope']:8.2f}{row['processor slope']:8.2f}"
+        lines.append(f"{row['stage']:22}{row['empty']:8.1f}{net}{slopes}{share:8.0%}{per:>30}")
+    return lines
+
+
+def _memory_lines(rows: list[dict[str, float | str]], sizes: list[str]) -> list[str]:
+    head = f"{'stage':22}" + "".join(f"{size:>9}" for size in sizes) + f"{'slope':>8}"
+    lines = ["", "peak MiB of the process tree", "", head]
+    for row in rows:
+        peaks = "".join(f"{row[f'peak {size}']:9.0f}" for size in sizes)
+        lines.append(f"{row['stage']:22}{peaks}{row['memory slope']:8.2f}")
+    return lines
 
 
 def _parts(stage: str, night: dict[str, Run]) -> str:
@@ -241,21 +288,26 @@ def _parts(stage: str, night: dict[str, Run]) -> str:
 
 
 def _cache_lines(sizes: list[str], measured: dict[str, list[dict[str, Run]]]) -> list[str]:
-    """Seconds per unit should not change with size; where they grow, the vectors have outgrown the processor's caches."""
+    """Seconds per unit should not change with size;
+    where they grow, the vectors have outgrown the processor's caches."""
     lines = ["", "Cache effects: per-unit time of the random gathers, with the size of the table of vectors"]
     for size in sizes:
         users, items, purchases = counts(SIZES[size])
         table = (users + items) * 100 * 4 / 2**20
         transe = statistics.median(run["pretrain_transe"].part["epoch"] for run in measured[size])
         kqgc = statistics.median(run["smooth_kqgc"].part["batches"] for run in measured[size])
-        lines.append(f"  {size:>5}: {table:6.0f} MiB of vectors, TransE {1e6 * transe / purchases:6.2f} µs per edge, KQGC {1e3 * kqgc / KQGC_BATCHES:6.1f} ms per batch")
+        lines.append(
+            f"  {size:>5}: {table:6.0f} MiB of vectors, TransE {1e6 * transe / purchases:6.2f} µs per edge, "
+            f"KQGC {1e3 * kqgc / KQGC_BATCHES:6.1f} ms per batch"
+        )
     return lines
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, help="of every size but the full one (default 3)")
-    parser.add_argument("--sizes", default=",".join(SIZES), help="which sizes, in this order (default all; the empty run is needed)")
+    which = "which sizes, in this order (default all; the empty run is needed)"
+    parser.add_argument("--sizes", default=",".join(SIZES), help=which)
     parser.add_argument("--shrink", type=float, default=1.0, help="all sizes times this, to try the benchmark itself")
     options = parser.parse_args(argv)
     measured: dict[str, list[dict[str, Run]]] = {}
@@ -267,7 +319,9 @@ def main(argv: list[str] | None = None) -> None:
             measured[size] = []
             for repeat in range(REPEATS[size] if size == "full" else options.repeats or REPEATS[size]):
                 load = os.getloadavg()[0]
-                print(f"{size}, run {repeat + 1} (load {load:.1f}): {', '.join(f'{n:,}' for n in counts(scale))} users, items, purchases", file=sys.stderr, flush=True)
+                many = ", ".join(f"{n:,}" for n in counts(scale))
+                said = f"{size}, run {repeat + 1} (load {load:.1f}): {many} users, items, purchases"
+                print(said, file=sys.stderr, flush=True)
                 folder = Path(scratch) / f"{len(measured)}-{repeat}"
                 measured[size].append(run_night(source, folder))
                 shutil.rmtree(folder)
@@ -280,7 +334,9 @@ def main(argv: list[str] | None = None) -> None:
 def save(measured: dict[str, list[dict[str, Run]]], rows: list[dict[str, float | str]] | None = None) -> None:
     """The raw figures so far: a run that is cut short leaves them."""
     RESULTS.parent.mkdir(exist_ok=True)
-    raw = {size: [{stage: asdict(run) for stage, run in night.items()} for night in nights] for size, nights in measured.items()}
+    raw = {}
+    for size, nights in measured.items():
+        raw[size] = [{stage: asdict(run) for stage, run in night.items()} for night in nights]
     RESULTS.write_text(json.dumps({"sizes": SIZES, "rows": rows, "raw": raw}, indent=1) + "\n")
 
 

@@ -1,6 +1,9 @@
-"""PyTorch Geometric's HGTConv, timed. Runs in a virtual environment of its own and imports nothing of this project but the stopwatch.
+"""PyTorch Geometric's HGTConv, timed.
 
-Reads what `bench_rhgn.py` wrote into a folder, does one of whole | blocks | inference, and prints what `timed` gives as JSON.
+Runs in a virtual environment of its own and imports nothing of this project but the stopwatch.
+
+Reads what `bench_rhgn.py` wrote into a folder, does one of whole | blocks | inference,
+and prints what `timed` gives as JSON.
 """
 
 from __future__ import annotations
@@ -21,14 +24,17 @@ Vectors = dict[str, torch.Tensor]
 class Model(torch.nn.Module):
     """A linear map for each node type, HGTConv layers, a linear classifier."""
 
-    def __init__(self, relations: list[tuple[str, str, str]], inputs: int, width: int, heads: int, layers: int, classes: int) -> None:
+    def __init__(
+        self, relations: list[tuple[str, str, str]], inputs: int, width: int, heads: int, layers: int, classes: int
+    ) -> None:
         super().__init__()
         self.input = HeteroDictLinear(inputs, width, types=TYPES)
         self.layers = torch.nn.ModuleList(HGTConv(width, width, (list(TYPES), relations), heads) for _ in range(layers))
         self.classifier = torch.nn.Linear(width, classes)
 
     def forward(self, x: Vectors, layers: list[tuple[dict, dict[str, int]]]) -> torch.Tensor:
-        """Logits of the users that the last layer ends at; a layer: (edge_index of each relation, destinations of each type)."""
+        """Logits of the users that the last layer ends at; a layer:
+        (edge_index of each relation, destinations of each type)."""
         h = self.input(x)
         for layer, (edges, destinations) in zip(self.layers, layers, strict=True):
             h = {name: values[: destinations[name]] for name, values in layer(h, edges).items()}
@@ -41,8 +47,11 @@ def to_types(nodes: np.ndarray, n_users: int) -> tuple[np.ndarray, np.ndarray]:
     return kinds, np.where(kinds == 1, np.cumsum(kinds), np.cumsum(1 - kinds)) - 1
 
 
-def converted(offsets: np.ndarray, sources: np.ndarray, codes: np.ndarray, nodes: np.ndarray, relations: list, n_users: int) -> tuple[dict, dict[str, int]]:
-    """One layer for `Model.forward` from messages between places in `nodes`, the destinations being the first of them."""
+def converted(
+    offsets: np.ndarray, sources: np.ndarray, codes: np.ndarray, nodes: np.ndarray, relations: list, n_users: int
+) -> tuple[dict, dict[str, int]]:
+    """One layer for `Model.forward` from messages between places in `nodes`,
+    the destinations being the first of them."""
     kinds, places = to_types(nodes, n_users)
     destinations = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     edges = {
@@ -83,7 +92,8 @@ def main() -> None:
             nodes, layers = stored[f"{b}.nodes"], []
             for number in range(options.layers):
                 offsets, sources, codes = (stored[f"{b}.{number}.{name}"] for name in ("offsets", "sources", "codes"))
-                layers.append(converted(offsets, sources, codes, nodes[: int(stored[f"{b}.{number}.n_sources"])], relations, n_users))
+                places = nodes[: int(stored[f"{b}.{number}.n_sources"])]
+                layers.append(converted(offsets, sources, codes, places, relations, n_users))
             batches.append((inputs(nodes), layers, labels[stored[f"{b}.nodes"][: len(offsets) - 1]]))
         figures = timed(lambda: [step(*batch) for batch in batches], options.repeats)
     else:

@@ -1,6 +1,7 @@
 """PyKEEN's TransE, timed epoch by epoch. Runs in a virtual environment of its own and imports nothing of this project.
 
-Reads an npz with `triples` (int64, head relation tail), writes an npz with the seconds of each epoch and the trained vectors.
+Reads an npz with `triples` (int64, head relation tail),
+writes an npz with the seconds of each epoch and the trained vectors.
 """
 
 from __future__ import annotations
@@ -32,16 +33,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--triples", required=True)
     parser.add_argument("--output", required=True)
-    for name, kind in (("entities", int), ("relations", int), ("dimension", int), ("epochs", int), ("batch-size", int)):
-        parser.add_argument(f"--{name}", type=kind, required=True)
-    for name, kind in (("negatives", int), ("threads", int), ("seed", int), ("norm", int), ("margin", float), ("rate", float)):
-        parser.add_argument(f"--{name}", type=kind, required=True)
+    for name in ("entities", "relations", "dimension", "epochs", "batch-size"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    for name in ("negatives", "threads", "seed", "norm"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    for name in ("margin", "rate"):
+        parser.add_argument(f"--{name}", type=float, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    factory = CoreTriplesFactory(
-        torch.from_numpy(np.load(options.triples)["triples"]), num_entities=options.entities, num_relations=options.relations
-    )
+    triples = torch.from_numpy(np.load(options.triples)["triples"])
+    factory = CoreTriplesFactory(triples, num_entities=options.entities, num_relations=options.relations)
     model = TransE(
         triples_factory=factory, embedding_dim=options.dimension, scoring_fct_norm=options.norm,
         loss=MarginRankingLoss(margin=options.margin), random_seed=options.seed,

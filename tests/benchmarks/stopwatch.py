@@ -1,4 +1,5 @@
-"""Seconds and memory of repeated work, for both sides of a comparison: the standard library alone, since peers import it too."""
+"""Seconds and memory of repeated work, for both sides of a comparison:
+the standard library alone, since peers import it too."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ def memory_mib(field: str) -> float:
 
 
 def timed(work: Callable[[], object], repeats: int) -> dict[str, object]:
-    """Once to warm up, then `repeats` times: seconds on the clock and of the processor; mib is what the process grew by at its highest."""
+    """Once to warm up, then `repeats` times: seconds on the clock and of the processor;
+    mib is what the process grew by at its highest."""
     before, seconds, of_processor = memory_mib("VmRSS"), [], []
     for _ in range(1 + repeats):
         started, processor = time.perf_counter(), time.process_time()

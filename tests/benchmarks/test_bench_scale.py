@@ -1,4 +1,5 @@
-"""The arithmetic of `make bench-scale`: planted costs give back their exponent, and the log has the sizes that it says."""
+"""The arithmetic of `make bench-scale`: planted costs give back their exponent,
+and the log has the sizes that it says."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from tests.benchmarks.bench_scale import EMPTY, REPEATS, SIZES, STAGES, Run, cou
 
 
 def planted(exponent: float, start_up: float = 7.0) -> dict[str, list[dict[str, Run]]]:
-    """Nights whose stages take start_up + 100 · size^exponent seconds; memory grows with the square root of the size."""
+    """Nights whose stages take start_up + 100 · size^exponent seconds;
+    memory grows with the square root of the size."""
     def run(size: str) -> Run:
         seconds = start_up + (0 if size == "empty" else 100 * SIZES[size] ** exponent)
         return Run(seconds, seconds, 1000 * SIZES[size] ** 0.5, {"epoch": 2.0, "batches": 1.0, "scaled_up": 0.0})

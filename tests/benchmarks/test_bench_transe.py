@@ -12,7 +12,8 @@ from tests.benchmarks.bench_transe import SETTINGS, chosen_rate, settings_of_cho
 
 def kept(folder: Path, figures: dict[str, float], **changed: object) -> Path:
     path = folder / "transe_rate.json"
-    path.write_text(json.dumps({"pykeen_validation_mrr": figures, "seed": 0, "settings": settings_of_choice() | changed}))
+    settings = settings_of_choice() | changed
+    path.write_text(json.dumps({"pykeen_validation_mrr": figures, "seed": 0, "settings": settings}))
     return path
 
 
@@ -29,6 +30,8 @@ def test_the_best_at_an_end_of_the_range_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("changed", [None, {"margin": 3.0}])
 def test_without_a_choice_for_these_settings_the_rate_is_called_unchosen(tmp_path: Path, changed: dict | None) -> None:
-    path = tmp_path / "none.json" if changed is None else kept(tmp_path, {"0.3": 0.2, "1.0": 0.1, "0.1": 0.1}, **changed)
+    path = tmp_path / "none.json"
+    if changed is not None:
+        path = kept(tmp_path, {"0.3": 0.2, "1.0": 0.1, "0.1": 0.1}, **changed)
     rate, how = chosen_rate(path)
     assert rate == SETTINGS.learning_rate and "NOT chosen" in how

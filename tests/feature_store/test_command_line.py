@@ -120,7 +120,7 @@ def test_verify_tells_what_a_first_publish_that_crashed_left(root: Path, capsys:
     shutil.copytree(folder, root / NAME / "dt=__HIVE_DEFAULT_PARTITION__")  # not ours
     status, text = _run(root, capsys, "verify")
     assert status == 0 and text.count("was never committed and holds 1 files") == 2
-    assert "2 partitions of 2 tables verified: 0 problems, 2 notes" in text
+    assert "2 partitions of 2 tables verified: 0 problems, 3 notes" in text and "__HIVE_DEFAULT" in text
 
 
 def test_a_root_that_holds_nothing_is_no_root_without_problems(

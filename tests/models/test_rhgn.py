@@ -13,7 +13,8 @@ import torch
 from models.graph import KnowledgeGraph
 from models.hyperparameters import HyperparameterError, RHGNHyperparameters
 from models.messages.meta_relations import MetaRelations
-from models.rhgn import RHGN, class_probabilities, code_types, filled_features, infer_rhgn
+from models.rhgn import RHGN, code_types, filled_features, infer_rhgn
+from models.rhgn_classifiers import class_probabilities
 from models.rhgn_training import train_rhgn
 from models.shapes import ShapeError
 from tests.models import reference

@@ -10,7 +10,8 @@ import torch
 
 from models.graph import KnowledgeGraph
 from models.hyperparameters import RHGNHyperparameters
-from models.rhgn import RHGN, class_probabilities, code_types, infer_rhgn
+from models.rhgn import RHGN, code_types, infer_rhgn
+from models.rhgn_classifiers import class_probabilities
 from models.rhgn_training import RHGNResult, balanced, train_rhgn
 from models.shapes import ShapeError
 from tests.models import reference

@@ -19,7 +19,9 @@ def read_split(name: str) -> Edges:
     """(heads, relations, tails), int64. The files say head, tail, relation, under a line with the count."""
     path = FOLDER / FILES[name]
     if not path.exists():
-        raise SystemExit(f"{FILES[name]} is not in ../shared/data/fb15k-237 beside the repository; put the data set there")
+        raise SystemExit(
+            f"{FILES[name]} is not in ../shared/data/fb15k-237 beside the repository; put the data set there"
+        )
     with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
         count = int(file.readline())
         heads, tails, relations = np.loadtxt(file, dtype=np.int64).T

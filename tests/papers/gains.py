@@ -1,7 +1,8 @@
 """PR-AUC at 1:3 and gains over a baseline, with one bootstrap over users for all clients.
 
-A `Scored` is one client's test under one seed: the same users (rows) in every one of a shop, so that a bootstrap weight per user counts
-in all clients at once. PR-AUC at 1:3 is the mean over fixed draws of negatives, the same for all feature sets of a client.
+A `Scored` is one client's test under one seed: the same users (rows) in every one of a shop, so that
+a bootstrap weight per user counts in all clients at once. PR-AUC at 1:3 is the mean over fixed draws
+of negatives, the same for all feature sets of a client.
 """
 
 from __future__ import annotations
@@ -31,13 +32,17 @@ class Scored:
 def draws_of(labels: np.ndarray, client: str, draws: int, ratio: int = 3) -> list[np.ndarray]:
     """Row numbers of the first fixed 1:3 draws, keyed by client and number."""
     everybody, key = np.ones(len(labels), bool), [ord(c) for c in client]
-    return [np.flatnonzero(one_to(ratio, labels, everybody, np.random.default_rng([i, *key]).random(len(labels)))) for i in range(draws)]
+    randoms = (np.random.default_rng([i, *key]).random(len(labels)) for i in range(draws))
+    return [np.flatnonzero(one_to(ratio, labels, everybody, random)) for random in randoms]
 
 
 def pr_auc_1to3(scored: Scored, weights: np.ndarray | None = None) -> np.ndarray | float:
     """Mean over the draws; with weights (B, n) one figure per bootstrap draw, over the first few of them."""
     rows_of = draws_of(scored.labels, scored.client, DRAWS if weights is None else DRAWS_IN_BOOTSTRAP)
-    found = [average_precision(scored.labels[rows], scored.margins[rows], None if weights is None else weights[:, rows]) for rows in rows_of]
+    found = []
+    for rows in rows_of:
+        own = None if weights is None else weights[:, rows]
+        found.append(average_precision(scored.labels[rows], scored.margins[rows], own))
     return np.mean(found, axis=0)
 
 
@@ -58,14 +63,18 @@ def gain(figures: dict[tuple[str, str], np.ndarray], feature_set: str, over: str
 def gain_of_means(figures: dict[tuple[str, str], np.ndarray], feature_set: str, over: str) -> np.ndarray:
     """Percent: mean PR-AUC over clients ÷ mean of `over` − 1, as the average column of the paper's table 3."""
     clients = [client for name, client in figures if name == over]
-    return 100 * (np.mean([figures[feature_set, c] for c in clients], axis=0) / np.mean([figures[over, c] for c in clients], axis=0) - 1)
+    ours, theirs = (np.mean([figures[name, c] for c in clients], axis=0) for name in (feature_set, over))
+    return 100 * (ours / theirs - 1)
 
 
 def bootstrap(scored: list[Scored], draws: int, seed: int) -> dict[tuple[str, str], np.ndarray]:
-    """`table` for `draws` samples of the shop's users with replacement, the same sample for every client, seed and feature set."""
+    """`table` for `draws` samples of the shop's users with replacement, the same sample for every client,
+    seed and feature set."""
     n = len(scored[0].labels)
     if any(len(one.labels) != n for one in scored):
-        raise ValueError("The tests of a shop are over different users; expected the same for all clients, seeds and feature sets.")
+        raise ValueError(
+            "The tests of a shop are over different users; expected the same for all clients, seeds and feature sets."
+        )
     return table(scored, bootstrap_weights(n, draws, np.random.default_rng(seed)))
 
 

@@ -1,12 +1,13 @@
 """Table 3 of the KQGC paper on two public shops, through the pipeline's own jobs: `make paper-kqgc`.
 
-Per shop: graphs of T1, T2, T3 (shops.py), four models' vectors of T1 and T2 under three seeds; per client (clients_<shop>.json,
-committed before anything was trained) one classifier per feature set, trained and validated on the labels of [T1, T2) with features of
-T1, tested on the labels of [T2, T3) with features of T2. One choice of feature set per shop, by mean validation PR-AUC at 1:3 over
-clients and seeds, among the paper's baseline + {each model: raw, affinity, both; affinities of all four}; the test has no part in it.
-Gain: mean over clients of PR-AUC at 1:3 (mean of 20 fixed draws, seeds averaged first) ÷ baseline − 1; interval: users drawn with
-replacement, jointly for all clients. Beside it: the gain of means (as the paper's table averages), the gain on the population, over
-the strong baseline, and the paper's way, one snapshot for both (vectors of T1 in the test as well).
+Per shop: graphs of T1, T2, T3 (shops.py), four models' vectors of T1 and T2 under three seeds; per client
+(clients_<shop>.json, committed before anything was trained) one classifier per feature set, trained and validated on
+the labels of [T1, T2) with features of T1, tested on the labels of [T2, T3) with features of T2. One choice of feature
+set per shop, by mean validation PR-AUC at 1:3 over clients and seeds, among the paper's baseline + {each model: raw,
+affinity, both; affinities of all four}; the test has no part in it. Gain: mean over clients of PR-AUC at 1:3 (mean of
+20 fixed draws, seeds averaged first) ÷ baseline − 1; interval: users drawn with replacement, jointly for all clients.
+Beside it: the gain of means (as the paper's table averages), the gain on the population, over the strong baseline, and
+the paper's way, one snapshot for both (vectors of T1 in the test as well).
 
 Writes tests/papers/results/paper_kqgc.json. The last line reads `gain: <percent, mean of the two shops>`.
 """
@@ -48,8 +49,10 @@ TREES = TreeHyperparameters(threads=1)
 ALL_AFFINITIES = "baseline" + "".join(f"+{model}:affinity" for model in MODELS)
 CANDIDATES = [f"baseline+{model}:{kind}" for model in MODELS for kind in ("raw", "affinity", "both")] + [ALL_AFFINITIES]
 STRONG = ["strong"] + [f"strong+{model}:affinity" for model in MODELS]
-PAPER = {"transe": 2.50, "kqgc_mean": 3.15, "kqgc_attention1": 2.80, "kqgc_attention2": 3.00}  # table 3, AVG., percent over its baseline
-# Of the shipped configurations, for both shops, before any test was seen: 3 seeds × 2 dates × 2 shops have to fit into an hour on 2 cores.
+# Table 3, AVG., percent over its baseline.
+PAPER = {"transe": 2.50, "kqgc_mean": 3.15, "kqgc_attention1": 2.80, "kqgc_attention2": 3.00}
+# Of the shipped configurations, for both shops, before any test was seen: 3 seeds × 2 dates × 2 shops have to fit into
+# an hour on 2 cores.
 OVERRIDES: dict[str, object] = {"kqgc": KQGCHyperparameters(epochs=5, learning_rate=0.005)}
 
 
@@ -68,7 +71,8 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One classifier: its PR-AUC at 1:3 on validation, and its margins on the test and on the paper's way of testing."""
+    """One classifier: its PR-AUC at 1:3 on validation,
+    and its margins on the test and on the paper's way of testing."""
 
     validation: float
     test: Scored
@@ -76,17 +80,21 @@ class Result:
 
 
 def windows_of(nights: Nights, settings: Settings, seed: int) -> tuple[Window, Window, Window]:
-    """(training: features of T1, labels to T2; test: features of T2, labels to T3; the paper's test: features of T1, labels T2 to T3)."""
+    """Training: features of T1, labels to T2; test: features of T2, labels to T3;
+    the paper's test: features of T1, labels T2 to T3."""
     first, second, third = nights.shop.dates
     tables, graph, purchase = nights.tables(seed), settings.graph, settings.graph.purchase
     of_first = tables.source(first, MODELS, graph, settings.lookalike, seed)
     of_second = tables.source(second, MODELS, graph, settings.lookalike, seed, of_first.vocabulary)
     then, later = tables.snapshot(second, graph), tables.snapshot(third, graph)
-    train, test = (purchases_between(tables.clean_events, *days, purchase) for days in ((first, second), (second, third)))
+    spans = ((first, second), (second, third))
+    train, test = (purchases_between(tables.clean_events, *days, purchase) for days in spans)
     return Window(of_first, then, train), Window(of_second, later, test), Window(of_first, later, test)
 
 
-def run_client(client: str, seed: int, shop: Shop, windows: tuple[Window, Window, Window], config: Config) -> list[Result]:
+def run_client(
+    client: str, seed: int, shop: Shop, windows: tuple[Window, Window, Window], config: Config
+) -> list[Result]:
     """Every feature set of one client under one seed."""
     train, test, one_snapshot = (window.task(client, shop, config) for window in windows)
     sample, results = train.sample, []
@@ -100,7 +108,9 @@ def run_client(client: str, seed: int, shop: Shop, windows: tuple[Window, Window
         tested = margins_of(booster, test.client.columns(chosen).values, 1)
         all_of_first = margins_of(booster, columns, 1)
         validation = float(pr_auc_1to3(Scored(client, seed, name, sample.labels[rows], all_of_first[rows])))
-        results.append(Result(validation, Scored(client, seed, name, test.sample.labels, tested), Scored(client, seed, name, one_snapshot.sample.labels, all_of_first)))
+        scored = Scored(client, seed, name, test.sample.labels, tested)
+        paper_way = Scored(client, seed, name, one_snapshot.sample.labels, all_of_first)
+        results.append(Result(validation, scored, paper_way))
     return results
 
 
@@ -118,7 +128,8 @@ def run_shop(shop: Shop, data: Path, root: Path) -> tuple[list[Result], dict[str
             jobs = [pool.submit(run_client, client, seed, shop, windows, config) for client in shop.clients()]
             results += [result for job in jobs for result in job.result()]
         nights.seconds["classifiers"] = nights.seconds.get("classifiers", 0) + time.perf_counter() - started
-        say(f"{shop.name}: seed {seed} done; " + ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in nights.seconds.items()))
+        spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in nights.seconds.items())
+        say(f"{shop.name}: seed {seed} done; {spent}")
     return results, nights.seconds
 
 
@@ -142,51 +153,89 @@ def assess(shop: Shop, results: list[Result]) -> dict[str, Any]:
     tests = [r.test for r in results]
     paper_way = [r.one_snapshot for r in results]
     figures, past = table(tests), table(paper_way)
-    wanted = {"baseline", "strong", chosen, chosen_strong, *(f"baseline+{model}:{kind}" for model in MODELS for kind in ("affinity", "raw"))}
+    both_kinds = [f"baseline+{model}:{kind}" for model in MODELS for kind in ("affinity", "raw")]
+    wanted = {"baseline", "strong", chosen, chosen_strong, *both_kinds}
     draws = bootstrap([t for t in tests if t.feature_set in wanted], BOOTSTRAP_DRAWS, seed=0)
     clients = sorted({t.client for t in tests})
-    rows = [
-        {"feature_set": name, "validation_pr_auc": mean_of(results, name), "test_pr_auc": float(np.mean([figures[name, c] for c in clients])),
-         "gain": float(gain(figures, name, "baseline")), "gain_of_means": float(gain_of_means(figures, name, "baseline")),
-         "population_gain": population_gain(tests, name, "baseline"), "one_snapshot_gain": float(gain(past, name, "baseline")),
-         "gain_over_strong": float(gain(figures, name, "strong")), "by_client": {c: float(figures[name, c]) for c in clients},
-         **({"interval": interval(gain(draws, name, "baseline"))} if name in wanted else {})}
-        for name in ["baseline", *CANDIDATES, *STRONG]]  # fmt: skip
+    rows = []
+    for name in ["baseline", *CANDIDATES, *STRONG]:
+        row = {
+            "feature_set": name,
+            "validation_pr_auc": mean_of(results, name),
+            "test_pr_auc": float(np.mean([figures[name, c] for c in clients])),
+            "gain": float(gain(figures, name, "baseline")),
+            "gain_of_means": float(gain_of_means(figures, name, "baseline")),
+            "population_gain": population_gain(tests, name, "baseline"),
+            "one_snapshot_gain": float(gain(past, name, "baseline")),
+            "gain_over_strong": float(gain(figures, name, "strong")),
+            "by_client": {c: float(figures[name, c]) for c in clients},
+        }
+        rows.append(row | ({"interval": interval(gain(draws, name, "baseline"))} if name in wanted else {}))
     return {
-        "shop": shop.name, "dates": [d.isoformat() for d in shop.dates], "clients": clients, "chosen": chosen, "chosen_strong": chosen_strong,
-        "gain": float(gain(figures, chosen, "baseline")), "gain_interval": interval(gain(draws, chosen, "baseline")),
-        "gain_over_strong": float(gain(figures, chosen, "strong")), "gain_over_strong_interval": interval(gain(draws, chosen, "strong")),
-        "strong_gain_over_strong": float(gain(figures, chosen_strong, "strong")), "strong_gain_over_strong_interval": interval(gain(draws, chosen_strong, "strong")),
-        "orders": list(orders(figures, draws)), "feature_sets": rows, "eligible": len(tests[0].labels),
-        "test_buyers": {c: int(next(t for t in tests if t.client == c).labels.sum()) for c in clients}}  # fmt: skip
+        "shop": shop.name,
+        "dates": [d.isoformat() for d in shop.dates],
+        "clients": clients,
+        "chosen": chosen,
+        "chosen_strong": chosen_strong,
+        "gain": float(gain(figures, chosen, "baseline")),
+        "gain_interval": interval(gain(draws, chosen, "baseline")),
+        "gain_over_strong": float(gain(figures, chosen, "strong")),
+        "gain_over_strong_interval": interval(gain(draws, chosen, "strong")),
+        "strong_gain_over_strong": float(gain(figures, chosen_strong, "strong")),
+        "strong_gain_over_strong_interval": interval(gain(draws, chosen_strong, "strong")),
+        "orders": list(orders(figures, draws)),
+        "feature_sets": rows,
+        "eligible": len(tests[0].labels),
+        "test_buyers": {c: int(next(t for t in tests if t.client == c).labels.sum()) for c in clients},
+    }
 
 
 def mean_of(results: list[Result], name: str) -> float:
     return float(np.mean([r.validation for r in results if r.test.feature_set == name]))
 
 
-def orders(figures: dict[tuple[str, str], np.ndarray], draws: dict[tuple[str, str], np.ndarray]) -> Iterator[dict[str, Any]]:
-    """KQGC against TransE, affinities and raw: an order is stated only where the interval of the difference excludes 0."""
+def orders(
+    figures: dict[tuple[str, str], np.ndarray], draws: dict[tuple[str, str], np.ndarray]
+) -> Iterator[dict[str, Any]]:
+    """KQGC against TransE, affinities and raw:
+    an order is stated only where the interval of the difference excludes 0."""
     for kind in ("affinity", "raw"):
         for model in MODELS[1:]:
             name, other = f"baseline+{model}:{kind}", f"baseline+transe:{kind}"
             low, high = interval(gain(draws, name, "baseline") - gain(draws, other, "baseline"))
             stated = f"{model} above transe" if low > 0 else f"transe above {model}" if high < 0 else "no order"
-            yield {"kind": kind, "model": model, "difference": float(gain(figures, name, "baseline") - gain(figures, other, "baseline")), "interval": [low, high], "order": stated}
+            yield {
+                "kind": kind,
+                "model": model,
+                "difference": float(gain(figures, name, "baseline") - gain(figures, other, "baseline")),
+                "interval": [low, high],
+                "order": stated,
+            }
 
 
 def show(found: dict[str, Any]) -> None:
     """The shop's table."""
-    say(f"\n{found['shop']}: {len(found['clients'])} clients, {found['eligible']} eligible at {found['dates'][1]}; chosen on validation: {found['chosen']}")
+    say(
+        f"\n{found['shop']}: {len(found['clients'])} clients, {found['eligible']} eligible at {found['dates'][1]}; "
+        f"chosen on validation: {found['chosen']}"
+    )
     say(f"{'feature set':<58} valid.   test   gain %  [95 %]            population  one snapshot  over strong")
     for row in found["feature_sets"]:
         shown = "[{:+.2f}, {:+.2f}]".format(*row["interval"]) if "interval" in row else ""
         mark = "*" if row["feature_set"] == found["chosen"] else " "
-        say(f"{mark}{row['feature_set']:<57} {row['validation_pr_auc']:.4f} {row['test_pr_auc']:.4f} {row['gain']:+7.2f}  {shown:<18} "
-            f"{row['population_gain']:+9.2f} {row['one_snapshot_gain']:+12.2f} {row['gain_over_strong']:+12.2f}")
-    say("gain of the chosen {:+.2f} % [{:+.2f}, {:+.2f}] over the baseline, ".format(found["gain"], *found["gain_interval"])
-        + "{:+.2f} % [{:+.2f}, {:+.2f}] over the strong baseline; ".format(found["gain_over_strong"], *found["gain_over_strong_interval"])
-        + "{} {:+.2f} % [{:+.2f}, {:+.2f}] over strong".format(found["chosen_strong"], found["strong_gain_over_strong"], *found["strong_gain_over_strong_interval"]))  # fmt: skip
+        say(
+            f"{mark}{row['feature_set']:<57} {row['validation_pr_auc']:.4f} {row['test_pr_auc']:.4f} "
+            f"{row['gain']:+7.2f}  {shown:<18} {row['population_gain']:+9.2f} {row['one_snapshot_gain']:+12.2f} "
+            f"{row['gain_over_strong']:+12.2f}"
+        )
+    chosen, over_strong, strong = (
+        "{:+.2f} % [{:+.2f}, {:+.2f}]".format(found[name], *found[f"{name}_interval"])
+        for name in ("gain", "gain_over_strong", "strong_gain_over_strong")
+    )
+    say(
+        f"gain of the chosen {chosen} over the baseline, {over_strong} over the strong baseline; "
+        f"{found['chosen_strong']} {strong} over strong"
+    )
     for order in found["orders"]:
         say("{kind}: {model} − transe {difference:+.2f} points: {order}".format(**order))
 
@@ -197,24 +246,37 @@ def say(text: str) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    options.add_argument("--data", type=Path, default=HERE.parents[2] / "shared" / "data", help="folder of the data sets")
+    data = HERE.parents[2] / "shared" / "data"
+    options.add_argument("--data", type=Path, default=data, help="folder of the data sets")
     options.add_argument("--work", type=Path, help="where the tables go (default: a temporary folder)")
     arguments = options.parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
     started = time.perf_counter()
     found = []
-    with tempfile.TemporaryDirectory() as scratch, session(Spark(driver_memory="1500m", shuffle_partitions=2), "paper-kqgc"):
+    spark = Spark(driver_memory="1500m", shuffle_partitions=2)
+    with tempfile.TemporaryDirectory() as scratch, session(spark, "paper-kqgc"):
         for shop in SHOPS:
             results, seconds = run_shop(shop, arguments.data, (arguments.work or Path(scratch)) / shop.config)
             found.append(assess(shop, results) | {"seconds": {stage: round(s, 1) for stage, s in seconds.items()}})
             show(found[-1])
     mean = float(np.mean([f["gain"] for f in found]))
-    report = {"gain": mean, "gain_of_means": float(np.mean([next(r for r in f["feature_sets"] if r["feature_set"] == f["chosen"])["gain_of_means"] for f in found])),
-              "paper": PAPER, "seeds": SEEDS, "bootstrap_draws": BOOTSTRAP_DRAWS, "seconds": round(time.perf_counter() - started), "shops": found}  # fmt: skip
+    rows = [next(row for row in f["feature_sets"] if row["feature_set"] == f["chosen"]) for f in found]
+    report = {
+        "gain": mean,
+        "gain_of_means": float(np.mean([row["gain_of_means"] for row in rows])),
+        "paper": PAPER,
+        "seeds": SEEDS,
+        "bootstrap_draws": BOOTSTRAP_DRAWS,
+        "seconds": round(time.perf_counter() - started),
+        "shops": found,
+    }
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "paper_kqgc.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    say(f"\n{report['seconds']} s; gain of means {report['gain_of_means']:.2f} %; "
-        f"the paper, best of 10,000 epochs on private data: TransE +{PAPER['transe']} %, KQGC mean +{PAPER['kqgc_mean']} %")
+    say(
+        f"\n{report['seconds']} s; gain of means {report['gain_of_means']:.2f} %; "
+        "the paper, best of 10,000 epochs on private data: "
+        f"TransE +{PAPER['transe']} %, KQGC mean +{PAPER['kqgc_mean']} %"
+    )
     say(f"gain: {mean:.2f}")
 
 

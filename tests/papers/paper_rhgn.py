@@ -1,10 +1,11 @@
 """Table 1 of the RHGN paper on data that is to be had: `python -m tests.papers.paper_rhgn`.
 
-Gender and age of `alibaba-ecomm` (five stratified splits) and `ml-1m` (three), 75 : 12.5 : 12.5, both labels in one model; settings from
-`tune_rhgn.py`. `--peers` runs the peers on the same splits and keeps their figures; `--ablations` runs RHGN with a part taken away. Without
-an option: RHGN, the table, and its lead over the peer that was best by validation in each of the four tasks. Intervals are of a bootstrap over
-users, the same draw for all splits, labels and models of a data set, and hold for these splits. Figures and predictions go to `results/`.
-The last line reads `lead: <points of macro-F1, mean of the four tasks>`.
+Gender and age of `alibaba-ecomm` (five stratified splits) and `ml-1m` (three), 75 : 12.5 : 12.5, both labels in one
+model; settings from `tune_rhgn.py`. `--peers` runs the peers on the same splits and keeps their figures;
+`--ablations` runs RHGN with a part taken away. Without an option: RHGN, the table, and its lead over the peer that
+was best by validation in each of the four tasks. Intervals are of a bootstrap over users, the same draw for all
+splits, labels and models of a data set, and hold for these splits. Figures and predictions go to `results/`. The last
+line reads `lead: <points of macro-F1, mean of the four tasks>`.
 """
 
 from __future__ import annotations
@@ -32,13 +33,20 @@ Runs = dict[str, list[Figures]]  # data set → one for each split
 Key = tuple[str, str]  # data set, label
 
 ABLATIONS: dict[str, dict[str, Any]] = {  # over the chosen settings; `merged` is of the graph
-    "user-item relations merged": {"merged": "behaviors"}, "item-attribute relations merged": {"merged": "attributes"}, "softmax per relation": {"softmax_over": "relation"},
-    "random, learned initial vectors": {"init": "random"}, "attributes from their texts": {"init": "content"}}  # fmt: skip
+    "user-item relations merged": {"merged": "behaviors"},
+    "item-attribute relations merged": {"merged": "attributes"},
+    "softmax per relation": {"softmax_over": "relation"},
+    "random, learned initial vectors": {"init": "random"},
+    "attributes from their texts": {"init": "content"},
+}
 
 
 @dataclass(frozen=True)
 class Confusions:
-    """Weights of a task's users → confusion matrices of one model's tests. cells: int64 (users who test,) true class · K + named one, of each split."""
+    """Weights of a task's users → confusion matrices of one model's tests.
+
+    cells: int64 (users who test,) true class · K + named one, of each split.
+    """
 
     classes: int
     users: list[np.ndarray]
@@ -68,7 +76,9 @@ class Confusions:
         return np.mean(found, axis=0)
 
 
-def differences(ours: Runs, others: Mapping[Key, list[Figures]]) -> tuple[dict[Key, float], dict[Key | str, tuple[float, float]]]:
+def differences(
+    ours: Runs, others: Mapping[Key, list[Figures]]
+) -> tuple[dict[Key, float], dict[Key | str, tuple[float, float]]]:
     """(points of macro-F1 that ours is ahead in each task; 95 % intervals of them, and of their mean as "mean")."""
     ahead, drawn = {}, {}
     for name, runs in ours.items():
@@ -78,7 +88,8 @@ def differences(ours: Runs, others: Mapping[Key, list[Figures]]) -> tuple[dict[K
             mine, theirs = (Confusions.of(name, label, one).macro_f1(weights) for one in (runs, others[name, label]))
             points = 100 * (mine - theirs)
             ahead[name, label], drawn[name, label] = float(points[0]), points[1:]
-    return ahead, {key: interval(values) for key, values in drawn.items()} | {"mean": interval(np.mean(list(drawn.values()), axis=0))}
+    intervals: dict[Key | str, tuple[float, float]] = {key: interval(values) for key, values in drawn.items()}
+    return ahead, intervals | {"mean": interval(np.mean(list(drawn.values()), axis=0))}
 
 
 def mean_f1(runs: list[Figures], part: str, label: str) -> float:
@@ -109,8 +120,10 @@ def run_model(model: str, changed: Mapping[str, Any] | None = None) -> Runs:
             given = given | {"init": more.pop("init")}
         started = time.perf_counter()
         found[name] = list(run_all([(model, name, given, split, more) for split in range(n_splits)]))
-        figures = ", ".join(f"{label} {cell([one['test'][label]['macro_f1'] for one in found[name]])}" for label in LABELS)
-        print(f"{name} {model} {more or given}: test macro-F1 {figures}  {time.perf_counter() - started:.0f} s", flush=True)
+        tests = {label: [one["test"][label]["macro_f1"] for one in found[name]] for label in LABELS}
+        figures = ", ".join(f"{label} {cell(values)}" for label, values in tests.items())
+        seconds = time.perf_counter() - started
+        print(f"{name} {model} {more or given}: test macro-F1 {figures}  {seconds:.0f} s", flush=True)
     return found
 
 
@@ -127,7 +140,8 @@ def read(name: str, target: str) -> Any:
 
 def run_peers() -> None:
     """Each on the same splits; its figures are kept."""
-    keep("paper_rhgn_peers", {"command": "make paper-rhgn-peers", "seeds": N_SPLITS, "runs": {model: run_model(model) for model in PEERS}})
+    runs = {model: run_model(model) for model in PEERS}
+    keep("paper_rhgn_peers", {"command": "make paper-rhgn-peers", "seeds": N_SPLITS, "runs": runs})
 
 
 def run_ablations() -> None:
@@ -139,7 +153,10 @@ def run_ablations() -> None:
     for title, runs in found.items():
         ahead, intervals = differences(whole, {(name, label): runs[name] for name in runs for label in LABELS})
         cost[title] = {"points": float(np.mean(list(ahead.values()))), "interval": intervals["mean"]}
-        print(f"| less: {title:32s} | " + " | ".join(f"{points:+.1f} [{intervals[key][0]:+.1f}, {intervals[key][1]:+.1f}]" for key, points in ahead.items()), end=" | ")
+        cells = [
+            f"{points:+.1f} [{intervals[key][0]:+.1f}, {intervals[key][1]:+.1f}]" for key, points in ahead.items()
+        ]
+        print(f"| less: {title:32s} | " + " | ".join(cells), end=" | ")
         print(f"{cost[title]['points']:+.2f} [{intervals['mean'][0]:+.2f}, {intervals['mean'][1]:+.2f}] |")
     keep("paper_rhgn_ablations", {"command": "make paper-rhgn-ablations", "cost": cost, "runs": found})
 
@@ -149,9 +166,13 @@ def run_paper() -> None:
     peers = read("paper_rhgn_peers", "paper-rhgn-peers")["runs"]
     ours = run_model("rhgn")
     tasks = list(tests_of(ours))
-    best = {key: max(peers, key=lambda model, key=key: mean_f1(peers[model][key[0]], "validation", key[1])) for key in tasks}
+    best = {}
+    for name, label in tasks:
+        by_validation = {model: mean_f1(runs[name], "validation", label) for model, runs in peers.items()}
+        best[name, label] = max(by_validation, key=lambda model: by_validation[model])
     ahead, intervals = differences(ours, {key: peers[best[key]][key[0]] for key in tasks})
-    print("| accuracy, macro-F1 in %    | " + " | ".join(f"{name} {label}: accuracy | macro-F1" for name, label in tasks) + " |")
+    heads = " | ".join(f"{name} {label}: accuracy | macro-F1" for name, label in tasks)
+    print(f"| accuracy, macro-F1 in %    | {heads} |")
     for model, runs in peers.items():
         print(row(model, tests_of(runs)))
     print(row("RHGN", tests_of(ours)))
@@ -159,9 +180,14 @@ def run_paper() -> None:
     if all(isinstance(one, dict) for found in on_vectors.values() for one in found):
         print(row("XGBoost on its vectors", on_vectors) + " trained on the users who choose, an eighth of all")
     for key in tasks:
-        print(f"{' '.join(key)}: RHGN less {best[key]}, the best peer by validation: {ahead[key]:+.1f} points [{intervals[key][0]:+.1f}, {intervals[key][1]:+.1f}]")
+        print(
+            f"{' '.join(key)}: RHGN less {best[key]}, the best peer by validation: "
+            f"{ahead[key]:+.1f} points [{intervals[key][0]:+.1f}, {intervals[key][1]:+.1f}]"
+        )
     lead = float(np.mean(list(ahead.values())))
-    keep("paper_rhgn", {"command": "make paper-rhgn", "lead": lead, "interval": intervals["mean"], "best_peers": {" ".join(key): peer for key, peer in best.items()}, "runs": ours})
+    best_peers = {" ".join(key): peer for key, peer in best.items()}
+    led = {"lead": lead, "interval": intervals["mean"], "best_peers": best_peers}
+    keep("paper_rhgn", {"command": "make paper-rhgn", **led, "runs": ours})
     print(f"95 % interval of the lead: [{intervals['mean'][0]:+.2f}, {intervals['mean'][1]:+.2f}]")
     print(f"lead: {lead:.2f}")
 

@@ -1,8 +1,11 @@
-"""The RHGN paper's experiment on data that is to be had: graphs of users, items and attributes, two labels, and splits of 75 : 12.5 : 12.5.
+"""The RHGN paper's experiment on data that is to be had.
 
-`alibaba-ecomm`: four behaviours, category, brand and price; gender, and age in four bands. `ml-1m`: films liked, seen, disliked, with genres,
-directors, actors and year; gender, and age in GroupLens' seven bands. Demographics are labels or nothing: no user has an attribute in the graph.
-Everything of the log is in the graph, as in the paper; which users train, choose and test is all that a split says.
+Graphs of users, items and attributes, two labels, and splits of 75 : 12.5 : 12.5.
+
+`alibaba-ecomm`: four behaviours, category, brand and price; gender, and age in four bands. `ml-1m`: films liked,
+seen, disliked, with genres, directors, actors and year; gender, and age in GroupLens' seven bands. Demographics are
+labels or nothing: no user has an attribute in the graph. Everything of the log is in the graph, as in the paper;
+which users train, choose and test is all that a split says.
 
 Shapes: n nodes, users before all others; u users; E edges; J = 2 labels.
 """
@@ -36,8 +39,9 @@ BATCH = {"alibaba-ecomm": 128, "ml-1m": 512}  # nine steps to an epoch in both
 
 @dataclass(frozen=True)
 class Task:
-    """heads, relations, tails: int64 (E,). types: int64 (n,), 0 for users, 1 for items. raw: each node's id. labels: int64 (u, J), MISSING where unknown.
+    """heads, relations, tails: int64 (E,). types: int64 (n,), 0 for users, 1 for items. raw: each node's id.
 
+    labels: int64 (u, J), MISSING where unknown.
     behaviors: how many of the relations, the first ones, go from users to items; the others from items to attributes.
     """
 
@@ -59,23 +63,32 @@ class Task:
 
     @functools.cached_property
     def graph(self) -> KnowledgeGraph:
-        return KnowledgeGraph(self.heads, self.relations, self.tails, n_entities=len(self.types), n_relations=len(self.relation_names))
+        sizes = {"n_entities": len(self.types), "n_relations": len(self.relation_names)}
+        return KnowledgeGraph(self.heads, self.relations, self.tails, **sizes)
 
     @functools.cached_property
     def keys(self) -> np.ndarray:
         """uint64 (n,), from type and raw id, for random numbers of each node's own."""
         texts = (f"{self.type_names[kind]}\0{raw}" for kind, raw in zip(self.types, self.raw, strict=True))
-        return np.frombuffer(b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts), np.uint64)
+        hashes = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+        return np.frombuffer(b"".join(hashes), np.uint64)
 
     def merged(self, behaviors: bool) -> Task:
-        """The same with all behaviours as one relation, or else all of the attributes' relations as one; several edges of a pair become one."""
+        """The same with all behaviours as one relation, or else all of the attributes' relations as one;
+        several edges of a pair become one."""
         merged = self.relations < self.behaviors if behaviors else self.relations >= self.behaviors
         relations = np.where(merged, 0 if behaviors else self.behaviors, self.relations)
         kept, relations = np.unique(relations, return_inverse=True)
         edges = np.unique(np.stack([self.heads, relations, self.tails], 1), axis=0)
         names = [self.relation_names[k] for k in kept]
         return dataclasses.replace(
-            self, heads=edges[:, 0].copy(), relations=edges[:, 1].copy(), tails=edges[:, 2].copy(), relation_names=names, behaviors=1 if behaviors else self.behaviors)
+            self,
+            heads=edges[:, 0].copy(),
+            relations=edges[:, 1].copy(),
+            tails=edges[:, 2].copy(),
+            relation_names=names,
+            behaviors=1 if behaviors else self.behaviors,
+        )
 
 
 def read_task(name: str) -> Task:
@@ -88,10 +101,13 @@ def read_task(name: str) -> Task:
 
 def _alibaba(imported: alibaba_ecomm.Imported) -> Task:
     items, users = imported.items.to_pandas(), imported.users.to_pandas()
-    items["price"] = pd.qcut(items["price"], 8, labels=False, duplicates="drop").map(lambda number: f"bin_{number:.0f}", na_action="ignore")
-    age = pd.cut(users["age_level"].astype(float), [-np.inf, 3, 4, 5, np.inf], labels=["up to 3", "4", "5", "above 5"]).astype(object)
+    bins = pd.qcut(items["price"], 8, labels=False, duplicates="drop")
+    items["price"] = bins.map(lambda number: f"bin_{number:.0f}", na_action="ignore")
+    bands = {"bins": [-np.inf, 3, 4, 5, np.inf], "labels": ["up to 3", "4", "5", "above 5"]}
+    age = pd.cut(users["age_level"].astype(float), **bands).astype(object)
     users = pd.DataFrame({"user_id": users["user_id"], "gender": users["gender"], "age": age})
-    return assemble("alibaba-ecomm", imported.events, items, {"category": "category", "brand": "brand", "price": "price"}, users, list(alibaba_ecomm.BEHAVIORS.values()))
+    attributes = {name: name for name in ("category", "brand", "price")}
+    return assemble("alibaba-ecomm", imported.events, items, attributes, users, list(alibaba_ecomm.BEHAVIORS.values()))
 
 
 def _movielens(imported: movielens.Imported) -> Task:
@@ -102,12 +118,23 @@ def _movielens(imported: movielens.Imported) -> Task:
     return assemble("ml-1m", imported.events, items, attributes, users, ["liked", "seen", "disliked"])
 
 
-def assemble(name: str, events: pa.Table, items: pd.DataFrame, attributes: dict[str, str], users: pd.DataFrame, behaviors: list[str]) -> Task:
-    """items: `item_id` and a column for each attribute (column → type of its values); users: `user_id` and the labels. Users and items without event stay out."""
+def assemble(
+    name: str,
+    events: pa.Table,
+    items: pd.DataFrame,
+    attributes: dict[str, str],
+    users: pd.DataFrame,
+    behaviors: list[str],
+) -> Task:
+    """items: `item_id` and a column for each attribute (column → type of its values); users: `user_id` and the labels.
+
+    Users and items without event stay out.
+    """
     pairs = events.select(["user_id", "item_id", "behavior"]).to_pandas().drop_duplicates()
     user_ids, item_ids = np.unique(pairs["user_id"]), np.unique(pairs["item_id"])
-    raw, types, type_names = [user_ids, item_ids], [np.zeros(len(user_ids), np.int64), np.ones(len(item_ids), np.int64)], ["user", "item", *attributes.values()]
-    heads, tails = np.searchsorted(user_ids, pairs["user_id"]), len(user_ids) + np.searchsorted(item_ids, pairs["item_id"])
+    raw, types = [user_ids, item_ids], [np.zeros(len(user_ids), np.int64), np.ones(len(item_ids), np.int64)]
+    heads = np.searchsorted(user_ids, pairs["user_id"])
+    tails = len(user_ids) + np.searchsorted(item_ids, pairs["item_id"])
     edges = [np.stack([heads, pairs["behavior"].map(behaviors.index), tails], 1)]
     first, known = len(user_ids) + len(item_ids), items[items["item_id"].isin(item_ids)]
     for number, column in enumerate(attributes):
@@ -123,17 +150,29 @@ def assemble(name: str, events: pa.Table, items: pd.DataFrame, attributes: dict[
     coded = [pd.Categorical(people[label]) for label in LABELS]
     labels = np.stack([np.where(one.codes < 0, MISSING, one.codes) for one in coded], 1).astype(np.int64)
     return Task(
-        name, *(column.copy() for column in columns), [*behaviors, *(f"item_{kind}" for kind in attributes.values())], len(behaviors),
-        np.concatenate(types), type_names, np.concatenate(raw), labels, [[str(c) for c in one.categories] for one in coded])
+        name,
+        *(column.copy() for column in columns),
+        relation_names=[*behaviors, *(f"item_{kind}" for kind in attributes.values())],
+        behaviors=len(behaviors),
+        types=np.concatenate(types),
+        type_names=["user", "item", *attributes.values()],
+        raw=np.concatenate(raw),
+        labels=labels,
+        classes=[[str(c) for c in one.categories] for one in coded],
+    )
 
 
 def split_of(labels: np.ndarray, seed: int) -> np.ndarray:
-    """int64 (u,): TRAIN, VALIDATION or TEST; of each combination of labels six of eight users, one, and one (to within one)."""
+    """int64 (u,): TRAIN, VALIDATION or TEST.
+
+    Of each combination of labels six of eight users, one, and one (to within one).
+    """
     random = np.random.default_rng([seed, 75])
     cell = labels[:, 0] * (labels.max() + 2) + labels[:, 1]
     order = np.lexsort((random.random(len(labels)), cell))
     part = np.empty(len(labels), np.int64)
-    part[order] = np.array([TRAIN, TRAIN, TRAIN, VALIDATION, TRAIN, TRAIN, TRAIN, TEST])[(np.arange(len(labels)) + random.integers(8)) % 8]
+    of_eight = np.array([TRAIN, TRAIN, TRAIN, VALIDATION, TRAIN, TRAIN, TRAIN, TEST])
+    part[order] = of_eight[(np.arange(len(labels)) + random.integers(8)) % 8]
     return part
 
 
@@ -153,6 +192,7 @@ def random_vectors(task: Task, seed: int) -> np.ndarray:
 
 
 def content_vectors(task: Task, transe: np.ndarray, seed: int) -> np.ndarray:
-    """float32 (n, DIMENSION): TransE's for users and items, FastText's for attributes that have words, random ones for codes."""
+    """float32 (n, DIMENSION): TransE's for users and items, FastText's for attributes that have words,
+    random ones for codes."""
     nodes = Nodes(task.types, task.type_names, task.raw)
     return node_features(nodes, (task.heads, task.relations, task.tails), transe, "transe", "content", seed).vectors

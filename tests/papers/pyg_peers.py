@@ -1,8 +1,11 @@
-"""R-GCN and HGT of PyTorch Geometric on one split. Runs in a virtual environment of its own and imports nothing of this project.
+"""R-GCN and HGT of PyTorch Geometric on one split.
 
-`python -m tests.papers.pyg_peers JSON`: settings, and the folder that `profiling_runs.neighbourhoods` wrote. The recipe around the layers is
-RHGN's: a linear map for each node type, two layers, a linear head for each label, AdamW, one cycle of the rate, the epoch that did best on
-the users who choose, and at the end everybody from full neighbourhoods. Prints {"named": what each user is called, "best_epoch"} as JSON.
+Runs in a virtual environment of its own and imports nothing of this project.
+
+`python -m tests.papers.pyg_peers JSON`: settings, and the folder that `profiling_runs.neighbourhoods` wrote. The recipe
+around the layers is RHGN's: a linear map for each node type, two layers, a linear head for each label, AdamW, one cycle
+of the rate, the epoch that did best on the users who choose, and at the end everybody from full neighbourhoods. Prints
+{"named": what each user is called, "best_epoch"} as JSON.
 """
 
 from __future__ import annotations
@@ -23,15 +26,19 @@ MISSING = -1
 
 
 class Graph:
-    """Node types and relation codes. A layer of messages is (offsets into destinations, sources, codes, shifts), in places of some nodes, destinations first.
+    """Node types and relation codes.
 
-    shifts: what HGT adds to each message's score, log of how many messages of its relation it stands for; None where all are there.
+    A layer of messages is (offsets into destinations, sources, codes, shifts), in places of some nodes, destinations
+    first. shifts: what HGT adds to each message's score, log of how many messages of its relation it stands for; None
+    where all are there.
     """
 
     def __init__(self, stored: dict) -> None:
-        self.types, self.labels, self.n_classes = (torch.from_numpy(stored[name]) for name in ("types", "labels", "n_classes"))
+        own = ("types", "labels", "n_classes")
+        self.types, self.labels, self.n_classes = (torch.from_numpy(stored[name]) for name in own)
         self.names, self.n_codes = [f"t{number}" for number in range(int(stored["n_types"]))], int(stored["n_codes"])
-        self.relations = [(f"t{source}", f"r{code}", f"t{end}") for code, (source, end) in enumerate(stored["code_ends"])]
+        ends = enumerate(stored["code_ends"])
+        self.relations = [(f"t{source}", f"r{code}", f"t{end}") for code, (source, end) in ends]
         self.whole = (*(torch.from_numpy(stored[name]).long() for name in ("offsets", "sources", "codes")), None)
         self.counts = self.by_code(self.whole[0], self.whole[2])
 
@@ -48,11 +55,13 @@ class Graph:
 
 
 class Attention(HGTConv):
-    """HGTConv whose messages stand for as many as were there, as RHGN's do in training: both take one softmax over all relations."""
+    """HGTConv whose messages stand for as many as were there, as RHGN's do in training:
+    both take one softmax over all relations."""
 
     shifts: torch.Tensor | None = None  # of the next call's messages, relation by relation
 
-    def message(self, k_j, q_i, v_j, edge_attr, index, ptr, size_i):  # noqa: ANN001, ANN201  (PyTorch Geometric reads the names)
+    # PyTorch Geometric reads the names of the arguments, and takes annotations for more than they are.
+    def message(self, k_j, q_i, v_j, edge_attr, index, ptr, size_i):
         scores = (q_i * k_j).sum(dim=-1) * edge_attr / math.sqrt(q_i.size(-1))
         weights = softmax(scores if self.shifts is None else scores + self.shifts[:, None], index, ptr, size_i)
         return (v_j * weights.view(-1, self.heads, 1)).view(-1, self.out_channels)
@@ -64,21 +73,26 @@ class HGT(torch.nn.Module):
     def __init__(self, graph: Graph, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.graph, self.dropout = graph, dropout
-        self.layers = torch.nn.ModuleList(Attention(width, width, (graph.names, graph.relations), heads) for _ in range(2))
+        kinds = (graph.names, graph.relations)
+        self.layers = torch.nn.ModuleList(Attention(width, width, kinds, heads) for _ in range(2))
 
     def forward(self, x_SD: torch.Tensor, types_S: torch.Tensor, layers: list[tuple]) -> torch.Tensor:
         for layer, (offsets, sources, codes, shifts) in zip(self.layers, layers, strict=True):
             layer.shifts = None if shifts is None else shifts[torch.argsort(codes, stable=True)]
             n, types = len(offsets) - 1, types_S[: len(x_SD)]
-            places, of_type = torch.empty_like(types), [torch.nonzero(types == kind).squeeze(1) for kind in range(len(self.graph.names))]
-            for rows in of_type:
+            of_type = {
+                name: torch.nonzero(types == kind).squeeze(1) for kind, name in enumerate(self.graph.names)
+            }
+            places = torch.empty_like(types)
+            for rows in of_type.values():
                 places[rows] = torch.arange(len(rows))
             destinations = torch.repeat_interleave(torch.arange(n), offsets.diff())
             ends = torch.stack([places[sources], places[destinations]])
             edges = {relation: ends[:, codes == code] for code, relation in enumerate(self.graph.relations)}
-            h = layer({name: x_SD[rows] for name, rows in zip(self.graph.names, of_type, strict=True) if len(rows)}, {r: e for r, e in edges.items() if e.shape[1]})
+            given = {name: x_SD[rows] for name, rows in of_type.items() if len(rows)}
+            h = layer(given, {relation: pairs for relation, pairs in edges.items() if pairs.shape[1]})
             out = x_SD.clone()
-            for name, rows in zip(self.graph.names, of_type, strict=True):
+            for name, rows in of_type.items():
                 if h.get(name) is not None:
                     out = out.index_copy(0, rows, h[name])
             x_SD = F.dropout(out[:n], self.dropout, self.training)
@@ -109,7 +123,8 @@ class Model(torch.nn.Module):
         self.graph = graph
         self.table = torch.nn.Parameter(features, requires_grad=asked["init"] == "random")
         self.input = HeteroDictLinear(features.shape[1], asked["width"], types=graph.names)
-        self.layers = {"hgt": HGT, "rgcn": RGCN}[asked["model"]](graph, asked["width"], asked["heads"], asked["dropout"])
+        layers = {"hgt": HGT, "rgcn": RGCN}[asked["model"]]
+        self.layers = layers(graph, asked["width"], asked["heads"], asked["dropout"])
         self.heads = torch.nn.ModuleList(torch.nn.Linear(asked["width"], classes) for classes in graph.n_classes)
 
     def forward(self, nodes: torch.Tensor, layers: list[tuple]) -> list[torch.Tensor]:
@@ -124,7 +139,8 @@ class Model(torch.nn.Module):
 
 def loss_of(logits: list[torch.Tensor], labels: torch.Tensor, weights: list[torch.Tensor | None]) -> torch.Tensor:
     """Cross-entropy summed over labels, divided by the number of users; a missing label adds nothing."""
-    terms = [F.cross_entropy(one, labels[:, j], weights[j], ignore_index=MISSING, reduction="sum") for j, one in enumerate(logits)]
+    summed = {"ignore_index": MISSING, "reduction": "sum"}
+    terms = [F.cross_entropy(one, labels[:, j], weights[j], **summed) for j, one in enumerate(logits)]
     return torch.stack(terms).sum() / len(labels)
 
 
@@ -133,9 +149,11 @@ def batches(file: Path, graph: Graph) -> list[tuple[torch.Tensor, list[tuple]]]:
     with np.load(file) as stored:
         found = []
         for b in range(int(stored["n_batches"])):
-            nodes = torch.from_numpy(stored[f"{b}.nodes"]).long()
-            layers = [[torch.from_numpy(stored[f"{b}.{layer}.{name}"]).long() for name in ("offsets", "sources", "codes")] for layer in range(2)]
-            found.append((nodes, [graph.sampled(nodes, *layer) for layer in layers]))
+            nodes, layers = torch.from_numpy(stored[f"{b}.nodes"]).long(), []
+            for layer in range(2):
+                names = (f"{b}.{layer}.{part}" for part in ("offsets", "sources", "codes"))
+                layers.append(graph.sampled(nodes, *(torch.from_numpy(stored[name]).long() for name in names)))
+            found.append((nodes, layers))
     return found
 
 
@@ -143,20 +161,33 @@ def macro_f1(labels: torch.Tensor, named: torch.Tensor) -> float:
     """The mean over classes that are true or named."""
     known = labels != MISSING
     labels, named = labels[known], named[known]
-    f1 = [2 * ((labels == k) & (named == k)).sum() / ((labels == k).sum() + (named == k).sum()) for k in torch.unique(torch.cat([labels, named]))]
+    f1 = []
+    for k in torch.unique(torch.cat([labels, named])):
+        true, called = labels == k, named == k
+        f1.append(2 * (true & called).sum() / (true.sum() + called.sum()))
     return float(torch.stack(f1).mean())
+
+
+def weights_of(labels: torch.Tensor, n_classes: int) -> torch.Tensor:
+    """(classes,): every class that there is weighs the same in all, one that is not there nothing."""
+    counts = torch.bincount(labels[labels != MISSING], minlength=n_classes)
+    return counts.sum() / (torch.count_nonzero(counts) * counts.clamp(min=1)) * (counts > 0)
 
 
 def train(model: Model, graph: Graph, folder: Path, asked: dict) -> int:
     """The best epoch, whose parameters the model then has."""
     first = [nodes[: len(layers[-1][0]) - 1] for nodes, layers in batches(folder / "epoch_0.npz", graph)]
     trained = graph.labels[torch.cat(first)]
-    counts = [torch.bincount(column[column != MISSING], minlength=int(n)) for column, n in zip(trained.T, graph.n_classes, strict=True)]
-    weights = [c.sum() / (torch.count_nonzero(c) * c.clamp(min=1)) * (c > 0) if asked["class_weights"] else None for c in counts]
+    weights: list[torch.Tensor | None] = [None] * len(graph.n_classes)
+    if asked["class_weights"]:
+        weights = [weights_of(column, int(n)) for column, n in zip(trained.T, graph.n_classes, strict=True)]
     decayed = [values for name, values in model.named_parameters() if name != "table"]
-    groups = [{"params": decayed, "weight_decay": asked["weight_decay"]}, {"params": [model.table] * model.table.requires_grad, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW([group for group in groups if group["params"]], lr=asked["learning_rate"])
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, asked["learning_rate"], total_steps=asked["epochs"] * len(first))
+    groups = [{"params": decayed, "weight_decay": asked["weight_decay"]}]
+    if model.table.requires_grad:
+        groups.append({"params": [model.table], "weight_decay": 0.0})
+    optimiser = torch.optim.AdamW(groups, lr=asked["learning_rate"])
+    steps = asked["epochs"] * len(first)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, asked["learning_rate"], total_steps=steps)
     validation = batches(folder / "validation.npz", graph)
     expected = torch.cat([graph.labels[nodes[: len(layers[-1][0]) - 1]] for nodes, layers in validation])
     best, best_epoch, state = -np.inf, -1, {}
@@ -169,7 +200,8 @@ def train(model: Model, graph: Graph, folder: Path, asked: dict) -> int:
             schedule.step()
         model.eval()
         with torch.no_grad():
-            logits = [torch.cat(one) for one in zip(*(model(nodes, layers) for nodes, layers in validation), strict=True)]
+            by_batch = (model(nodes, layers) for nodes, layers in validation)
+            logits = [torch.cat(one) for one in zip(*by_batch, strict=True)]
         figure = np.mean([macro_f1(expected[:, j], one.argmax(1)) for j, one in enumerate(logits)])
         figure = -float(loss_of(logits, expected, weights)) if asked["stop_on"] == "loss" else figure
         if figure > best:

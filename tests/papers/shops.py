@@ -1,7 +1,7 @@
 """The two shops of `make paper-kqgc`: their dates, their clients, and their nights through the pipeline's own jobs.
 
-Per shop three dates one label window of L = 45 days apart, the last the day after the log ends: T1 (vectors of training and
-validation), T2 (labels of training and validation end; vectors of the test), T3 (labels of the test end).
+Per shop three dates one label window of L = 45 days apart, the last the day after the log ends: T1 (vectors of training
+and validation), T2 (labels of training and validation end; vectors of the test), T3 (labels of the test end).
 """
 
 from __future__ import annotations
@@ -54,8 +54,22 @@ class Shop:
 
 
 SHOPS = [
-    Shop("completejourney", "completejourney", "completejourney", datetime.date(2018, 1, 1), "manufacturer", "department"),
-    Shop("online-retail-2009-2010", "online_retail", "online-retail", datetime.date(2010, 12, 10), "words", "words"),
+    Shop(
+        name="completejourney",
+        config="completejourney",
+        format="completejourney",
+        end=datetime.date(2018, 1, 1),
+        client_attribute="manufacturer",
+        history_attribute="department",
+    ),
+    Shop(
+        name="online-retail-2009-2010",
+        config="online_retail",
+        format="online-retail",
+        end=datetime.date(2010, 12, 10),
+        client_attribute="words",
+        history_attribute="words",
+    ),
 ]
 
 
@@ -71,11 +85,20 @@ class Nights:
         """The shop's shipped configuration, with these tables and all four models."""
         shipped = load_settings(CONFIGS / f"{self.shop.config}.yaml")
         source = self.root / "source"
-        moved = {kind: dataclasses.replace(table, path=str(source / f"{kind}.parquet")) for kind in ("events", "items", "users") if (table := getattr(shipped.source, kind))}
+        moved = {}
+        for kind in ("events", "items", "users"):
+            if table := getattr(shipped.source, kind):
+                moved[kind] = dataclasses.replace(table, path=str(source / f"{kind}.parquet"))
         publishing = dataclasses.replace(shipped.publishing, models=MODELS)
         lookalike = dataclasses.replace(shipped.lookalike, history_attribute=self.shop.history_attribute)
         changed = dataclasses.replace(
-            shipped, seed=seed, data_root=str(self.root), source=dataclasses.replace(shipped.source, **moved), publishing=publishing, lookalike=lookalike)
+            shipped,
+            seed=seed,
+            data_root=str(self.root),
+            source=dataclasses.replace(shipped.source, **moved),
+            publishing=publishing,
+            lookalike=lookalike,
+        )
         return dataclasses.replace(changed, **self.overrides)
 
     def table(self, name: str, seed: int | None, kind: type[Input] = Input) -> Input:

@@ -27,7 +27,16 @@ def at(day: int, hour: float = 12.0) -> datetime.datetime:
 
 
 def event(user: Any, day: int, **changes: Any) -> dict[str, Any]:
-    plain = {"user_id": user, "item_id": "i1", "behavior": "view", "event_time": at(day), "quantity": 1.0, "value": None, "event_id": None, "ingested_at": None}
+    plain = {
+        "user_id": user,
+        "item_id": "i1",
+        "behavior": "view",
+        "event_time": at(day),
+        "quantity": 1.0,
+        "value": None,
+        "event_id": None,
+        "ingested_at": None,
+    }
     return plain | changes
 
 
@@ -44,12 +53,24 @@ class Sandbox:
         self.root = folder / "data"
         self.source: dict[str, Any] = {"path": "events.parquet"}
         self.quality: dict[str, Any] = {}
-        self.events: dict[str, Any] = {"behaviors": ["view", "purchase"], "earliest_event_time": "2026-01-02", "max_rejected_share": 1.0}
+        self.events: dict[str, Any] = {
+            "behaviors": ["view", "purchase"],
+            "earliest_event_time": "2026-01-02",
+            "max_rejected_share": 1.0,
+        }
 
     def write_parquet(self, rows: list[dict[str, Any]], name: str = "events.parquet", **types: pa.DataType) -> Path:
         utc = pa.timestamp("us", tz="UTC")
-        kinds = {"user_id": pa.string(), "item_id": pa.string(), "behavior": pa.string(), "event_time": utc, "quantity": pa.float32(), "value": pa.float64(),
-                 "event_id": pa.string(), "ingested_at": utc} | types
+        kinds = {
+            "user_id": pa.string(),
+            "item_id": pa.string(),
+            "behavior": pa.string(),
+            "event_time": utc,
+            "quantity": pa.float32(),
+            "value": pa.float64(),
+            "event_id": pa.string(),
+            "ingested_at": utc,
+        } | types
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         pq.write_table(pa.table({key: pa.array([row[key] for row in rows], kind) for key, kind in kinds.items()}), path)
@@ -64,8 +85,13 @@ class Sandbox:
     def config_file(self) -> Path:
         path = self.folder / "config.yaml"
         tree = {
-            "data_root": "data", "source": {"events": self.source}, "events": self.events, "quality": self.quality,
-            "graph": {"behaviors": {"purchase": {}}, "window_days": WINDOW_DAYS}, "lookalike": {"active_days": 3}, "spark": {"shuffle_partitions": 2},
+            "data_root": "data",
+            "source": {"events": self.source},
+            "events": self.events,
+            "quality": self.quality,
+            "graph": {"behaviors": {"purchase": {}}, "window_days": WINDOW_DAYS},
+            "lookalike": {"active_days": 3},
+            "spark": {"shuffle_partitions": 2},
         }
         path.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
         return path
@@ -78,7 +104,9 @@ class Sandbox:
         return {name: json.loads(detail) if detail else value for name, value, detail in metrics.rows}
 
     def outputs(self) -> tuple[Output, Output]:
-        return Output("clean_events", str(self.root / "clean_events")), Output("rejected_events", str(self.root / "rejected_events"))
+        return Output("clean_events", str(self.root / "clean_events")), Output(
+            "rejected_events", str(self.root / "rejected_events")
+        )
 
     def clean(self) -> list[dict[str, Any]]:
         """All committed events, day by day."""

@@ -18,7 +18,9 @@ from jobs.program import JobError, execute
 from tests.feature_store.faulty import FaultyOs
 from tests.jobs.events.night import DATE, Sandbox, event, every_day
 
-LINES = ["user_id,item_id,behavior,event_time,quantity,value"] + [f"u{n},i{n},view,2026-01-{day:02d} 12:00:00,1,2.5" for day in range(6, 11) for n in (1, 2)]
+LINES = ["user_id,item_id,behavior,event_time,quantity,value"] + [
+    f"u{n},i{n},view,2026-01-{day:02d} 12:00:00,1,2.5" for day in range(6, 11) for n in (1, 2)
+]
 
 
 def missing_column(sandbox: Sandbox) -> str:
@@ -85,8 +87,17 @@ def nothing_there(sandbox: Sandbox) -> str:
 
 
 CASES = [
-    missing_column, misnamed_column, misnamed_column_in_a_later_file, wrong_type, id_as_float, truncated_gzip, no_parquet, damaged_parquet,
-    no_event_in_the_window, a_date_before_the_data_begins, nothing_there,
+    missing_column,
+    misnamed_column,
+    misnamed_column_in_a_later_file,
+    wrong_type,
+    id_as_float,
+    truncated_gzip,
+    no_parquet,
+    damaged_parquet,
+    no_event_in_the_window,
+    a_date_before_the_data_begins,
+    nothing_there,
 ]
 
 
@@ -108,9 +119,14 @@ def test_a_root_that_is_no_folder_is_one_message(sandbox: Sandbox, caplog: pytes
     assert sandbox.root.read_text() == "a file"
 
 
-@pytest.mark.parametrize(("error", "said"), [(errno.ENOSPC, "DiskFull: No space left"), (errno.EROFS, "Mount the data root writable")], ids=["full", "read-only"])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(errno.ENOSPC, "DiskFull: No space left"), (errno.EROFS, "Mount the data root writable")],
+    ids=["full", "read-only"],
+)
 def test_a_disk_that_refuses_leaves_the_night_before(
-    error: int, said: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    error: int, said: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     sandbox.write_parquet(every_day())
     sandbox.run()
     before = sandbox.manifests()
@@ -134,8 +150,16 @@ def test_a_source_that_breaks_later_leaves_what_was_published(sandbox: Sandbox) 
 
 
 def test_broken_json_lines_are_rejected_one_by_one(sandbox: Sandbox) -> None:
-    sandbox.source |= {"path": "events.jsonl.gz", "format": "jsonl", "columns": {"user_id": "who"}, "constants": {"behavior": "view"}}
-    good = [json.dumps({"who": 17, "item_id": f"i\n{n}", "event_time": f"2026-01-{6 + n:02d}T12:00:00+01:00"}) for n in range(5)]
+    sandbox.source |= {
+        "path": "events.jsonl.gz",
+        "format": "jsonl",
+        "columns": {"user_id": "who"},
+        "constants": {"behavior": "view"},
+    }
+    good = [
+        json.dumps({"who": 17, "item_id": f"i\n{n}", "event_time": f"2026-01-{6 + n:02d}T12:00:00+01:00"})
+        for n in range(5)
+    ]
     bad = [
         '{"who": "a", "item_id":',
         '["a"]',
@@ -146,9 +170,18 @@ def test_broken_json_lines_are_rejected_one_by_one(sandbox: Sandbox) -> None:
     ]
     sandbox.write_lines(good + bad, "events.jsonl.gz")
     figures = sandbox.run()
-    assert [(row["user_id"], row["item_id"], row["event_time"].hour) for row in sandbox.clean()] == [("17", f"i\n{n}", 11) for n in range(5)]
+    assert [(row["user_id"], row["item_id"], row["event_time"].hour) for row in sandbox.clean()] == [
+        ("17", f"i\n{n}", 11) for n in range(5)
+    ]
     found = {row["row_number"]: row["reason"] for row in sandbox.rejected()}
-    reasons = ["malformed line", "malformed line", "user_id is not valid UTF-8", "user_id holds NUL", "item_id is null", "unparseable event_time"]
+    reasons = [
+        "malformed line",
+        "malformed line",
+        "user_id is not valid UTF-8",
+        "user_id holds NUL",
+        "item_id is null",
+        "unparseable event_time",
+    ]
     assert found == dict(enumerate(reasons, start=6))
     assert figures["rows_rejected"] == 6
 
@@ -159,7 +192,10 @@ def test_optional_keys_of_json_lines_count_wherever_they_first_occur(sandbox: Sa
     (sandbox.folder / "log").mkdir()
     view = {"user_id": "u", "item_id": "i", "behavior": "view", "event_time": "2026-01-07 12:00:00"}
     (sandbox.folder / "log/a.jsonl").write_bytes(b"")
-    sandbox.write_lines([json.dumps(row) for row in [view] * PEEK_LINES + [view | {"behavior": "purchase", "value": 3.5}]], "log/b.jsonl")
+    sandbox.write_lines(
+        [json.dumps(row) for row in [view] * PEEK_LINES + [view | {"behavior": "purchase", "value": 3.5}]],
+        "log/b.jsonl",
+    )
     sandbox.run()
     assert [row["value"] for row in sandbox.clean() if row["behavior"] == "purchase"] == [3.5]
 
@@ -169,9 +205,13 @@ def test_files_of_a_csv_may_be_empty_and_order_their_columns_as_they_like(sandbo
     (sandbox.folder / "log").mkdir()
     (sandbox.folder / "log/a.csv").write_bytes(b"")
     sandbox.write_lines(LINES, "log/b.csv")
-    sandbox.write_lines(["event_time,behavior,item_id,user_id,value,quantity", "2026-01-07 12:00:00,view,item,user,7,2"], "log/c.csv")
+    sandbox.write_lines(
+        ["event_time,behavior,item_id,user_id,value,quantity", "2026-01-07 12:00:00,view,item,user,7,2"], "log/c.csv"
+    )
     assert sandbox.run()["rows_rejected"] == 0
-    assert [(row["item_id"], row["value"], row["quantity"]) for row in sandbox.clean() if row["user_id"] == "user"] == [("item", 7.0, 2.0)]
+    assert [(row["item_id"], row["value"], row["quantity"]) for row in sandbox.clean() if row["user_id"] == "user"] == [
+        ("item", 7.0, 2.0)
+    ]
 
 
 def test_broken_csv_lines_are_rejected_one_by_one(sandbox: Sandbox) -> None:
@@ -188,17 +228,28 @@ def test_broken_csv_lines_are_rejected_one_by_one(sandbox: Sandbox) -> None:
     sandbox.run()
     assert 'a\n"b"' in {row["user_id"] for row in sandbox.clean()}
     found = {row["row_number"]: row["reason"] for row in sandbox.rejected()}
-    assert found == {12: "malformed line", 13: "malformed line", 14: "malformed line", 15: "quantity is no number", 16: "user_id is not valid UTF-8"}
+    assert found == {
+        12: "malformed line",
+        13: "malformed line",
+        14: "malformed line",
+        15: "quantity is no number",
+        16: "user_id is not valid UTF-8",
+    }
     assert len(sandbox.clean()) == 11
 
 
-@pytest.mark.parametrize(("name", "lines", "format", "message"), [
-    ("items.parquet", ["no parquet"], "parquet", "is no readable Parquet file"),
-    ("items.csv", ["sku,brand", "1,b"], "csv", "no column 'item_id'"),
-    ("items.jsonl", ['{"item_id": "1"}', '{"item_id":'], "jsonl", "cannot be read as jsonl"),
-    ("items.csv.gz", ["item_id,brand"] + [f"{n},b{n}" for n in range(300)], "csv", "truncated or damaged gzip"),
-])
-def test_broken_catalogues_are_one_error(name: str, lines: list[str], format: str, message: str, sandbox: Sandbox, spark) -> None:
+@pytest.mark.parametrize(
+    ("name", "lines", "format", "message"),
+    [
+        ("items.parquet", ["no parquet"], "parquet", "is no readable Parquet file"),
+        ("items.csv", ["sku,brand", "1,b"], "csv", "no column 'item_id'"),
+        ("items.jsonl", ['{"item_id": "1"}', '{"item_id":'], "jsonl", "cannot be read as jsonl"),
+        ("items.csv.gz", ["item_id,brand"] + [f"{n},b{n}" for n in range(300)], "csv", "truncated or damaged gzip"),
+    ],
+)
+def test_broken_catalogues_are_one_error(
+    name: str, lines: list[str], format: str, message: str, sandbox: Sandbox, spark
+) -> None:
     path = sandbox.write_lines(lines, name)
     if name.endswith(".gz"):
         path.write_bytes(path.read_bytes()[:-30])
@@ -216,7 +267,9 @@ def test_catalogue_files_with_their_columns_in_another_order_are_refused(tmp_pat
 
 def test_attributes_that_only_later_rows_or_files_have_are_found(tmp_path: Path, spark) -> None:
     lines = tmp_path / "items.jsonl"
-    lines.write_text("".join(f'{{"item_id": "{n}"}}\n' for n in range(PEEK_LINES)) + '{"item_id": "last", "brand": "b"}\n')
+    lines.write_text(
+        "".join(f'{{"item_id": "{n}"}}\n' for n in range(PEEK_LINES)) + '{"item_id": "last", "brand": "b"}\n'
+    )
     assert read_entities(spark, SourceTable(str(lines), "jsonl"), "item_id").where("brand = 'b'").count() == 1
     for name, columns in (("a", {"item_id": ["1"]}), ("b", {"item_id": ["2"], "brand": ["b"]})):
         (tmp_path / "parts").mkdir(exist_ok=True)
@@ -230,5 +283,10 @@ def test_catalogues_have_our_names_and_keep_hostile_ids(tmp_path: Path, spark) -
     file = tmp_path / "items.csv"
     file.write_text('sku,colour\n"a\n""b""",=1+1\n007,\n', encoding="utf-8")
     source = SourceTable(str(file), "csv", columns={"item_id": "sku"}, constants={"shop": "north"})
-    rows = sorted((row.asDict() for row in read_entities(spark, source, "item_id").collect()), key=lambda row: row["item_id"])
-    assert rows == [{"item_id": "007", "colour": None, "shop": "north"}, {"item_id": 'a\n"b"', "colour": "=1+1", "shop": "north"}]
+    rows = sorted(
+        (row.asDict() for row in read_entities(spark, source, "item_id").collect()), key=lambda row: row["item_id"]
+    )
+    assert rows == [
+        {"item_id": "007", "colour": None, "shop": "north"},
+        {"item_id": 'a\n"b"', "colour": "=1+1", "shop": "north"},
+    ]

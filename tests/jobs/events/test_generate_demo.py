@@ -28,7 +28,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def events(source: Path) -> pd.DataFrame:
     """Usable rows, with the item's brand and tags."""
     rows = pq.read_table(source / "events.parquet").to_pandas()
-    rows = rows[rows["behavior"].isin(["view", "cart", "purchase"]) & (rows["event_time"] >= pd.Timestamp(generate_demo.START, tz="UTC"))]
+    rows = rows[
+        rows["behavior"].isin(["view", "cart", "purchase"])
+        & (rows["event_time"] >= pd.Timestamp(generate_demo.START, tz="UTC"))
+    ]
     return rows.merge(pq.read_table(source / "items.parquet").to_pandas(), on="item_id", how="left")
 
 
@@ -49,7 +52,9 @@ def test_equal_seeds_give_equal_logs(source: Path, tmp_path: Path) -> None:
 
 def test_the_label_leaves_the_log_as_it_was(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of nights before there was a label stay comparable."""
-    monkeypatch.setattr(generate_demo, "draw_households", lambda rng, people: pa.nulls(generate_demo.USERS, pa.string()))
+    monkeypatch.setattr(
+        generate_demo, "draw_households", lambda rng, people: pa.nulls(generate_demo.USERS, pa.string())
+    )
     generate_demo.generate(tmp_path, seed=7)
     for name in ("events", "items", "truth"):
         assert (tmp_path / f"{name}.parquet").read_bytes() == (source / f"{name}.parquet").read_bytes()
@@ -58,34 +63,51 @@ def test_the_label_leaves_the_log_as_it_was(source: Path, tmp_path: Path, monkey
 
 
 def test_households_go_with_tastes_and_are_known_of_two_thirds(source: Path) -> None:
-    users = pq.read_table(source / "users.parquet").to_pandas().merge(pq.read_table(source / "truth.parquet").to_pandas(), on="user_id")
+    users = (
+        pq.read_table(source / "users.parquet")
+        .to_pandas()
+        .merge(pq.read_table(source / "truth.parquet").to_pandas(), on="user_id")
+    )
     known = users.dropna(subset="household")
-    assert len(known) / len(users) == pytest.approx(2 / 3, abs=0.04) and set(known["household"]) == set(generate_demo.HOUSEHOLDS)
+    assert len(known) / len(users) == pytest.approx(2 / 3, abs=0.04) and set(known["household"]) == set(
+        generate_demo.HOUSEHOLDS
+    )
     best = known.groupby("first_after")["household"].agg(lambda h: h.value_counts().iloc[0]).sum() / len(known)
     assert 0.65 < best < 0.85, "the taste tells, but not all"
 
 
 def test_every_client_has_enough_eligible_buyers_in_every_label_week(events: pd.DataFrame) -> None:
     settings = load_settings(DEMO)
-    length, active = (datetime.timedelta(days) for days in (settings.lookalike.label_window_days, settings.lookalike.active_days))
+    length, active = (
+        datetime.timedelta(days) for days in (settings.lookalike.label_window_days, settings.lookalike.active_days)
+    )
     time = events["event_time"]
     for end in (pd.Timestamp(date, tz="UTC") for date in settings.dag.dates[1:]):
         begin = end - length
         eligible = set(events[(time >= begin - active) & (time < begin)]["user_id"])
-        bought = events[(events["behavior"] == "purchase") & (time >= begin) & (time < end) & events["user_id"].isin(eligible)]
+        bought = events[
+            (events["behavior"] == "purchase") & (time >= begin) & (time < end) & events["user_id"].isin(eligible)
+        ]
         for client, predicate in settings.lookalike.clients.items():
-            assert bought[bought["brand"] == predicate["brand"]]["user_id"].nunique() >= settings.lookalike.min_positives, (client, end)
+            assert (
+                bought[bought["brand"] == predicate["brand"]]["user_id"].nunique() >= settings.lookalike.min_positives
+            ), (client, end)
 
 
 def test_tastes_show_in_what_people_look_at(source: Path, events: pd.DataFrame) -> None:
-    """Tags of the first group are looked at three times as often as a user's other tags; after a drift by the new group."""
+    """Tags of the first group are looked at three times as often as a user's other tags; after a drift by the new
+    group."""
     truth = pq.read_table(source / "truth.parquet").to_pandas()
     looks = events[events["behavior"] == "view"].dropna(subset=["tags"]).explode("tags").merge(truth, on="user_id")
     group = looks["tags"].str[3:].astype(int) // generate_demo.TAGS_PER_GROUP
-    drifted = looks["drift_date"].notna() & (looks["event_time"].dt.date >= looks["drift_date"].fillna(datetime.date(9000, 1, 1)))
+    drifted = looks["drift_date"].notna() & (
+        looks["event_time"].dt.date >= looks["drift_date"].fillna(datetime.date(9000, 1, 1))
+    )
     moved = looks["first_before"] != looks["first_after"]
     assert (group == looks["first_before"])[~drifted].mean() > 3 / generate_demo.GROUPS
-    assert (group == looks["first_after"])[drifted & moved].mean() > 2 * (group == looks["first_before"])[drifted & moved].mean()
+    assert (group == looks["first_after"])[drifted & moved].mean() > 2 * (group == looks["first_before"])[
+        drifted & moved
+    ].mean()
 
 
 def test_clients_sell_to_their_groups_and_seldom_twice(source: Path, events: pd.DataFrame) -> None:

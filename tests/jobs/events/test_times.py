@@ -29,13 +29,25 @@ TEXTS = [
     ("2010-07-01 12:00:00.123456+05:30", LONDON, False, "2010-07-01 06:30:00.123456"),
     ("2019-06-19", SHANGHAI, True, "2019-06-19 15:59:59.999999"),
     ("2019-06-19 08:00:00", SHANGHAI, True, "2019-06-19 15:59:59.999999"),
-    ("2019-06-19", SHANGHAI, False, "2019-06-19 15:59:59.999999"),  # a date alone is known to the day, whatever the settings say
+    # a date alone is known to the day, whatever the settings say
+    ("2019-06-19", SHANGHAI, False, "2019-06-19 15:59:59.999999"),
     ("2010-03-28", LONDON, True, "2010-03-28 22:59:59.999999"),  # a day of 23 hours
     ("2010-10-31", LONDON, True, "2010-10-31 23:59:59.999999"),
     ("1276000000", LONDON, False, "2010-06-08 12:26:40"),
     ("1276000000.5", LONDON, False, "2010-06-08 12:26:40.5"),
 ]
-NO_TIMES = ["", "yesterday", "12:30", "2010", "2010-02-30", "2010-13-01 00:00:00", "2010-01-01 25:00:00", "20100101", "2010-01-01 00:00:00 Mars", "now"]
+NO_TIMES = [
+    "",
+    "yesterday",
+    "12:30",
+    "2010",
+    "2010-02-30",
+    "2010-13-01 00:00:00",
+    "2010-01-01 25:00:00",
+    "20100101",
+    "2010-01-01 00:00:00 Mars",
+    "now",
+]
 
 
 def test_texts_become_utc(spark) -> None:
@@ -64,9 +76,15 @@ def test_importers_and_spark_agree_around_the_clock_changes(zone: str, spark) ->
     from pyspark.sql import functions as F
 
     days = ["2010-03-14", "2010-03-28", "2010-04-04", "2010-10-03", "2010-10-31", "2010-11-07"]
-    local = pd.Series([pd.Timestamp(day) + pd.Timedelta(minutes=30 * n) for day in days for n in range(48)]).astype("datetime64[us]")
-    rows = spark.createDataFrame([(time.isoformat(),) for time in local], "text string").selectExpr("cast(text as timestamp_ntz) as local")
-    on_spark = rows.select(F.unix_micros(times.utc(F.col("local"), rows.schema["local"].dataType, zone, False)).alias("micros")).collect()
+    local = pd.Series([pd.Timestamp(day) + pd.Timedelta(minutes=30 * n) for day in days for n in range(48)]).astype(
+        "datetime64[us]"
+    )
+    rows = spark.createDataFrame([(time.isoformat(),) for time in local], "text string").selectExpr(
+        "cast(text as timestamp_ntz) as local"
+    )
+    on_spark = rows.select(
+        F.unix_micros(times.utc(F.col("local"), rows.schema["local"].dataType, zone, False)).alias("micros")
+    ).collect()
     assert [row.micros for row in on_spark] == (local_to_utc(local, zone).astype("int64")).tolist()
 
 

@@ -38,8 +38,13 @@ def test_each_unusable_row_is_rejected_with_its_reason(sandbox: Sandbox) -> None
     assert (figures["rows_in"], figures["rows_rejected"], figures["rows_out"]) == (20, 10, 10)
     rejected = {row["reason"]: row for row in sandbox.rejected()}
     assert [r["row_number"] for r in (rejected[reason] for reason in bad)] == list(range(11, 21))
-    assert rejected["user_id is null"]["row"] is None and rejected["user_id is longer than 1024 bytes"]["user_id"] is None
-    assert json.loads(rejected["unknown behavior"]["row"])["behavior"] == "sneeze" and rejected["unknown behavior"]["user_id"] == "u"
+    assert (
+        rejected["user_id is null"]["row"] is None and rejected["user_id is longer than 1024 bytes"]["user_id"] is None
+    )
+    assert (
+        json.loads(rejected["unknown behavior"]["row"])["behavior"] == "sneeze"
+        and rejected["unknown behavior"]["user_id"] == "u"
+    )
     assert {row["user_id"] for row in sandbox.clean()} == {"u1", "u2"}
     assert figures["checks"] and all(check["success"] for check in figures["checks"])
 
@@ -53,10 +58,16 @@ def test_hostile_ids_are_kept_as_they_are_and_days_sorted_by_bytes(sandbox: Sand
 
 
 def test_nothing_from_the_date_on_is_read(sandbox: Sandbox) -> None:
-    """Neither good nor bad rows; the last microsecond before is known, and so is the first of the window but not the one before."""
+    """Neither good nor bad rows; the last microsecond before is known, and so is the first of the window but not the
+    one before."""
     edge = datetime.timedelta(microseconds=1)
     inside = [event("first", 6, event_time=at(6, 0)), event("last", 10, event_time=at(11, 0) - edge)]
-    outside = [event("early", 5, event_time=at(6, 0) - edge), event("late", 11, event_time=at(11, 0)), event(None, 11), event("w", 12, behavior="sneeze")]
+    outside = [
+        event("early", 5, event_time=at(6, 0) - edge),
+        event("late", 11, event_time=at(11, 0)),
+        event(None, 11),
+        event("w", 12, behavior="sneeze"),
+    ]
     sandbox.write_parquet(every_day() + inside + outside)
     figures = sandbox.run()
     assert (figures["rows_in"], figures["rows_rejected"]) == (12, 0)
@@ -65,8 +76,13 @@ def test_nothing_from_the_date_on_is_read(sandbox: Sandbox) -> None:
 
 
 def test_repeats_within_a_day_are_one_and_late_rows_are_counted(sandbox: Sandbox) -> None:
-    resent = [event("r", 7, event_id="e", value=1.0, ingested_at=at(7, 13)), event("r", 7, event_id="e", value=2.0, ingested_at=at(8, 1)),
-              event("r", 8, event_id="e", value=3.0, ingested_at=at(8, 13)), event("r", 9), event("r", 9)]
+    resent = [
+        event("r", 7, event_id="e", value=1.0, ingested_at=at(7, 13)),
+        event("r", 7, event_id="e", value=2.0, ingested_at=at(8, 1)),
+        event("r", 8, event_id="e", value=3.0, ingested_at=at(8, 13)),
+        event("r", 9),
+        event("r", 9),
+    ]
     sandbox.write_parquet(every_day() + resent)
     figures = sandbox.run()
     assert [row["value"] for row in sandbox.clean() if row["user_id"] == "r"] == [2.0, 3.0, None, None]
@@ -88,12 +104,16 @@ def test_an_empty_day_is_committed_with_a_warning(sandbox: Sandbox, caplog: pyte
 def test_days_with_and_without_rows_have_the_contracts_columns(sandbox: Sandbox, constants: dict[str, str]) -> None:
     """Nullability included, whatever Spark has found out about its rows: plain concatenation takes no less."""
     sandbox.source["constants"] = constants
-    sandbox.write_parquet([row for row in every_day() if row["event_time"] != at(8)] + [event("u", 7, behavior="sneeze")])
+    sandbox.write_parquet(
+        [row for row in every_day() if row["event_time"] != at(8)] + [event("u", 7, behavior="sneeze")]
+    )
     sandbox.run()
     assert wrong_columns(sandbox.root) == {"clean_events": [], "rejected_events": []}
     table = sandbox.outputs()[0].table()
     days = [table.read(day).replace_schema_metadata() for day in table.values()]
-    assert {day.num_rows for day in days} == ({0, 2} if not constants else {0, 1}) and len({str(day.schema) for day in days}) == 1
+    assert {day.num_rows for day in days} == ({0, 2} if not constants else {0, 1}) and len(
+        {str(day.schema) for day in days}
+    ) == 1
     assert pa.concat_tables(days).num_rows == sum(day.num_rows for day in days)
 
 
@@ -123,7 +143,9 @@ def test_pages_on_the_checks_come_when_asked_for(sandbox: Sandbox) -> None:
     sandbox.quality["data_docs"] = "data_docs"
     sandbox.write_parquet([*every_day(), event("another", 8)])
     sandbox.run()
-    assert [path.relative_to(sandbox.root).as_posix() for path in sandbox.root.rglob("*.html")] == ["data_docs/2026-01-11/clean_events.html"]
+    assert [path.relative_to(sandbox.root).as_posix() for path in sandbox.root.rglob("*.html")] == [
+        "data_docs/2026-01-11/clean_events.html"
+    ]
 
 
 def test_a_day_is_committed_only_when_its_rows_change(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +168,9 @@ def test_a_day_is_committed_only_when_its_rows_change(sandbox: Sandbox, monkeypa
 
     (sandbox.folder / "log/b.parquet").unlink()
     sandbox.run()
-    assert {day: m.content_hash for day, m in sandbox.manifests().items()} == {day: m.content_hash for day, m in before.items()}
+    assert {day: m.content_hash for day, m in sandbox.manifests().items()} == {
+        day: m.content_hash for day, m in before.items()
+    }
 
 
 def content_hashes(sandbox: Sandbox) -> list[str]:
@@ -162,9 +186,12 @@ def test_later_nights_and_the_future_leave_a_night_as_it_was(sandbox: Sandbox) -
     sandbox.write_parquet(every_day() + bad)
     sandbox.run()
     before = content_hashes(sandbox)
-    sandbox.write_parquet(every_day() + bad + [event("future", 11), event(None, 12), event("future", 13, behavior="sneeze")])
+    sandbox.write_parquet(
+        every_day() + bad + [event("future", 11), event(None, 12), event("future", 13, behavior="sneeze")]
+    )
     later = sandbox.run(DATE + datetime.timedelta(days=3))
-    assert (later["rows_in"], later["rows_rejected"]) == (7, 2)  # of days 9 to 13: four, and the three that were the future
+    # of days 9 to 13: four, and the three that were the future
+    assert (later["rows_in"], later["rows_rejected"]) == (7, 2)
     sandbox.run()
     assert content_hashes(sandbox) == before
 

@@ -20,12 +20,26 @@ from jobs.tables import TABLES
 D = datetime.date(2026, 3, 1)
 MIDNIGHT = pd.Timestamp(D, tz="UTC")
 WINDOW, VIEW_WINDOW = 10, 4
-HOSTILE = ["../../etc/passwd", "a/b", "it's \"quoted\"", "two\nlines", "<b>x</b>", "\u202eright to left", "=1+1", "\U0001f600", "\uffee", " ", "é", "e\u0301"]
+HOSTILE = [
+    "../../etc/passwd",
+    "a/b",
+    'it\'s "quoted"',
+    "two\nlines",
+    "<b>x</b>",
+    "\u202eright to left",
+    "=1+1",
+    "\U0001f600",
+    "\uffee",
+    " ",
+    "é",
+    "e\u0301",
+]
 
 
 @dataclass
 class World:
-    """Events (user_id, item_id, behavior, event_time, quantity, value) and catalogues; `valid_from`/`valid_to` may be among the items' columns."""
+    """Events (user_id, item_id, behavior, event_time, quantity, value) and catalogues; `valid_from`/`valid_to` may be
+    among the items' columns."""
 
     events: pd.DataFrame
     items: pd.DataFrame
@@ -65,23 +79,48 @@ def configuration() -> dict[str, Any]:
 
 
 def random_world(seed: int, n_events: int = 600, n_users: int = 40, n_items: int = 60) -> World:
-    """Hostile ids among plain ones, items without a row, rows without values, ties in numbers, events on both edges of the windows."""
+    """Hostile ids among plain ones, items without a row, rows without values, ties in numbers, events on both edges of
+    the windows."""
     random = np.random.default_rng(seed)
     users = [*HOSTILE, *(f"u{n}" for n in range(n_users - len(HOSTILE)))]
     items = [*HOSTILE[::-1], *(f"i{n}" for n in range(n_items - len(HOSTILE)))]
     span = WINDOW * 86_400_000_000
-    offsets = np.concatenate([random.integers(1, span, n_events), [1, span, (VIEW_WINDOW * 86_400_000_000), VIEW_WINDOW * 86_400_000_000 + 1]])
+    offsets = np.concatenate(
+        [
+            random.integers(1, span, n_events),
+            [1, span, (VIEW_WINDOW * 86_400_000_000), VIEW_WINDOW * 86_400_000_000 + 1],
+        ]
+    )
     n = len(offsets)
-    events = pd.DataFrame({
-        "user_id": random.choice(users, n), "item_id": random.choice(items, n), "behavior": random.choice(["view", "purchase", "other"], n, p=[0.5, 0.4, 0.1]),
-        "event_time": MIDNIGHT.as_unit("us") - pd.to_timedelta(offsets, unit="us"), "quantity": random.integers(1, 4, n).astype(np.float32),
-        "value": np.where(random.random(n) < 0.2, np.nan, random.random(n) * 100).astype(np.float32)})  # fmt: skip
+    events = pd.DataFrame(
+        {
+            "user_id": random.choice(users, n),
+            "item_id": random.choice(items, n),
+            "behavior": random.choice(["view", "purchase", "other"], n, p=[0.5, 0.4, 0.1]),
+            "event_time": MIDNIGHT.as_unit("us") - pd.to_timedelta(offsets, unit="us"),
+            "quantity": random.integers(1, 4, n).astype(np.float32),
+            "value": np.where(random.random(n) < 0.2, np.nan, random.random(n) * 100).astype(np.float32),
+        }
+    )
     rows = items[:-7]  # the last seven are not in the catalogue
-    catalogue = pd.DataFrame({
-        "item_id": rows, "brand": [None if x < 0.1 else ["", "b<1>", "b2", "b3"][int(x * 4)] for x in random.random(len(rows))],
-        "tags": [None if x < 0.1 else list(random.choice(["t1", "t2", "t3", "=t"], int(x * 4))) for x in random.random(len(rows))],
-        "price": [None if x < 0.1 else round(x * 7) / 2 for x in random.random(len(rows))]})  # fmt: skip
-    people = pd.DataFrame({"user_id": users, "region": random.choice(["north", "south"], len(users)), "likes": random.choice(["t1", "t9"], len(users))})
+    catalogue = pd.DataFrame(
+        {
+            "item_id": rows,
+            "brand": [None if x < 0.1 else ["", "b<1>", "b2", "b3"][int(x * 4)] for x in random.random(len(rows))],
+            "tags": [
+                None if x < 0.1 else list(random.choice(["t1", "t2", "t3", "=t"], int(x * 4)))
+                for x in random.random(len(rows))
+            ],
+            "price": [None if x < 0.1 else round(x * 7) / 2 for x in random.random(len(rows))],
+        }
+    )
+    people = pd.DataFrame(
+        {
+            "user_id": users,
+            "region": random.choice(["north", "south"], len(users)),
+            "likes": random.choice(["t1", "t9"], len(users)),
+        }
+    )
     return World(events, catalogue, people)
 
 
@@ -97,12 +136,22 @@ def ledger(root: Path, kind: str) -> pd.DataFrame:
 def committed_edges(root: Path, date: datetime.date = D) -> list[tuple[str, str, str, int]]:
     """(relation, head, tail, count) of the committed graph, by raw ids, sorted."""
     relations = {r["id"]: r for r in Segments(str(root / "data/relations")).read().to_pylist()}
-    raw = {kind.name: dict(ledger(root, kind.name).itertuples(index=False)) for kind in (root / "data/entity_ids").iterdir()}
+    raw = {
+        kind.name: dict(ledger(root, kind.name).itertuples(index=False))
+        for kind in (root / "data/entity_ids").iterdir()
+    }
     rows = Table(str(root / "data/knowledge_graph")).read(date.isoformat()).to_pylist()
     found = []
     for row in rows:
         relation = relations[row["relation"]]
-        found.append((relation["name"], raw[relation["head_type"]][row["head"]], raw[relation["tail_type"]][row["tail"]], row["count"]))
+        found.append(
+            (
+                relation["name"],
+                raw[relation["head_type"]][row["head"]],
+                raw[relation["tail_type"]][row["tail"]],
+                row["count"],
+            )
+        )
     return sorted(found)
 
 
@@ -115,12 +164,19 @@ def expected_edges(world: World) -> list[tuple[str, str, str, int]]:
     edges = [(behavior, user, item, int(n)) for (behavior, user, item), n in counted.items()]
     items = _known(world.items, set(events["item_id"]), "item_id")
     edges += [("item_brand", r.item_id, r.brand, 1) for r in items.itertuples() if isinstance(r.brand, str) and r.brand]
-    edges += [("item_tags", r.item_id, tag, 1) for r in items.itertuples() if isinstance(r.tags, (list, np.ndarray)) for tag in set(r.tags)]
+    edges += [
+        ("item_tags", r.item_id, tag, 1)
+        for r in items.itertuples()
+        if isinstance(r.tags, (list, np.ndarray))
+        for tag in set(r.tags)
+    ]
     prices = items[["item_id", "price"]].dropna().drop_duplicates()
     inner = np.quantile(prices["price"], np.arange(1, 5) / 5, method="inverted_cdf")
     edges += [("item_price", r.item_id, f"bin_{1 + int((inner < r.price).sum())}_of_5", 1) for r in prices.itertuples()]
     users = _known(world.users, set(events["user_id"]), "user_id")
-    edges += [("user_region", r.user_id, r.region, 1) for r in users.itertuples()] + [("user_likes", r.user_id, r.likes, 1) for r in users.itertuples()]
+    edges += [("user_region", r.user_id, r.region, 1) for r in users.itertuples()] + [
+        ("user_likes", r.user_id, r.likes, 1) for r in users.itertuples()
+    ]
     return sorted(set(edges))
 
 

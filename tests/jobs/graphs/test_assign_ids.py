@@ -41,7 +41,12 @@ def test_ids_are_dense_and_follow_the_order_of_bytes(spark: SparkSession, tmp_pa
     """U+1F600 comes after U+FFEE by its bytes, and before it in UTF-16."""
     world = random_world(1)
     run_jobs(world.write(tmp_path), assign_ids.run)
-    for kind, raw in (("user", world.events["user_id"]), ("item", world.events["item_id"]), ("tag", None), ("price", None)):
+    for kind, raw in (
+        ("user", world.events["user_id"]),
+        ("item", world.events["item_id"]),
+        ("tag", None),
+        ("price", None),
+    ):
         found = ledger(tmp_path, kind)
         assert list(found["id"]) == list(range(len(found)))
         assert list(found["raw"]) == sorted(found["raw"], key=lambda text: text.encode())
@@ -67,24 +72,41 @@ def test_later_and_earlier_nights_keep_every_id(spark: SparkSession, tmp_path: P
 
 
 def test_two_processes_at_once_give_no_id_twice_and_miss_none(tmp_path: Path) -> None:
-    worlds = [random_world(1, n_users=30), random_world(2, n_users=60)]  # much in common, and each something of its own, whichever is first
+    # much in common, and each something of its own, whichever is first
+    worlds = [random_world(1, n_users=30), random_world(2, n_users=60)]
     events = worlds[0].events
     events["user_id"] = events["user_id"].replace(events["user_id"].iloc[0], "known to the first alone")
-    spark = {"driver_memory": "512m", "shuffle_partitions": 2, "conf": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}}
-    configs = [world.write(tmp_path / str(n), data_root=str(tmp_path / "shared"), spark=spark) for n, world in enumerate(worlds)]
+    spark = {
+        "driver_memory": "512m",
+        "shuffle_partitions": 2,
+        "conf": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"},
+    }
+    configs = [
+        world.write(tmp_path / str(n), data_root=str(tmp_path / "shared"), spark=spark)
+        for n, world in enumerate(worlds)
+    ]
     marks = [str(tmp_path / "first"), str(tmp_path / "second")]
     running = []
     for n, config in enumerate(configs):
         events = tmp_path / str(n) / "data/clean_events"
         options = ["--date", D.isoformat(), "--config", str(config), "--clean-events", str(events)]
-        running.append(subprocess.Popen([sys.executable, "-c", MEETING, marks[n], marks[1 - n], *options], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True))
+        running.append(
+            subprocess.Popen(
+                [sys.executable, "-c", MEETING, marks[n], marks[1 - n], *options],
+                cwd=REPOSITORY,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
     results = [process.communicate(timeout=300)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], results
     assert len(Segments(str(tmp_path / "shared/entity_ids/user")).files()) == 2
     for kind, column in (("user", "user_id"), ("item", "item_id")):
         found = Segments(str(tmp_path / "shared/entity_ids" / kind)).read().to_pandas()
         assert list(found["id"]) == list(range(len(found)))
-        assert found["raw"].is_unique and set(found["raw"]) == set(worlds[0].events[column]) | set(worlds[1].events[column])
+        assert found["raw"].is_unique and set(found["raw"]) == set(worlds[0].events[column]) | set(
+            worlds[1].events[column]
+        )
     assert set(HOSTILE) <= set(found["raw"])
     relations = Segments(str(tmp_path / "shared/relations")).read().to_pandas()
     assert relations["name"].is_unique and list(relations["id"]) == list(range(len(relations)))

@@ -33,7 +33,9 @@ def refused(config: Path, caplog: pytest.LogCaptureFixture, *runs: Any, date: da
 
 def nothing_committed(root: Path) -> bool:
     data = root / "data"
-    return not (data / "relations").exists() and not any((data / name).exists() for name in ("knowledge_graph", "interactions"))
+    return not (data / "relations").exists() and not any(
+        (data / name).exists() for name in ("knowledge_graph", "interactions")
+    )
 
 
 def test_a_missing_day_is_named(spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -62,26 +64,35 @@ def test_an_empty_day_and_one_user_are_a_graph(spark: SparkSession, tmp_path: Pa
 
 CASES = {
     "missing column": ({"item_attributes": {"colour": {}}}, "no column 'colour'"),
-    "text for a number": ({"item_attributes": {"brand": {"type": "number"}}}, "text that is no number in column 'brand'"),
+    "text for a number": (
+        {"item_attributes": {"brand": {"type": "number"}}},
+        "text that is no number in column 'brand'",
+    ),
     "list for a number": ({"item_attributes": {"tags": {"type": "number"}}}, "expected numbers"),
     "a behaviour without events": ({"behaviors": {"refund": {}}, "purchase": "refund"}, "expected at least one"),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_wrong_columns_stop_the_graph(spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture, case: str) -> None:
+def test_wrong_columns_stop_the_graph(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture, case: str
+) -> None:
     change, message = CASES[case]
     graph = {**configuration()["graph"], **change}
     events = {"behaviors": ["view", "purchase", "other", "refund"]}
     config = random_world(1).write(tmp_path, graph=graph, events=events)
     if case == "a behaviour without events":
         run_jobs(config, assign_ids.run)
-    said = refused(config, caplog, build_knowledge_graph.run if case == "a behaviour without events" else assign_ids.run)
+    said = refused(
+        config, caplog, build_knowledge_graph.run if case == "a behaviour without events" else assign_ids.run
+    )
     assert message in said and not (tmp_path / "data/knowledge_graph").exists()
     assert "b<1>" not in said  # no value of anybody's row
 
 
-def test_ids_that_no_ledger_knows_leave_the_last_graph(spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_ids_that_no_ledger_knows_leave_the_last_graph(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     world = random_world(1)
     config = world.write(tmp_path)
     run_jobs(config, *GRAPH_JOBS)

@@ -12,7 +12,18 @@ import pytest
 
 from feature_store import Table
 from jobs.graphs import assign_ids, bins, build_interactions, build_knowledge_graph
-from tests.jobs.graphs.small_world import MIDNIGHT, WINDOW, D, World, committed_edges, configuration, expected_edges, ledger, random_world, run_jobs
+from tests.jobs.graphs.small_world import (
+    MIDNIGHT,
+    WINDOW,
+    D,
+    World,
+    committed_edges,
+    configuration,
+    expected_edges,
+    ledger,
+    random_world,
+    run_jobs,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -44,8 +55,16 @@ def test_rows_are_sorted_and_the_manifest_says_what_they_were_built_on(built: tu
     rows, manifest = table.read(D.isoformat()).to_pandas(), table.existing_manifest(D.isoformat())
     assert list(rows.sort_values(["relation", "head", "tail"]).index) == list(range(len(rows)))
     days = manifest.fields["inputs"]["clean_events"]
-    assert len(days) == WINDOW and days == {day: Table(str(root / "data/clean_events"), "day").existing_manifest(day).content_hash for day in days}
-    assert manifest.fields["static_attributes"] == ["item_brand", "item_price", "item_tags", "user_likes", "user_region"]
+    assert len(days) == WINDOW and days == {
+        day: Table(str(root / "data/clean_events"), "day").existing_manifest(day).content_hash for day in days
+    }
+    assert manifest.fields["static_attributes"] == [
+        "item_brand",
+        "item_price",
+        "item_tags",
+        "user_likes",
+        "user_region",
+    ]
     assert manifest.fields["window"]["behaviors"] == {"view": 4, "purchase": 10}
 
 
@@ -58,7 +77,9 @@ def test_figures_count_the_graph_and_what_the_catalogue_lacks(built: tuple[Path,
     tags = {e[2] for e in edges if e[0] in ("item_tags", "user_likes")}
     entities = figure(root, "build_knowledge_graph", "entities")
     assert (entities["item"], entities["tag"]) == (len(items), len(tags))
-    assert figure(root, "build_knowledge_graph", "items_not_in_catalogue") == len(items - set(world.items["item_id"])) > 0
+    assert (
+        figure(root, "build_knowledge_graph", "items_not_in_catalogue") == len(items - set(world.items["item_id"])) > 0
+    )
     with_brand = {e[1] for e in edges if e[0] == "item_brand"}
     assert figure(root, "build_knowledge_graph", "attributes_missing")["item_brand"] == len(items) - len(with_brand) > 0
 
@@ -70,7 +91,9 @@ def test_interactions_are_those_of_a_plain_recomputation(built: tuple[Path, Worl
         found[kind] = found[kind].map(ledger(root, kind).set_index("id")["raw"])
     events = world.events[world.events["event_time"] >= MIDNIGHT - pd.Timedelta(days=WINDOW)].copy()
     events["worth"] = (events["value"].astype(float) * events["quantity"].astype(float)).fillna(0.0)
-    grouped = events.groupby(["user_id", "item_id", "behavior"]).agg(count=("worth", "size"), value_sum=("worth", "sum"), last_time=("event_time", "max"))
+    grouped = events.groupby(["user_id", "item_id", "behavior"]).agg(
+        count=("worth", "size"), value_sum=("worth", "sum"), last_time=("event_time", "max")
+    )
     expected = grouped.reset_index().rename(columns={"user_id": "user", "item_id": "item"})
     keys = ["user", "item", "behavior"]
     found, expected = (frame.sort_values(keys).reset_index(drop=True) for frame in (found, expected))
@@ -86,10 +109,14 @@ def test_nothing_from_d_on_reaches_the_graph(built: tuple[Path, World], tmp_path
     never = pd.Series(pd.NaT, world.items.index, dtype=pd.DatetimeTZDtype("us", "UTC"))
     items = world.items.assign(valid_from=never, valid_to=never)
     late = items.head(20).assign(item_id=[f"new{n}" for n in range(20)], brand="new", price=1e6, valid_from=MIDNIGHT)
-    other = World(pd.concat([world.events, later], ignore_index=True), pd.concat([items, late], ignore_index=True), world.users)
+    other = World(
+        pd.concat([world.events, later], ignore_index=True), pd.concat([items, late], ignore_index=True), world.users
+    )
     run_jobs(other.write(tmp_path), *JOBS)
     for name in ("knowledge_graph", "interactions"):
-        here, there = (Table(str(folder / "data" / name)).existing_manifest(D.isoformat()) for folder in (root, tmp_path))
+        here, there = (
+            Table(str(folder / "data" / name)).existing_manifest(D.isoformat()) for folder in (root, tmp_path)
+        )
         assert here.content_hash == there.content_hash, name
 
 
@@ -110,20 +137,29 @@ def test_validity_lets_entities_in_and_keeps_them_out(spark: SparkSession, tmp_p
     world = random_world(3)
     random = np.random.default_rng(0)
     offsets = random.integers(-3, 4, len(world.items))
-    items = pd.concat([world.items, world.items.head(30).assign(item_id=[f"silent{n}" for n in range(30)])], ignore_index=True)
+    items = pd.concat(
+        [world.items, world.items.head(30).assign(item_id=[f"silent{n}" for n in range(30)])], ignore_index=True
+    )
     offsets = np.concatenate([offsets, np.tile([-2, -1, 0, 1, 2], 6)])
-    since = pd.Series(MIDNIGHT.as_unit("us") + pd.to_timedelta(offsets, unit="D")).where(random.random(len(items)) < 0.8)
-    until = pd.Series(MIDNIGHT.as_unit("us") + pd.to_timedelta(random.integers(-1, 2, len(items)), unit="D")).where(random.random(len(items)) < 0.5)
+    since = pd.Series(MIDNIGHT.as_unit("us") + pd.to_timedelta(offsets, unit="D")).where(
+        random.random(len(items)) < 0.8
+    )
+    until = pd.Series(MIDNIGHT.as_unit("us") + pd.to_timedelta(random.integers(-1, 2, len(items)), unit="D")).where(
+        random.random(len(items)) < 0.5
+    )
     world.items = items.assign(valid_from=since, valid_to=until)
     run_jobs(world.write(tmp_path), assign_ids.run, build_knowledge_graph.run)
     edges = committed_edges(tmp_path)
     assert edges == expected_edges(world)
     assert any(head.startswith("silent") for _, head, _, _ in edges) and "silent2" not in {e[1] for e in edges}
-    assert Table(str(tmp_path / "data/knowledge_graph")).existing_manifest(D.isoformat()).fields["static_attributes"] == ["user_likes", "user_region"]
+    assert Table(str(tmp_path / "data/knowledge_graph")).existing_manifest(D.isoformat()).fields[
+        "static_attributes"
+    ] == ["user_likes", "user_region"]
 
 
 def test_rare_values_are_those_of_the_nights_graph_alone(spark: SparkSession, tmp_path: Path) -> None:
-    """A value that many items of the catalogue have, and too few in the graph, is left out; numbers and other attributes stay."""
+    """A value that many items of the catalogue have, and too few in the graph, is left out; numbers and other
+    attributes stay."""
     world = random_world(1)
     unseen = world.items.head(40).assign(item_id=[f"unseen{n}" for n in range(40)], brand="b3")
     world.items = pd.concat([world.items, unseen], ignore_index=True)
@@ -134,7 +170,9 @@ def test_rare_values_are_those_of_the_nights_graph_alone(spark: SparkSession, tm
     graph = configuration()["graph"]
     graph["item_attributes"]["brand"] = {"min_entities": least}
     run_jobs(world.write(tmp_path, graph=graph), assign_ids.run, build_knowledge_graph.run)
-    assert committed_edges(tmp_path) == [edge for edge in everything if edge[0] != "item_brand" or counts[edge[2]] >= least]
+    assert committed_edges(tmp_path) == [
+        edge for edge in everything if edge[0] != "item_brand" or counts[edge[2]] >= least
+    ]
 
 
 def test_configured_bounds_cut_the_same_every_night(spark: SparkSession, tmp_path: Path) -> None:
@@ -145,7 +183,9 @@ def test_configured_bounds_cut_the_same_every_night(spark: SparkSession, tmp_pat
     price = world.items.set_index("item_id")["price"]
     found = [(item, name) for relation, item, name, _ in committed_edges(tmp_path) if relation == "item_price"]
     wanted = {item: f"bin_{1 + (price[item] > 1.0) + (price[item] > 2.5)}_of_3" for item, _ in found}
-    assert dict(found) == wanted and len(set(wanted.values())) == 3 and {1.0, 2.5} <= set(price[item] for item in wanted)
+    assert (
+        dict(found) == wanted and len(set(wanted.values())) == 3 and {1.0, 2.5} <= set(price[item] for item in wanted)
+    )
     assert set(ledger(tmp_path, "price")["raw"]) == {"bin_1_of_3", "bin_2_of_3", "bin_3_of_3"}
 
 
@@ -155,7 +195,11 @@ def test_bounds_are_the_order_statistics_of_each_group(spark: SparkSession, part
     groups = {"a": random.random(101), "b": random.integers(0, 3, 50).astype(float), "c": np.array([5.0])}
     rows = [(name, float(x)) for name, values in groups.items() for x in values]
     random.shuffle(rows)
-    frame = spark.createDataFrame([(str(n), float(x)) for n, x in rows], "relation string, number double").repartition(parts)
+    frame = spark.createDataFrame([(str(n), float(x)) for n, x in rows], "relation string, number double").repartition(
+        parts
+    )
     found = bins.bounds(frame, {"a": 10, "b": 4, "c": 3})
     for name, count in (("a", 10), ("b", 4), ("c", 3)):
-        np.testing.assert_array_equal(found[name], np.quantile(groups[name], np.arange(1, count) / count, method="inverted_cdf"))
+        np.testing.assert_array_equal(
+            found[name], np.quantile(groups[name], np.arange(1, count) / count, method="inverted_cdf")
+        )

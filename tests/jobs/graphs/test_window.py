@@ -26,7 +26,13 @@ def test_an_event_at_midnight_of_d_is_not_known(spark: SparkSession) -> None:
     end, rows = midnight(D), []
     for behavior, days in (("view", 2), ("purchase", 5)):
         start = end - days * DAY
-        rows += [(behavior, "out", end), (behavior, "out", end + TICK), (behavior, "in", end - TICK), (behavior, "in", start), (behavior, "out", start - TICK)]
+        rows += [
+            (behavior, "out", end),
+            (behavior, "out", end + TICK),
+            (behavior, "in", end - TICK),
+            (behavior, "in", start),
+            (behavior, "out", start - TICK),
+        ]
     rows.append(("unheard_of", "out", end - TICK))
     events = spark.createDataFrame(rows, "behavior string, wanted string, event_time timestamp")
     assert [row["wanted"] for row in known_at(events, D, {"view": 2, "purchase": 5}).collect()] == ["in"] * 4

@@ -4,6 +4,8 @@ without a word in any prediction."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +114,14 @@ def test_without_a_checkpoint_or_without_rhgn_there_is_no_head(spark: SparkSessi
     write_world(tmp_path, truth)
     write(tmp_path, truth, vectors, model="transe")
     assert "heads" not in train(tmp_path, config(**RHGN | {"models": ["transe"]}))["gender"]
+
+
+def test_asking_a_checkpoint_loads_no_torch() -> None:
+    """It takes longer to load than everything else that profiles do."""
+    imports = "import sys, jobs.profiles.train_profiles, jobs.profiles.rhgn_head"
+    code = f"{imports}; print({{'torch', 'dgl'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def head(probabilities: list[list[float]], classes: list[str]) -> Head:

@@ -24,8 +24,14 @@ SECRET = "someone@example.org"
 def events(**changes: object) -> pa.Table:
     """Four good events, or with one column changed."""
     columns = {
-        "user_id": [SECRET, "b", "c", "d"], "item_id": ["1", "2", "3", "4"], "behavior": ["view"] * 4, "event_time": [DAY] * 4,
-        "quantity": [1.0] * 4, "value": [None, 2.0, 3.0, 4.0], "event_id": [None] * 4, "ingested_at": [None] * 4,
+        "user_id": [SECRET, "b", "c", "d"],
+        "item_id": ["1", "2", "3", "4"],
+        "behavior": ["view"] * 4,
+        "event_time": [DAY] * 4,
+        "quantity": [1.0] * 4,
+        "value": [None, 2.0, 3.0, 4.0],
+        "event_id": [None] * 4,
+        "ingested_at": [None] * 4,
     }
     fields = [pa.field(f.name, f.type) for f in TABLES["clean_events"].arrow_schema()]
     return pa.table(columns | changes, schema=pa.schema(fields))
@@ -40,10 +46,17 @@ def vectors(matrix: np.ndarray, source: str = "trained") -> pa.Table:
     n, dimension = matrix.shape
     values = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel(), pa.float32()), dimension)
     times = pa.array([DAY] * n, pa.timestamp("us", tz="UTC"))
-    return pa.table({
-        "user_id": [f"u{i}" for i in range(n)], "embedding": values, "event_timestamp": times, "created_timestamp": times,
-        "n_events": pa.array([1] * n, pa.int32()), "source": [source] * n, "carried_from": pa.nulls(n, pa.timestamp("us", tz="UTC")),
-    })
+    return pa.table(
+        {
+            "user_id": [f"u{i}" for i in range(n)],
+            "embedding": values,
+            "event_timestamp": times,
+            "created_timestamp": times,
+            "n_events": pa.array([1] * n, pa.int32()),
+            "source": [source] * n,
+            "carried_from": pa.nulls(n, pa.timestamp("us", tz="UTC")),
+        }
+    )
 
 
 def failed(results: list[dict]) -> set[tuple[str, str | None]]:
@@ -54,7 +67,10 @@ EVENTS = suites.clean_events(["view", "cart"], datetime.date(2026, 1, 1), UNTIL)
 FAULTS = [
     ({}, set()),
     ({"behavior": ["view", "sneeze", "cart", "view"]}, {("expect_column_values_to_be_in_set", "behavior")}),
-    ({"event_time": [DAY, DAY, DAY, datetime.datetime(2026, 1, 4, tzinfo=datetime.UTC)]}, {("expect_column_values_to_be_between", "event_time")}),
+    (
+        {"event_time": [DAY, DAY, DAY, datetime.datetime(2026, 1, 4, tzinfo=datetime.UTC)]},
+        {("expect_column_values_to_be_between", "event_time")},
+    ),
     ({"value": [1.0, 2.0, float("inf"), 4.0]}, {("expect_column_values_to_be_between", "value")}),
     ({"user_id": [SECRET, None, "c", "d"]}, {("expect_column_values_to_not_be_null", "user_id")}),
 ]
@@ -66,7 +82,11 @@ def test_each_fault_of_events_is_found_on_arrow(changes: dict, expected: set) ->
 
 
 def test_spark_finds_what_pandas_finds(spark) -> None:
-    broken = events(behavior=["view", "sneeze", "cart", "view"], value=[1.0, 2.0, float("inf"), 4.0], user_id=[SECRET, None, "c", "d"])
+    broken = events(
+        behavior=["view", "sneeze", "cart", "view"],
+        value=[1.0, 2.0, float("inf"), 4.0],
+        user_id=[SECRET, None, "c", "d"],
+    )
     on_pandas, on_spark = check(broken.to_pandas(), EVENTS), check(spark.createDataFrame(broken), EVENTS)
     key = lambda r: (r["expectation"], r["column"] or "", r["unexpected"] or 0)  # noqa: E731
     assert sorted(map(key, on_spark)) == sorted(map(key, on_pandas))
@@ -93,7 +113,9 @@ def test_the_page_tells_no_value_and_asks_no_server_for_a_picture(tmp_path: Path
 def test_an_edge_twice_is_found() -> None:
     assert failed(check(edges([5, 6]), suites.knowledge_graph())) == set()
     doubled = pa.concat_tables([edges([5, 6]), edges([5])])
-    assert failed(check(doubled, suites.knowledge_graph())) == {("expect_compound_columns_to_be_unique", "relation, head, tail")}
+    assert failed(check(doubled, suites.knowledge_graph())) == {
+        ("expect_compound_columns_to_be_unique", "relation, head, tail")
+    }
     assert ("expect_column_values_to_be_between", "tail") in failed(check(edges([5, -1]), suites.knowledge_graph()))
 
 
@@ -106,7 +128,11 @@ def test_no_rows_fail() -> None:
 def test_broken_vectors_are_found(engine: str, request: pytest.FixtureRequest) -> None:
     matrix = np.eye(4, dtype=np.float32)
     suite = suites.user_embeddings(4, min_norm=0.5, max_norm=2.0)
-    shapes = {"arrow": lambda t: t, "pandas": lambda t: t.to_pandas(), "spark": lambda t: request.getfixturevalue("spark").createDataFrame(t.to_pandas())}
+    shapes = {
+        "arrow": lambda t: t,
+        "pandas": lambda t: t.to_pandas(),
+        "spark": lambda t: request.getfixturevalue("spark").createDataFrame(t.to_pandas()),
+    }
     as_frame = shapes[engine]
     assert failed(check(as_frame(vectors(matrix)), suite)) == set()
     matrix[1, 1] = np.nan
@@ -117,13 +143,17 @@ def test_broken_vectors_are_found(engine: str, request: pytest.FixtureRequest) -
         ("expect_column_values_to_not_be_null", "embedding_norm"),
         ("expect_column_values_to_be_between", "embedding_norm"),
     }
-    assert failed(check(as_frame(vectors(np.eye(5, dtype=np.float32)[:4])), suite)) == {("expect_column_values_to_be_between", "embedding_length")}
+    assert failed(check(as_frame(vectors(np.eye(5, dtype=np.float32)[:4])), suite)) == {
+        ("expect_column_values_to_be_between", "embedding_length")
+    }
 
 
 def test_vectors_are_the_same_a_piece_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = np.random.default_rng(0).normal(size=(11, 4)).astype(np.float32)
     matrix[4, 2] = np.inf
-    column = pa.chunked_array([vectors(matrix).column("embedding").combine_chunks().slice(start, 6) for start in (0, 6)])
+    column = pa.chunked_array(
+        [vectors(matrix).column("embedding").combine_chunks().slice(start, 6) for start in (0, 6)]
+    )
     monkeypatch.setattr(check_module, "ROWS_AT_ONCE", 4)
     found = check_module._derived("v", column)
     assert found["v_length"].to_pylist() == [4] * 11 and found["v_finite"].to_pylist() == [i != 4 for i in range(11)]

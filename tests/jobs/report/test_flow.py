@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.graphs import build_graphs
 from jobs.report.flow import Flow, task_of
 from jobs.report.write_report import drawn_first
 from models import families
@@ -41,6 +42,12 @@ def test_the_expected_stages_follow_the_configuration() -> None:
     prospects = Flow.of(["transe"], {}, clients=True, labels=True).stages
     assert prospects[-4:] == ["publish_users_transe", "train_lookalike", "score_lookalike", "train_profiles"]
     assert "read_labels" in prospects and "read_labels" not in trained.stages
+
+
+def test_the_graphs_task_runs_the_stages_that_the_report_expects_of_it() -> None:
+    names = [program.rpartition(".")[2] for program in build_graphs.PROGRAMS]
+    assert tuple(names) == Flow.of(["transe"], {}).graph_stages
+    assert (*names, "read_labels") == Flow.of(["transe"], {}, labels=True).graph_stages
 
 
 def test_a_family_is_trained_where_another_starts_from_it() -> None:

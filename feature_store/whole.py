@@ -1,0 +1,31 @@
+"""Is a file, byte for byte, what its manifest's entry says? Reads every byte once."""
+
+import hashlib
+
+from feature_store.disk import Disk
+from feature_store.manifest import FileEntry
+
+_CHUNK_BYTES = 8 << 20
+
+
+def sha256_of(disk: Disk, path: str) -> tuple[str, int]:
+    """(hash, bytes) of a file. OSError."""
+    digest, size = hashlib.sha256(), 0
+    with disk.open(path) as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def problem_of(disk: Disk, path: str, entry: FileEntry) -> str | None:
+    """What keeps the file from being the one that was published, naming it; None where nothing does."""
+    try:
+        digest, size = sha256_of(disk, path)
+    except OSError as error:
+        return f"{path} cannot be read ({error})."
+    if size != entry.size:
+        return f"{path} has {size} bytes; the manifest says {entry.size}."
+    if digest != entry.sha256:
+        return f"{path} was changed after it was published: its checksum does not fit."
+    return None
