@@ -23,8 +23,8 @@ DEMO = Path(__file__).resolve().parents[2] / "jobs" / "configs" / "demo.yaml"
 
 
 class Lenient(yaml.SafeLoader):
-    """A value that is none of its kind (2026-02-30, a number of 5,000 digits) is its text: the first task names it, which
-    it can only do in a DAG that is there."""
+    """A value that is none of its kind (2026-02-30, a number of 5,000 digits) is its text: the first task names it, in a
+    DAG that has to be there for that."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -145,7 +145,8 @@ def _profile_models(names: Any, published: tuple[str, ...], path: Path) -> tuple
 
 def _some_of(names: Any, known: tuple[str, ...], where: str, of: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not names or any(name not in known for name in names):
-        raise SettingsError(f"{where} is {reprlib.repr(names)}; expected a list of one or more of {of}{', '.join(known)}.")
+        wanted = f"a list of one or more of {of}{', '.join(known)}"
+        raise SettingsError(f"{where} is {reprlib.repr(names)}; expected {wanted}.")
     return tuple(dict.fromkeys(names))
 
 

@@ -164,8 +164,10 @@ def job(
 
 
 class MarkerSensor(BaseSensorOperator):
-    """Waits until a file or folder exists; gives its worker slot back between looks. With a wrong configuration there is
-    nothing to wait for: `check`, a command, then ends with another status than 0."""
+    """Waits until a file or folder exists; gives its worker slot back between looks.
+
+    check: a command that ends with status 2 where the configuration is wrong, and there is nothing to wait for.
+    """
 
     template_fields: Sequence[str] = ("path",)
 
@@ -175,7 +177,7 @@ class MarkerSensor(BaseSensorOperator):
 
     def poke(self, context: Any) -> bool:
         told = subprocess.run(self.check, capture_output=True, text=True, check=False)
-        if told.returncode:
+        if told.returncode == WRONG_CALL:
             raise AirflowFailException(f"Wrong configuration; waiting would not help:\n{told.stderr.strip()[-2000:]}")
         self.log.info("Looking for %s", self.path)
         return Path(self.path).exists()
