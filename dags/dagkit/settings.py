@@ -23,8 +23,8 @@ DEMO = Path(__file__).resolve().parents[2] / "jobs" / "configs" / "demo.yaml"
 
 
 class Lenient(yaml.SafeLoader):
-    """A value that is none of its kind (2026-02-30, a number of 5,000 digits) is its text: the first task names it, in a
-    DAG that has to be there for that."""
+    """A value that is none of its kind (2026-02-30, a number of 5,000 digits) is its text: the first task names it, in
+    a DAG that has to be there for that."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
