@@ -3,7 +3,8 @@ happened since.
 
 Reads: lookalike_models of D; clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations,
 user_embeddings, entity_embeddings of D; lookalike_scores of D - L. Writes: lookalike_scores and audiences of D
-(Parquet, and one CSV per client with cells that are safe in a spreadsheet, see spreadsheet.py).
+(Parquet, and one CSV per client with cells that are safe in a spreadsheet, see
+feature_store/spreadsheet.py).
 Guarantees: who is scored follows the rule of training; the backtest is the only figure called test. The baselines
 score as well, so that the backtest can tell what the chosen feature set gains out of time; audiences are the chosen
 one's alone. Skips where there is no model of D; the backtest is reported all the same.
