@@ -10,7 +10,7 @@ PIP_FLAGS ?=
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
-.PHONY: help install demo nightly test lint bench-transe bench-rhgn bench-store bench-scale paper-transe paper-kqgc \
+.PHONY: help install demo nightly test lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
 	paper-rhgn paper-rhgn-peers paper-rhgn-ablations tune-rhgn clean
 
 help:  ## this list
@@ -41,6 +41,9 @@ bench-store: $(STAMP)  ## the feature store against other readers
 
 bench-scale: $(STAMP)  ## a generated log of the paper's size, from events to published embeddings
 	$(BIN)/python -m tests.benchmarks.bench_scale
+
+bench-night: $(STAMP)  ## seconds of a demo night by stage, beside former figures
+	$(BIN)/python -m tests.benchmarks.bench_night
 
 paper-transe: $(STAMP)  ## TransE on FB15k-237
 	$(BIN)/python -m tests.papers.paper_transe

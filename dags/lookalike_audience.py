@@ -82,7 +82,8 @@ def lookalike_audience():
         inputs=INPUTS,
         outputs=["requested_audiences"],
         options=OPTIONS,
-        doc_md="Reads the seeds, fits one classifier, ranks the active users who are no seeds, and says how good it is.",
+        doc_md="Reads the seeds, fits one classifier, ranks the active users who are no seeds, and says how good it "
+        "is.",
     )
 
 

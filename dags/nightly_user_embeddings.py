@@ -129,8 +129,8 @@ def train_lookalike():
     return job(
         SETTINGS, "audiences.train_lookalike", inputs=FEATURES, outputs=["lookalike_models"],
         trigger_rule=TriggerRule.NONE_FAILED,  # a model may be skipped
-        doc_md="Fits one classifier per client and feature set on vectors of D − L and labels from [D − L, D). Skipped, "
-        "with its reason, if D − L is missing.")  # fmt: skip
+        doc_md="Fits one classifier per client and feature set on vectors of D − L and labels from [D − L, D). "
+        "Skipped, with its reason, if D − L is missing.")  # fmt: skip
 
 
 def score_lookalike():

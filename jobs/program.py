@@ -31,6 +31,7 @@ from feature_store import Segments, Table
 from feature_store.errors import StoreError
 from jobs.configuration import load as configuration
 from jobs.tables import TABLES, Contract
+from jobs.warned import warnings_kept
 
 log = logging.getLogger("nocturne")
 # Tasks share a machine: threads that wait must not spin (before torch and XGBoost load OpenMP).
@@ -124,7 +125,7 @@ def execute(run: Callable[..., None], argv: list[str] | None = None) -> int:
     try:
         settings = configuration.load_settings(arguments.config)
         call = _bind(run, vars(arguments), settings)
-    except (configuration.ConfigError, ValueError) as error:
+    except ValueError as error:  # ConfigError and what a parameter refuses
         log.error("%s: %s", stage, error)
         return 2
     status, _ = _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
@@ -222,7 +223,8 @@ def _execute(
     log.info("%s %s: start", stage, date)
     status, message = 0, ""
     try:
-        run(**call)
+        with warnings_kept(log, metrics):
+            run(**call)
     except Skip as reason:
         status, message = SKIPPED, str(reason)
         log.warning("%s %s: skipped: %s", stage, date, reason)

@@ -1,7 +1,8 @@
 """Run nights of the DAG one after the other without a scheduler: what `make demo` and `make nightly` do.
 
-Each night is `airflow dags test nightly_user_embeddings D` with an `AIRFLOW_HOME` of its own (SQLite), so it is the production DAG.
-The terminal shows the jobs' own lines; everything Airflow says goes to `<folder>/logs/<D>.log`. The first night that fails ends it.
+Each night is `airflow dags test nightly_user_embeddings D` with an `AIRFLOW_HOME` of its own (SQLite), so it is the
+production DAG. The terminal shows the jobs' own lines; everything Airflow says goes to `<folder>/logs/<D>.log`. The
+first night that fails ends it; so does one that left a model out without a stage that says why, or left out all.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from pathlib import Path
 from jobs.configuration.load import load_settings
 from jobs.configuration.settings import Settings
 from jobs.configuration.tree import ConfigError
+from jobs.night_figures import Outcome, outcomes, read_night
 from jobs.summarise_nights import summary
 
 DAG = "nightly_user_embeddings"
 DAGS_FOLDER = Path(__file__).resolve().parents[1] / "dags"
 # One of a job's own lines (jobs/program.py's format) as Airflow logs it; the same text within an exception is none.
-JOB_LINE = re.compile(r"^\S+ \[\w+\s*\] [\d-]{10} [\d:]{8},\d{3} (?P<stage>\w+) \d{4}-\d\d-\d\d: (?P<text>.*?)\s*(\[airflow\.task\S*\]\s*)?(loc=\S+)?\s*$")
+JOB_LINE = re.compile(
+    r"^\S+ \[\w+\s*\] [\d-]{10} [\d:]{8},\d{3} (?P<stage>\w+) \d{4}-\d\d-\d\d: (?P<text>.*?)\s*"
+    r"(\[airflow\.task\S*\]\s*)?(loc=\S+)?\s*$"
+)
 ANSI = re.compile(r"\x1b\[[\d;]*m")
 EXCEPTION = re.compile(r"^airflow\.sdk\.exceptions\.Airflow(Fail)?Exception: ")
 AIRFLOW_LINE = re.compile(r"^\d{4}-\d\d-\d\dT")
@@ -62,17 +67,21 @@ def prepare(home: Path, config: Path, log: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     for command in (airflow("db", "migrate"), airflow("dags", "reserialize")):
         with log.open("ab") as sink:
-            done = subprocess.run(command, env=environment(home, config), stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+            streams = {"stdout": sink, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+            done = subprocess.run(command, env=environment(home, config), **streams, check=False)
         if done.returncode:
-            raise NightFailed(f"`airflow {' '.join(command[3:])}` ended with exit status {done.returncode}:\n{failures(log)}")
+            said = f"`airflow {' '.join(command[3:])}` ended with exit status {done.returncode}"
+            raise NightFailed(f"{said}:\n{failures(log)}")
 
 
 def run_night(date: datetime.date, home: Path, config: Path, log: Path) -> float:
     """One night through the DAG; returns its seconds."""
     started = time.perf_counter()
-    with log.open("w", encoding="utf-8") as sink, subprocess.Popen(
-            airflow("dags", "test", DAG, date.isoformat()), env=environment(home, config), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="backslashreplace") as process:
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    text = {"text": True, "encoding": "utf-8", "errors": "backslashreplace"}
+    command = airflow("dags", "test", DAG, date.isoformat())
+    with log.open("w", encoding="utf-8") as sink, \
+            subprocess.Popen(command, env=environment(home, config), **streams, **text) as process:
         for line in process.stdout:
             sink.write(line)
             show(job_line(line))
@@ -97,12 +106,13 @@ def show(said: tuple[str, str] | None) -> None:
 
 def failures(log: Path) -> str:
     """What the failed tasks said; the log's last lines where none is found."""
-    lines = [ANSI.sub("", line) for line in log.read_text(encoding="utf-8", errors="backslashreplace").splitlines()]
+    text = log.read_text(encoding="utf-8", errors="backslashreplace")
+    lines = [ANSI.sub("", line) for line in text.splitlines()]
     found = []
     for i, line in enumerate(lines):
         if EXCEPTION.match(line):
-            message = [EXCEPTION.sub("", line), *itertools.takewhile(lambda x: not AIRFLOW_LINE.match(x), lines[i + 1:])]
-            found += [m for m in message if m not in found]
+            rest = itertools.takewhile(lambda x: not AIRFLOW_LINE.match(x), lines[i + 1:])
+            found += [m for m in (EXCEPTION.sub("", line), *rest) if m not in found]
     return "\n".join(f"  | {line[:600]}" for line in found or lines[-12:])
 
 
@@ -111,43 +121,69 @@ def run_nights(config: Path, dates: list[datetime.date], folder: Path) -> None:
     settings = load_settings(config)
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    home = folder / "airflow"
+    home, since = folder / "airflow", datetime.datetime.now(datetime.UTC)
     print(f"Preparing Airflow in {home} …", flush=True)
     prepare(home, config, logs / "airflow.log")
     for i, date in enumerate(dates, 1):
-        print(f"\nNight {i} of {len(dates)}: {date}  (all of Airflow's log: {logs / f'{date}.log'})", flush=True)
-        seconds = run_night(date, home, config, logs / f"{date}.log")
+        log, started = logs / f"{date}.log", datetime.datetime.now(datetime.UTC)
+        print(f"\nNight {i} of {len(dates)}: {date}  (all of Airflow's log: {log})", flush=True)
+        seconds = run_night(date, home, config, log)
+        unpublished = require_published(settings, date, started, log)
         print(f"  night of {date} done in {seconds:.0f} s", flush=True)
-    print("\n" + summary(settings, dates))
+        for one in unpublished:
+            print(f"  {one.model} is not published: {one.reason}", flush=True)
+    print("\n" + summary(settings, dates, since))
+
+
+def require_published(settings: Settings, date: datetime.date, started: datetime.datetime, log: Path) -> list[Outcome]:
+    """The models that a night left out for a reason that a stage gave.
+
+    NightFailed: it left one out without such a reason, or has published none at all since it `started`.
+    """
+    found = outcomes(settings, read_night(settings.data_root, date, started), started)
+    left = [one for one in found if one.path is None]
+    if left == found or not all(one.skipped for one in left):
+        said = "\n".join(f"  | {one.model} has no partition dt={date} of this run: {one.reason}" for one in left)
+        raise NightFailed(f"The night of {date} is not done:\n{said}\nAll of Airflow's log: {log}")
+    return left
 
 
 def nights_of(settings: Settings, given: str) -> list[datetime.date]:
-    """The dates to run: those given, else the configuration's own."""
+    """The dates to run: those given, else the configuration's. ConfigError, also for such as Airflow would not run."""
     try:
         dates = [datetime.date.fromisoformat(d.strip()) for d in given.split(",") if d.strip()]
     except ValueError as error:
         raise ConfigError(f"DATES is {given!r}: {error}. Expected dates such as 2026-01-05,2026-01-12.") from error
-    if not (dates or settings.dag.dates):
+    dates = dates or settings.dag.dates
+    if not dates:
         raise ConfigError("No dates: name them with DATES=2026-01-05,2026-01-12, or as dag.dates in the configuration.")
-    return dates or settings.dag.dates
+    first, start = min(dates), settings.dag.start_date
+    if first < start:
+        raise ConfigError(
+            f"The night of {first} lies before dag.start_date, {start}: Airflow would run none of its tasks. Set "
+            f"dag.start_date to {first} or earlier, leave it out (its default bars no date), or name other dates.")
+    return dates
 
 
 def check_machine(settings: Settings) -> None:
     """What an installation cannot bring along, and what it takes for granted."""
     if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
-        raise NightFailed("Found no Java on the path; Spark needs Java 17 (Debian: apt install openjdk-17-jre-headless), or JAVA_HOME.")
+        raise NightFailed(
+            "Found no Java on the path; Spark needs Java 17 (Debian: apt install openjdk-17-jre-headless), "
+            "or JAVA_HOME.")
     events = settings.source.events.path
     if "://" not in events and not any(c in events for c in "*?[") and not Path(events).exists():
         raise NightFailed(
-            f"Found no events at {events}, which source.events.path names. Import the data set first; "
-            "the first lines of a shipped configuration say how, and so does python -m jobs.events.import_dataset --help.")
+            f"Found no events at {events}, which source.events.path names. Import the data set first; the first lines "
+            "of a shipped configuration say how, and so does python -m jobs.events.import_dataset --help.")
 
 
 def main() -> int:
     options = argparse.ArgumentParser(prog="python -m jobs.run_nights", description=__doc__.split("\n")[0])
     options.add_argument("--config", type=Path, required=True, metavar="FILE")
     options.add_argument("--dates", default="", metavar="D1,D2,…", help="default: dag.dates of the configuration")
-    options.add_argument("--folder", type=Path, metavar="DIR", help="Airflow's home and the logs (default: nightly/<configuration's name>)")
+    folder = "Airflow's home and the logs (default: nightly/<configuration's name>)"
+    options.add_argument("--folder", type=Path, metavar="DIR", help=folder)
     options.add_argument("--generate", action="store_true", help="generate the demo log first")
     given = options.parse_args()
     try:
@@ -166,7 +202,8 @@ def main() -> int:
 def generate_demo(settings: Settings) -> None:
     """The demo log, where the configuration looks for it."""
     print("Generating the demo log …", flush=True)
-    command = [sys.executable, "-m", "jobs.events.generate_demo", "--output", str(Path(settings.source.events.path).parent)]
+    output = str(Path(settings.source.events.path).parent)
+    command = [sys.executable, "-m", "jobs.events.generate_demo", "--output", output]
     if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
         raise NightFailed(f"The demo log could not be generated: {' '.join(command)}")
 

@@ -1,17 +1,20 @@
-"""The table that ends a run of nights: what came in, what came out, how good it is, what it took; read from `run_metrics`."""
+"""The text that ends a run of nights: what came in and out, how good it is, what was left out and why, what it took.
+
+All of it is read from `run_metrics`; of places only those are named that are there.
+"""
 
 from __future__ import annotations
 
 import datetime
-import json
+import shutil
 import statistics
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from feature_store import Table
 from jobs.configuration.settings import Settings
-from jobs.tables import TABLES
+from jobs.night_figures import Night, Outcome, is_written, outcomes, place, publishes, read_night
+from jobs.reasons import Reason, told_once
 
 ROWS = (  # label, stage, metric
     ("events read", "validate_events", "rows_in"),
@@ -20,48 +23,16 @@ ROWS = (  # label, stage, metric
     ("edges", "build_knowledge_graph", "rows_out"),
     ("user–item–behaviour", "build_interactions", "rows_out"),
 )
-STAGES = (  # in the order of the night
-    "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "resolve_predecessor", "pretrain_transe", "smooth_kqgc", "finetune_rhgn", "publish_users",
-    "train_lookalike", "score_lookalike", "train_profiles", "write_report", "prune_partitions",
-)
-SKIPPED = 99
-
-
-@dataclass
-class Night:
-    """One night's figures: stage → metric → value, and the same for details."""
-
-    date: datetime.date
-    values: dict[str, dict[str, float]] = field(default_factory=dict)
-    details: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def value(self, stage: str, metric: str) -> float | None:
-        return self.values.get(stage, {}).get(metric)
-
-    def detail(self, stage: str, metric: str) -> Any:
-        return self.details.get(stage, {}).get(metric)
-
-
-def read_night(data_root: str, date: datetime.date) -> Night:
-    """Every stage's figures of one date."""
-    night = Night(date)
-    for folder in sorted(Path(data_root, TABLES["run_metrics"].folder).glob("stage=*")):
-        table = Table(str(folder))
-        if table.manifest(date.isoformat()) is None:
-            continue
-        stage = folder.name.removeprefix("stage=")
-        for row in table.read(date.isoformat()).to_pylist():
-            if row["value"] is not None:
-                night.values.setdefault(stage, {})[row["metric"]] = row["value"]
-            if row["detail"] is not None:
-                night.details.setdefault(stage, {})[row["metric"]] = json.loads(row["detail"])
-    return night
+LABEL_WIDTH, NIGHT_WIDTH = 40, 13  # of a grid, about
+EVENTS, PROFILES = "validate_events", "train_profiles"
+NO_EVENT, MOST_DAYS = "no event", 3
+ENDING = "prune_partitions"  # that nothing was to be deleted is no news
 
 
 def grid(head: list[str], rows: list[list[str]]) -> str:
     """Columns side by side: the first flush left, the others flush right."""
     widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head))]
-    lines = [[cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(r, widths, strict=True))] for r in [head, *rows]]
+    lines = [[r[0].ljust(widths[0]), *map(str.rjust, r[1:], widths[1:])] for r in [head, *rows]]
     return "\n".join("  " + "   ".join(line).rstrip() for line in [lines[0], ["─" * w for w in widths], *lines[1:]])
 
 
@@ -69,28 +40,37 @@ def number(value: float | None, digits: int = 0) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def summary(settings: Settings, dates: list[datetime.date]) -> str:
-    """The whole text."""
-    nights = [read_night(settings.data_root, d) for d in dates]
-    head = [d.isoformat() for d in dates]
+def summary(settings: Settings, dates: list[datetime.date], since: datetime.datetime | None = None) -> str:
+    """The whole text; where `since` is given, of what was written after it. Figures of as many nights as fit."""
+    nights = [read_night(settings.data_root, d, since) for d in dates]
+    shown = nights[-_fitting(shutil.get_terminal_size((0, 0)).columns, len(nights)):]
+    head = ["", *(night.date.isoformat() for night in shown)]
     blocks = [
-        grid(["", *head], sizes(nights)),
-        "PR-AUC at 1:3, mean of the clients\n" + grid(["", *head], qualities(nights)),
-        "Profiles, users of fold C\n" + grid(["", *head], found) if (found := profiles(nights)) else "",
-        "\n".join(f"{stage} was skipped on {night.date}: {reason}" for night in nights for stage, reason in skipped(night)),
-        "Seconds by stage\n" + grid(["", *head], seconds(nights)),
-        places(settings, dates),
+        f"The last {len(shown)} of {len(nights)} nights" if len(shown) < len(nights) else "",
+        grid(head, sizes(shown)),
+        "PR-AUC at 1:3, mean of the clients\n" + grid(head, qualities(shown)),
+        "Profiles, users of fold C\n" + grid(head, found) if (found := profiles(shown)) else "",
+        "\n  ".join(["Left out, and why", *found]) if (found := left_out(settings, nights, since)) else "",
+        "Seconds by stage\n" + grid(head, seconds(shown)),
+        places(settings, nights[-1], since),
     ]
     return "\n\n".join(block for block in blocks if block)
+
+
+def _fitting(columns: int, nights: int) -> int:
+    """How many nights stand side by side in so many columns of a terminal; all of them where there is none (0)."""
+    return nights if columns == 0 else min(nights, max(1, (columns - LABEL_WIDTH) // NIGHT_WIDTH))
 
 
 def sizes(nights: list[Night]) -> list[list[str]]:
     """What came in, and how large the graph and the published tables are."""
     rows = [[label, *(number(n.value(stage, metric)) for n in nights)] for label, stage, metric in ROWS]
     entities = [n.detail("build_knowledge_graph", "entities") or {} for n in nights]
-    rows += [[f"entities: {kind}", *(number(e.get(kind)) for e in entities)] for kind in dict.fromkeys(k for e in entities for k in e)]
-    published = sorted({stage for n in nights for stage in n.values if stage.startswith("publish_users")})
-    return rows + [[f"vectors: {stage.removeprefix('publish_users_')}", *(number(n.value(stage, "rows_out")) for n in nights)] for stage in published]
+    kinds = dict.fromkeys(kind for found in entities for kind in found)
+    rows += [[f"entities: {kind}", *(number(found.get(kind)) for found in entities)] for kind in kinds]
+    published = sorted({stage for n in nights for stage in n.values if stage.startswith(publishes(""))}, key=place)
+    names = {stage: f"vectors: {stage.removeprefix(publishes(''))}" for stage in published}
+    return rows + [[name, *(number(n.value(stage, "rows_out")) for n in nights)] for stage, name in names.items()]
 
 
 def qualities(nights: list[Night]) -> list[list[str]]:
@@ -99,16 +79,22 @@ def qualities(nights: list[Night]) -> list[list[str]]:
     test = [_mean_by_set(n.detail("score_lookalike", "backtest")) for n in nights]
     rows = []
     for label, figures in (("validation", validation), ("test (backtest)", test)):
-        rows += [[f"{label}: {name}", *(number(f.get(name), 3) for f in figures)] for name in dict.fromkeys(k for f in figures for k in f)]
+        names = dict.fromkeys(name for found in figures for name in found)
+        rows += [[f"{label}: {name}", *(number(found.get(name), 3) for found in figures)] for name in names]
     return rows or [["no figures yet", *("–" for _ in nights)]]
 
 
 def profiles(nights: list[Night]) -> list[list[str]]:
     """Accuracy and macro-F1 of each label, beside those of always naming the majority class."""
-    tests = [{facts["label"]: facts["test"] for facts in n.detail("train_profiles", "profiles") or [] if facts.get("test")} for n in nights]
-    measures = (("accuracy", "accuracy"), ("macro-F1", "macro_f1"), ("accuracy of the majority class", "majority_accuracy"), ("its macro-F1", "majority_macro_f1"))
+    measures = {
+        "accuracy": "accuracy", "macro-F1": "macro_f1",
+        "accuracy of the majority class": "majority_accuracy", "its macro-F1": "majority_macro_f1"}
+    all_facts = [n.detail("train_profiles", "profiles") or [] for n in nights]
+    tests = [{facts["label"]: facts["test"] for facts in found if facts.get("test")} for found in all_facts]
     labels = dict.fromkeys(label for found in tests for label in found)
-    return [[f"{label}: {name}", *(number(found.get(label, {}).get(key), 3) for found in tests)] for label in labels for name, key in measures]
+    return [
+        [f"{label}: {name}", *(number(found.get(label, {}).get(key), 3) for found in tests)]
+        for label in labels for name, key in measures.items()]
 
 
 def _mean_by_set(rows: list[dict[str, Any]] | None) -> dict[str, float]:
@@ -119,42 +105,85 @@ def _mean_by_set(rows: list[dict[str, Any]] | None) -> dict[str, float]:
     return {name: statistics.fmean(values) for name, values in figures.items()}
 
 
-def skipped(night: Night) -> list[tuple[str, str]]:
-    """(stage, reason) of what could not be done; that nothing was to be deleted is no news."""
-    found = [stage for stage, values in night.values.items() if values.get("status") == SKIPPED and stage != "prune_partitions"]
-    return [(stage, str(night.detail(stage, "status"))) for stage in sorted(found, key=place)]
+def left_out(settings: Settings, nights: list[Night], since: datetime.datetime | None = None) -> list[str]:
+    """What the stages did not do, each reason once, with its nights; in the order of the night."""
+    reasons = [one for night in nights for one in reasons_of(settings, night, since)]
+    return told_once(sorted(reasons, key=lambda one: place(one.stage)))
+
+
+def reasons_of(settings: Settings, night: Night, since: datetime.datetime | None = None) -> Iterator[Reason]:
+    """What was left out on one night, by stage."""
+    yield from (Reason(EVENTS, night.date, EVENTS, text) for text in _events_left_out(settings, night))
+    for stage in night.values:
+        skip = night.message(stage) if night.was_skipped(stage) else ""
+        warnings = night.detail(stage, "warnings") or []
+        for text in (text.removeprefix(f"{stage} {night.date}: ") for text in warnings):
+            if not text.startswith(NO_EVENT) and not _is_said(text, skip):
+                yield Reason(stage, night.date, stage, text)
+        if skip and stage != ENDING:
+            yield Reason(stage, night.date, f"{stage} was skipped", skip)
+    for one in outcomes(settings, night, since):
+        if one.path is None:
+            why = one.reason.partition(": ")[0]  # the rest stands with the stage that gave it
+            yield Reason(publishes(one.model), night.date, f"{one.model} was not published", why)
+    if settings.profiles.labels and PROFILES not in night.values:
+        yield Reason(PROFILES, night.date, f"{PROFILES} did not run", "the models that it reads were not published")
+
+
+def _events_left_out(settings: Settings, night: Night) -> Iterator[str]:
+    """Events that did not get into a graph, and days without any: also where nothing was to be done anew."""
+    read, most = night.value(EVENTS, "rows_in") or 0, settings.events.max_rejected_share
+    for reason, count in (night.detail(EVENTS, "rejected_by_reason") or {}).items():
+        yield f"{count:,.0f} of {read:,.0f} events rejected: {reason} (events.max_rejected_share lets {most:g} pass)"
+    if repeated := night.value(EVENTS, "rows_repeated"):
+        yield f"{repeated:,.0f} of {read:,.0f} events left out that repeat another (events.deduplicate)"
+    days = night.detail(EVENTS, "rows_by_day") or {}
+    if empty := [day for day in sorted(days) if not days[day]]:
+        yield f"{NO_EVENT} on {len(empty)} of the window's {len(days)} days: {', '.join(empty[:MOST_DAYS])}" + (
+            ", …" if len(empty) > MOST_DAYS else "")
+
+
+def _is_said(warning: str, reason: str) -> bool:
+    """Whether the reason of a skip holds what a warning says after its beginning (`label x: no model tonight: …`)."""
+    parts = warning.split(": ")
+    return any(": ".join(parts[i:]) in reason for i in range(min(3, len(parts))))
 
 
 def seconds(nights: list[Night]) -> list[list[str]]:
     """Per stage in the night's order, and the sum."""
     present = {stage for n in nights for stage in n.values}
     rows = [[stage, *(number(n.value(stage, "seconds"), 1) for n in nights)] for stage in sorted(present, key=place)]
-    total = ["all stages", *(number(sum(v.get("seconds", 0.0) for v in n.values.values()), 1) for n in nights)]
-    peak = ["peak memory of a stage, MiB", *(number(max((v.get("peak_memory_mib", 0.0) for v in n.values.values()), default=None)) for n in nights)]
-    return [*rows, total, peak]
+    totals = [sum(values.get("seconds", 0.0) for values in n.values.values()) for n in nights]
+    peaks = [max((values.get("peak_memory_mib", 0.0) for values in n.values.values()), default=None) for n in nights]
+    return [
+        *rows, ["all stages", *(number(total, 1) for total in totals)],
+        ["peak memory of a stage, MiB", *(number(peak) for peak in peaks)]]
 
 
-def place(stage: str) -> tuple[int, str]:
-    """Sorts stages in the order of the night; a model's name stands after its stage's."""
-    return next((i for i, s in enumerate(STAGES) if stage.startswith(s)), len(STAGES)), stage
-
-
-def places(settings: Settings, dates: list[datetime.date]) -> str:
+def places(settings: Settings, night: Night, since: datetime.datetime | None = None) -> str:
     """Where the last night's tables are."""
-    root, last = settings.data_root, dates[-1].isoformat()
-    lines = [
-        f"Embeddings  {root}/{TABLES['user_embeddings'].folder}/model={{{','.join(settings.publishing.models)}}}/dt={last}/",
-        f"Audiences   {_files(f'{root}/audiences', last)}",
-        *([f"Profiles    {_files(f'{root}/profile_predictions', last)}"] if settings.profiles.labels else []),
-        f"Report      {_files(f'{root}/reports', last)}",
-        f"Read them   python -m feature_store read --root {root} --model {settings.publishing.models[-1]} --dt {last}",
-    ]
+    root, last = settings.data_root, night.date.isoformat()
+    published = [one for one in outcomes(settings, night, since) if one.path]
+    lines = _embeddings(published, last)
+    tables = {"Audiences": "audiences", "Profiles": "profile_predictions", "Report": "reports"}
+    for name, table in tables.items():
+        if name != "Profiles" or settings.profiles.labels:
+            lines.append(f"{name:<11} {_files(f'{root}/{table}', night.date, since)}")
+    if published:
+        model = published[-1].model
+        lines.append(f"Read them   python -m feature_store read --root {root} --model {model} --dt {last}")
     return "\n".join(lines)
 
 
-def _files(folder: str, last: str) -> str:
-    table = Table(folder)
-    if table.manifest(last) is None:
+def _embeddings(published: list[Outcome], last: str) -> list[str]:
+    """A line for each published model."""
+    paths = [one.path for one in published] or [f"none of {last}"]
+    return [f"{'Embeddings' if i == 0 else '':<11} {path}" for i, path in enumerate(paths)]
+
+
+def _files(folder: str, date: datetime.date, since: datetime.datetime | None) -> str:
+    table, last = Table(folder), date.isoformat()
+    if not is_written(table, date, since):
         return f"none of {last}"
     files = table.files(last)
     return files[0] if len(files) == 1 else f"{table.path(last)}/  ({len(files)} files)"

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+MOST = 1_000_000_000  # of any number
+
 
 class HyperparameterError(ValueError):
     """A value out of range. The message names the field, the value found and what would do."""
 
 
 def check_range(
-    name: str, value: float, minimum: float, maximum: float = float("inf"), *, open_minimum: bool = False
+    name: str, value: float, minimum: float, maximum: float = MOST, *, open_minimum: bool = False
 ) -> None:
     """Raise unless minimum <= value <= maximum (minimum < value with `open_minimum`); NaN never passes."""
     above = value > minimum if open_minimum else value >= minimum
     if not (above and value <= maximum):
         bound = f"{'above' if open_minimum else 'at least'} {minimum:g}"
-        limit = "" if maximum == float("inf") else f" and at most {maximum:g}"
-        raise HyperparameterError(f"{name} is {value!r}; expected a number {bound}{limit}")
+        raise HyperparameterError(f"{name} is {value!r:.300}; expected a number {bound} and at most {maximum:g}")
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     """Raise unless value is one of the choices."""
     if value not in choices:
-        raise HyperparameterError(f"{name} is {value!r}; expected one of {', '.join(sorted(choices))}")
+        raise HyperparameterError(f"{name} is {value!r:.300}; expected one of {', '.join(sorted(choices))}")

@@ -56,7 +56,7 @@ class TransEHyperparameters:
         if self.engine == "numba" and self.device != "cpu":
             expected = "expected 'cpu', or engine 'torch'"
             raise HyperparameterError(
-                f"device is {self.device!r} with engine 'numba', which runs on the CPU; {expected}"
+                f"device is {self.device!r:.300} with engine 'numba', which runs on the CPU; {expected}"
             )
 
     def rate_of(self, epoch: int) -> float:

@@ -81,7 +81,7 @@ def _settings(document: dict[str, Any], path: Path) -> Settings:
     )
     events, source, profiles = (_section(document, name) for name in ("events", "source", "profiles"))
     models = _models(publishing.get("models", list(families.DEFAULT_MODELS)), path)
-    start = datetime.date.fromisoformat(str(dag.get("start_date", "2026-01-01")))
+    start = datetime.date.fromisoformat(str(dag.get("start_date", "1900-01-01")))
     marker = source.get("ready_marker")
     return Settings(
         config=str(path),

@@ -119,7 +119,8 @@ class JobOperator(BaseOperator):
     def _result(self, line: str | None) -> dict[str, Any]:
         if line is None:
             raise AirflowException(
-                f"{self.task_id} printed no line with a JSON object; expected one as its result. Run its command by hand."
+                f"{self.task_id} printed no line with a JSON object; expected one as its result. "
+                "Run its command by hand."
             )
         return json.loads(line)
 

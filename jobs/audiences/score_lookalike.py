@@ -30,7 +30,7 @@ from jobs.audiences.nights import Tables
 from jobs.audiences.population import one_to, purchases_between, uniform
 from jobs.audiences.train_lookalike import Config, clients_of, label
 from jobs.configuration.feature_names import FeatureSet, models_of
-from jobs.program import Input, JobError, Output, Skip, code_version, main, metrics
+from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
 from jobs.tables import TABLES
 from models.classifiers.lookalike import Calibration, from_bytes, margins_of
 from models.classifiers.precision_recall import precision_at
@@ -119,6 +119,7 @@ def report_backtest(
     """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still
     configured, and feature set."""
     if lookalike_scores.table().manifest(start.isoformat()) is None:
+        log.warning("no backtest: nothing was scored on %s, lookalike.label_window_days before", start)
         return
     scores, manifest = lookalike_scores.table().read_version(start.isoformat())
     snapshot = tables.snapshot(date, config.graph)
@@ -166,10 +167,13 @@ def run(
     start = date - datetime.timedelta(days=look.label_window_days)
     report_backtest(tables, lookalike_scores, start, date, config)
     trained = read_models(lookalike_models, dt)
-    if trained is None or not any(m["client"] in look.clients for m in trained.models):
-        reason = f"see why train_lookalike of {date} was skipped, or which clients had too few buyers"
+    if trained is None:
+        reason = f"train_lookalike of {date} was skipped, for the reason that it gives"
         raise Skip(f"There is no lookalike model of {date}: {reason}.")
     scored = [m for m in trained.models if m["client"] in look.clients]
+    if not scored:
+        least = f"lookalike.min_positives is {look.min_positives}"
+        raise Skip(f"No client has a lookalike model of {date}: train_lookalike tells the buyers of each, and {least}.")
     scores = score_all(trained, scored, tables, date, config)
     pairs = [(m, table) for m, table in zip(scored, scores, strict=True) if trained.is_chosen(m)]
     tops = [(m, table.num_rows, best(table, look.top_k)) for m, table in pairs]

@@ -142,10 +142,10 @@ def cross_calibrated(margins: np.ndarray, labels: np.ndarray, task: Task, rows: 
 def fit_all(tasks: list[Task], sets: list[FeatureSet], config: Config) -> list[Fitted]:
     """Every client with enough buyers, on every feature set."""
     fitted, wanted = [], config.lookalike.min_positives
-    too_few = "client %s has %d buyers among the eligible; at least %d are needed: no model tonight"
+    too_few = "client %s: no model tonight: %d buyers among %d eligible users, and lookalike.min_positives is %d"
     for task in tasks:
         if task.positives < wanted:
-            log.warning(too_few, task.client.name, task.positives, wanted)
+            log.warning(too_few, task.client.name, task.positives, task.eligible, wanted)
             continue
         try:
             fitted += [fit_one(task, feature_set, config) for feature_set in sets]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 import zoneinfo
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from jobs.configuration.feature_names import FeatureSet
+from jobs.configuration.messages import ConfigError, expect, listed
 from jobs.configuration.predicates import PredicateError, parse
 from jobs.configuration.profiles import check_profiles
-from jobs.configuration.tree import NAME, ConfigError, expect
+from jobs.configuration.tree import NAME
 from jobs.tables import TABLES
 from models import families
 
@@ -27,19 +27,11 @@ def check(settings: Settings) -> None:
     _check_graph(graph, events)
     for i, model in enumerate(settings.publishing.models):
         expect(model in models, model, f"publishing.models[{i}]", f"one of {', '.join(models)}")
+    expect(bool(settings.publishing.models), settings.publishing.models, "publishing.models", "at least one model")
     _check_sources(settings.source)
+    _check_tables(graph, settings.source)
     _check_lookalike(settings)
     check_profiles(settings.profiles, graph, settings.source, settings.publishing.models)
-    positive = {
-        "graph.window_days": graph.window_days,
-        "lookalike.label_window_days": settings.lookalike.label_window_days,
-        "lookalike.active_days": settings.lookalike.active_days,
-        "training.train_every_days": settings.training.train_every_days,
-        "training.max_gap_days": settings.training.max_gap_days,
-        "lookalike.top_k": settings.lookalike.top_k,
-    }
-    for path, value in positive.items():
-        expect(value >= 1, value, path, "at least 1")
     docs, folders = settings.quality.data_docs, {contract.path.split("/")[0] for contract in TABLES.values()}
     usable = docs is None or (NAME.fullmatch(docs) and docs not in folders)
     expect(
@@ -49,18 +41,18 @@ def check(settings: Settings) -> None:
         "the name of a folder of [a-z0-9_]+ that is no table's, such as data_docs",
     )
     _check_retention(settings)
-    expect(
-        0 <= events.max_rejected_share <= 1,
-        events.max_rejected_share,
-        "events.max_rejected_share",
-        "a share from 0 to 1",
-    )
+    least, most = settings.publishing.min_norm, settings.publishing.max_norm
+    expect(least < most, least, "publishing.min_norm", f"less than publishing.max_norm ({most})")
+    dates = settings.dag.dates
+    for i, (former, date) in enumerate(itertools.pairwise(dates), 1):
+        wanted = f"a later date than the one before ({former}): nights run in order"
+        expect(former < date, date, f"dag.dates[{i}]", wanted)
 
 
 def _check_graph(graph: Graph, events: Events) -> None:
     for name, relation in graph.behaviors.items():
         path, days = f"graph.behaviors.{name}", relation.window_days
-        expect(name in events.behaviors, name, path, f"one of events.behaviors: {events.behaviors}")
+        expect(name in events.behaviors, name, path, f"one of events.behaviors: {listed(events.behaviors)}")
         expect(bool(NAME.fullmatch(name)), name, path, "a name of [a-z0-9_]+")
         expect(
             days is None or 1 <= days <= graph.window_days,
@@ -72,7 +64,7 @@ def _check_graph(graph: Graph, events: Events) -> None:
         graph.purchase in graph.behaviors,
         graph.purchase,
         "graph.purchase",
-        f"one of graph.behaviors: {list(graph.behaviors)}",
+        f"one of graph.behaviors: {listed(graph.behaviors)}",
     )
     for kind in ("item_attributes", "user_attributes"):
         for name, attribute in getattr(graph, kind).items():
@@ -84,10 +76,7 @@ def _check_graph(graph: Graph, events: Events) -> None:
                 path,
                 "an entity type of [a-z0-9_]+ other than user, item, relation (set entity_type)",
             )
-            expect(attribute.bins >= 2, attribute.bins, f"{path}.bins", "at least 2")
-            ascending = all(a < b for a, b in itertools.pairwise(attribute.bounds)) and all(
-                map(math.isfinite, attribute.bounds)
-            )
+            ascending = all(a < b for a, b in itertools.pairwise(attribute.bounds))
             expect(ascending, attribute.bounds, f"{path}.bounds", "ascending numbers")
             expect(
                 attribute.type == "number" or not attribute.bounds,
@@ -97,10 +86,10 @@ def _check_graph(graph: Graph, events: Events) -> None:
             )
             least = attribute.min_entities
             expect(
-                least >= 1 and (attribute.type == "category" or least == 1),
+                attribute.type == "category" or least == 1,
                 least,
                 f"{path}.min_entities",
-                "at least 1, and for categories only",
+                "1: a least number is for categories only",
             )
 
 
@@ -109,6 +98,14 @@ def _check_sources(source: Source) -> None:
         table = getattr(source, name)
         if table is not None:
             check_source(table, f"source.{name}", TABLES["clean_events"].columns if name == "events" else None)
+
+
+def _check_tables(graph: Graph, source: Source) -> None:
+    """Attributes come from a table."""
+    for kind, table in (("item", "items"), ("user", "users")):
+        names = list(getattr(graph, f"{kind}_attributes"))
+        wanted = f"none without source.{table}: configure that table, or leave the attributes out"
+        expect(not names or getattr(source, table) is not None, names, f"graph.{kind}_attributes", wanted)
 
 
 def check_source(table: SourceTable, path: str, known: Collection[str] | None) -> None:
@@ -120,12 +117,9 @@ def check_source(table: SourceTable, path: str, known: Collection[str] | None) -
         f"{path}.timezone",
         "a zone such as Europe/Berlin, UTC, or an offset such as +01:00",
     )
-    expect(
-        len(table.delimiter) == 1,
-        table.delimiter,
-        f"{path}.delimiter",
-        'one character (a tab is "\\t" in double quotes)',
-    )
+    wanted = 'one character that ends no line (a tab is "\\t" in double quotes)'
+    usable = len(table.delimiter) == 1 and table.delimiter not in "\r\n"
+    expect(usable, table.delimiter, f"{path}.delimiter", wanted)
     for key in ("columns", "constants"):
         for ours in getattr(table, key):
             expect(
@@ -180,13 +174,10 @@ def _check_lookalike(settings: Settings) -> None:
         except ValueError as error:
             raise ConfigError(f"{path} {error}.") from error
     attribute = lookalike.history_attribute
-    known = ", ".join(item_attributes) or "none is configured"
+    known = listed(item_attributes) or "none is configured"
     expect(
         attribute is None or attribute in item_attributes,
         attribute,
         "lookalike.history_attribute",
         f"one of graph.item_attributes: {known}",
     )
-    for name in ("negatives_per_positive", "min_positives"):
-        expect(getattr(lookalike, name) >= 1, getattr(lookalike, name), f"lookalike.{name}", "at least 1")
-    expect(lookalike.bootstrap_draws >= 0, lookalike.bootstrap_draws, "lookalike.bootstrap_draws", "at least 0")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from jobs.configuration.messages import shown
 from models import families
 
 _EXTRA = re.compile(r"(?P<model>[a-z0-9_]+):(?P<kind>raw|affinity|both)")
@@ -30,11 +31,11 @@ class FeatureSet:
         parts = [_EXTRA.fullmatch(extra) for extra in extras]
         if base not in ("baseline", "strong") or not all(parts):
             wanted = "baseline or strong, with +<model>:raw, :affinity or :both where wanted"
-            raise ValueError(f"is {name!r}; expected {wanted}")
+            raise ValueError(f"is {shown(name)}; expected {wanted}")
         for part in parts:
             if part["model"] not in models:
                 wanted = f"one of publishing.models: {', '.join(models)}"
-                raise ValueError(f"is {name!r}, of a model that is not published; expected {wanted}")
+                raise ValueError(f"is {shown(name)}, of a model that is not published; expected {wanted}")
         return cls(name, base == "strong", tuple((part["model"], part["kind"]) for part in parts))
 
 

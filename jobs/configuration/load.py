@@ -14,31 +14,19 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from jobs.configuration.checks import check
+from jobs.configuration.document import read_document
 from jobs.configuration.sections import SourceTable
 from jobs.configuration.settings import Settings, settings_class
-from jobs.configuration.tree import ConfigError, build
+from jobs.configuration.tree import build
 
 T = TypeVar("T")
 
 
 def load_settings(path: Path | str) -> Settings:
-    """Read and check the whole file; relative paths in it become absolute, seen from the file's folder."""
+    """Read and check the whole file; relative paths in it become absolute, seen from the file's folder. ConfigError."""
     path = Path(path)
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"No configuration at {path}. Name one of jobs/configs/*.yaml or your own with --config."
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} cannot be read as a text in UTF-8: {error}. Name a YAML file with --config."
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+    document = read_document(path)
     settings = build(settings_class(), document, "")
     check(settings)
     return _anchored(settings, path.parent.resolve())

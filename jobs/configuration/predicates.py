@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from jobs.configuration.messages import joined, listed, shown
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -81,8 +83,8 @@ def parse(tree: Any, path: str, attributes: Mapping[str, Attribute]) -> Predicat
     """The predicate that `tree`, as YAML gave it, describes; `path` is its dotted path for messages, `attributes` those
     of items. PredicateError."""
     if not isinstance(tree, dict) or not tree:
-        raise PredicateError(f"{path} is {tree!r}; expected conditions such as {{brand: acme}}, or any, all, not.")
-    parts = tuple(_condition(key, value, f"{path}.{key}", attributes) for key, value in tree.items())
+        raise PredicateError(f"{path} is {shown(tree)}; expected conditions such as {{brand: acme}}, or any, all, not.")
+    parts = tuple(_condition(key, value, joined(path, key), attributes) for key, value in tree.items())
     return parts[0] if len(parts) == 1 else Every(parts)
 
 
@@ -97,24 +99,24 @@ def mentioned(predicate: Predicate) -> frozenset[tuple[str, str]]:
 def _condition(key: str, value: Any, path: str, attributes: Mapping[str, Attribute]) -> Predicate:
     if key in ("any", "all"):
         if not isinstance(value, list) or not value:
-            raise PredicateError(f"{path} is {value!r}; expected a list of predicates.")
+            raise PredicateError(f"{path} is {shown(value)}; expected a list of predicates.")
         parts = tuple(parse(v, f"{path}[{i}]", attributes) for i, v in enumerate(value))
         return Some(parts) if key == "any" else Every(parts)
     if key == "not":
         return Negation(parse(value, path, attributes))
     if key != ITEM_ID and key not in attributes:
-        known = ", ".join([*sorted(attributes), ITEM_ID, "any", "all", "not"])
-        raise PredicateError(f"Unknown key {path!r}: no item attribute of the graph is called so. Known here: {known}.")
+        known = listed([*sorted(attributes), ITEM_ID, "any", "all", "not"])
+        raise PredicateError(f"Unknown key '{path}': no item attribute of the graph is called so. Known here: {known}.")
     is_number = key in attributes and attributes[key].type == "number"
     if is_number and isinstance(value, dict):
         return OneOf(key, _bins_within(value, path, key, attributes[key]))
     values = value if isinstance(value, list) else [value]
     if not values or any(isinstance(v, (dict, list)) or v is None for v in values):
-        raise PredicateError(f"{path} is {value!r}; expected a value or a list of values.")
+        raise PredicateError(f"{path} is {shown(value)}; expected a value or a list of values.")
     if is_number and not set(values) <= set(attributes[key].bin_names):
-        names = ", ".join(attributes[key].bin_names)
+        names = listed(attributes[key].bin_names)
         raise PredicateError(
-            f"{path} is {value!r}; {key} is a number, of which the graph knows bins: expected some of {names}, "
+            f"{path} is {shown(value)}; {key} is a number, of which the graph knows bins: expected some of {names}, "
             f"or a range {RANGE}."
         )
     return OneOf(key, tuple(_text(v) for v in values))
@@ -126,15 +128,15 @@ def _bins_within(span: dict[str, Any], path: str, key: str, attribute: Attribute
     bounds = attribute.bounds
     if not span or not set(span) <= {ABOVE, UP_TO} or not bounds or any(end not in bounds for end in span.values()):
         there = (
-            f"among its bounds {bounds}"
+            f"among its bounds {shown(bounds)}"
             if bounds
             else f"among its bounds, and it has none: add graph.item_attributes.{key}.bounds"
         )
-        raise PredicateError(f"{path} is {span!r}; expected a range {RANGE} with ends {there}.")
+        raise PredicateError(f"{path} is {shown(span)}; expected a range {RANGE} with ends {there}.")
     first = bounds.index(span[ABOVE]) + 1 if ABOVE in span else 0
     last = bounds.index(span[UP_TO]) if UP_TO in span else len(bounds)
     if first > last:
-        raise PredicateError(f"{path} is {span!r}: no number is in it; expected {ABOVE} to be less than {UP_TO}.")
+        raise PredicateError(f"{path} is {shown(span)}: no number is in it; expected {ABOVE} to be less than {UP_TO}.")
     return tuple(attribute.bin_names[first : last + 1])
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from jobs.configuration.tree import NAME, expect
+from jobs.configuration.messages import expect
+from jobs.configuration.ranges import AtLeastOne, PositiveShare, Range, Share
+from jobs.configuration.tree import NAME
 from models import families
 from models.hyperparameters import TreeHyperparameters
 
@@ -31,9 +32,9 @@ class Folds:
     """Shares of the labelled users. Each user's fold hangs on (user_id, salt) alone, whatever the label; C stays C when
     A and B are weighed anew."""
 
-    a: float = 0.4  # trains the models that learn from labels; with another share they begin a new space
-    b: float = 0.4  # trains and calibrates the classifier on their vectors
-    c: float = 0.2  # tests both, for ever: trains nothing
+    a: Share = 0.4  # trains the models that learn from labels; with another share they begin a new space
+    b: PositiveShare = 0.4  # trains and calibrates the classifier on their vectors
+    c: PositiveShare = 0.2  # tests both, for ever: trains nothing
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,14 @@ class Profiles:
     folds: Folds = Folds()
     models: list[str] | None = None  # whose published vectors are the features; none: the first of publishing.models
     baseline_features: bool = False  # add demographics, recency, frequency, money and purchase history
-    min_users_per_class: int = 20  # in fold B; users of a rarer class count as unlabelled, and the report says so
+    # in fold B; users of a rarer class count as unlabelled, and the report says so
+    min_users_per_class: AtLeastOne = 20
     # every class weighs the same in training; calibration gives the classes their true shares back
     class_weights: bool = True
-    cross_validation: int = 5  # parts of B that take turns in early stopping and calibration
+    cross_validation: Annotated[int, Range(2, 100)] = 5  # parts of B that take turns in early stopping and calibration
     trees: TreeHyperparameters = TreeHyperparameters()
-    attention_rows: int = 5  # of the why-table for each user, where a published model has one
+    # of the why-table for each user, where a published model has one
+    attention_rows: Annotated[int, Range(1, 1000)] = 5
 
     def column(self, label: str) -> str:
         """The column of source.users that a label is read from."""
@@ -74,7 +77,7 @@ def check_profiles(profiles: Profiles, graph: Graph, source: Source, published: 
             "labels of users only where there is source.users: configure it, or leave the labels out",
         )
         _check_no_leak(profiles.column(name), path, graph.user_attributes, source.users.columns)
-        ascending = all(a < b for a, b in itertools.pairwise(label.bounds)) and all(map(math.isfinite, label.bounds))
+        ascending = all(a < b for a, b in itertools.pairwise(label.bounds))
         expect(ascending, label.bounds, f"{path}.bounds", "ascending numbers")
     _check_folds(profiles.folds)
     for i, model in enumerate(profiles.models or []):
@@ -85,8 +88,6 @@ def check_profiles(profiles: Profiles, graph: Graph, source: Source, published: 
         "profiles.models",
         "at least one model, or none for the first published one",
     )
-    expect(profiles.cross_validation >= 2, profiles.cross_validation, "profiles.cross_validation", "at least 2")
-    expect(profiles.attention_rows >= 1, profiles.attention_rows, "profiles.attention_rows", "at least 1")
     for i, model in enumerate(published):
         if families.family_of(model).learns_labels:
             wanted = f"models that can be trained: {model} learns from profiles.labels and profiles.folds.a"
@@ -114,13 +115,5 @@ def _check_no_leak(column: str, path: str, user_attributes: Mapping[str, object]
 
 
 def _check_folds(folds: Folds) -> None:
-    for name, open_minimum in (("a", False), ("b", True), ("c", True)):
-        share = getattr(folds, name)
-        expect(
-            0 <= share <= 1 and (share > 0 or not open_minimum),
-            share,
-            f"profiles.folds.{name}",
-            f"a share {'above' if open_minimum else 'from'} 0, at most 1",
-        )
     total = folds.a + folds.b + folds.c
     expect(abs(total - 1) < 1e-9, total, "profiles.folds", "shares a, b, c that add up to 1")

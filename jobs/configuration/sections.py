@@ -7,17 +7,31 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from jobs.configuration.ranges import (
+    MOST,
+    MOST_DAYS,
+    AtLeastOne,
+    Count,
+    Days,
+    LocalPath,
+    Minutes,
+    Pattern,
+    Range,
+    Share,
+)
 from models import families
 from models.hyperparameters import TreeHyperparameters
+
+MEMORY = Pattern(r"[1-9]\d{0,8}[kmgtKMGT]?[bB]?", "a size such as 2g or 800m")
 
 
 @dataclass(frozen=True)
 class SourceTable:
     """One input table: where it lies and how its columns are called there."""
 
-    path: str  # a file, a folder or a glob; relative paths are relative to the configuration file
+    path: LocalPath  # a file, a folder or a glob; relative paths are relative to the configuration file
     format: Literal["parquet", "csv", "jsonl"] = "parquet"
     columns: dict[str, str] = field(default_factory=dict)  # our column → the source's; those not named keep their name
     # our column → one value for every row, e.g. behavior: purchase
@@ -34,7 +48,7 @@ class Source:
     events: SourceTable
     items: SourceTable | None = None
     users: SourceTable | None = None
-    ready_marker: str | None = None  # a path with {ds} in it; the first task waits until it exists
+    ready_marker: LocalPath | None = None  # a path with {ds} in it; the first task waits until it exists
 
 
 @dataclass(frozen=True)
@@ -44,15 +58,15 @@ class Events:
     behaviors: list[str]  # the known ones; any other is rejected
     earliest_event_time: datetime.date = datetime.date(2000, 1, 1)  # events before it are rejected
     deduplicate: Literal["none", "exact"] = "none"  # for rows without event_id
-    max_rejected_share: float = 0.05  # above it the night fails; the rejected rows are committed all the same
-    ready_timeout_minutes: int = 360  # how long to wait for source.ready_marker
+    max_rejected_share: Share = 0.05  # above it the night fails; the rejected rows are committed all the same
+    ready_timeout_minutes: Minutes = 360  # how long to wait for source.ready_marker
 
 
 @dataclass(frozen=True)
 class Relation:
     """A behaviour that becomes a relation of the knowledge graph."""
 
-    window_days: int | None = None  # shorter than the graph's window, where given
+    window_days: Days | None = None  # shorter than the graph's window, where given
 
 
 @dataclass(frozen=True)
@@ -61,10 +75,11 @@ class Attribute:
 
     # number: cut into bins at the quantiles of D's graph, or at `bounds`
     type: Literal["category", "number"] = "category"
-    bins: int = 10  # number only: how many, where no bounds are given
+    bins: Annotated[int, Range(2, 10_000)] = 10  # number only: how many, where no bounds are given
     # number only, ascending: [10, 20] cuts into ≤ 10, above 10 up to 20, above 20
     bounds: list[float] = field(default_factory=list)
-    min_entities: int = 1  # category only: values that fewer items (or users) of D's graph have are left out of it
+    # category only: values that fewer items (or users) of D's graph have are left out of it
+    min_entities: AtLeastOne = 1
     entity_type: str | None = None  # name of the values' entity type; the attribute's own name where none
 
     @property
@@ -79,7 +94,7 @@ class Graph:
     """The knowledge graph: which behaviours and attributes, over how many days."""
 
     behaviors: dict[str, Relation]  # behaviour → relation user –behaviour→ item
-    window_days: int = 45  # days before D that the graph and the interactions cover
+    window_days: Days = 45  # days before D that the graph and the interactions cover
     item_attributes: dict[str, Attribute] = field(default_factory=dict)
     user_attributes: dict[str, Attribute] = field(default_factory=dict)
     purchase: str = "purchase"  # the behaviour that smoothing learns from, and of the lookalike labels
@@ -104,12 +119,12 @@ class Training:
     """When models are trained and what they start from."""
 
     # trained when D − the date of last training is at least this (or a relation is new); between, users are inferred
-    train_every_days: int = 1
-    min_train_events: int = 1  # users with fewer events in the window are inferred, not trained
-    max_gap_days: int = 30  # how old a predecessor may be
+    train_every_days: Days = 1
+    min_train_events: Count = 1  # users with fewer events in the window are inferred, not trained
+    max_gap_days: Days = 30  # how old a predecessor may be
     on_gap: Literal["warm", "fail"] = "warm"  # a missing night between predecessor and D: go on from it, or stop
     # how far apart scheduled nights are: a predecessor further back means that one is missing
-    nights_apart_days: int = 1
+    nights_apart_days: Days = 1
     space: str = "default"  # changing it starts a new space
 
 
@@ -118,13 +133,14 @@ class Publishing:
     """What has to hold before readers see a night's vectors."""
 
     models: list[str] = field(default_factory=lambda: list(families.DEFAULT_MODELS))
-    carry_days: int = 90  # a user without events keeps the last vector for so long
+    carry_days: Annotated[int, Range(0, MOST_DAYS)] = 90  # a user without events keeps the last vector for so long
     on_space_break: Literal["fail", "publish"] = "fail"  # publish: opens a new space when alignment fails
-    min_neighbour_overlap: float = 0.2  # of aligned vectors with the predecessor's, mean share of common 10 nearest
-    min_coverage: float = 0.99  # share of the users with events who have a vector
-    min_norm: float = 1e-3  # a shorter vector has collapsed
-    max_norm: float = 1e3  # a longer one has exploded; both may befall a share of 1 − min_coverage
-    keep_versions: int = 1  # replaced versions kept for rollback
+    min_neighbour_overlap: Share = 0.2  # of aligned vectors with the predecessor's, mean share of common 10 nearest
+    min_coverage: Share = 0.99  # share of the users with events who have a vector
+    min_norm: Annotated[float, Range(0, MOST)] = 1e-3  # a shorter vector has collapsed
+    # a longer one has exploded; both may befall a share of 1 − min_coverage
+    max_norm: Annotated[float, Range(0, MOST, open_minimum=True)] = 1e3
+    keep_versions: Annotated[int, Range(0, 1000)] = 1  # replaced versions kept for rollback
 
 
 @dataclass(frozen=True)
@@ -133,19 +149,19 @@ class Lookalike:
 
     # name → predicate on items (models the README's examples)
     clients: dict[str, dict[str, Any]] = field(default_factory=dict)
-    label_window_days: int = 7  # L
-    active_days: int = 28  # eligible: an event in so many days before the features' date
-    negatives_per_positive: int = 3
-    min_positives: int = 100  # a client with fewer is skipped, with a warning
+    label_window_days: Days = 7  # L
+    active_days: Days = 28  # eligible: an event in so many days before the features' date
+    negatives_per_positive: Annotated[int, Range(1, 10_000)] = 3
+    min_positives: AtLeastOne = 100  # a client with fewer is skipped, with a warning
     exclude_past_buyers: bool = False  # prospects only; then left out of training too
-    top_k: int = 1000
+    top_k: AtLeastOne = 1000
     feature_sets: list[str] | None = None  # none: both baselines, and strong + affinities of each published model
     score_with: str | None = None  # the feature set that scores; none: the best mean validation PR-AUC
     # item attribute whose values are the categories of purchases and of attention; none: the coarsest that most items
     # have
     history_attribute: str | None = None
     trees: TreeHyperparameters = TreeHyperparameters()
-    bootstrap_draws: int = 200  # for intervals
+    bootstrap_draws: Annotated[int, Range(0, 100_000)] = 200  # for intervals
 
 
 @dataclass(frozen=True)
@@ -153,8 +169,8 @@ class Spark:
     """How Spark is started."""
 
     master: str = "local[2]"
-    driver_memory: str = "2g"
-    shuffle_partitions: int = 4
+    driver_memory: Annotated[str, MEMORY] = "2g"
+    shuffle_partitions: Annotated[int, Range(1, 100_000)] = 4
     conf: dict[str, str] = field(default_factory=dict)  # anything else
 
 
@@ -163,8 +179,8 @@ class Dag:
     """What shapes the DAG and its schedule; read by dags/dagkit/settings.py as well."""
 
     schedule: str | None = "@daily"
-    start_date: datetime.date = datetime.date(2026, 1, 1)
-    retries: int = 2
-    retry_delay_seconds: int = 60
-    task_timeout_minutes: int = 240
+    start_date: datetime.date = datetime.date(1900, 1, 1)  # no run but a backfill's has a task before it
+    retries: Annotated[int, Range(0, 100)] = 2
+    retry_delay_seconds: Annotated[int, Range(0, 86_400)] = 60
+    task_timeout_minutes: Minutes = 240
     dates: list[datetime.date] = field(default_factory=list)  # nights that make sense for this data (`make nightly`)

@@ -6,9 +6,10 @@ import dataclasses
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from jobs.configuration.profiles import Profiles
+from jobs.configuration.ranges import DataRoot, Days, Range
 from jobs.configuration.sections import (
     Dag,
     Events,
@@ -29,11 +30,11 @@ Families = Mapping[str, Any]  # name of a family → its hyperparameters
 class Settings:
     """The whole file."""
 
-    data_root: str  # every table lies below it; relative to the configuration file
+    data_root: DataRoot  # every table lies below it; relative to the configuration file
     source: Source
     events: Events
     graph: Graph
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     deterministic: bool = False  # one thread, equal content hashes for equal inputs
     quality: Quality = Quality()
     training: Training = Training()
@@ -42,7 +43,7 @@ class Settings:
     profiles: Profiles = Profiles()
     spark: Spark = Spark()
     dag: Dag = Dag()
-    retention: dict[str, int] = field(default_factory=dict)  # table → days kept; tables not named are kept for ever
+    retention: dict[str, Days] = field(default_factory=dict)  # table → days kept; tables not named are kept for ever
 
     @property
     def families(self) -> Families:

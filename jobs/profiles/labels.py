@@ -80,13 +80,15 @@ def read_labels(spark: SparkSession, users: SourceTable, profiles: Profiles, dat
 
 
 def read_rows(
-    spark: SparkSession, users: SourceTable, profiles: Profiles, date: datetime.date
+    spark: SparkSession, users: SourceTable, profiles: Profiles, date: datetime.date, seen: DataFrame | None = None
 ) -> dict[str, tuple[pa.Table, str]]:
     """Every configured label: its rows as `Known.of` takes them, and why there are none.
 
-    What is wrong with one (no such column, no number) stops no other. SourceError: no such table.
+    seen: the user_id of those who count; None: everybody. What is wrong with a label (no such column, no number) stops
+    no other. SourceError: no such table.
     """
     found, frame = {}, read_entities(spark, users, KEY)
+    frame = frame if seen is None else frame.join(seen, KEY, "left_semi")
     for name, label in profiles.labels.items():
         try:
             with explained(f"reading the label {name!r}"):

@@ -1,31 +1,46 @@
 """Read the configured labels of users from their source, once for everybody who learns from them.
 
-Reads: source.users, as it was known at D. Writes: user_labels of D.
-Guarantees: nothing that is valid from D on is read; one row per label and user, sorted by their bytes; what is wrong
-with one label is logged, stands in the manifest and stops no other. Skipped where no label is configured.
+Reads: source.users, as it was known at D; the days of clean_events before D. Writes: user_labels of D. Guarantees:
+nothing that is valid from D on is read, and nobody whose first event comes then; one row per label and user, sorted by
+their bytes; what is wrong with one label is logged, stands in the manifest and stops no other. Skipped where no label
+is configured.
 """
 
 from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from jobs import spark as engine
 from jobs.configuration.load import config_hash
 from jobs.configuration.profiles import Profiles
-from jobs.configuration.sections import Source, Spark
-from jobs.profiles.labels import read_rows, says
-from jobs.program import Output, Skip, code_version, log, main, metrics
+from jobs.configuration.sections import Graph, Publishing, Source, Spark
+from jobs.profiles.labels import KEY, read_rows, says
+from jobs.program import Input, Output, Skip, code_version, log, main, metrics
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
 
 
 @dataclass(frozen=True)
 class Config:
     source: Source
+    graph: Graph
+    publishing: Publishing
     profiles: Profiles
     spark: Spark
+
+
+def users_before(spark: SparkSession, clean_events: Input, date: datetime.date, days: int) -> DataFrame:
+    """user_id of everybody with an event on a committed day of the `days` before D: whoever has a vector is among
+    them."""
+    table, since = clean_events.table(), str(date - datetime.timedelta(days=days))
+    manifests = {day: table.existing_manifest(day) for day in table.values() if since <= day < str(date)}
+    files = [f"{table.path(day)}/{f.name}" for day, m in manifests.items() for f in m.files if f.row_count]
+    return engine.read(spark, files, clean_events.contract).select(KEY).distinct()
 
 
 def as_table(rows: dict[str, pa.Table], schema: pa.Schema) -> pa.Table:
@@ -40,13 +55,15 @@ def facts_of(rows: pa.Table, problem: str) -> dict[str, Any]:
     return {"users": rows.num_rows - contradicting, "contradicting": contradicting, "problem": problem}
 
 
-def run(date: datetime.date, user_labels: Output, config: Config) -> None:
+def run(date: datetime.date, clean_events: Input, user_labels: Output, config: Config) -> None:
     """Read, commit."""
     profiles = config.profiles
     if not profiles.labels:
         raise Skip("No label is configured under profiles.labels: nothing to read.")
     with engine.session(config.spark, "read_labels") as spark:
-        found = read_rows(spark, config.source.users, profiles, date)
+        days = config.graph.window_days + config.publishing.carry_days
+        found = read_rows(
+            spark, config.source.users, profiles, date, users_before(spark, clean_events, date, days))  # fmt: skip
     facts = {name: says(profiles, name) | facts_of(*one) for name, one in found.items()}
     for name, fact in facts.items():
         if fact["problem"]:

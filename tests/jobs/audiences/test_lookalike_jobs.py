@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,9 @@ def test_too_few_buyers_are_a_warning_and_the_others_go_on(world: tuple, caplog:
     found = train(root, config(clients=rare, feature_sets=["baseline"]))
     modelled = {row["client"]: row["modelled"] for row in found["clients"]}
     assert modelled == {"rare": False, "brand_0": True, "nothing": False}
-    assert "client rare has" in caplog.text and "client nothing has 0 buyers" in caplog.text
+    limit = "lookalike.min_positives is 60"
+    assert re.search(rf"client rare: .* [1-9]\d* buyers among \d+ eligible users, and {limit}", caplog.text)
+    assert re.search(rf"client nothing: .* 0 buyers among \d+ eligible users, and {limit}", caplog.text)
 
 
 def test_past_buyers_left_out_of_scoring_are_left_out_of_training(world: tuple) -> None:
@@ -253,7 +256,7 @@ def test_feature_sets_and_clients_are_checked_with_the_configuration(tmp_path: P
     from jobs.configuration.tree import build
 
     graph = {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {}}}
-    source, events = {"events": {"path": "e"}}, {"behaviors": ["purchase"]}
+    source, events = {"events": {"path": "e"}, "items": {"path": "i"}}, {"behaviors": ["purchase"]}
     tree = {"data_root": "x", "source": source, "events": events, "graph": graph}
     for lookalike, message in (
         ({"feature_sets": ["basline"]}, r"lookalike.feature_sets\[0\] is 'basline'"),

@@ -134,7 +134,14 @@ def test_wrong_profiles_are_named_by_their_path(tmp_path: Path, profiles: dict, 
 
 def test_labels_need_a_table_of_users(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"profiles\.labels\.gender is 'gender'.*only where there is source\.users"):
-        load_settings(write_config(tmp_path, source={"events": {"path": "x"}}, profiles={"labels": {"gender": {}}}))
+        load_settings(
+            write_config(
+                tmp_path,
+                source={"events": {"path": "x"}},
+                graph={"behaviors": {"purchase": {}}},
+                profiles={"labels": {"gender": {}}},
+            )
+        )
 
 
 def test_no_file_and_no_yaml(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def write_config(folder: Path, **sections: object) -> Path:
         "data_root": "data",
         "seed": 3,
         "deterministic": True,
-        "source": {"events": {"path": "events.parquet"}},
+        "source": {name: {"path": f"{name}.parquet"} for name in ("events", "items", "users")},
         "events": {"behaviors": ["purchase"]},
         "graph": {"behaviors": {"purchase": {}}, "item_attributes": {"brand": {}}, "user_attributes": {"region": {}}},
         "transe": {
@@ -101,6 +101,15 @@ def write_graph(root: Path, date: datetime.date, users: list[str], seed: int = 1
         for u, i in sorted(bought)
     ]
     _commit(root, "interactions", date, pa.Table.from_pylist(seen, TABLES["interactions"].arrow_schema()))
+
+
+def write_day(root: Path, day: datetime.date, users: list[str]) -> None:
+    """A committed day of clean_events on which every user did something."""
+    moment = midnight(day) + datetime.timedelta(hours=1)
+    event = {"item_id": "i000", "behavior": "purchase", "event_time": moment, "quantity": 1.0}
+    rows = [event | {"user_id": user} for user in sorted(users)]
+    with Table(str(root / "clean_events"), key="day").replace(day.isoformat()) as commit:
+        commit.write_table(pa.Table.from_pylist(rows, TABLES["clean_events"].arrow_schema()))
 
 
 def _ids(root: Path, kind: str) -> dict[str, int]:

@@ -14,7 +14,7 @@ from jobs.embeddings import finetune_rhgn, pretrain_transe, publish_users
 from jobs.profiles import read_labels
 from jobs.program import execute
 from models.classifiers.profiling import folds
-from tests.jobs.embeddings.planted import N_USERS, group_of, write_config, write_graph, write_ledgers
+from tests.jobs.embeddings.planted import N_USERS, group_of, write_config, write_day, write_graph, write_ledgers
 
 DATES = [datetime.date(2026, 1, 5), datetime.date(2026, 1, 6)]
 USERS = [f"u{n:03d}" for n in range(N_USERS)]
@@ -32,6 +32,7 @@ PROFILES = {
 def write_world(root: Path) -> None:
     """Graphs of both dates, and everybody's taste as a label."""
     write_ledgers(root / "data", USERS)
+    write_day(root / "data", DATES[0] - datetime.timedelta(days=1), USERS)
     for date in DATES:
         write_graph(root / "data", date, USERS)
     label(root, lambda user: str(group_of(user)))

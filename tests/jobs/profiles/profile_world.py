@@ -27,6 +27,7 @@ from jobs.profiles import read_labels, train_profiles
 from jobs.program import Output, metrics
 from models.classifiers.profiling import folds
 from models.hyperparameters import TreeHyperparameters
+from tests.jobs.embeddings.planted import write_day
 from tests.jobs.report.tables_by_hand import table_input, write_vectors
 
 DATE, DIMENSION, USERS = datetime.date(2026, 3, 2), 6, 900
@@ -57,6 +58,7 @@ def write(
     known.to_parquet(root / "users.parquet", index=False)
     users = dict(zip(names(len(vectors)), vectors, strict=True))
     write_vectors(root, model, date, users, {}, np.zeros(vectors.shape[1]))
+    write_day(root, date - datetime.timedelta(days=1), list(users))
 
 
 def config(**changes: Any) -> train_profiles.Config:
@@ -69,8 +71,9 @@ def config(**changes: Any) -> train_profiles.Config:
 def read(root: Path, settings: train_profiles.Config, date: datetime.date = DATE) -> None:
     """Labels from the users' source into their table, as a night does."""
     source = Source(SourceTable("none"), users=SourceTable(str(root / "users.parquet")))
-    config = read_labels.Config(source, settings.profiles, Spark())
-    read_labels.run(date=date, user_labels=table_input(root, "user_labels", Output), config=config)
+    config = read_labels.Config(source, GRAPH, settings.publishing, settings.profiles, Spark())
+    days, labels = table_input(root, "clean_events"), table_input(root, "user_labels", Output)
+    read_labels.run(date=date, clean_events=days, user_labels=labels, config=config)
 
 
 def train(root: Path, settings: train_profiles.Config, date: datetime.date = DATE) -> dict[str, dict[str, Any]]:

@@ -13,17 +13,18 @@ import pytest
 from feature_store import Manifest
 from feature_store.errors import PartitionMissing
 from jobs.configuration.profiles import Label, Profiles
-from jobs.configuration.sections import Source, SourceTable, Spark
+from jobs.configuration.sections import Graph, Publishing, Relation, Source, SourceTable, Spark
 from jobs.profiles import read_labels
 from jobs.profiles.labels import Known, read_known
 from jobs.profiles.labels import read_labels as read_from_source
 from jobs.program import JobError, Output, Skip, metrics
+from tests.jobs.embeddings.planted import write_day
 from tests.jobs.report.tables_by_hand import table_input
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-DATE = datetime.date(2026, 3, 2)
+DATE, GRAPH = datetime.date(2026, 3, 2), Graph({"purchase": Relation()})
 LABELS = {"gender": Label(), "age_band": Label("years", [30, 50]), "colour": Label("hue")}
 IDS = ["b", "é", "a", "e\u0301", "<b>x</b>", "Z"]  # by their bytes: <b>x</b>, Z, a, b, e + accent, é
 
@@ -39,18 +40,34 @@ def write(root: Path, rows: pd.DataFrame, labels: dict[str, Label] | None = None
     rows.to_parquet(root / "users.parquet", index=False)
     users = SourceTable(str(root / "users.parquet"))
     profiles = Profiles(labels=LABELS if labels is None else labels)
-    return read_labels.Config(Source(SourceTable("none"), users=users), profiles, Spark())
+    write_day(root, DATE - datetime.timedelta(days=1), [*IDS, *rows["user_id"]])
+    return read_labels.Config(Source(SourceTable("none"), users=users), GRAPH, Publishing(), profiles, Spark())
 
 
 def run(root: Path, config: read_labels.Config) -> Manifest:
     metrics.rows.clear()
-    read_labels.run(date=DATE, user_labels=table_input(root, "user_labels", Output), config=config)
+    days, labels = table_input(root, "clean_events"), table_input(root, "user_labels", Output)
+    read_labels.run(date=DATE, clean_events=days, user_labels=labels, config=config)
     return table_input(root, "user_labels").table().existing_manifest(DATE.isoformat())
 
 
 def plain(known: dict[str, Known]) -> dict[str, tuple]:
     lists = {name: (one.user_id.to_pylist(), one.classes.to_pylist()) for name, one in known.items()}
     return {name: (*lists[name], one.contradicting, one.problem) for name, one in known.items()}
+
+
+def test_whoever_comes_from_d_on_is_not_in_the_table(spark: SparkSession, tmp_path: Path) -> None:
+    """A label without validity says nothing of when its user came: the events before D do."""
+    config = write(tmp_path, source())
+    write_day(tmp_path, DATE - datetime.timedelta(days=1), ["a"])
+    write_day(tmp_path, DATE - datetime.timedelta(days=120), ["b"])
+    write_day(tmp_path, DATE - datetime.timedelta(days=500), ["Z"])
+    write_day(tmp_path, DATE, ["é"])
+    run(tmp_path, config)
+    known = read_known(table_input(tmp_path, "user_labels"), DATE, config.profiles)
+    assert known["gender"].user_id.to_pylist() == ["a", "b"], (
+        "of the window, or as long before it as vectors are carried"
+    )
 
 
 def test_what_is_read_back_is_what_spark_read(spark: SparkSession, tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""What a field of the configuration may hold beyond its type; beside the field, as `Annotated[int, Range(1, 9)]`.
+
+Each rule says whether it holds for a value of the right type, and in words what would do.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # one letter is a drive, and no scheme
+MOST_OF_PATH = 1024  # characters
+
+
+class Rule(Protocol):
+    """Read by jobs/configuration/tree.py when a value of the field's type was found."""
+
+    @property
+    def wanted(self) -> str: ...
+
+    def holds(self, value: Any) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Range:
+    """minimum ≤ value ≤ maximum, or minimum < value. NaN never holds."""
+
+    minimum: float
+    maximum: float
+    open_minimum: bool = False
+
+    @property
+    def wanted(self) -> str:
+        return f"a number {'above' if self.open_minimum else 'at least'} {self.minimum} and at most {self.maximum}"
+
+    def holds(self, value: float) -> bool:
+        above = value > self.minimum if self.open_minimum else value >= self.minimum
+        return above and value <= self.maximum
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A text that matches as a whole."""
+
+    pattern: str
+    wanted: str
+
+    def holds(self, value: str) -> bool:
+        return re.fullmatch(self.pattern, value) is not None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path on the local disk; `file:///…` where the reader understands it."""
+
+    file_scheme: bool = False
+
+    @property
+    def wanted(self) -> str:
+        uri = ", or file:///" if self.file_scheme else ", without a scheme"
+        return f"a path on a local disk of at most {MOST_OF_PATH} characters{uri} (other stores are not supported)"
+
+    def holds(self, value: str) -> bool:
+        usable = bool(value.strip()) and len(value) <= MOST_OF_PATH and not any(ord(c) < 32 for c in value)
+        is_file = self.file_scheme and value.startswith("file:///") and value.strip("/") != "file:"
+        return usable and ("://" not in value and not SCHEME.match(value) or is_file)
+
+
+MOST_DAYS, MOST = 36_500, 1_000_000_000
+EARLIEST, LATEST = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)  # of any date; their windows are dates too
+Share = Annotated[float, Range(0, 1)]
+PositiveShare = Annotated[float, Range(0, 1, open_minimum=True)]
+Days = Annotated[int, Range(1, MOST_DAYS)]
+Count = Annotated[int, Range(0, MOST)]
+AtLeastOne = Annotated[int, Range(1, MOST)]
+Minutes = Annotated[int, Range(1, 43_200)]  # at most thirty days
+LocalPath = Annotated[str, Place()]
+DataRoot = Annotated[str, Place(file_scheme=True)]
