@@ -4,13 +4,13 @@ import argparse
 import json
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from feature_store import lineage, prune, show
 from feature_store.errors import PartitionMissing, StoreError, explain_os_errors
 from feature_store.layout import rerun_command
 from feature_store.segments import Segments
+from feature_store.spreadsheet import write_csv
 from feature_store.store import FeatureStore
 from feature_store.table import Table
 from feature_store.tree import DataRoot
@@ -273,19 +273,7 @@ def _write(table: pa.Table, path: str) -> None:
     if path.endswith(".parquet"):
         pq.write_table(table, path, compression="zstd")
     elif path.endswith(".csv"):
-        pa.csv.write_csv(_flat(table), path)
+        with open(path, "wb") as sink:
+            write_csv(table, sink)
     else:
         raise StoreError(f"Found the output {path!r}; expected a name that ends in .parquet or .csv.")
-
-
-def _flat(table: pa.Table) -> pa.Table:
-    """Vectors as text, numbers separated by spaces: CSV has no lists.
-
-    Ids stay as they are; mind a leading `=` in a spreadsheet.
-    """
-    for position, field in enumerate(table.schema):
-        if pa.types.is_fixed_size_list(field.type) or pa.types.is_list(field.type):
-            vectors = table.column(position).to_pylist()
-            texts = [None if vector is None else " ".join(map(repr, vector)) for vector in vectors]
-            table = table.set_column(position, field.name, pa.chunked_array([texts], pa.string()))
-    return table

@@ -1,6 +1,5 @@
 """A folder of partitions, for reading: which are committed, what their manifests say, the rows of one whole version."""
 
-import errno
 import hashlib
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,6 +14,7 @@ from feature_store.layout import MANIFEST, check_key, check_value, is_value
 from feature_store.local_disk import Entry
 from feature_store.manifest import FileEntry, Manifest
 from feature_store.rows import check_frames, read_rows, schema_of
+from feature_store.whole import is_none
 
 _READ_ATTEMPTS = 100
 _Result = TypeVar("_Result")
@@ -70,7 +70,7 @@ class Partitions:
         except NotADirectoryError:
             return None
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.EINVAL):
+            if is_none(error):
                 raise ManifestBroken(
                     f"{path} cannot be read: {error.strerror}. Put the file itself in its place."
                 ) from error
@@ -143,7 +143,7 @@ class Partitions:
                         "Nothing but this store may delete there. Roll the partition back or publish it again."
                     ) from error
             except (pa.ArrowException, OSError) as error:
-                if getattr(error, "errno", None) in (errno.ELOOP, errno.EINVAL):
+                if isinstance(error, OSError) and is_none(error):
                     raise DataDamaged(
                         f"{error.filename} cannot be read: {error.strerror}. Put the file itself in its place, "
                         "roll the partition back or publish it again."

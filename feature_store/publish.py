@@ -69,7 +69,8 @@ def roll_back(table: Partitions, value: str, wait_seconds: float) -> Manifest:
                 f"No replaced version of {folder} is kept in {RETIRED}/; expected one from an earlier publish. "
                 "Run the job for that date again."
             )
-        path, former = _newest_whole(table, folder, versions)
+        with explain_os_errors("reading replaced versions", folder):
+            path, former = _newest_whole(table, folder, versions)
         try:
             with explain_os_errors("bringing files back", folder):
                 retired.bring_back(table.disk, folder, path, former)

@@ -12,7 +12,7 @@ from feature_store.disk import Disk
 from feature_store.errors import ManifestBroken, StoreError
 from feature_store.layout import MANIFEST, RETIRED, RETIRED_SUFFIX
 from feature_store.manifest import Manifest
-from feature_store.whole import problem_of
+from feature_store.whole import is_none, problem_of
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +24,11 @@ def versions(disk: Disk, folder: str) -> list[tuple[str, Manifest]]:
         path = f"{folder}/{RETIRED}/{entry.name}"
         try:
             found.append((path, Manifest.from_bytes(disk.read_bytes(f"{path}/{MANIFEST}"), f"{path}/{MANIFEST}")))
-        except (FileNotFoundError, NotADirectoryError, ManifestBroken):
-            continue  # a crash came before the manifest, or it is damaged: not a version; `clean` removes it
+        except ManifestBroken:
+            continue  # damaged: not a version; `clean` removes it
+        except OSError as error:
+            if not is_none(error):  # a crash came before the manifest
+                raise
     return found
 
 

@@ -8,7 +8,7 @@ from feature_store.columns import batches_of
 from feature_store.content import ContentHasher, combined_hash
 from feature_store.errors import StoreError
 from feature_store.layout import MANIFEST
-from feature_store.manifest import Manifest
+from feature_store.manifest import FileEntry, Manifest
 from feature_store.order import OrderCheck
 from feature_store.partitions import Partitions
 from feature_store.view import USER_EMBEDDINGS, EmbeddingCheck
@@ -35,9 +35,16 @@ def _verify_version(table: Partitions, value: str, manifest: Manifest) -> list[s
     misplaced = []
     if manifest.partition != {table.key: value}:
         misplaced.append(f"{path} belongs to {manifest.partition}, and lies in {table.key}={value}. Publish it again.")
-    found = [problem_of(table.disk, f"{table.path(value)}/{file.name}", file) for file in manifest.files]
+    found = [_bytes_problem(table, f"{table.path(value)}/{file.name}", file) for file in manifest.files]
     damaged = [f"{problem} Roll the partition back or publish it again." for problem in found if problem]
     return misplaced + (damaged or _verify_rows(table, value, manifest))
+
+
+def _bytes_problem(table: Partitions, path: str, file: FileEntry) -> str | None:
+    try:
+        return problem_of(table.disk, path, file)
+    except OSError as error:
+        return f"{path} cannot be read ({error})."
 
 
 def _verify_rows(table: Partitions, value: str, manifest: Manifest) -> list[str]:

@@ -1,11 +1,18 @@
 """Is a file, byte for byte, what its manifest's entry says? Reads every byte once."""
 
+import errno
 import hashlib
 
 from feature_store.disk import Disk
 from feature_store.manifest import FileEntry
 
 _CHUNK_BYTES = 8 << 20
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL)
+
+
+def is_none(error: OSError) -> bool:
+    """Whether there is no such regular file: it is gone, or a link, a pipe, a folder; else the disk refuses."""
+    return error.errno in _NO_FILE
 
 
 def sha256_of(disk: Disk, path: str) -> tuple[str, int]:
@@ -19,10 +26,15 @@ def sha256_of(disk: Disk, path: str) -> tuple[str, int]:
 
 
 def problem_of(disk: Disk, path: str, entry: FileEntry) -> str | None:
-    """What keeps the file from being the one that was published, naming it; None where nothing does."""
+    """What keeps the file from being the one that was published, naming it; None where nothing does.
+
+    OSError where the disk itself refuses: then nothing is known of the file.
+    """
     try:
         digest, size = sha256_of(disk, path)
     except OSError as error:
+        if not is_none(error):
+            raise
         return f"{path} cannot be read ({error})."
     if size != entry.size:
         return f"{path} has {size} bytes; the manifest says {entry.size}."

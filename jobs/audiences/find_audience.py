@@ -4,7 +4,7 @@ Graph Convolution, section 4.1).
 Reads: a seed file, or a client of the configuration, whose buyers in the graph's window are the seeds;
 clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings,
 entity_embeddings of D. Writes: requested_audiences/<name> of D: the audience as Parquet and CSV (see
-spreadsheet.py), a report as JSON and HTML.
+feature_store/spreadsheet.py), a report as JSON and HTML.
 Guarantees: positives are the active seeds, negatives active users who are none, 1:3; everything is as of D. The
 quality is that of a cross-validation and called in time: nothing here looks forward. Seeds stay out of the
 ranking unless `include_seeds`.
@@ -23,13 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.spreadsheet import to_csv
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource, Source
 from jobs.audiences.features import Columns, past_buyers
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import held_out_of, one_to, sampled_with, uniform
 from jobs.audiences.seeds import Match, match, read_seeds
-from jobs.audiences.spreadsheet import to_csv
 from jobs.audiences.train_lookalike import Config
 from jobs.configuration.predicates import parse
 from jobs.program import Input, JobError, Output, code_version, log, main, metrics

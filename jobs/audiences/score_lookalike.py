@@ -3,7 +3,8 @@ happened since.
 
 Reads: lookalike_models of D; clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations,
 user_embeddings, entity_embeddings of D; lookalike_scores of D - L. Writes: lookalike_scores and audiences of D
-(Parquet, and one CSV per client with cells that are safe in a spreadsheet, see spreadsheet.py).
+(Parquet, and one CSV per client with cells that are safe in a spreadsheet, see
+feature_store/spreadsheet.py).
 Guarantees: who is scored follows the rule of training; the backtest is the only figure called test. The baselines
 score as well, so that the backtest can tell what the chosen feature set gains out of time; audiences are the chosen
 one's alone. Skips where there is no model of D; the backtest is reported all the same.
@@ -21,12 +22,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.spreadsheet import to_csv
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource
 from jobs.audiences.features import Vocabulary
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import one_to, purchases_between, uniform
-from jobs.audiences.spreadsheet import to_csv
 from jobs.audiences.train_lookalike import Config, clients_of, label
 from jobs.configuration.feature_names import FeatureSet, models_of
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics

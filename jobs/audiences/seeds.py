@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.audiences.spreadsheet import plain
+from feature_store.spreadsheet import plain
 from jobs.program import JobError
 
 COLUMN = "user_id"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from feature_store.errors import explain_os_errors
 from jobs.arrays import INDUCTIVE, NONE, TRAINED, Checkpoint, Night
 from jobs.embeddings import training
 from jobs.embeddings.training import Outcome, Tonight, last_trained
@@ -95,6 +96,14 @@ def train(night: Night, former: WarmStart | None, config: Config, scratch: Path)
     return result, touched
 
 
+def sweep(folder: Path) -> None:
+    """Delete what processes that are gone left half written; a state that can be gone on from stays."""
+    for path in folder.glob("*.tmp-*"):
+        pid = path.name.rpartition("-")[2]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            path.unlink(missing_ok=True)
+
+
 def learn(tonight: Tonight, config: Config, scratch: Path) -> Outcome:
     """Train, or carry over what was trained."""
     night, former = tonight.night, tonight.former
@@ -124,9 +133,10 @@ def run(
     tables = (knowledge_graph, entity_ids, relations, checkpoints)
     tonight = Tonight.read(date, "transe", predecessor, config, *tables)
     folder = Path(checkpoints.table("transe").path(tonight.dt)).parent / "_scratch"
-    folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / f"{tonight.dt}.safetensors"
-    with tonight.fitting():
+    with explain_os_errors("training, which keeps its state", str(scratch)), tonight.fitting():
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
         outcome = learn(tonight, config, scratch)
     tonight.commit(outcome)
     scratch.unlink(missing_ok=True)

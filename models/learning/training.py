@@ -125,11 +125,14 @@ class Snapshot:
         """Replace the file in one step: a kill at any moment leaves the former snapshot or the new one."""
         content = to_bytes(arrays, {**metadata, "fingerprint": self.fingerprint})
         temporary = self.path.with_name(f"{self.path.name}.tmp-{os.getpid()}")
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def load(self) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
         """(arrays, metadata) of a snapshot of this very training, else None.

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from feature_store.spreadsheet import to_csv
 from jobs.audiences.seeds import match, read_seeds
-from jobs.audiences.spreadsheet import to_csv
 from jobs.program import JobError
 
 IDS = ["u1", " u2", "=u3", 'q"u4', "é5"]
