@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+from jobs.configuration.dates import expect_possible, parse_dates
 from jobs.configuration.load import load_settings
 from jobs.configuration.settings import Settings
 from jobs.configuration.tree import ConfigError
@@ -150,11 +151,7 @@ def require_published(settings: Settings, date: datetime.date, started: datetime
 
 def nights_of(settings: Settings, given: str) -> list[datetime.date]:
     """The dates to run: those given, else the configuration's. ConfigError, also for such as Airflow would not run."""
-    try:
-        dates = [datetime.date.fromisoformat(d.strip()) for d in given.split(",") if d.strip()]
-    except ValueError as error:
-        raise ConfigError(f"DATES is {given!r}: {error}. Expected dates such as 2026-01-05,2026-01-12.") from error
-    dates = dates or settings.dag.dates
+    dates = parse_dates(given) or settings.dag.dates
     if not dates:
         raise ConfigError("No dates: name them with DATES=2026-01-05,2026-01-12, or as dag.dates in the configuration.")
     first, start = min(dates), settings.dag.start_date
@@ -162,6 +159,7 @@ def nights_of(settings: Settings, given: str) -> list[datetime.date]:
         raise ConfigError(
             f"The night of {first} lies before dag.start_date, {start}: Airflow would run none of its tasks. Set "
             f"dag.start_date to {first} or earlier, leave it out (its default bars no date), or name other dates.")
+    expect_possible(dates, settings, "DATES" if given.strip() else "dag.dates")
     return dates
 
 

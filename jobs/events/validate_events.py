@@ -93,7 +93,10 @@ def require_events(judged: DataFrame, figures: dict[str, Any], night: Night) -> 
         return
     has = f"its events run from {first:%Y-%m-%d} to {last:%Y-%m-%d}" if first else "it has no event with a usable time"
     where = f"No event in the window {night.first} ≤ time < {night.date} of {config.source.events.path}"
-    raise JobError(f"{where}: {has}. Choose a date after the data begins, or mend source.events.")
+    cure = "Choose a date after the data begins"
+    if first:
+        cure = advice(night.date, config.graph.window_days, first.date(), last.date())
+    raise JobError(f"{where}: {has}. {cure}, or mend source.events.")
 
 
 def rejected_share(figures: dict[str, Any]) -> float:
