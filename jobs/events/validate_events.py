@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from feature_store import Commit
+from jobs.configuration.dates import advice
 from jobs.events import judge, read_events, staging
 from jobs.events.night import Config, Night, former_records, fresh_days, is_done, take_fingerprints
 from jobs.events.read_source import SourceError, first_line

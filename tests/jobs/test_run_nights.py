@@ -23,7 +23,7 @@ PRETENDER = Path(small_log.__file__).with_name("pretend_python.py")
 def test_dates_before_the_start_date_stop_the_run_before_it_begins(tmp_path: Path) -> None:
     config = small_log.write(tmp_path, ("transe",))
     command = [sys.executable, "-m", "jobs.run_nights", "--config", str(config), "--folder", str(tmp_path / "run")]
-    command += ["--dates", f"{D},{BEFORE}"]
+    command += ["--dates", f"{BEFORE},{D}"]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == 1 and done.stdout == "" and not (tmp_path / "run").exists()
     assert all(part in done.stderr for part in ("night of 2025-12-31", "dag.start_date, 2026-01-01", "other dates"))
@@ -40,11 +40,12 @@ def test_the_configurations_own_dates_are_held_against_it_as_well(
     assert "dag.start_date" in capsys.readouterr().err and not (tmp_path / "demo").exists()
 
 
-@pytest.mark.parametrize("date", ["1900-01-01", "1931-02-08", "1998-02-09", "2010-12-01"])
+@pytest.mark.parametrize("date", ["1900-01-02", "1931-02-08", "1998-02-09", "2010-12-01"])
 def test_the_default_start_date_is_in_nobodys_way(tmp_path: Path, date: str) -> None:
     document = small_log.configuration(("transe",))["dag"]
     del document["start_date"]
-    settings = by_hand.settings(tmp_path, ("transe",), dag=document)
+    events = small_log.configuration(("transe",))["events"] | {"earliest_event_time": datetime.date(1900, 1, 1)}
+    settings = by_hand.settings(tmp_path, ("transe",), dag=document, events=events)
     assert run_nights.nights_of(settings, date) == [datetime.date.fromisoformat(date)]
 
 
