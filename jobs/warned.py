@@ -24,12 +24,19 @@ class _Kept(logging.Handler):
 
 @contextmanager
 def warnings_kept(log: logging.Logger, metrics: Metrics) -> Iterator[None]:
-    """Puts the texts of what is warned of in the block as the figure `warnings`, also when the block raises."""
-    kept = _Kept()
+    """Puts the texts of what is warned of in the block as the figure `warnings`, also when the block raises.
+
+    What a block within the block keeps is not kept twice: a stage within a stage has figures of its own.
+    """
+    kept, outer = _Kept(), [handler for handler in log.handlers if isinstance(handler, _Kept)]
+    for handler in outer:
+        log.removeHandler(handler)
     log.addHandler(kept)
     try:
         yield
     finally:
         log.removeHandler(kept)
+        for handler in outer:
+            log.addHandler(handler)
         if kept.texts:
             metrics.put("warnings", detail=list(dict.fromkeys(kept.texts)))

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from feature_store import Table
-from jobs.program import JobError, Skip, execute, log
+from jobs.program import JobError, Metrics, Skip, execute, log
+from jobs.warned import warnings_kept
 from tests.jobs.embeddings.planted import write_config
 
 
@@ -54,3 +55,14 @@ def test_without_a_warning_there_is_no_figure(tmp_path: Path) -> None:
     quiet.__module__, quiet.__annotations__ = __name__, {"date": datetime.date, "config": Config, "return": None}
     assert execute(quiet, ["--date", "2026-02-01", "--config", str(write_config(tmp_path))]) == 0
     assert "warnings" not in figures(tmp_path)
+
+
+def test_what_a_stage_within_a_stage_warns_of_is_its_own() -> None:
+    outer, inner = Metrics(), Metrics()
+    with warnings_kept(log, outer):
+        log.warning("before")
+        with warnings_kept(log, inner):
+            log.warning("within")
+        log.warning("after")
+    kept = [[json.loads(detail) for _, _, detail in metrics.rows] for metrics in (outer, inner)]
+    assert kept == [[["before", "after"]], [["within"]]]
