@@ -53,7 +53,7 @@ def write_checkpoint(root: Path, vectors: np.ndarray, classes: list[str], weight
         "rhgn.optimiser.classifiers.0.weight": np.zeros(1, np.float32)}  # fmt: skip
     types, ids = np.repeat([0, 1], [2, len(users)]), np.append([0, 1], ids[order])
     relations = np.zeros((0, DIMENSION), np.float32)
-    facts = {"classes": json.dumps({"gender": classes})}
+    facts = {"trained_at": DATE.isoformat(), "classes": json.dumps({"gender": classes})}
     checkpoint = Checkpoint(
         ["region", "user"], types, ids, np.zeros(0, np.int64), entities, relations, source, extra, facts)
     with table_input(root, "checkpoints", Output).table("rhgn").replace(DATE.isoformat()) as commit:

@@ -25,7 +25,7 @@ SETS = ("baseline", "strong", "strong+transe:affinity", "strong+kqgc_mean:affini
 CLIENTS = ("luna", "sol", "terra")
 CONFIG = """
 data_root: {root}
-source: {{events: {{path: none}}}}
+source: {{events: {{path: none}}, items: {{path: none}}}}
 events: {{behaviors: [view, purchase]}}
 graph:
   behaviors: {{view: {{}}, purchase: {{}}}}

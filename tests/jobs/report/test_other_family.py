@@ -74,7 +74,7 @@ def test_its_head_is_named_by_its_title(root: Path, monkeypatch: pytest.MonkeyPa
     with_head = dataclasses.replace(TOY, head="tests.jobs.profiles.toy_head")
     monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES[:-1], with_head))
     config, labels = root / "night.yaml", LABELS.replace("{{", "{").replace("}}", "}")
-    text = config.read_text(encoding="utf-8").replace("source: {events: {path: none}}", labels)
+    text = config.read_text(encoding="utf-8").replace("source: {events: {path: none}, items: {path: none}}", labels)
     config.write_text(text, encoding="utf-8")
     found = facts(["female", "male"])
     figures = found[0]["test"] | {"classes": ["female", "male"]}

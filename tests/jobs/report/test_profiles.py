@@ -16,7 +16,7 @@ from tests.jobs.report import night
 from tests.jobs.report.test_write_report import HOSTILE, Page, report
 
 LABELS = """\
-source: {{events: {{path: none}}, users: {{path: none}}}}
+source: {{events: {{path: none}}, items: {{path: none}}, users: {{path: none}}}}
 profiles: {{labels: {{gender: {{}}, income: {{}}}}}}"""
 
 
@@ -42,7 +42,7 @@ def facts(classes: list[str]) -> list[dict[str, Any]]:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     night.write_night(tmp_path, 40)
-    text = night.CONFIG.replace("source: {{events: {{path: none}}}}", LABELS)
+    text = night.CONFIG.replace("source: {{events: {{path: none}}, items: {{path: none}}}}", LABELS)
     (tmp_path / "night.yaml").write_text(text.format(root=tmp_path / "data"), encoding="utf-8")
     night.put(tmp_path, "read_labels", rows_out=1511)
     night.put(tmp_path, "train_profiles", profiles=facts(["female", "male"]))
