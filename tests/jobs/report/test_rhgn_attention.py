@@ -56,7 +56,10 @@ def root(tmp_path: Path) -> Path:
 
 
 def with_rhgn(root: Path) -> None:
-    users = "source: {{events: {{path: none}}, items: {{path: none}}, users: {{path: none}}}}\nprofiles: {{labels: {{gender: {{}}}}}}"
+    users = (
+        "source: {{events: {{path: none}}, items: {{path: none}}, users: {{path: none}}}}\n"
+        "profiles: {{labels: {{gender: {{}}}}}}"
+    )
     text = night.CONFIG.replace("source: {{events: {{path: none}}, items: {{path: none}}}}", users)
     text = text.replace("models: [transe, kqgc_mean]", "models: [transe, kqgc_mean, rhgn]")
     (root / "night.yaml").write_text(text.format(root=root / "data"), encoding="utf-8")
