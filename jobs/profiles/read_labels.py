@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from feature_store import Manifest
 from jobs import spark as engine
 from jobs.configuration.load import config_hash
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Publishing, Source, Spark
 from jobs.profiles.labels import KEY, read_rows, says
-from jobs.program import Input, Output, Skip, code_version, log, main, metrics
+from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -34,12 +35,22 @@ class Config:
     spark: Spark
 
 
-def users_before(spark: SparkSession, clean_events: Input, date: datetime.date, days: int) -> DataFrame:
-    """user_id of everybody with an event on a committed day of the `days` before D: whoever has a vector is among
-    them."""
+def days_with_users(clean_events: Input, date: datetime.date, days: int) -> dict[str, Manifest]:
+    """The committed ones of the `days` before D, as far back as they are kept: whoever has a vector has an event there.
+    JobError where there is none: labels of nobody would be no news but a mistake."""
     table, since = clean_events.table(), str(date - datetime.timedelta(days=days))
-    manifests = {day: table.existing_manifest(day) for day in table.values() if since <= day < str(date)}
-    files = [f"{table.path(day)}/{f.name}" for day, m in manifests.items() for f in m.files if f.row_count]
+    found = {day: table.existing_manifest(day) for day in table.values() if since <= day < str(date)}
+    if not found:
+        raise JobError(
+            f"{table.uri} has no day from {since} until before {date}; expected the days of the graph's window. "
+            f"Run jobs.events.validate_events for {date} first.")
+    return found
+
+
+def users_of(spark: SparkSession, clean_events: Input, days: dict[str, Manifest]) -> DataFrame:
+    """user_id of everybody with an event on these days, each once."""
+    path = clean_events.table().path
+    files = [f"{path(day)}/{file.name}" for day, m in days.items() for file in m.files if file.row_count]
     return engine.read(spark, files, clean_events.contract).select(KEY).distinct()
 
 
@@ -60,10 +71,10 @@ def run(date: datetime.date, clean_events: Input, user_labels: Output, config: C
     profiles = config.profiles
     if not profiles.labels:
         raise Skip("No label is configured under profiles.labels: nothing to read.")
+    days = days_with_users(clean_events, date, config.graph.window_days + config.publishing.carry_days)
     with engine.session(config.spark, "read_labels") as spark:
-        days = config.graph.window_days + config.publishing.carry_days
-        found = read_rows(
-            spark, config.source.users, profiles, date, users_before(spark, clean_events, date, days))  # fmt: skip
+        users = users_of(spark, clean_events, days)
+        found = read_rows(spark, config.source.users, profiles, date, users)
     facts = {name: says(profiles, name) | facts_of(*one) for name, one in found.items()}
     for name, fact in facts.items():
         if fact["problem"]:
@@ -72,7 +83,9 @@ def run(date: datetime.date, clean_events: Input, user_labels: Output, config: C
     table = as_table({name: rows for name, (rows, _) in found.items()}, contract.arrow_schema())
     with user_labels.table().replace(date.isoformat()) as commit:
         commit.write_table(table, sorted_by=contract.sorted_by)
-        commit.fields |= {"labels": facts, "config_hash": config_hash(profiles), "code_version": code_version()}
+        commit.fields |= {
+            "labels": facts, "config_hash": config_hash(profiles), "code_version": code_version(),
+            "inputs": {"clean_events": {day: manifest.content_hash for day, manifest in days.items()}}}  # fmt: skip
     metrics.put("rows_out", table.num_rows)
     metrics.put("labels", detail=facts)
 

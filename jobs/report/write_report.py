@@ -127,9 +127,10 @@ def moved_of(night: Night, people: list[People], user_embeddings: Input) -> dict
 
 
 def without_times(night: Night, shown: dict[str, Any]) -> bytes:
-    """The page but for its last section: what two equal nights have in common."""
+    """The page but for its last section and the files' names, which are unique: what equal nights have in common."""
     contents = [entry for entry in shown["contents"] if entry[0] != "stages"]
-    return render(night, {**shown, "contents": contents, "stages": None}).encode()
+    audiences = [{**row, "file": None} for row in shown["audiences"]]
+    return render(night, {**shown, "contents": contents, "stages": None, "audiences": audiences}).encode()
 
 
 def shown_on(date: datetime.date, night: Night, tables: Tables, config: Config) -> dict[str, Any]:

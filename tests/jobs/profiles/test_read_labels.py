@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,14 @@ def test_whoever_comes_from_d_on_is_not_in_the_table(spark: SparkSession, tmp_pa
     assert known["gender"].user_id.to_pylist() == ["a", "b"], (
         "of the window, or as long before it as vectors are carried"
     )
+
+
+def test_without_a_day_of_events_it_stops_and_writes_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    config = write(tmp_path, source())
+    shutil.rmtree(tmp_path / "clean_events")
+    with pytest.raises(JobError, match=r"clean_events has no day from 20.* until before 2026-03-02.*validate_events"):
+        run(tmp_path, config)
+    assert table_input(tmp_path, "user_labels").table().values() == []
 
 
 def test_what_is_read_back_is_what_spark_read(spark: SparkSession, tmp_path: Path) -> None:

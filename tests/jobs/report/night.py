@@ -198,7 +198,7 @@ def write_figures(root: Path, date: datetime.date = DATE) -> None:
     put(root, "resolve_predecessor", predecessors=dict.fromkeys(MODELS, BEFORE.isoformat()), date=date)
     _write_training_figures(root, date)
     _write_publish_figures(root, date)
-    _write_lookalike_figures(root, date)
+    write_lookalike_figures(root, date)
 
 
 def _write_training_figures(root: Path, date: datetime.date) -> None:
@@ -222,7 +222,8 @@ def _write_publish_figures(root: Path, date: datetime.date) -> None:
             date=date, alignment=alignment, drift={"since_predecessor": moved})  # fmt: skip
 
 
-def _write_lookalike_figures(root: Path, date: datetime.date) -> None:
+def write_lookalike_figures(root: Path, date: datetime.date, run: str = "") -> None:
+    """run: what the audiences' files have in their names."""
     pairs = [(c, client, s, name) for c, client in enumerate(CLIENTS) for s, name in enumerate(SETS)]
     rows = [_validation(client, name, 0.42 + 0.03 * c + 0.025 * s) for c, client, s, name in pairs]
     curves = [_curves(client, name, s) for _, client, s, name in pairs]
@@ -231,7 +232,7 @@ def _write_lookalike_figures(root: Path, date: datetime.date) -> None:
     put(root, "train_lookalike", clients=[rare], pr_auc=rows, curves=curves, chosen=chosen, date=date)
     audiences = [
         {"client": client, "feature_set": SETS[3], "eligible": 1612, "k": 200,
-         "file": f"audiences/dt={DATE}/part-00001-{client}.csv"} for client in CLIENTS]  # fmt: skip
+         "file": f"audiences/dt={DATE}/part-00001-{client}{run}.csv"} for client in CLIENTS]  # fmt: skip
     backtest = [
         _backtest(i, client, name, at) for i, client in enumerate(CLIENTS)
         for name, at in ((SETS[0], 0.4), (SETS[1], 0.45 if i else 0.5), (SETS[3], 0.5))]  # fmt: skip

@@ -231,6 +231,8 @@ def test_equal_nights_have_equal_content_whatever_they_took(root: Path, whole: P
     assert "16 min 39 s" in slower
     assert Table(str(root / "data" / "reports")).verify(DATE.isoformat()) == []
     assert manifest(root).content_hash == first.content_hash
+    night.write_lookalike_figures(root, DATE, "-of-another-run")
+    assert "of-another-run" in report(root) and manifest(root).content_hash == first.content_hash
     night.put(root, "validate_events", rows_in=100_313)
     report(root)
     assert manifest(root).content_hash != first.content_hash
