@@ -6,7 +6,7 @@ broken triples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -100,6 +100,18 @@ class Plan:
     key: np.uint64
     shared: bool
 
+    def by_edge(self) -> Plan:
+        """The same draws and order with a chunk for each edge, where edges share none; else itself."""
+        if self.shared:
+            return self
+        return replace(self, starts=np.arange(len(self.heads) + 1), order=self.positions(self.order))
+
+    def positions(self, chunks: np.ndarray) -> np.ndarray:
+        """int64: the edges of these chunks, one chunk after the other."""
+        sizes = np.diff(self.starts)[chunks]
+        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return np.repeat(self.starts[chunks], sizes) + within
+
 
 class Planner:
     """Makes each epoch's plan out of the edges in the caller's order and a seed; nothing else enters."""
@@ -150,7 +162,7 @@ class Broken:
 
 def draw_broken_triples(plan: Plan, chunks: np.ndarray, negatives: int, pools: Pools, known: Known) -> Broken:
     """What the compiled kernels draw for these chunks of the plan, as arrays."""
-    positions = np.concatenate([np.arange(plan.starts[c], plan.starts[c + 1]) for c in chunks])
+    positions = plan.positions(chunks)
     numbers = np.repeat(chunks, np.diff(plan.starts)[chunks]) if plan.shared else positions
     n_entities, n_relations = pools.n_entities, pools.of.shape[1]
     broken_tail = np.empty(len(positions), np.bool_)
