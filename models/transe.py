@@ -178,8 +178,8 @@ class TransE:
     | f           | `distance`                    | (B,)                           |
 
     Departs from the paper:
-    - Loss: self-adversarial by option (Sun et al. 2019, Eq. 5), which learns from many broken triples what (1) learns
-      from few.
+    - The defaults are L2 in (2), and in place of (1) the self-adversarial loss (Sun et al. 2019, Eq. 5), which learns
+      from many broken triples what (1) learns from few. L1 and (1) by option.
     - Broken triples are of the right type, made of entities that have edges, and not true ones (both by option); their
       number K is free; several edges of a relation may share a draw. Each edge (or chunk) breaks its head or its tail,
       by a fair coin.
