@@ -12,7 +12,7 @@ import numpy as np
 
 from models.hyperparameters import TransEHyperparameters
 from models.kernels.draws import key_of
-from models.learning.initialisation import WarmStart, keyed_vectors, neighbours_queries_mean, unit_rows
+from models.learning.initialisation import Placing, WarmStart, keyed_vectors, neighbours_queries_mean, unit_rows
 from models.learning.negatives import Known, Planner, Pools, keyed_edges, known_triples, no_known_triples
 from models.transe_numba import NumbaEngine
 from models.vectors.ranking import available_cores, filtered_ranks, mean_reciprocal_rank
@@ -113,10 +113,10 @@ def initialise(
         entities[initial.entity_known] = initial.entities[initial.entity_known]
         # a relation of unknown vector says nothing about where its ends are
         told = initial.relation_known[triples.relations]
-        means, found = neighbours_queries_mean(
-            entities, relations, initial.entity_known, *(column[told] for column in triples.edges)
-        )
-        entities[found] = unit_rows(means[found]) if hyper.unit_norm else means[found]
+        edges, known = tuple(column[told] for column in triples.edges), initial.entity_known
+        placing = Placing.of(entities, relations, known, triples.entity_type, edges, hyper.unit_norm)
+        means, found = neighbours_queries_mean(entities, relations, known, *edges)
+        entities[found] = placing.placed(means, found)
         share = np.float32(hyper.warm_accumulator_share)
         for own, former, known in (
             (accumulators[0], initial.entity_accumulators, initial.entity_known),
