@@ -66,6 +66,15 @@ class Pools:
         members = members if trained is None else members[chosen[members]]
         return cls(members, offsets, np.stack([head_type, tail_type]).astype(np.int64), len(entity_type))
 
+    def thinned(self, most: int, keys: np.ndarray) -> Pools:
+        """At most so many members of each pool: those whose key comes first. keys: uint64 (n_entities,)."""
+        pools = np.split(self.members, self.offsets[1:-1])
+        if max(map(len, pools)) <= most:
+            return self
+        kept = [p if len(p) <= most else np.sort(p[np.argpartition(keys[p], most)[:most]]) for p in pools]
+        offsets = np.concatenate([[0], np.cumsum([len(p) for p in kept])]).astype(np.int64)
+        return replace(self, members=np.concatenate(kept), offsets=offsets)
+
 
 def known_triples(
     heads: np.ndarray, relations: np.ndarray, tails: np.ndarray, n_entities: int, n_relations: int
