@@ -128,8 +128,9 @@ class RHGNHyperparameters:
     did best on the users who choose in `make tune-rhgn`.
     """
 
-    init: str = "transe"  # the given vectors of users and items: transe, or random
+    init: str = "transe"  # the given vectors of users and items: transe, or random ones, which are learned
     # those of attributes' values: transe; content: FastText on their words, random where they are codes; or random.
+    # Random ones are learned.
     # Content made no difference in `make paper-rhgn-ablations` (+0.1 points [-0.4, +0.6] for transe), and needs a
     # training of its own every night
     init_attributes: str = "transe"
