@@ -16,15 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store import Table
 from jobs.arrays import NONE, SOURCES, Checkpoint, raw_of, read_checkpoint, vectors
 from jobs.configuration.load import config_hash
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Lookalike, Publishing, Quality, Training
 from jobs.configuration.settings import Families
 from jobs.embeddings.checks import check_entities, check_vectors
-from jobs.embeddings.family import family
+from jobs.embeddings.family import family, newest_before
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
-from jobs.program import Input, Output, code_version, main, metrics, midnight
+from jobs.program import Input, Output, code_version, log, main, metrics, midnight
 from jobs.tables import TABLES
 
 
@@ -175,7 +176,7 @@ def run(
         interactions.table().read(dt, columns=["user", "behavior", "count", "last_time"]), date, config.graph
     )
     users = users_of(checkpoint, seen, entity_ids)
-    former = Former.read(table, predecessor) if predecessor else None
+    former = published_before(table, model, date, predecessor, config)
     trained_tonight = checkpoint.facts["trained_at"] == dt
     lineage = checkpoints.lineage(dt, model)
     space = choose_space(
@@ -196,7 +197,7 @@ def run(
         "code_version": code_version(),
         "trained_at": checkpoint.facts["trained_at"],
         "inputs": {model: lineage, "interactions": interactions.lineage(dt)},
-        "predecessor": user_embeddings.lineage(predecessor.isoformat(), model) if predecessor else None,
+        "predecessor": user_embeddings.lineage(former.date.isoformat(), model) if former else None,
         "dimension": checkpoint.entities.shape[1],
         "window": interactions.table().existing_manifest(dt).fields.get("window"),
     }
@@ -224,6 +225,20 @@ def run(
         commit.write_table(published, sorted_by=["user_id"])
         commit.fields |= fields | {"quality": quality}
     report(published, quality, space)
+
+
+def published_before(
+    table: Table, model: str, date: datetime.date, predecessor: datetime.date | None, config: Config
+) -> Former | None:
+    """The predecessor's published vectors; None on a cold start, and where the model went on from a checkpoint of
+    nights that did not publish it. PartitionMissing for one of several that is gone."""
+    if predecessor is None:
+        return None
+    newest = newest_before(table, date, family(model, config), config.training.max_gap_days)
+    if newest is None and table.manifest(predecessor.isoformat()) is None:
+        log.info("%s is published for the first time: nothing of %s to align it with", model, predecessor)
+        return None
+    return Former.read(table, predecessor)
 
 
 def report(published: pa.Table, quality: dict[str, Any], space: Space) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Publishing, Training
 from jobs.configuration.settings import Families
-from jobs.embeddings.family import models_of, predecessor_of
+from jobs.embeddings.predecessors import predecessors_of
 from jobs.program import Input, main, metrics
 
 
@@ -27,7 +27,7 @@ class Config:
 
 def run(date: datetime.date, user_embeddings: Input, checkpoints: Input, config: Config) -> None:
     """Print `{"<model>": "2026-02-16", "<model>": null, …}`: a date, or null for a cold start."""
-    found = {m: predecessor_of(m, date, user_embeddings, checkpoints, config) for m in models_of(config)}
+    found = predecessors_of(date, user_embeddings, checkpoints, config)
     answer = {model: day and day.isoformat() for model, day in found.items()}
     metrics.put("predecessors", detail=answer)
     print(json.dumps(answer, sort_keys=True), flush=True)

@@ -86,28 +86,44 @@ def fingerprint(*parts: object) -> str:
 class EarlyStopping:
     """Remembers the best figure of a held-out measure and says when to stop. Higher is better.
 
-    patience: evaluations without an improvement above `min_delta` after which `update` answers True; 0 never stops
-    early.
+    What is kept is the highest figure; what counts against stopping is a gain: a figure so much above the one that
+    gained last. patience: looks without a gain after which `update` answers True; 0 never stops early. min_epochs:
+    figures from before so many epochs were trained neither stop nor are kept.
     """
 
     patience: int
-    min_delta: float = 0.0
+    min_epochs: int = 0
     best_value: float = -np.inf
     best_epoch: int = -1
-    since_best: int = 0
+    reached: float = -np.inf  # the figure of the last gain
+    since_gain: int = 0
+    improved: bool = False  # whether the latest figure was the best so far
 
-    def update(self, epoch: int, value: float) -> bool:
-        """Take the figure of one epoch; True when training should stop. A NaN counts as no improvement."""
-        if value > self.best_value + self.min_delta:
-            self.best_value, self.best_epoch, self.since_best = float(value), epoch, 0
+    def update(self, epoch: int, value: float, least_gain: float = 0.0) -> bool:
+        """Take the figure of one epoch (0-based); True when training should stop. A NaN is neither best nor a gain."""
+        self.improved = epoch + 1 >= self.min_epochs and value > self.best_value
+        if epoch + 1 < self.min_epochs:
+            return False
+        if self.improved:
+            self.best_value, self.best_epoch = float(value), epoch
+        if value > self.reached + least_gain:
+            self.reached, self.since_gain = float(value), 0
         else:
-            self.since_best += 1
-        return 0 < self.patience <= self.since_best
+            self.since_gain += 1
+        return 0 < self.patience <= self.since_gain
 
-    @property
-    def improved(self) -> bool:
-        """Whether the latest `update` was the best so far."""
-        return self.best_epoch >= 0 and self.since_best == 0
+
+def standard_error(values: np.ndarray) -> float:
+    """Of the mean of independent values (n,); NaN for fewer than two."""
+    return float(np.std(values, ddof=1, dtype=np.float64) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+
+
+def least_gain(figure: float, error: float, share: float) -> float:
+    """What a look has to gain to count: a share of its figure, and never less than the figure's own standard error.
+
+    An error that is not known (NaN) asks for nothing.
+    """
+    return max(share * abs(figure), 0.0 if np.isnan(error) else error)
 
 
 @dataclasses.dataclass(frozen=True)

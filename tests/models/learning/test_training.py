@@ -8,7 +8,16 @@ import sys
 import numpy as np
 import pytest
 
-from models.learning.training import CheckpointError, EarlyStopping, Snapshot, fingerprint, from_bytes, to_bytes
+from models.learning.training import (
+    CheckpointError,
+    EarlyStopping,
+    Snapshot,
+    fingerprint,
+    from_bytes,
+    least_gain,
+    standard_error,
+    to_bytes,
+)
 
 ARRAYS = {
     "vectors": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -70,6 +79,31 @@ def test_early_stopping_takes_nan_for_no_improvement_and_patience_zero_never_sto
     stopping = EarlyStopping(patience=0)
     assert not any(stopping.update(i, v) for i, v in enumerate([0.2, float("nan"), 0.1, 0.1]))
     assert stopping.best_epoch == 0 and not stopping.improved
+
+
+def test_early_stopping_counts_gains_and_keeps_the_best() -> None:
+    """Rises too small to count stop it; the highest figure is kept all the same."""
+    stopping = EarlyStopping(patience=3)
+    figures = [0.2, 0.3, 0.32, 0.34, 0.33]
+    assert [stopping.update(i, v, 0.05) for i, v in enumerate(figures)] == [False, False, False, False, True]
+    assert (stopping.best_epoch, stopping.best_value) == (3, 0.34)
+    slow = EarlyStopping(patience=3)  # small rises that add up to a gain within its patience go on
+    assert not any(slow.update(i, 0.3 + 0.02 * i, 0.05) for i in range(20))
+
+
+def test_early_stopping_looks_at_nothing_before_its_least_number_of_epochs() -> None:
+    stopping = EarlyStopping(patience=1, min_epochs=3)
+    figures = [0.9, 0.1, 0.2, 0.3, 0.3]
+    assert [stopping.update(i, v) for i, v in enumerate(figures)] == [False, False, False, False, True]
+    assert stopping.best_epoch == 3
+
+
+def test_the_gain_asked_for_is_never_below_the_standard_error() -> None:
+    values = np.array([1.0, 2.0, 4.0, 7.0])
+    assert standard_error(values) == pytest.approx(values.std(ddof=1) / 2)
+    assert np.isnan(standard_error(values[:1])) and np.isnan(standard_error(values[:0]))
+    assert least_gain(-0.5, 0.01, 0.1) == pytest.approx(0.05) and least_gain(0.5, 0.2, 0.1) == 0.2
+    assert least_gain(0.5, float("nan"), 0.0) == 0
 
 
 def test_a_snapshot_is_taken_up_only_by_the_same_training(tmp_path) -> None:
