@@ -170,6 +170,8 @@ def run(
         them = f"{found.active} active seeds among {len(is_seed)} active users of {date}"
         raise JobError(f"{them} cannot be told apart in {FOLDS} folds: {error}") from error
     chosen = audience(source, ranking.scores, np.ones(len(is_seed), bool) if include_seeds else ~is_seed, k)
+    if chosen.num_rows < k:
+        log.warning("k is %d and only %d users can be ranked: all of them are handed out", k, chosen.num_rows)
     report, table = describe(name, model, date, found, ranking, chosen.num_rows), requested_audiences.table(name)
     with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(chosen, sorted_by=["rank"])
