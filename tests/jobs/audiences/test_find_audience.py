@@ -65,9 +65,9 @@ def test_no_fold_is_scored_by_references_of_its_own(
     root, _, seeds, _ = world
     seen, honest = [], find_audience.columns_of
 
-    def columns_of(source: Source, model: str, references: np.ndarray, with_history: bool) -> Columns:
+    def columns_of(source: Source, model: str, references: np.ndarray) -> Columns:
         seen.append(set(references))
-        return honest(source, model, references, with_history)
+        return honest(source, model, references)
 
     monkeypatch.setattr(find_audience, "columns_of", columns_of)
     path = tmp_path / "folds.txt"
