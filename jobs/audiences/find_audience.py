@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store import Table
 from feature_store.spreadsheet import to_csv
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource, Source
@@ -135,6 +136,18 @@ def check_request(seeds: Path | None, client: str | None, k: int, model: str, na
     return chosen
 
 
+def refuse_taken(table: Table, dt: str, request: dict[str, Any], is_named: bool) -> None:
+    """JobError where the audience of another request is there under a name that nobody gave."""
+    there = table.manifest(dt)
+    other = there.fields.get("request", request) if there else request
+    if is_named or other == request:
+        return
+    asked = ", ".join(f"{key}={other.get(key)!r}" for key in request if other.get(key) != request[key])
+    raise JobError(
+        f"{table.path(dt)} holds the audience of another request ({asked}). Give this one a name of its own, "
+        "or that very name to replace what is there.")
+
+
 def seeds_among(source: Source, found: Match, date: datetime.date, active_days: int) -> np.ndarray:
     """bool per active user: a seed. JobError where there are too few of them, or nobody else."""
     log.info(
@@ -176,7 +189,11 @@ def run(
     """Match the seeds, rank, report, commit."""
     graph = (knowledge_graph, interactions, entity_ids, relations)
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
-    name, dt = check_request(seeds, client, k, model, name, config), date.isoformat()
+    request = {"seeds": seeds and str(seeds), "client": client, "k": k, "model": model, "include_seeds": include_seeds}
+    is_named, dt = name is not None, date.isoformat()
+    name = check_request(seeds, client, k, model, name, config)
+    table = requested_audiences.table(name)
+    refuse_taken(table, dt, request, is_named)  # before the work
     given = None if seeds is None else (read_seeds(seeds), read_days(seeds))
     source = tables.source(date, [model], config.graph, config.lookalike, config.seed)
     given, days = given or seeds_of_client(tables, source, client, config)
@@ -192,13 +209,15 @@ def run(
     if chosen.num_rows < k:
         log.warning("k is %d and only %d users can be ranked: all of them are handed out", k, chosen.num_rows)
     report = describe(name, model, date, found, lesson, ranking, chosen.num_rows)
-    table = requested_audiences.table(name)
     with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        refuse_taken(table, dt, request, is_named)  # under the lock: of two requests at a time one is the second
         commit.write_table(chosen, sorted_by=["rank"])
         commit.write_bytes(".csv", to_csv(chosen), hint="audience")
         commit.write_bytes(".json", json.dumps(report, indent=1, ensure_ascii=False).encode(), hint="report")
         commit.write_bytes(".html", render_request(report).encode(), hint="report")
-        commit.fields |= {"model": model, "code_version": code_version(), "inputs": tables.lineage([date], [model])}
+        commit.fields |= {
+            "request": request, "model": model, "code_version": code_version(),
+            "inputs": tables.lineage([date], [model])}  # fmt: skip
     metrics.put("rows_in", found.given)
     metrics.put("rows_out", chosen.num_rows)
     metrics.put("request", detail=report)

@@ -128,7 +128,8 @@ def test_times_from_d_on_let_columns_go_up_to_d(lesson: tuple, tmp_path: Path) -
 
 def test_times_are_read_from_csv_and_parquet(tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
-    table.write_text("event_time,user_id\n2026-01-05,u1\n2026-01-04T23:30:00-01:00,u1\n2026-01-09T00:00:00Z,'=u2\n,u3\n")
+    rows = ("2026-01-05,u1", "2026-01-04T23:30:00-01:00,u1", "2026-01-09T00:00:00Z,'=u2", ",u3")
+    table.write_text("\n".join(["event_time,user_id", *rows]))
     wanted = {"u1": datetime.date(2026, 1, 5), "'=u2": datetime.date(2026, 1, 9), "=u2": datetime.date(2026, 1, 9)}
     assert read_days(table) == wanted
     moments = pa.array([1_767_571_200_000_000_001, None], pa.timestamp("ns", "Europe/Berlin"))

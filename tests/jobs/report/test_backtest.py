@@ -16,6 +16,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_requests_on_demand_are_no_stages_of_the_night(root: Path) -> None:
+    night.put(root, "find_audience_transe", 1, "Of 12 seeds 10 are known")
+    night.put(root, "resolve_request_transe")
+    page = Page(report(root))
+    assert "Every stage done" in page.text and "find_audience" not in page.text
+
+
 def row(client: str, k: int, scored: int, lift: float) -> dict:
     return {
         "client": client, "feature_set": "strong", "chosen": True, "pr_auc_population": 0.3, "pr_auc_1to3": 0.5,
