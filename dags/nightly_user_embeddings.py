@@ -14,7 +14,7 @@ runs the same from a shell.
 | `resolve_predecessor` | `training.on_gap: fail` and a night is missing: run the missing dates first, or set `warm`. |
 %(families)s
 | `publish_…` | A check before publishing failed (coverage, norms, alignment); **readers still have the former version**. The message names the check. Other models are published all the same; audiences wait for all of them. |
-| `train_lookalike` skipped | No vectors of D − L in the same space; the reason names the dates to rerun. Nothing to do on the first nights. |
+| `train_lookalike` skipped | No vectors of D − L in the same space; the reason names the dates to rerun. Nothing to do on the first nights. Or no client has `lookalike.min_positives` buyers: the reason has their counts. |
 | `train_profiles` skipped | No label can be modelled; the reason says of each what is missing. A label that cannot stops no other. |
 | `write_report` | The embeddings are out; clear the task. |
 
@@ -119,7 +119,7 @@ def train_model(model: str):
 def publish_model(model: str):
     return job(
         SETTINGS, "embeddings.publish_users", task_id=f"publish_{model}", outputs=PUBLISHED,
-        inputs=["checkpoints", "interactions", "entity_ids", "relations"],
+        inputs=["checkpoints", *GRAPH],
         options={"model": model} | predecessor(model), outlets=[datasets.user_embeddings(SETTINGS, model)],
         doc_md="Turns the vectors into the predecessor's space, checks them, and publishes them in one step. Readers "
         "keep the former version if a check fails; other models are published all the same.")  # fmt: skip
@@ -130,7 +130,7 @@ def train_lookalike():
         SETTINGS, "audiences.train_lookalike", inputs=FEATURES, outputs=["lookalike_models"],
         trigger_rule=TriggerRule.NONE_FAILED,  # a model may be skipped
         doc_md="Fits one classifier per client and feature set on vectors of D − L and labels from [D − L, D). "
-        "Skipped, with its reason, if D − L is missing.")  # fmt: skip
+        "Skipped, with its reason, if D − L is missing or no client has buyers enough.")  # fmt: skip
 
 
 def score_lookalike():

@@ -145,21 +145,23 @@ def rollback(options: argparse.Namespace) -> int:
 
 def prune_tables(options: argparse.Namespace) -> int:
     """Deletes partitions beyond their retention that nothing kept still needs;
-    with --dry-run alone, says what could go."""
+    with --dry-run alone, says what could go. 1 where something was broken and left, the rest done."""
     root = _root(options)
     keep = options.keep.split(",") if options.keep else []
-    candidates = prune.plan(root, _retention(options, root), keep, options.as_of)
+    manifests = prune.Manifests(root)
+    candidates = prune.plan(root, _retention(options, root), keep, options.as_of, manifests)
+    done, gone, problems = "would go" if options.dry_run else "deleted", [], list(manifests.broken.values())
     for candidate in candidates:
-        verb = "would go" if options.dry_run else "deleted"
-        if candidate.kept_because:
-            verb = f"kept: {candidate.kept_because}"
-        if not candidate.kept_because and not options.dry_run:
-            prune.delete(root, candidate)
+        problem = None if candidate.kept_because or options.dry_run else prune.problem_of_deleting(root, candidate)
+        problems += [problem] if problem else []
+        kept_because = candidate.kept_because or (problem and "it could not be deleted")
+        gone += [] if kept_because else [candidate]
+        verb = f"kept: {kept_because}" if kept_because else done
         print(f"{candidate.table} {candidate.value} ({show.size(candidate.size)}): {verb}")
-    gone = [candidate for candidate in candidates if not candidate.kept_because]
+    print("".join(f"PROBLEM {problem}\n" for problem in problems), end="")
     size = show.size(sum(candidate.size for candidate in gone))
     print(f"{len(gone)} partitions, {size}, {'would be' if options.dry_run else 'were'} deleted")
-    return 0
+    return 1 if problems else 0
 
 
 def _retention(options: argparse.Namespace, root: DataRoot) -> dict[str, int]:

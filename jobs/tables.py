@@ -235,7 +235,7 @@ TABLES: dict[str, Contract] = {
             Field("embedding", "vector", "constant length, finite"),
             Field("event_timestamp", "timestamp", "00:00 UTC of D: the vector knows nothing from then on"),
             Field("created_timestamp", "timestamp", "when it was committed"),
-            Field("n_events", "int32", "events behind it in the window"),
+            Field("n_events", "int32", "events behind it in the graph: each behaviour's in its own window"),
             Field("source", "string", "trained, inductive or carried"),
             Field("carried_from", "timestamp", "date of the night that computed a carried vector", nullable=True),
         ),

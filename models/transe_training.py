@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from models.hyperparameters import TransEHyperparameters
 from models.learning.initialisation import WarmStart
 from models.learning.training import EarlyStopping, Snapshot, fingerprint, least_gain
@@ -91,7 +93,14 @@ class _Run:
         saved = snapshot.load() if snapshot else None
         if saved is None:
             return None
-        arrays, metadata = saved
+        try:
+            return cls.of(*saved)
+        except (KeyError, TypeError, ValueError) as error:
+            raise snapshot.unusable(f"no run of this model ({type(error).__name__}: {error})") from error
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> _Run:
+        """Inverse of what `save` writes."""
         parts = [
             TransEState.from_arrays({n.removeprefix(p): a for n, a in arrays.items() if n.startswith(p)})
             for p in ("state.", "best.")

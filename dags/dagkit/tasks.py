@@ -21,6 +21,7 @@ from airflow.sdk import Asset, BaseOperator, BaseSensorOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from dagkit import datasets
+from dagkit.requests import check_keys
 from dagkit.settings import Settings
 
 SKIPPED, WRONG_CALL = 99, 2  # exit statuses of jobs/program.py
@@ -31,7 +32,11 @@ GRACE_SECONDS = 20
 
 
 def night(params: Any, dag_run: Any) -> str:
-    """The date D of a run: its `date` parameter, else its logical date. A macro, so that templates can call it."""
+    """The date D of a run: its `date` parameter, else its logical date. A macro, so that templates can call it.
+
+    AirflowFailException: there is none, or the run was given a key that no night reads.
+    """
+    check_keys(getattr(dag_run, "conf", None), ["date"])
     if params.get("date"):
         return datetime.date.fromisoformat(params["date"]).isoformat()
     if dag_run.logical_date is None:

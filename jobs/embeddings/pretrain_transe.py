@@ -20,10 +20,11 @@ from feature_store.errors import explain_os_errors
 from jobs.arrays import INDUCTIVE, NONE, TRAINED, Checkpoint, Night
 from jobs.embeddings import training
 from jobs.embeddings.training import Outcome, Tonight, last_trained
-from jobs.program import Input, Output, log, main
+from jobs.program import Input, JobError, Output, log, main
 from jobs.progress import Progress
 from models.hyperparameters import TransEHyperparameters
 from models.learning.initialisation import Placing, WarmStart, neighbours_queries_mean
+from models.learning.training import SnapshotError
 from models.transe import TransEState, Triples, initialise
 from models.transe_training import TransEResult, train_transe
 
@@ -88,15 +89,18 @@ def train(night: Night, former: WarmStart | None, config: Config, scratch: Path)
     touched = np.zeros(night.n_entities, bool)
     touched[night.heads[edges]] = touched[night.tails[edges]] = True
     with Progress("TransE", config.transe.epochs) as progress:
-        result = train_transe(
-            triples_of(night, edges),
-            config.transe,
-            seed=config.seed,
-            deterministic=config.deterministic,
-            initial=former,
-            resume=scratch,
-            progress=progress,
-        )
+        try:
+            result = train_transe(
+                triples_of(night, edges),
+                config.transe,
+                seed=config.seed,
+                deterministic=config.deterministic,
+                initial=former,
+                resume=scratch,
+                progress=progress,
+            )
+        except SnapshotError as error:  # names the file itself, which is none of those that must fit together
+            raise JobError(str(error)) from error
     return result, touched
 
 

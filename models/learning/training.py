@@ -20,10 +20,15 @@ from safetensors.numpy import load as _load_tensors
 from safetensors.numpy import save as _save_tensors
 
 _HEADER_LENGTH_BYTES = 8
+_SNAPSHOT_FORM = "2:"  # before a snapshot's fingerprint: files of another form are of another training
 
 
 class CheckpointError(ValueError):
     """The bytes given are no checkpoint of this project, or not one that fits what is being trained."""
+
+
+class SnapshotError(CheckpointError):
+    """A file to go on from cannot be gone on from: which, what was found, what was expected, what to do."""
 
 
 def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -57,7 +62,7 @@ def from_bytes(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         header_length = int.from_bytes(content[:_HEADER_LENGTH_BYTES], "little")
         header = json.loads(content[_HEADER_LENGTH_BYTES : _HEADER_LENGTH_BYTES + header_length])
         metadata = json.loads((header.get("__metadata__") or {}).get("nocturne", "{}"))
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"{len(content)} bytes that are no readable safetensors checkpoint ({error}); expected what to_bytes "
             "wrote: delete the file or publish that date again"
@@ -126,12 +131,19 @@ def least_gain(figure: float, error: float, share: float) -> float:
     return max(share * abs(figure), 0.0 if np.isnan(error) else error)
 
 
+def _content_of(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    """Of all that a snapshot says."""
+    parts = (part for name in sorted(arrays) for part in (name, np.asarray(arrays[name])))
+    return fingerprint(*parts, sorted(metadata.items()))
+
+
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
     """A scratch file from which a killed training goes on: whole or absent, and only for the very same training.
 
     path: where; its folder must exist. fingerprint: of data, hyperparameters and seed; a file with another one is
-    ignored, since going on from another training's state would be silent nonsense.
+    ignored, since going on from another training's state would be silent nonsense. A file that was changed since it
+    was written is refused.
     """
 
     path: Path
@@ -139,7 +151,8 @@ class Snapshot:
 
     def save(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
         """Replace the file in one step: a kill at any moment leaves the former snapshot or the new one."""
-        content = to_bytes(arrays, {**metadata, "fingerprint": self.fingerprint})
+        own = {"fingerprint": f"{_SNAPSHOT_FORM}{self.fingerprint}", "content": _content_of(arrays, metadata)}
+        content = to_bytes(arrays, {**metadata, **own})
         temporary = self.path.with_name(f"{self.path.name}.tmp-{os.getpid()}")
         try:
             with open(temporary, "wb") as file:
@@ -151,14 +164,24 @@ class Snapshot:
             temporary.unlink(missing_ok=True)
 
     def load(self) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
-        """(arrays, metadata) of a snapshot of this very training, else None.
-
-        An unreadable file raises CheckpointError.
-        """
+        """(arrays, metadata) of a snapshot of this very training, else None. SnapshotError, OSError."""
         if not self.path.exists():
             return None
-        arrays, metadata = from_bytes(self.path.read_bytes())
-        return (arrays, metadata) if metadata.get("fingerprint") == self.fingerprint else None
+        try:
+            arrays, metadata = from_bytes(self.path.read_bytes())
+        except CheckpointError as error:
+            raise self.unusable(str(error).partition("; expected")[0]) from error
+        if metadata.pop("fingerprint", "") != f"{_SNAPSHOT_FORM}{self.fingerprint}":
+            return None
+        if metadata.pop("content", "") != _content_of(arrays, metadata):
+            raise self.unusable("arrays or numbers that were changed after they were written")
+        return arrays, metadata
+
+    def unusable(self, found: str) -> SnapshotError:
+        """What is raised where it cannot be gone on from."""
+        return SnapshotError(
+            f"{self.path}, from which a killed training goes on, holds {found}; expected the state as it was saved. "
+            "Delete the file: training then begins anew.")
 
     def remove(self) -> None:
         """Delete the file, once the training's result is committed."""

@@ -12,6 +12,7 @@ from models.learning.training import (
     CheckpointError,
     EarlyStopping,
     Snapshot,
+    SnapshotError,
     fingerprint,
     from_bytes,
     least_gain,
@@ -122,3 +123,34 @@ def test_fingerprints_tell_content_type_and_shape_apart() -> None:
     base = np.arange(4, dtype=np.int32)
     prints = set(map(fingerprint, (base, base + 1, base.astype(np.uint32), base.reshape(2, 2))))
     assert len(prints) == 4 and fingerprint(base) == fingerprint(base.copy())
+
+
+def test_no_changed_bit_of_a_snapshot_is_gone_on_from(tmp_path) -> None:
+    snapshot, random = Snapshot(tmp_path / "resume", fingerprint(1)), np.random.default_rng(0)
+    snapshot.save(ARRAYS, {"epoch": "4"})
+    whole, refused = snapshot.path.read_bytes(), 0
+    for at in random.integers(0, 8 * len(whole), 400):
+        changed = bytearray(whole)
+        changed[at // 8] ^= 1 << (at % 8)
+        snapshot.path.write_bytes(changed)
+        try:
+            found = snapshot.load()
+        except SnapshotError as error:
+            refused += 1
+            said = str(error)
+            assert str(snapshot.path) in said and "; expected the state as it was saved. Delete the file" in said
+            continue
+        if found is not None:  # a changed fingerprint is another training's
+            assert found[1] == {"epoch": "4"}
+            for name, array in ARRAYS.items():
+                np.testing.assert_array_equal(found[0][name], array)
+    assert refused > 200
+
+
+@pytest.mark.parametrize("keep", [0, 7, 40, -1])
+def test_a_truncated_snapshot_is_named(tmp_path, keep: int) -> None:
+    snapshot = Snapshot(tmp_path / "resume", fingerprint(1))
+    snapshot.save(ARRAYS, {"epoch": "4"})
+    snapshot.path.write_bytes(snapshot.path.read_bytes()[:keep])
+    with pytest.raises(SnapshotError, match=r"resume, from which .* goes on, holds \d+ bytes that are no"):
+        snapshot.load()
