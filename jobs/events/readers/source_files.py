@@ -12,9 +12,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
 
-from jobs.events.read_source import SourceError, check_whole, first_line, parquet_schema
+from jobs.events import damage
+from jobs.events.damage import check_whole, first_line
+from jobs.events.places import SourceError, refuse_lake_formats
+from jobs.events.read_source import parquet_schema
 from jobs.events.readers.imported import local_to_utc
 
 MOST_NAMES = 12  # of what was found in its stead
@@ -83,6 +86,7 @@ def require_files(source: Path, names: Sequence[str]) -> dict[str, Path]:
     """Name → the file of that name in the folder, gzipped (`.gz` after the name) or not. SourceError."""
     if source.is_file():
         raise SourceError(f"{source} is a file; expected the folder that holds {listed(names)}. Name it with --source.")
+    refuse_lake_formats([str(source)], "--source")
     found = {name: next((p for p in (source / name, source / f"{name}.gz") if p.is_file()), None) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
@@ -105,7 +109,11 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 def read_parquet(file: Path, columns: Sequence[str | Sequence[str]]) -> Sheet:
     """Those columns; of one that editions call differently the name that is there, under the first. SourceError."""
     theirs = choose_columns(file, parquet_schema(str(file)).names, columns)
-    frame = pq.read_table(file, columns=list(theirs.values()), partitioning=None).to_pandas()
+    table = damage.read_parquet(str(file), list(theirs.values()))
+    try:
+        frame = table.to_pandas()
+    except (pa.ArrowException, ValueError) as error:  # e.g. bytes that are no UTF-8, a time that cannot be
+        raise SourceError(f"{file} holds what cannot be read ({first_line(error)}). {OTHERWISE}") from error
     return _sheet(file, frame.set_axis(list(theirs), axis=1), theirs)
 
 
@@ -117,7 +125,7 @@ def read_text(
 
     Without a header, `columns` are the names of all columns. typed: the header says `name:type`. SourceError.
     """
-    check_whole(str(file))
+    check_whole(str(file), "csv")
     names, between = _names(columns), _word(separator)
     try:
         frame = pd.read_csv(

@@ -144,7 +144,7 @@ def test_a_source_that_breaks_later_leaves_what_was_published(sandbox: Sandbox) 
     sandbox.run()
     before = sandbox.manifests()
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(JobError, match="no readable Parquet"):
+    with pytest.raises(JobError, match="events.parquet is cut off"):
         sandbox.run()
     assert sandbox.manifests() == before
 
