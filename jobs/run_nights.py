@@ -1,13 +1,15 @@
 """Run nights of the DAG one after the other without a scheduler: what `make demo` and `make nightly` do.
 
-Each night is `airflow dags test nightly_user_embeddings D` with an `AIRFLOW_HOME` of its own (SQLite), so it is the
-production DAG. The terminal shows the jobs' own lines; everything Airflow says goes to `<folder>/logs/<D>.log`. The
-first night that fails ends it; so does one that left a model out without a stage that says why, or left out all.
+Each night is what `airflow dags test nightly_user_embeddings D` does, with an `AIRFLOW_HOME` of its own (SQLite), so it
+is the production DAG; one Airflow process plays them all (dags/dagkit/play_nights.py). The terminal shows the jobs' own
+lines; everything Airflow says goes to `<folder>/logs/<D>.log`. The first night that fails ends it; so does one that
+left a model out without a stage that says why, or left out all.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import itertools
 import os
@@ -16,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.configuration.dates import expect_possible, parse_dates
@@ -25,8 +28,8 @@ from jobs.configuration.tree import ConfigError
 from jobs.night_figures import Outcome, outcomes, read_night
 from jobs.summarise_nights import summary
 
-DAG = "nightly_user_embeddings"
 DAGS_FOLDER = Path(__file__).resolve().parents[1] / "dags"
+PLAY_NIGHTS = DAGS_FOLDER / "dagkit" / "play_nights.py"
 # One of a job's own lines (jobs/program.py's format) as Airflow logs it; the same text within an exception is none.
 JOB_LINE = re.compile(
     r"^\S+ \[\w+\s*\] [\d-]{10} [\d:]{8},\d{3} (?P<stage>\w+) \d{4}-\d\d-\d\d: (?P<text>.*?)\s*"
@@ -75,18 +78,32 @@ def prepare(home: Path, config: Path, log: Path) -> None:
             raise NightFailed(f"{said}:\n{failures(log)}")
 
 
-def run_night(date: datetime.date, home: Path, config: Path, log: Path) -> float:
-    """One night through the DAG; returns its seconds."""
-    started = time.perf_counter()
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+@contextlib.contextmanager
+def airflow_process(home: Path, config: Path) -> Iterator[subprocess.Popen[str]]:
+    """An Airflow that plays one night after the other; it ends with the block."""
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     text = {"text": True, "encoding": "utf-8", "errors": "backslashreplace"}
-    command = airflow("dags", "test", DAG, date.isoformat())
-    with log.open("w", encoding="utf-8") as sink, \
-            subprocess.Popen(command, env=environment(home, config), **streams, **text) as process:
-        for line in process.stdout:
+    # -P: the program's folder holds no modules for others
+    command = [sys.executable, "-P", str(PLAY_NIGHTS)]
+    with subprocess.Popen(command, env=environment(home, config), **streams, **text) as process:
+        yield process
+
+
+def run_night(date: datetime.date, nights: subprocess.Popen[str], log: Path) -> float:
+    """One night through the DAG; returns its seconds."""
+    started, state = time.perf_counter(), f"night {date}: "
+    with contextlib.suppress(BrokenPipeError):  # it has ended: its last words follow
+        nights.stdin.write(f"{date}\n")
+        nights.stdin.flush()
+    ended = None
+    with log.open("w", encoding="utf-8") as sink:
+        for line in nights.stdout:
             sink.write(line)
+            if line.startswith(state):
+                ended = line.removeprefix(state).strip()
+                break
             show(job_line(line))
-    if process.returncode:
+    if ended != "success":
         raise NightFailed(f"The night of {date} failed:\n{failures(log)}\nAll of Airflow's log: {log}")
     return time.perf_counter() - started
 
@@ -125,14 +142,15 @@ def run_nights(config: Path, dates: list[datetime.date], folder: Path) -> None:
     home, since = folder / "airflow", datetime.datetime.now(datetime.UTC)
     print(f"Preparing Airflow in {home} …", flush=True)
     prepare(home, config, logs / "airflow.log")
-    for i, date in enumerate(dates, 1):
-        log, started = logs / f"{date}.log", datetime.datetime.now(datetime.UTC)
-        print(f"\nNight {i} of {len(dates)}: {date}  (all of Airflow's log: {log})", flush=True)
-        seconds = run_night(date, home, config, log)
-        unpublished = require_published(settings, date, started, log)
-        print(f"  night of {date} done in {seconds:.0f} s", flush=True)
-        for one in unpublished:
-            print(f"  {one.model} is not published: {one.reason}", flush=True)
+    with airflow_process(home, config) as nights:
+        for i, date in enumerate(dates, 1):
+            log, started = logs / f"{date}.log", datetime.datetime.now(datetime.UTC)
+            print(f"\nNight {i} of {len(dates)}: {date}  (all of Airflow's log: {log})", flush=True)
+            seconds = run_night(date, nights, log)
+            unpublished = require_published(settings, date, started, log)
+            print(f"  night of {date} done in {seconds:.0f} s", flush=True)
+            for one in unpublished:
+                print(f"  {one.model} is not published: {one.reason}", flush=True)
     print("\n" + summary(settings, dates, since))
 
 

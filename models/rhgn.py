@@ -172,10 +172,10 @@ class RHGN(nn.Module):
         self.register_buffer("code_types", torch.as_tensor(np.asarray(code_types, np.int64)), persistent=False)
         self.input = TypedLinear(n_types, inputs, hyper.width, random) if hyper.project_inputs else None
         self.layers = nn.ModuleList(RHGNLayer(n_types, len(code_types), hyper, random) for _ in range(hyper.layers))
-        self.classifiers = nn.ModuleList(nn.utils.skip_init(nn.Linear, hyper.width, classes) for classes in n_classes)
+        self.classifiers = nn.ModuleList(nn.Linear(hyper.width, classes, device="meta") for classes in n_classes)
         for classifier in self.classifiers:
-            classifier.weight.data = _xavier(tuple(classifier.weight.shape), random)
-            classifier.bias.data = torch.zeros_like(classifier.bias)
+            classifier.weight = nn.Parameter(_xavier(tuple(classifier.weight.shape), random))
+            classifier.bias = nn.Parameter(torch.zeros(classifier.bias.shape))
 
     def project(self, x_SD: torch.Tensor, types_S: torch.Tensor) -> torch.Tensor:
         """H⁰ of some nodes."""

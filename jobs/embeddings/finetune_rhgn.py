@@ -27,7 +27,7 @@ from jobs.profiles.labels import Known, read_known
 from jobs.program import Input, Output, Skip, log, main, metrics
 from jobs.progress import Progress
 from jobs.tables import TABLES
-from models.classifiers.profiling import A, uniform
+from models.classifiers.folds import A, uniform
 from models.graph import KnowledgeGraph
 from models.hyperparameters import RHGNHyperparameters
 from models.learning.determinism import deterministic_kernels

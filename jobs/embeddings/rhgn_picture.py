@@ -19,7 +19,7 @@ import pyarrow as pa
 from jobs.arrays import Night
 from jobs.graphs.categories import coarsest_of
 from jobs.graphs.ledgers import ITEM, attribute_relation
-from models.classifiers.profiling import uniform
+from models.classifiers.folds import uniform
 from models.rhgn import MISSING, AttentionTable
 
 USERS_OF_A_GROUP = 500

@@ -20,6 +20,7 @@ from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Publishing, Training
 from jobs.configuration.settings import Families
 from jobs.embeddings.family import family, sources_of
+from jobs.late_imports import postpone_compiler
 from jobs.program import Input, JobError, Output, code_version, metrics
 from jobs.progress import report_best
 from models import families
@@ -89,6 +90,7 @@ class Tonight:
         cls, date: datetime.date, model: str, predecessor: datetime.date | None, config: Config, *tables: Input
     ) -> Tonight:
         """tables: as in `GraphTables`. PartitionMissing for a graph or a checkpoint that is not there."""
+        postpone_compiler()
         found, dt = GraphTables(*tables), date.isoformat()
         night = read_night(dt, found.knowledge_graph, found.entity_ids, found.relations)
         sources = {name: read_checkpoint(found.checkpoints.table(name), dt) for name in sources_of(model, config)}

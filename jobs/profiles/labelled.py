@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from jobs.configuration.profiles import Profiles
 from jobs.profiles.labels import Known
-from models.classifiers.profiling import folds
+from models.classifiers.folds import folds
 
 MOST_RARE_CLASSES = 10  # that the report names
 

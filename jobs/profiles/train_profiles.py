@@ -33,7 +33,8 @@ from jobs.profiles.users import Users, read_users, with_baseline
 from jobs.program import Input, Output, Skip, code_version, log, main, metrics
 from jobs.tables import TABLES
 from models import families
-from models.classifiers.profiling import A, B, C, Classifier, figures, fit, uniform
+from models.classifiers.folds import A, B, C, uniform
+from models.classifiers.profiling import Classifier, figures, fit
 
 USERS_AT_A_TIME = 100_000
 

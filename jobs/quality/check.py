@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.late_imports import postpone
 from jobs.program import JobError
 from jobs.quality.suites import Expectation, Suite
 
@@ -91,6 +92,8 @@ def _sentence(result: dict[str, Any]) -> str:
 def _library() -> Any:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    for seldom_used in ("scipy.stats", "altair"):
+        postpone(seldom_used)
     gx = importlib.import_module("great_expectations")
     importlib.import_module("great_expectations.expectations")
     return gx

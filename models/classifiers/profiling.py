@@ -1,6 +1,6 @@
 """The classifier of profiles, one of several classes: boosted trees over the users' vectors, calibrated probabilities.
 
-Who trains and who tests is fixed by `folds`, for ever: A trains models that learn from labels (RHGN), B trains and
+Who trains and who tests is fixed by `folds.py`, for ever: A trains models that learn from labels (RHGN), B trains and
 calibrates the classifier, C tests both and trains nothing. Early stopping and calibration happen inside B by
 cross-validation, so that no user of C is needed for them.
 
@@ -9,8 +9,6 @@ Shapes: n users, F features, K classes. The class named is the likeliest by cali
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +22,6 @@ from models.classifiers.precision_recall import calibration_curve
 from models.hyperparameters import TreeHyperparameters
 from models.shapes import expect, expect_indices
 
-A, B, C = 0, 1, 2
 _SLOPES = (1e-3, 10.0)  # a calibration must not turn the ranking around, nor run away where the classes part
 _USERS_PER_GROUP = 50  # of a reliability curve: fewer are noise
 _DRAWS = 1000  # of a bootstrap
@@ -65,25 +62,6 @@ class Classifier:
             return np.zeros((0, len(self.calibration.biases)), np.float32)
         self.booster.set_param({"nthread": threads})
         return self.calibration(self.booster.inplace_predict(features, predict_type="margin"))
-
-
-def uniform(salt: str, purpose: str, user_ids: Iterable[str]) -> np.ndarray:
-    """float64 (n,) in [0, 1): a keyed hash (BLAKE2b) of each user id alone.
-
-    The same every night and in every version of every library.
-    """
-    key = hashlib.sha256(f"{salt}\0{purpose}".encode()).digest()
-    hashed = (hashlib.blake2b(user_id.encode(), digest_size=8, key=key).digest() for user_id in user_ids)
-    return (np.frombuffer(b"".join(hashed), ">u8") >> np.uint64(11)) * (1.0 / (1 << 53))
-
-
-def folds(salt: str, user_ids: Iterable[str], a: float, c: float) -> np.ndarray:
-    """int8 (n,) of A, B, C by the shares of A and C, the same for every label.
-
-    So who tests one trains no other that may tell of it. C takes the upper end, so that users who test go on testing
-    when A and B are weighed anew.
-    """
-    return np.searchsorted([a, 1 - c], uniform(salt, "fold", user_ids), side="right").astype(np.int8)
 
 
 def fit(

@@ -14,9 +14,12 @@ def deterministic_kernels(wanted: bool) -> Iterator[None]:
 
     The one thread is for repeats in other processes: how BLAS splits a product may differ from one to the next.
     """
+    if not wanted:  # torch's switch loads its compiler, whichever way it is turned
+        yield
+        return
     before, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
-    torch.use_deterministic_algorithms(wanted or before)
-    torch.set_num_threads(1 if wanted else threads)
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)
     try:
         yield
     finally:

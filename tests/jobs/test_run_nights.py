@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import subprocess
 import sys
@@ -63,7 +64,8 @@ def test_airflow_runs_every_task_of_an_old_night_from_the_default_start_date(
     ours = {"NOCTURNE_PYTHON": str(pretender), "PRETEND_NOTES": str(notes)}
     monkeypatch.setattr(run_nights, "environment", lambda *given: of_airflow(*given) | ours)
     run_nights.prepare(tmp_path / "airflow", config, tmp_path / "airflow.log")
-    run_nights.run_night(datetime.date(1931, 2, 8), tmp_path / "airflow", config, tmp_path / "night.log")
+    with run_nights.airflow_process(tmp_path / "airflow", config) as airflow:
+        run_nights.run_night(datetime.date(1931, 2, 8), airflow, tmp_path / "night.log")
     said = notes.read_text(encoding="utf-8")
     assert "publish_users_transe" in said and said.count("--date=1931-02-08") == said.count("\n") == 8
 
@@ -96,6 +98,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pat
     def play(night: Callable[[str, datetime.date], None]) -> Path:
         root = by_hand.settings(tmp_path).data_root
         monkeypatch.setattr(run_nights, "prepare", lambda *given: None)
+        monkeypatch.setattr(run_nights, "airflow_process", lambda *given: contextlib.nullcontext())
         monkeypatch.setattr(run_nights, "run_night", lambda date, *given: night(root, date) or 1.0)
         return tmp_path / "small.yaml"
 

@@ -13,7 +13,7 @@ from jobs.arrays import Checkpoint, read_checkpoint
 from jobs.embeddings import finetune_rhgn, pretrain_transe, publish_users
 from jobs.profiles import read_labels
 from jobs.program import execute
-from models.classifiers.profiling import folds
+from models.classifiers.folds import folds
 from tests.jobs.embeddings.planted import N_USERS, group_of, write_config, write_day, write_graph, write_ledgers
 
 DATES = [datetime.date(2026, 1, 5), datetime.date(2026, 1, 6)]

@@ -17,7 +17,7 @@ from jobs.configuration.load import load_settings
 from jobs.configuration.tree import ConfigError
 from jobs.embeddings import resolve_predecessor
 from jobs.program import SKIPPED, execute
-from models.classifiers.profiling import A
+from models.classifiers.folds import A
 from models.rhgn_classifiers import class_probabilities
 from tests.jobs.embeddings.planted import N_USERS, RELATIONS, group_of
 from tests.jobs.embeddings.rhgn_night import (

@@ -25,7 +25,7 @@ from jobs.configuration.sections import (
 )
 from jobs.profiles import read_labels, train_profiles
 from jobs.program import Output, metrics
-from models.classifiers.profiling import folds
+from models.classifiers.folds import folds
 from models.hyperparameters import TreeHyperparameters
 from tests.jobs.embeddings.planted import write_day
 from tests.jobs.report.tables_by_hand import table_input, write_vectors

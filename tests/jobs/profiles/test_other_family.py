@@ -12,7 +12,7 @@ import pytest
 from jobs.configuration.feature_names import default_names
 from jobs.program import Output
 from models import families
-from models.classifiers.profiling import A, B, C
+from models.classifiers.folds import A, B, C
 from models.families import Family, Job
 from tests.jobs.profiles.profile_world import DATE, config, fold_of, planted, predictions, train, write
 from tests.jobs.report.tables_by_hand import table_input

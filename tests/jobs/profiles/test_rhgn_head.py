@@ -18,7 +18,8 @@ from jobs.arrays import NONE, TRAINED, Checkpoint
 from jobs.configuration.profiles import Label
 from jobs.profiles.rhgn_head import Head
 from jobs.program import Output
-from models.classifiers.profiling import C, macro_f1
+from models.classifiers.folds import C
+from models.classifiers.profiling import macro_f1
 from tests.jobs.profiles.profile_world import (
     DATE,
     DIMENSION,

@@ -14,7 +14,7 @@ import pytest
 from feature_store.errors import PartitionMissing
 from jobs.configuration.profiles import Label
 from jobs.program import JobError, Skip
-from models.classifiers.profiling import A, B, C
+from models.classifiers.folds import A, B, C
 from tests.jobs.audiences.worlds import events, log_of
 from tests.jobs.profiles.profile_world import (
     DATE,

@@ -5,20 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.classifiers.folds import A, B, C, folds, uniform
 from models.classifiers.profiling import (
-    A,
-    B,
-    C,
     Calibration,
     TooFewUsers,
     calibrate,
     figures,
     fit,
-    folds,
     intervals,
     macro_f1,
     parts_of,
-    uniform,
 )
 from models.hyperparameters import TreeHyperparameters
 
