@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import errno
 import gc
 import inspect
 import json
@@ -41,6 +42,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # imports make objects that stay: looking for garbage among them takes a sixth of their time
 gc.set_threshold(50_000, 20, 20)
 FAILED, FINAL, SKIPPED = 1, 3, 99
+# what a disk refuses today and tomorrow; a file that is gone may have been replaced, and a full disk been cleared
+FOR_GOOD = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 class JobError(Exception):
@@ -160,7 +163,10 @@ def run_stage(run: Callable[..., None], given: Mapping[str, Any], settings: conf
 def is_final(error: JobError | StoreError | OSError) -> bool:
     """Whether another try would end the same: what a person has to mend, and time does not. docs/production.md has it
     as a table."""
-    return not isinstance(error, (MayPass, LockHeld, CannotWrite, OSError))
+    if isinstance(error, (OSError, CannotWrite)):
+        cause = error if isinstance(error, OSError) else error.__cause__
+        return getattr(cause, "errno", None) in FOR_GOOD
+    return not isinstance(error, (MayPass, LockHeld))
 
 
 def stage_of(run: Callable[..., None]) -> str:

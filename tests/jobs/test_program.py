@@ -21,6 +21,7 @@ from feature_store.errors import (
     ManifestBroken,
     PartitionMissing,
     StoreError,
+    explain_os_errors,
 )
 from jobs.configuration.load import load_settings
 from jobs.events.places import SourceError
@@ -105,11 +106,19 @@ def test_exit_status_and_figures_say_how_it_ended(
     assert found["seconds"][0] >= 0 and found["peak_memory_mib"][0] > 10
 
 
+def refused(number: int) -> StoreError:
+    """What the store says when the operating system refuses."""
+    with pytest.raises(StoreError) as found, explain_os_errors("writing", "here"):
+        raise OSError(number, "x")
+    return found.value
+
+
 @pytest.mark.parametrize(
     ("error", "final"),
     [(JobError("x"), True), (SourceError("x"), True), (DataDamaged("x"), True), (PartitionMissing("x"), True),
      (ManifestBroken("x"), True), (BadName("x"), True), (MayPass("x"), False), (LockHeld("x"), False),
-     (DiskFull("x"), False), (CannotWrite("x"), False), (OSError(5, "x"), False)],
+     (DiskFull("x"), False), (CannotWrite("x"), False), (OSError(5, "x"), False),
+     (FileNotFoundError(2, "x"), False), (PermissionError(13, "x"), True), (refused(30), True), (refused(28), False)],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_another_try_would_end_the_same(error: JobError | StoreError | OSError, final: bool) -> None:
