@@ -18,8 +18,9 @@ runs the same from a shell.
 | `train_profiles` skipped | No label can be modelled; the reason says of each what is missing. A label that cannot stops no other. |
 | `write_report` | The embeddings are out; clear the task. |
 
-The report is written whatever happened before it, so that it can tell; `night_complete` makes the run fail if any task
-did. To redo a task and what hangs on it: `airflow tasks clear nightly_user_embeddings -s D -e D -t REGEX --downstream
+A task that failed at its first try would fail again: its last line says what to mend; others were tried `dag.retries`
+times more. The report is written whatever happened before it, so that it can tell; `night_complete` makes the run fail
+if any task did. *Report of the night*, a link of both, leads to the page. To redo a task and what hangs on it: `airflow tasks clear nightly_user_embeddings -s D -e D -t REGEX --downstream
 -y`. Rerunning any task replaces its partition as a whole. A run without a logical date needs the parameter `date`.
 """
 

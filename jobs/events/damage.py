@@ -84,7 +84,9 @@ def _check_groups(file: str, described: pq.FileMetaData, end: int) -> None:
 
 
 def damage_of(file: str) -> str:
-    """What is wrong with a Parquet file's pages, or with a gzip; nothing where all of it can be read."""
+    """What is wrong with a Parquet file's pages, or with a gzip; nothing where all can be read, or it has gone."""
+    if not os.path.exists(file):
+        return ""
     try:
         if file.endswith(".gz"):
             _check_gzip(file)
@@ -180,6 +182,8 @@ def kind_of(head: bytes) -> str:
         is_text = signature.isascii() and signature.decode("ascii").isprintable()
         if head.startswith(signature) and not (is_text and _is_text(head)):
             return kind
+    if head.count(0) * 10 > len(head):
+        return "binary data, or text in UTF-16"
     return "an HTML or XML page" if head.lstrip().lower().startswith(PAGES) else ""
 
 

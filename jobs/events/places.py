@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jobs.program import JobError
@@ -21,6 +21,8 @@ SUFFIXES = {
 }
 # what Python would let pass and Spark would not: it leaves out names such as engines give to what is no data
 UNREAD_BEGINNINGS, UNREAD_ENDING = ("_", "."), "._COPYING_"
+
+MOST_NAMES, MOST_OF_NAME = 50, 60  # in a message
 
 
 class SourceError(JobError):
@@ -60,7 +62,7 @@ def _found(path: str, endings: tuple[str, ...]) -> list[str]:
     there = _there(named)
     matches = [Path(match) for match in _expanded(path)]
     shown = [match for match in matches if not _hidden(match.relative_to(there))]
-    files = {str(match) for match in shown if match.is_file()}
+    files = {str(match) for match in shown if _is_file(match)}
     for folder in shown:
         if folder.is_dir() and folder.name.endswith(endings):
             files.update(_files_below(folder, endings))
@@ -79,8 +81,30 @@ def _there(path: Path) -> Path:
 
 
 def _files_below(folder: Path, endings: tuple[str, ...]) -> list[str]:
-    below = (file for file in folder.rglob("*") if file.name.endswith(endings) and file.is_file())
-    return sorted(str(file) for file in below if not _hidden(file.relative_to(folder)))
+    """Links are followed; a folder that is reached twice counts once."""
+    found, seen = [], set()
+    for top, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+        if (real := os.path.realpath(top)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _hidden(Path(name)))
+        files = (Path(top, name) for name in names if name.endswith(endings) and not _hidden(Path(name)))
+        found += [str(file) for file in files if _is_file(file)]
+    return sorted(found)
+
+
+def _is_file(path: Path) -> bool:
+    """SourceError: a link to what is not there. To leave it out would be to read less than was meant, unnoticed."""
+    if path.is_symlink() and not path.exists():
+        raise SourceError(f"{path} is a link to nothing: {os.readlink(path)}; expected a file. Mend the link, or take "
+                          "it away.")
+    return path.is_file()
+
+
+def _refuse(error: OSError) -> None:
+    """SourceError: a folder that cannot be listed."""
+    raise SourceError(f"{error.filename} cannot be listed ({error.strerror}). Give this user the right to read it.")
 
 
 def _hidden(path: Path) -> bool:
@@ -117,9 +141,11 @@ def _marks(folder: Path) -> Iterable[tuple[str, Path]]:
     for kind, name in (("Delta", "_delta_log"), ("Hudi", ".hoodie")):
         if os.path.isdir(folder / name):
             yield kind, folder / name
+    if os.path.isfile(folder / ".hoodie_partition_metadata"):  # of a partition, taken out of its table
+        yield "Hudi", folder / ".hoodie_partition_metadata"
     metadata = folder / "metadata"
     if os.path.isdir(metadata):
-        logs = (*sorted(metadata.glob("*.metadata.json")), metadata / "version-hint.text")
+        logs = (*sorted(metadata.glob("*.metadata.json*")), metadata / "version-hint.text")
         yield from (("Iceberg", log) for log in logs if log.is_file())
 
 
@@ -136,6 +162,13 @@ def require_readable_by_spark(files: Iterable[str]) -> None:
         if problem:
             shown = file.encode("utf-8", "backslashreplace").decode()
             raise SourceError(f"The name of {shown} {problem}; Spark reads no such file. Rename it, or link to it.")
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Names of columns, quoted; of many or long ones so much as can be read."""
+    shown = [repr(name if len(name) <= MOST_OF_NAME else f"{name[:MOST_OF_NAME]}…") for name in names[:MOST_NAMES]]
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(shown) + more
 
 
 def _is_utf8(name: str) -> bool:

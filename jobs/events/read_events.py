@@ -15,7 +15,7 @@ from jobs.configuration.sections import SourceTable
 from jobs.events import times
 from jobs.events.fingerprint import labels
 from jobs.events.parquet_times import load, time_columns
-from jobs.events.places import SourceError, require_readable_by_spark
+from jobs.events.places import SourceError, in_words, require_readable_by_spark
 from jobs.events.read_source import column_names, header, parquet_schema, quoted, resolve_columns
 from jobs.events.text_rows import TextSource, read_batches, schema
 
@@ -67,9 +67,8 @@ def _require_columns(file: str, names: list[str], columns: dict[str, str]) -> No
     lacks nothing."""
     for ours, theirs in columns.items():
         if names and theirs not in names:
-            has = ", ".join(map(repr, names))
             raise SourceError(
-                f"{file} has no column {theirs!r} (our {ours!r}); it has {has}. "
+                f"{file} has no column {theirs!r} (our {ours!r}); it has {in_words(names)}. "
                 "All files of a source need the same columns."
             )
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from jobs.configuration.sections import SourceTable
 from jobs.events.damage import AGAIN, BROKEN_GZIP, PEEK_LINES, check_parquet, check_whole, malformed_line, open_lines
 from jobs.events.parquet_times import load, time_columns
-from jobs.events.places import SourceError, find_files, require_readable_by_spark
+from jobs.events.places import SourceError, find_files, in_words, require_readable_by_spark
 from jobs.spark import PLAIN, said_by_spark
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def resolve_columns(
     for ours, theirs in chosen.items():
         if theirs not in names:
             raise SourceError(
-                f"{source.path} has no column {theirs!r} (our {ours!r}); it has {', '.join(map(repr, names))}. "
+                f"{source.path} has no column {theirs!r} (our {ours!r}); it has {in_words(names)}. "
                 f"Map it: source.*.columns.{ours}: <their name>."
             )
     return chosen
@@ -145,8 +145,8 @@ def _require_one_header(source: SourceTable, files: list[str]) -> None:
     for file, names in found.items():
         if names != found[first]:
             raise SourceError(
-                f"{file} has the columns {', '.join(map(repr, names))}, and {first} has "
-                f"{', '.join(map(repr, found[first]))}. Write the files alike."
+                f"{file} has the columns {in_words(names)}, and {first} has {in_words(found[first])}. "
+                "Write the files alike."
             )
 
 

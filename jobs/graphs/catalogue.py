@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.configuration.sections import Attribute, Graph, Source, SourceTable
 from jobs.events.fingerprint import fingerprints
-from jobs.events.places import SourceError, find_files
+from jobs.events.places import SourceError, find_files, in_words
 from jobs.events.read_source import quoted, read_entities, unusable_id
 from jobs.graphs.ledgers import ITEM, USER, attribute_relation, value_type
 from jobs.program import midnight
@@ -88,7 +88,7 @@ def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Cata
     if missing:
         raise SourceError(
             f"{kind.source.path} has no column {missing[0]!r} (graph.{kind.entity_type}_attributes.{missing[0]}); "
-            f"it has {', '.join(map(repr, frame.columns))}. "
+            f"it has {in_words(frame.columns)}. "
             f"Map it: {kind.path}.columns.{missing[0]}: <their name>."
         )
     known, since = validity(frame, kind, date)

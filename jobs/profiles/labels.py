@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from jobs.configuration.profiles import Label, Profiles
 from jobs.configuration.sections import SourceTable
-from jobs.events.places import SourceError
+from jobs.events.places import SourceError, in_words
 from jobs.events.read_source import quoted, read_entities, unusable_id
 from jobs.graphs.catalogue import Kind, as_number, validity
 from jobs.graphs.ledgers import USER
@@ -104,7 +104,7 @@ def _read(
     frame: DataFrame, users: SourceTable, label: Label, column: str, path: str, date: datetime.date
 ) -> pa.Table:
     if column not in frame.columns:
-        has = ", ".join(map(repr, frame.columns))
+        has = in_words(frame.columns)
         raise SourceError(
             f"{users.path} has no column {column!r} ({path}); it has {has}. Name the right one: {path}.column.")
     one = class_of(frame, label, column, f"column {column!r} of {users.path} ({path})")

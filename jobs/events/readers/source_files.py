@@ -86,7 +86,6 @@ def require_files(source: Path, names: Sequence[str]) -> dict[str, Path]:
     """Name → the file of that name in the folder, gzipped (`.gz` after the name) or not. SourceError."""
     if source.is_file():
         raise SourceError(f"{source} is a file; expected the folder that holds {listed(names)}. Name it with --source.")
-    refuse_lake_formats([str(source)], "--source")
     found = {name: next((p for p in (source / name, source / f"{name}.gz") if p.is_file()), None) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
@@ -108,6 +107,7 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 
 def read_parquet(file: Path, columns: Sequence[str | Sequence[str]]) -> Sheet:
     """Those columns; of one that editions call differently the name that is there, under the first. SourceError."""
+    refuse_lake_formats([str(file)], "--source")
     theirs = choose_columns(file, parquet_schema(str(file)).names, columns)
     table = damage.read_parquet(str(file), list(theirs.values()))
     try:
@@ -125,6 +125,7 @@ def read_text(
 
     Without a header, `columns` are the names of all columns. typed: the header says `name:type`. SourceError.
     """
+    refuse_lake_formats([str(file)], "--source")
     check_whole(str(file), "csv")
     names, between = _names(columns), _word(separator)
     try:

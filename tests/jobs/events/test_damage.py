@@ -75,6 +75,9 @@ CASES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "bzip2 as CSV": ("a.csv", lambda p: write(p, bz2.compress(LINES)), r"is bzip2; expected CSV"),
     "UTF-16 as CSV": ("a.csv", lambda p: write(p, LINES.decode().encode("utf-16")), r"is UTF-16 text; expected CSV"),
     "a page as CSV": ("a.csv", lambda p: write(p, b"\n<!DOCTYPE html><p>503"), r"is an HTML or XML page; expected CSV"),
+    "zeros as CSV": ("a.csv", lambda p: write(p, bytes(4096)), r"is binary data, or text in UTF-16; expected CSV"),
+    "zeros in a gzip": ("a.jsonl.gz", lambda p: write(p, gzip.compress(bytes(4096))), r"is binary data.*JSON lines"),
+    "zeros as Parquet": ("a.parquet", lambda p: write(p, bytes(4096)), r"is no readable Parquet file: it is binary"),
     "JSON as CSV": ("a.csv", lambda p: write(p, OBJECTS), r"is JSON; expected CSV"),
     "CSV as JSON lines": ("a.jsonl", lambda p: write(p, LINES), r"holds no JSON: none of its first 501 lines is"),
     "an array as JSON lines": (
@@ -188,6 +191,19 @@ def test_a_source_of_empty_files_alone_is_said_to_be_empty(sandbox: Sandbox, spa
         (sandbox.folder / f"log/a.{format}").write_bytes(b"")
         with pytest.raises(JobError, match=r"log holds nothing: .*column"):
             read_entities(spark, SourceTable(str(sandbox.folder / "log"), format), "item_id")
+
+
+def test_columns_that_nobody_could_read_are_named_in_short(sandbox: Sandbox) -> None:
+    sandbox.source |= {"path": "events.csv", "format": "csv"}
+    (sandbox.folder / "events.csv").write_text(",".join(["x" * 9000, *(f"c{n}" for n in range(900))]) + "\n")
+    with pytest.raises(JobError, match=r"no column 'user_id' .*it has 'xxx.*…', 'c0', .* and 851 more") as error:
+        sandbox.run()
+    assert len(str(error.value)) < 1500
+
+
+def test_a_file_that_has_gone_is_not_called_damaged(tmp_path: Path) -> None:
+    """A committed file may have been replaced: the next try reads the new one."""
+    assert damage_of(str(tmp_path / "gone.parquet")) == ""
 
 
 def test_a_malformed_line_of_a_catalogue_is_named(tmp_path: Path, spark) -> None:

@@ -11,6 +11,7 @@ import pytest
 from jobs.configuration.sections import SourceTable
 from jobs.events.places import find_files
 from jobs.events.read_source import read_entities
+from jobs.events.readers import source_files
 from jobs.program import JobError
 from tests.jobs.events.night import DATE, Sandbox, event, every_day
 
@@ -122,6 +123,26 @@ def test_a_lake_format_is_found_through_a_link_and_without_a_file_of_the_format(
             find_files(str(tmp_path / path), format)
 
 
+def test_a_partition_taken_out_of_a_hudi_table_is_refused(tmp_path: Path) -> None:
+    marked(tmp_path / "d=1", ".hoodie_partition_metadata")
+    (tmp_path / "d=1/part.parquet").write_bytes(b"x")
+    with pytest.raises(JobError, match="table of Hudi"):
+        find_files(str(tmp_path / "d=1"), "parquet")
+
+
+def test_links_are_followed_once_and_lead_somewhere(tmp_path: Path) -> None:
+    for name in ("lake/a.parquet", "else/b.parquet"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "lake/there").symlink_to(tmp_path / "else")
+    (tmp_path / "else/back").symlink_to(tmp_path / "lake")
+    assert names(tmp_path / "lake") == ["a.parquet", "b.parquet"]
+    (tmp_path / "lake/c.parquet").symlink_to(tmp_path / "gone.parquet")
+    for path in ("lake", "lake/*.parquet"):
+        with pytest.raises(JobError, match=r"lake/c.parquet is a link to nothing: .*gone.parquet"):
+            names(tmp_path / path)
+
+
 def test_every_source_of_a_lake_format_is_refused(sandbox: Sandbox, spark) -> None:
     marked(sandbox.folder / "lake", "_delta_log/")
     sandbox.write_parquet(every_day(), "lake/part.parquet")
@@ -130,6 +151,15 @@ def test_every_source_of_a_lake_format_is_refused(sandbox: Sandbox, spark) -> No
         sandbox.run()
     with pytest.raises(JobError, match="lake is a table of Delta"):
         read_entities(spark, SourceTable(str(sandbox.folder / "lake")), "user_id")
+
+
+def test_importers_refuse_a_lake_format_too(tmp_path: Path) -> None:
+    marked(tmp_path, "_delta_log/")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    for read, name in ((source_files.read_parquet, "a.parquet"), (source_files.read_text, "a.csv")):
+        with pytest.raises(JobError, match="table of Delta"):
+            read(tmp_path / name, ["a"])
 
 
 def test_a_folder_called_metadata_alone_is_no_table(tmp_path: Path) -> None:
