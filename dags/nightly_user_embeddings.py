@@ -18,16 +18,17 @@ runs the same from a shell.
 | `train_profiles` skipped | No label can be modelled; the reason says of each what is missing. A label that cannot stops no other. |
 | `write_report` | The embeddings are out; clear the task. |
 
-The report is written whatever happened before it, so that it can tell; `night_complete` makes the run fail if any task
-did. To redo a task and what hangs on it: `airflow tasks clear nightly_user_embeddings -s D -e D -t REGEX --downstream
+A task that failed at its first try would fail again: its last line says what to mend; others were tried `dag.retries`
+times more. The report is written whatever happened before it, so that it can tell; `night_complete` makes the run fail
+if any task did. *Report of the night*, a link of both, leads to the page. To redo a task and what hangs on it: `airflow tasks clear nightly_user_embeddings -s D -e D -t REGEX --downstream
 -y`. Rerunning any task replaces its partition as a whole. A run without a logical date needs the parameter `date`.
 """
 
-from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TaskGroup, TriggerRule, dag
 from dagkit import datasets
+from dagkit.links import NightComplete, report_of
 from dagkit.settings import load
-from dagkit.tasks import date_parameter, house_defaults, job, night, wait_for_source
+from dagkit.tasks import NIGHT, date_parameter, house_defaults, job, night, wait_for_source
 
 from models import families
 
@@ -155,9 +156,9 @@ def write_report():
     return job(
         SETTINGS, "report.write_report", trigger_rule=TriggerRule.ALL_DONE, outputs=["reports"],
         inputs=["rejected_events", *FEATURES, "lookalike_scores", "audiences", "run_metrics"],
-        outlets=[datasets.reports(SETTINGS)],
-        doc_md="The night's page: written also when something before it failed or was skipped, and says so.",
-    )  # fmt: skip
+        outlets=[datasets.reports(SETTINGS)], report=report_of(SETTINGS, NIGHT),
+        doc_md="The night's page: written also when something before it failed or was skipped, and says so. The link "
+        "*Report of the night* leads to it.")  # fmt: skip
 
 
 def prune_partitions():
@@ -168,9 +169,10 @@ def prune_partitions():
 
 
 def night_complete():
-    return EmptyOperator(
-        task_id="night_complete", trigger_rule=TriggerRule.NONE_FAILED,
-        doc_md="The run's verdict: it succeeds only if no task failed; a skip is no failure.")  # fmt: skip
+    return NightComplete(
+        task_id="night_complete", trigger_rule=TriggerRule.NONE_FAILED, report=report_of(SETTINGS, NIGHT),
+        doc_md="The run's verdict: it succeeds only if no task failed; a skip is no failure. Its link leads to the "
+        "night's report.")  # fmt: skip
 
 
 nightly_user_embeddings()

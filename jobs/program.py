@@ -3,8 +3,9 @@
 It is `run(date, <inputs>: Input, <outputs>: Output, config: Config)`. The command line is read off that signature:
 `--date`, `--config`, one `--<name> URI` per table (by default where the configuration's data root has it), and one
 option per further parameter (str, int, float, bool, date or Path, `| None` allowed).
-Exit status: 0 committed; 99 skipped, with the reason in the log and in run_metrics; 1 failed, with one message;
-2 wrong command line or configuration.
+Exit status: 0 committed; 99 skipped, with the reason in the log and in run_metrics; 1 failed, with one message, by
+something that may pass (MayPass, a disk that refuses, a lock, a bug); 2 wrong command line or configuration; 3 failed,
+with one message, and another try would end the same.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import errno
 import gc
 import inspect
 import json
@@ -29,7 +31,7 @@ from typing import Any
 import pyarrow as pa
 
 from feature_store import Segments, Table
-from feature_store.errors import StoreError
+from feature_store.errors import CannotWrite, LockHeld, StoreError
 from jobs.configuration import load as configuration
 from jobs.tables import TABLES, Contract
 from jobs.warned import warnings_kept
@@ -39,11 +41,17 @@ log = logging.getLogger("nocturne")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # imports make objects that stay: looking for garbage among them takes a sixth of their time
 gc.set_threshold(50_000, 20, 20)
-SKIPPED = 99
+FAILED, FINAL, SKIPPED = 1, 3, 99
+# what a disk refuses today and tomorrow; a file that is gone may have been replaced, and a full disk been cleared
+FOR_GOOD = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 class JobError(Exception):
-    """The job cannot go on: what was found, where, what was expected, what to do."""
+    """The job cannot go on: what was found, where, what was expected, what to do. Another try would end the same."""
+
+
+class MayPass(JobError):
+    """The same, of something that may be over at the next try."""
 
 
 class Skip(Exception):
@@ -148,8 +156,17 @@ def run_stage(run: Callable[..., None], given: Mapping[str, Any], settings: conf
     finally:
         metrics.rows[:] = own
     if status not in (0, SKIPPED):
-        raise JobError(f"{stage} failed: {said}")
+        raise (JobError if status == FINAL else MayPass)(f"{stage} failed: {said}")
     return status
+
+
+def is_final(error: JobError | StoreError | OSError) -> bool:
+    """Whether another try would end the same: what a person has to mend, and time does not. docs/production.md has it
+    as a table."""
+    if isinstance(error, (OSError, CannotWrite)):
+        cause = error if isinstance(error, OSError) else error.__cause__
+        return getattr(cause, "errno", None) in FOR_GOOD
+    return not isinstance(error, (MayPass, LockHeld))
 
 
 def stage_of(run: Callable[..., None]) -> str:
@@ -232,12 +249,12 @@ def _execute(
         status, message = SKIPPED, str(reason)
         log.warning("%s %s: skipped: %s", stage, date, reason)
     except (JobError, StoreError, OSError) as error:
-        status, message = 1, str(error)
+        status, message = FINAL if is_final(error) else FAILED, str(error)
         log.error("%s %s: %s: %s", stage, date, type(error).__name__, error)
         log.debug("where", exc_info=True)
     except Exception as bug:
         # Not dressed up as a message: its traceback goes to the log; the report still learns that the stage failed.
-        _finish(stage, date, root, started, 1, f"{type(bug).__name__}: see the task's log")
+        _finish(stage, date, root, started, FAILED, f"{type(bug).__name__}: see the task's log")
         raise
     return _finish(stage, date, root, started, status, message)
 
@@ -247,16 +264,16 @@ def _finish(
 ) -> tuple[int, str]:
     """Commit the stage's figures and say how it ended; returns exit status and message."""
     seconds, peak = time.perf_counter() - started, peak_memory_mib()
-    metrics.put("status", status, message or None)
+    metrics.put("status", FAILED if status == FINAL else status, message or None)  # to readers a failure is a failure
     metrics.put("seconds", seconds)
     metrics.put("peak_memory_mib", peak)
     try:
         metrics.commit(root, stage, date)
     except (StoreError, OSError) as error:
         log.error("%s %s: the stage's figures could not be written: %s", stage, date, error)
-        status, message = status or 1, message or f"its figures could not be written: {error}"
+        status, message = status or FAILED, message or f"its figures could not be written: {error}"
     figures = ", ".join(f"{m} {v:,.0f}" for m, v, _ in metrics.rows if m.startswith("rows_") and v is not None)
-    said = ("failed, " if status == 1 else "") + (f"{figures}, " if figures else "")
+    said = ("failed, " if status in (FAILED, FINAL) else "") + (f"{figures}, " if figures else "")
     log.info("%s %s: %s%.1f s, %.0f MiB", stage, date, said, seconds, peak)
     return status, message
 

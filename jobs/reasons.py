@@ -11,7 +11,7 @@ DATE = r"(?<!\d)\d{4}-\d\d-\d\d(?!\d)"
 NUMBER = r"(?<![\w.,-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w-])"  # that stands alone
 PARTS = re.compile(f"({DATE}|{NUMBER})")
 MOST_LINES = 12  # of one stage
-LISTED_NIGHTS = 3  # more are a number, the first and the last
+LISTED_NIGHTS = 3  # more, equally far apart, are a number, the first and the last
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,27 @@ def _range(numbers: Sequence[str]) -> str:
 
 
 def in_words(dates: Sequence[datetime.date]) -> str:
-    """2026-01-05 and 2026-01-12; of many how many they are, the first and the last."""
-    names = [date.isoformat() for date in dates]
-    if len(names) > LISTED_NIGHTS:
-        return f"{len(names)} nights from {names[0]} to {names[-1]}"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    """2026-01-05 and 2026-01-12; of many that are equally far apart how many they are, the first and the last."""
+    parts = [_in_words(run) for run in _runs(dates)]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _in_words(run: Sequence[datetime.date]) -> str:
+    if len(run) == 1:
+        return run[0].isoformat()
+    days = (run[1] - run[0]).days
+    apart = f" ({days} days apart)" if days > 1 else ""
+    return f"{len(run)} nights from {run[0]} to {run[-1]}{apart}"
+
+
+def _runs(dates: Sequence[datetime.date]) -> list[Sequence[datetime.date]]:
+    """Ascending dates cut into such as are equally far apart; of fewer than `LISTED_NIGHTS` + 1 each stands alone."""
+    runs, at = [], 0
+    while at < len(dates):
+        end = at + 1
+        while end < len(dates) and dates[end] - dates[end - 1] == dates[at + 1] - dates[at]:
+            end += 1
+        end = end if end - at > LISTED_NIGHTS else at + 1
+        runs.append(dates[at:end])
+        at = end
+    return runs

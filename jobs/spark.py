@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
-from jobs.program import JobError
+from jobs.events.damage import damage_of
+from jobs.program import JobError, MayPass
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -35,6 +37,11 @@ ALWAYS = {
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
 
+# SQLSTATE of what the data or the query are to blame for: data exception, wrong statement, raise_error
+BY_DATA = re.compile(r"SQLSTATE: (22|42|P0)")
+# names are names, never globs; without the second, several files of which one looks like a glob are read twice
+PLAIN = {"__globPaths__": "false", "recursiveFileLookup": "true"}
+
 
 @contextmanager
 def session(spark: Spark, name: str) -> Iterator[SparkSession]:
@@ -59,16 +66,35 @@ def session(spark: Spark, name: str) -> Iterator[SparkSession]:
 
 @contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """Turns what Spark raises into a JobError with the first line of its innermost cause, which says what happened."""
+    """Turns what Spark raises into a JobError: the damaged file, where one is found, or the first line of the innermost
+    cause, which says what happened; MayPass unless the data or the query are to blame."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        causes = re.findall(r"(?m)^(?:Caused by: )?([\w.$]+(?:Exception|Error): .+)$", str(error))
-        said = causes[-1] if causes else str(error).strip().split("\n")[0]
-        raise JobError(f"Spark stopped in {doing}: {said[:500]}. What was published before is unchanged.") from error
+        said = f"Spark stopped in {doing}: {said_by_spark(error)}"
+        if damage := damage_of(file) if (file := file_read(error)) else "":
+            raise JobError(f"{damage} {said}") from error
+        kind = JobError if BY_DATA.search(str(error)) else MayPass
+        raise kind(f"{said}. What was published before is unchanged.") from error
+
+
+def said_by_spark(error: Exception) -> str:
+    """The first line of the innermost cause, with the file that was read where it names none."""
+    causes = re.findall(r"(?m)^(?:Caused by: )?([\w.$]+(?:Exception|Error)(?:: .+)?)$", str(error))
+    said = (causes[-1] if causes else str(error).strip().split("\n")[0])[:500]
+    file = file_read(error)
+    return f"{said}, while reading {file}" if file and file not in said else said
+
+
+def file_read(error: Exception) -> str:
+    """The file that Spark says it was reading when it stopped; nothing where it says none."""
+    found = re.search(r"error while reading file (?:file:)?/*(/.+?)\.\s+(?=SQLSTATE|Could not|[A-Z])", str(error))
+    if found is None:
+        return ""
+    return next((path for path in (unquote(found[1]), found[1]) if os.path.exists(path)), unquote(found[1]))
 
 
 def _builder(spark: Spark, name: str):
@@ -92,7 +118,7 @@ def read(spark: SparkSession, files: Iterable[str], contract: Contract) -> DataF
     files = list(files)
     if not files:
         return spark.createDataFrame([], contract.spark_schema())
-    return spark.read.schema(contract.spark_schema()).parquet(*files).select(*contract.columns)
+    return spark.read.options(**PLAIN).schema(contract.spark_schema()).parquet(*files).select(*contract.columns)
 
 
 def write(frame: DataFrame, commit: Commit, contract: Contract) -> None:

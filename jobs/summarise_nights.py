@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import statistics
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +24,9 @@ ROWS = (  # label, stage, metric
     ("edges", "build_knowledge_graph", "rows_out"),
     ("user–item–behaviour", "build_interactions", "rows_out"),
 )
-LABEL_WIDTH, NIGHT_WIDTH = 40, 13  # of a grid, about
+COLUMNS = 100  # where no terminal says how wide it is
+WRAPPED: dict[str, Any] = {
+    "initial_indent": "  ", "subsequent_indent": "      ", "break_long_words": False, "break_on_hyphens": False}
 EVENTS, PROFILES = "validate_events", "train_profiles"
 NO_EVENT, MOST_DAYS = "no event", 3
 ENDING = "prune_partitions"  # that nothing was to be deleted is no news
@@ -43,23 +46,39 @@ def number(value: float | None, digits: int = 0) -> str:
 def summary(settings: Settings, dates: list[datetime.date], since: datetime.datetime | None = None) -> str:
     """The whole text; where `since` is given, of what was written after it. Figures of as many nights as fit."""
     nights = [read_night(settings.data_root, d, since) for d in dates]
-    shown = nights[-_fitting(shutil.get_terminal_size((0, 0)).columns, len(nights)):]
-    head = ["", *(night.date.isoformat() for night in shown)]
+    columns = shutil.get_terminal_size((COLUMNS, 0)).columns
+    shown, figures = _fitting(nights, columns)
+    left = [textwrap.fill(line, columns, **WRAPPED) for line in left_out(settings, nights, since)]
+    rest = f"The last {len(shown)} of {len(nights)} nights; figures of all are in {settings.data_root}/run_metrics"
     blocks = [
-        f"The last {len(shown)} of {len(nights)} nights" if len(shown) < len(nights) else "",
-        grid(head, sizes(shown)),
-        "PR-AUC at 1:3, mean of the clients\n" + grid(head, qualities(shown)),
-        "Profiles, users of fold C\n" + grid(head, found) if (found := profiles(shown)) else "",
-        "\n  ".join(["Left out, and why", *found]) if (found := left_out(settings, nights, since)) else "",
-        "Seconds by stage\n" + grid(head, seconds(shown)),
+        rest if len(shown) < len(nights) else "",
+        *figures[:-1],
+        "\n".join(["Left out, and why", *left]) if left else "",
+        figures[-1],
         places(settings, nights[-1], since),
     ]
     return "\n\n".join(block for block in blocks if block)
 
 
-def _fitting(columns: int, nights: int) -> int:
-    """How many nights stand side by side in so many columns of a terminal; all of them where there is none (0)."""
-    return nights if columns == 0 else min(nights, max(1, (columns - LABEL_WIDTH) // NIGHT_WIDTH))
+def _fitting(nights: list[Night], columns: int) -> tuple[list[Night], list[str]]:
+    """As many of the last nights as stand side by side in so many columns, at least one, and their tables."""
+    for count in range(len(nights), 0, -1):
+        shown = nights[-count:]
+        figures = tables(shown)
+        if count == 1 or max(len(line) for table in figures for line in table.splitlines()) <= columns:
+            return shown, figures
+    return [], tables([])
+
+
+def tables(nights: list[Night]) -> list[str]:
+    """The figures of these nights side by side; the seconds last."""
+    head = ["", *(night.date.isoformat() for night in nights)]
+    return [
+        grid(head, sizes(nights)),
+        "PR-AUC at 1:3, mean of the clients\n" + grid(head, qualities(nights)),
+        *(["Profiles, users of fold C\n" + grid(head, found)] if (found := profiles(nights)) else []),
+        "Seconds by stage\n" + grid(head, seconds(nights)),
+    ]
 
 
 def sizes(nights: list[Night]) -> list[list[str]]:

@@ -50,6 +50,8 @@ class Settings:
     # of each model family, as the YAML has them: they say what a family starts from
     sections: dict[str, dict[str, Any]]
     schedule: str | None
+    owner: str
+    reports_url: str | None  # where a web server shows the folder of the reports
     start_date: datetime.datetime
     retries: int
     retry_delay: datetime.timedelta
@@ -113,6 +115,8 @@ def _settings(document: dict[str, Any], path: Path) -> Settings:
         models=models,
         sections={family.name: _section(document, family.name) for family in families.FAMILIES},
         schedule=dag.get("schedule", "@daily"),
+        owner=str(dag.get("owner", "airflow")),
+        reports_url=dag.get("reports_url"),
         start_date=datetime.datetime.combine(start, datetime.time(), datetime.UTC),
         retries=dag.get("retries", 2),
         retry_delay=datetime.timedelta(seconds=dag.get("retry_delay_seconds", 60)),

@@ -21,10 +21,11 @@ from airflow.sdk import Asset, BaseOperator, BaseSensorOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from dagkit import datasets
+from dagkit.links import ReportLink
 from dagkit.requests import check_keys
 from dagkit.settings import Settings
 
-SKIPPED, WRONG_CALL = 99, 2  # exit statuses of jobs/program.py
+SKIPPED, WRONG_CALL, FINAL = 99, 2, 3  # exit statuses of jobs/program.py
 NIGHT = "{{ night(params, dag_run) }}"
 # Airflow's own settings and secrets stay with Airflow
 OWN_VARIABLES = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "_AIRFLOW_")
@@ -54,8 +55,9 @@ def date_parameter() -> Param:
 
 
 def house_defaults(settings: Settings) -> dict[str, Any]:
-    """`default_args` of every DAG: retries with exponential back-off, and a time limit."""
+    """`default_args` of every DAG: whose it is, retries with exponential back-off, and a time limit."""
     return {
+        "owner": settings.owner,
         "retries": settings.retries,
         "retry_delay": settings.retry_delay,
         # a factor since Airflow 3.2; True would be 1, no back-off, in a mapped task
@@ -66,18 +68,22 @@ def house_defaults(settings: Settings) -> dict[str, Any]:
 
 
 class JobOperator(BaseOperator):
-    """One program, as a list of arguments. Exit 0: done; 99: skipped; 2: wrong call, not tried again; else failed."""
+    """One program, as a list of arguments. Exit 0: done; 99: skipped; 2 (wrong call) and 3 (another try would end the
+    same): failed for good; else failed, and tried again."""
 
-    template_fields: Sequence[str] = ("command",)
+    template_fields: Sequence[str] = ("command", "report")
     ui_color = "#e8eef7"
 
     def __init__(
         self, *, command: list[str], inputs: Sequence[str] = (), outputs: Sequence[str] = (),
-        returns_json: bool = False, **arguments: Any,
+        returns_json: bool = False, report: tuple[str, str] | None = None, **arguments: Any,
     ) -> None:  # fmt: skip
         """`inputs` and `outputs` name the tables; `returns_json`: the last line that is a JSON object becomes the
-        task's XCom."""
+        task's XCom. `report`: where the page lies that the task's link leads to (links.py)."""
         super().__init__(**arguments)
+        self.report = report
+        if report is not None:
+            self.operator_extra_links = (ReportLink(),)
         self.command, self.inputs, self.outputs, self.returns_json = (
             command,
             tuple(inputs),
@@ -118,6 +124,8 @@ class JobOperator(BaseOperator):
             raise AirflowSkipException(said)
         if status == WRONG_CALL:
             raise AirflowFailException(f"Wrong command line or configuration; trying again would not help:\n{said}")
+        if status == FINAL:
+            raise AirflowFailException(f"{self.task_id} failed, and trying again would not help:\n{said}")
         if status:
             raise AirflowException(f"{self.task_id} ended with exit status {status}:\n{said}")
 
@@ -172,25 +180,34 @@ class MarkerSensor(BaseSensorOperator):
     """Waits until a file or folder exists; gives its worker slot back between looks.
 
     check: a command that ends with status 2 where the configuration is wrong, and there is nothing to wait for.
+    done: a file that is there once the night has read its input; then a marker that came to be asked for later holds
+    nothing up.
     """
 
-    template_fields: Sequence[str] = ("path",)
+    template_fields: Sequence[str] = ("path", "done")
 
-    def __init__(self, *, path: str, check: list[str], **arguments: Any) -> None:
+    def __init__(self, *, path: str, check: list[str], done: str, **arguments: Any) -> None:
         super().__init__(mode="reschedule", **arguments)
-        self.path, self.check = path, check
+        self.path, self.check, self.done = path, check, done
 
     def poke(self, context: Any) -> bool:
         told = subprocess.run(self.check, capture_output=True, text=True, check=False)
         if told.returncode == WRONG_CALL:
             raise AirflowFailException(f"Wrong configuration; waiting would not help:\n{told.stderr.strip()[-2000:]}")
         self.log.info("Looking for %s", self.path)
-        return Path(self.path).exists()
+        if Path(self.path).exists():
+            return True
+        if Path(self.done).exists():
+            self.log.info("It is not there, but this date was run before (%s): nothing to wait for", self.done)
+            return True
+        return False
 
 
 def wait_for_source(settings: Settings) -> MarkerSensor:
-    """The wait for the marker that the configuration names; fails after its limit, without another try."""
+    """The wait for the marker that the configuration names; fails after its limit, without another try. A date that
+    was run before is not held up."""
+    read = f"{datasets.uri(settings, 'rejected_events')}/dt={NIGHT}/_manifest.json".removeprefix("file://")
     return MarkerSensor(
-        task_id="wait_for_source", path=settings.ready_marker.replace("{ds}", NIGHT), poke_interval=60,
+        task_id="wait_for_source", path=settings.ready_marker.replace("{ds}", NIGHT), poke_interval=60, done=read,
         check=[settings.python, "-m", "jobs.configuration", settings.config],
         timeout=settings.ready_timeout.total_seconds(), execution_timeout=None, doc_md=wait_for_source.__doc__)

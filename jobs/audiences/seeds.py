@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from feature_store.spreadsheet import plain
+from jobs.events.damage import check_whole, read_parquet
+from jobs.events.places import find_file
+from jobs.events.read_source import parquet_schema
 from jobs.program import JobError
 
 COLUMN, TIME = "user_id", "event_time"
@@ -35,16 +37,23 @@ class Match:
 
 def read_seeds(path: Path) -> pa.Array:
     """Unique ids as they stand in the file: never trimmed or folded. JobError when the file cannot be read."""
+    file = find_file(path, "the parameter seeds")
     try:
-        ids = _READERS.get(path.suffix.lower(), _from_text)(path)
-    except FileNotFoundError:
-        wanted = "a text, CSV or Parquet file of user ids that this machine can read"
-        raise JobError(f"No seed file at {path}. Name {wanted}.") from None
+        ids = _READERS.get(path.suffix.lower(), _from_text)(file)
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
         found = f"{path} cannot be read as {path.suffix or 'text'} ({error})"
         raise JobError(f"{found}. Expected UTF-8 text or CSV, or Parquet, of user ids.") from error
     ids = pc.unique(ids.drop_null())
-    return ids.filter(pc.not_equal(ids, ""))
+    ids = ids.filter(pc.not_equal(ids, ""))
+    if not len(ids):
+        raise JobError(f"{path} holds no user id. Expected one a line, or a column of them, called {COLUMN}.")
+    return ids
+
+
+def _plain_text(path: Path) -> str:
+    """The whole file. SourceError: it is no text."""
+    check_whole(str(path), "csv")
+    return path.read_bytes().decode("utf-8-sig")
 
 
 def read_days(path: Path) -> dict[str, datetime.date] | None:
@@ -104,11 +113,11 @@ def _times_of_parquet(path: Path) -> list[tuple[str, object]] | None:
 
 
 def _from_text(path: Path) -> pa.Array:
-    return pa.array(path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n"), pa.large_string())
+    return pa.array(_plain_text(path).replace("\r\n", "\n").split("\n"), pa.large_string())
 
 
 def _from_csv(path: Path) -> pa.Array:
-    rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")))
+    rows = list(csv.reader(io.StringIO(_plain_text(path), newline="")))
     if not rows or not rows[0]:
         return pa.array([], pa.large_string())
     at = rows[0].index(COLUMN) if COLUMN in rows[0] else 0
@@ -117,10 +126,10 @@ def _from_csv(path: Path) -> pa.Array:
 
 
 def _from_parquet(path: Path) -> pa.Array:
-    names = pq.read_schema(path).names
+    names = parquet_schema(str(path)).names
     if not names:
         raise JobError(f"{path} has no column. Expected one with user ids, called {COLUMN}.")
-    column = pq.read_table(path, columns=[COLUMN if COLUMN in names else names[0]]).column(0)
+    column = read_parquet(str(path), [COLUMN if COLUMN in names else names[0]]).column(0)
     return column.cast(pa.large_string()).combine_chunks()
 
 

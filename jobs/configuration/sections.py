@@ -24,6 +24,8 @@ from jobs.configuration.ranges import (
 from models import families
 from models.hyperparameters import TreeHyperparameters
 
+OWNER = Pattern(r"[^,\x00-\x1f]{1,200}", "a name without a comma, of at most 200 characters")
+ADDRESS = Pattern(r"https?://[^\s<>\"']{1,1000}", "an address such as https://files.example.com/reports")
 MEMORY = Pattern(r"[1-9]\d{0,8}[kmgtKMGT]?[bB]?", "a size such as 2g or 800m")
 
 
@@ -179,6 +181,9 @@ class Dag:
     """What shapes the DAG and its schedule; read by dags/dagkit/settings.py as well."""
 
     schedule: str | None = "@daily"
+    owner: Annotated[str, OWNER] = "airflow"  # shown in Airflow's UI; "airflow" is Airflow's own default
+    # where a web server shows <data root>/reports: the link to a night's report leads there; none: to the file itself
+    reports_url: Annotated[str, ADDRESS] | None = None
     start_date: datetime.date = datetime.date(1900, 1, 1)  # no run but a backfill's has a task before it
     retries: Annotated[int, Range(0, 100)] = 2
     retry_delay_seconds: Annotated[int, Range(0, 86_400)] = 60

@@ -6,27 +6,41 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jobs.events.read_source import check_whole
+from jobs.events.damage import check_whole
 
 CHUNK = 1 << 20
 
 
-def fingerprint(file: str, label: str, former: Mapping[str, Any] | None) -> dict[str, Any]:
+def fingerprint(file: str, label: str, format: str, former: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """One file; its bytes are read only where size or time of change differ from the `former` fingerprint. SourceError
-    for a broken gzip."""
+    for one that is not whole, or not of the format."""
     status = os.stat(file)
     found = {"name": label, "size": status.st_size, "modified_ns": status.st_mtime_ns}
     if former and all(former.get(key) == value for key, value in found.items()):
         return dict(former)
-    check_whole(file)
+    check_whole(file, format)
     digest = hashlib.sha256()
     with open(file, "rb") as content:
         while chunk := content.read(CHUNK):
             digest.update(chunk)
     return found | {"sha256": digest.hexdigest()}
+
+
+def fingerprints(files: Sequence[str], format: str) -> list[dict[str, Any]]:
+    """All files of a source, as a manifest records what was read."""
+    names = labels(files)
+    found = (fingerprint(file, names[file], format) for file in files)
+    return [{key: value for key, value in one.items() if key != "modified_ns"} for one in found]
+
+
+def labels(files: Sequence[str]) -> dict[str, str]:
+    """File → its name in manifests and rejected rows: its path below the source's folder."""
+    folders = [os.path.dirname(file) for file in files]
+    root = folders[0] if len(files) == 1 else os.path.commonpath(folders)
+    return {file: os.path.relpath(file, root) for file in files}
 
 
 def combined(files: Iterable[Mapping[str, Any]]) -> str:

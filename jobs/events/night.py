@@ -13,9 +13,8 @@ from typing import Any
 
 from jobs.configuration.load import config_hash
 from jobs.configuration.sections import Events, Graph, Lookalike, Quality, Source, Spark
-from jobs.events import read_events
-from jobs.events.fingerprint import combined, fingerprint
-from jobs.events.read_source import find_files
+from jobs.events.fingerprint import combined, fingerprint, labels
+from jobs.events.places import find_files
 from jobs.program import Input
 
 FORMER_NIGHTS = 10  # how many nights' records are searched for fingerprints of files and days
@@ -68,10 +67,11 @@ def window_days(config: Config) -> int:
 def take_fingerprints(config: Config, former: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
     """The source's files and what they are now, with as little reading as the former nights' records allow.
     SourceError."""
-    files = find_files(config.source.events)
-    names = read_events.labels(config.source.events, files)
+    source = config.source.events
+    files = find_files(source.path, source.format, "source.events.path")
+    names = labels(files)
     known = {file["name"]: file for record in reversed(former) for file in record.get("files", [])}
-    return files, [fingerprint(file, names[file], known.get(names[file])) for file in files]
+    return files, [fingerprint(file, names[file], source.format, known.get(names[file])) for file in files]
 
 
 def former_records(rejected_events: Input, date: datetime.date) -> list[dict[str, Any]]:

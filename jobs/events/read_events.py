@@ -13,7 +13,10 @@ import pyarrow as pa
 
 from jobs.configuration.sections import SourceTable
 from jobs.events import times
-from jobs.events.read_source import SourceError, column_names, header, parquet_schema, quoted, resolve_columns
+from jobs.events.fingerprint import labels
+from jobs.events.parquet_times import load, time_columns
+from jobs.events.places import SourceError, in_words, require_readable_by_spark
+from jobs.events.read_source import column_names, header, parquet_schema, quoted, resolve_columns
 from jobs.events.text_rows import TextSource, read_batches, schema
 
 if TYPE_CHECKING:
@@ -34,16 +37,13 @@ def read_events(spark: SparkSession, source: SourceTable, files: list[str]) -> D
     SourceError: a missing column, a wrong type, a file that is none of the format.
     """
     columns = _columns(source, files)
-    raw, nanoseconds = (
-        _read_parquet(spark, source, files, columns)
-        if source.format == "parquet"
-        else (_read_text(spark, source, files, columns), set())
-    )
+    read = _read_parquet if source.format == "parquet" else _read_text
+    raw = read(spark, source, files, columns)
     for name, value in source.constants.items():
         from pyspark.sql import functions as F
 
         raw = raw.withColumn(name, F.lit(value))
-    return _typed(raw, source, nanoseconds)
+    return _typed(raw, source)
 
 
 def _columns(source: SourceTable, files: list[str]) -> dict[str, str]:
@@ -67,25 +67,16 @@ def _require_columns(file: str, names: list[str], columns: dict[str, str]) -> No
     lacks nothing."""
     for ours, theirs in columns.items():
         if names and theirs not in names:
-            has = ", ".join(map(repr, names))
             raise SourceError(
-                f"{file} has no column {theirs!r} (our {ours!r}); it has {has}. "
+                f"{file} has no column {theirs!r} (our {ours!r}); it has {in_words(names)}. "
                 "All files of a source need the same columns."
             )
-
-
-def labels(source: SourceTable, files: list[str]) -> dict[str, str]:
-    """File → its name in the rejected rows: its path below the source's folder."""
-    root = (
-        os.path.dirname(files[0]) if len(files) == 1 else os.path.commonpath([os.path.dirname(file) for file in files])
-    )
-    return {file: os.path.relpath(file, root) for file in files}
 
 
 def _read_text(spark: SparkSession, source: SourceTable, files: list[str], columns: dict[str, str]) -> DataFrame:
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    names, text = labels(source, files), TextSource(source.format, columns, source.delimiter)
+    names, text = labels(files), TextSource(source.format, columns, source.delimiter)
 
     def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -96,30 +87,28 @@ def _read_text(spark: SparkSession, source: SourceTable, files: list[str], colum
     return numbers.mapInArrow(parse, from_arrow_schema(schema(columns)))
 
 
-def _read_parquet(
-    spark: SparkSession, source: SourceTable, files: list[str], columns: dict[str, str]
-) -> tuple[DataFrame, set[str]]:
-    """The frame and the names of time columns that come as nanoseconds (Spark knows microseconds only)."""
+def _read_parquet(spark: SparkSession, source: SourceTable, files: list[str], columns: dict[str, str]) -> DataFrame:
     from pyspark.sql import functions as F
 
-    nanoseconds = _check_parquet(source, files, columns)
-    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-    frame = spark.read.parquet(*files)
+    require_readable_by_spark(files)
+    _check_parquet(source, files, columns)
+    found = time_columns(files)
+    frame = load(spark, files)
     root = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
     path = F.url_decode(F.replace(F.col("_metadata.file_path"), F.lit("+"), F.lit("%2B")))
-    chosen = [F.col(quoted(theirs)).alias(ours) for ours, theirs in columns.items()]
-    row = F.to_json(F.struct(*[F.col(quoted(theirs)) for theirs in dict.fromkeys(columns.values())]))
+    cells = {theirs: found.get(theirs, F.col(quoted(theirs))) for theirs in columns.values()}
+    row = F.to_json(F.struct(*[cell.alias(theirs) for theirs, cell in cells.items()]))
     return frame.select(
         F.substring(path, F.instr(path, root) + len(root) + 1, F.length(path)).alias("source_file"),
         (F.col("_metadata.row_index") + 1).alias("row_number"),
         F.lit(None).cast("string").alias("problem"),
         row.alias("row"),
-        *chosen,
-    ), nanoseconds
+        *(cells[theirs].alias(ours) for ours, theirs in columns.items()),
+    )
 
 
-def _check_parquet(source: SourceTable, files: list[str], columns: dict[str, str]) -> set[str]:
-    """Every file has the columns, of usable types, the same in all files."""
+def _check_parquet(source: SourceTable, files: list[str], columns: dict[str, str]) -> None:
+    """SourceError unless every file has the columns, of usable types, the same in all files."""
     first: pa.Schema | None = None
     for file in files:
         found = parquet_schema(file)
@@ -138,12 +127,6 @@ def _check_parquet(source: SourceTable, files: list[str], columns: dict[str, str
                     f"{file}: column {theirs!r} is of type {kind}, {before}; expected one type. Write the files alike."
                 )
         first = first or found
-    assert first is not None
-    return {
-        ours
-        for ours, theirs in columns.items()
-        if ours in TIMES and first.field(theirs).type in (pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
-    }
 
 
 EXPECTED = {
@@ -170,7 +153,7 @@ def _usable(ours: str, kind: pa.DataType) -> bool:
     return is_text or is_number or pa.types.is_decimal(kind)
 
 
-def _typed(raw: DataFrame, source: SourceTable, nanoseconds: set[str]) -> DataFrame:
+def _typed(raw: DataFrame, source: SourceTable) -> DataFrame:
     """Times in UTC and numbers as double (null where unreadable), ids as texts; what a source lacks is null."""
     from pyspark.sql import functions as F
 
@@ -181,7 +164,7 @@ def _typed(raw: DataFrame, source: SourceTable, nanoseconds: set[str]) -> DataFr
     for name in TIMES:
         kind = raw.schema[name].dataType if name in raw.columns else F.lit(None)
         columns[name] = cell(name).cast("timestamp") if name not in raw.columns else times.utc(
-            cell(name), kind, source.timezone, source.day_only and name == "event_time", name in nanoseconds)
+            cell(name), kind, source.timezone, source.day_only and name == "event_time")
     for name in NUMBERS:
         columns[name] = cell(name).try_cast("double")
     given = {f"{name}_given": cell(name).isNotNull() for name in (*TIMES, *NUMBERS)}

@@ -8,56 +8,50 @@ since they are judged row by row.
 from __future__ import annotations
 
 import csv
-import glob
-import gzip
 import itertools
 import json
-import zlib
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.configuration.sections import SourceTable
-from jobs.program import JobError
+from jobs.events.damage import AGAIN, BROKEN_GZIP, PEEK_LINES, check_parquet, check_whole, malformed_line, open_lines
+from jobs.events.parquet_times import load, time_columns
+from jobs.events.places import SourceError, find_files, in_words, require_readable_by_spark
+from jobs.spark import PLAIN, said_by_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-SUFFIXES = {
-    "parquet": (".parquet", ".pq"),
-    "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
-    "jsonl": (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson"),
-}
 MAX_ID_BYTES = 1024
-PEEK_LINES = 1000  # JSON lines have no header: their keys are taken from so many lines
-CHUNK = 1 << 20
 
 
-class SourceError(JobError):
-    """A source cannot be read as configured."""
-
-
-def read_entities(spark: SparkSession, source: SourceTable, key: str) -> DataFrame:
+def read_entities(
+    spark: SparkSession, source: SourceTable, key: str, files: list[str] | None = None
+) -> DataFrame:
     """The table of items or users: `key` (cast to string) and every other column, under our names.
 
-    Rows with an unusable key (null, over 1,024 bytes, NUL, not UTF-8) are left in: filter with `unusable_id(key)`.
+    files: those that `find_files` gave, where they are known. Rows with an unusable key (null, over 1,024 bytes, NUL,
+    not UTF-8) are left in: filter with `unusable_id(key)`.
     SourceError: nothing there, a file that is not of the format, `key` or a mapped column missing.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
-    files = find_files(source)
+    files = find_files(source.path, source.format) if files is None else files
+    times = _check_entities(source, files)
     try:
         frame = _load(spark, source, files)
         columns = resolve_columns(source, frame.columns, required=(key,))
     except (PySparkException, Py4JJavaError) as error:
+        where = malformed_line(files) if source.format == "jsonl" else ""
         raise SourceError(
-            f"{source.path} cannot be read as {source.format}: {first_line(error)}. Check the file and source.*.format."
+            f"{source.path} cannot be read as {source.format}: {where or said_by_spark(error)}. "
+            "Check the file and source.*.format."
         ) from error
-    chosen = [F.col(quoted(theirs)).alias(ours) for ours, theirs in columns.items()]
+    chosen = [times.get(theirs, F.col(quoted(theirs))).alias(ours) for ours, theirs in columns.items()]
     constants = [F.lit(value).alias(ours) for ours, value in source.constants.items()]
     return frame.select(*chosen, *constants).withColumn(key, F.col(key).cast("string"))
 
@@ -74,36 +68,6 @@ def unusable_id(name: str) -> Column:
         .when(F.locate("\0", column) > 0, f"{name} holds NUL")
         .when(~F.is_valid_utf8(column), f"{name} is not valid UTF-8")
     )
-
-
-def find_files(source: SourceTable) -> list[str]:
-    """The source's files in order of their names: `path` is a file, a folder of files of the format, or a glob.
-    SourceError."""
-    path = Path(source.path)
-    if path.is_dir():
-        found = sorted(
-            str(p)
-            for p in path.rglob("*")
-            if p.name.endswith(SUFFIXES[source.format]) and not _hidden(p.relative_to(path))
-        )
-    elif path.is_file():
-        found = [str(path)]
-    else:
-        found = sorted(
-            p for p in glob.glob(source.path, recursive=True) if Path(p).is_file() and not _hidden(Path(Path(p).name))
-        )
-    if not found:
-        endings = " or ".join(SUFFIXES[source.format])
-        raise SourceError(
-            f"Nothing to read at {source.path}; expected a file, a folder of {endings} files, or a glob. "
-            "Check source.*.path."
-        )
-    return found
-
-
-def _hidden(path: Path) -> bool:
-    """Engines leave `_SUCCESS`, `.crc`, `_temporary/` beside their files."""
-    return any(part.startswith((".", "_")) for part in path.parts)
 
 
 def column_names(source: SourceTable, files: list[str]) -> list[str]:
@@ -123,11 +87,11 @@ def column_names(source: SourceTable, files: list[str]) -> list[str]:
 
 def header(source: SourceTable, file: str) -> list[str]:
     """The column names of a CSV; none for a file without a byte. SourceError."""
-    with open_text(file) as lines:
+    with open_lines(file) as lines:
         try:
             return next(csv.reader(lines, delimiter=source.delimiter), [])
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise truncated(file, error) from error
+        except BROKEN_GZIP as error:
+            raise SourceError(f"{file} is a truncated or damaged gzip ({error}). {AGAIN}.") from error
         except csv.Error as error:
             raise SourceError(
                 f"{file} has no readable header ({error}). "
@@ -136,13 +100,9 @@ def header(source: SourceTable, file: str) -> list[str]:
 
 
 def parquet_schema(file: str) -> pa.Schema:
-    """SourceError when the file is no Parquet."""
-    try:
-        return pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(
-            f"{file} is no readable Parquet file ({first_line(error)}). Write it again, or set source.*.format."
-        ) from error
+    """SourceError when the file is no whole Parquet."""
+    check_parquet(file)
+    return pq.read_schema(file)
 
 
 def resolve_columns(
@@ -153,6 +113,10 @@ def resolve_columns(
 
     A column that the configuration maps, or that is required, must exist: SourceError says which exist.
     """
+    if not names:
+        wanted = ", ".join(map(repr, required))
+        raise SourceError(f"{source.path} holds nothing: its files are empty; expected the columns {wanted}. Deliver "
+                          "it anew, or name another: source.*.path.")
     mapped = {ours: theirs for ours, theirs in source.columns.items() if ours not in source.constants}
     rest = [name for name in names if name not in mapped.values()] if optional is None else optional
     chosen = dict(mapped)
@@ -162,37 +126,10 @@ def resolve_columns(
     for ours, theirs in chosen.items():
         if theirs not in names:
             raise SourceError(
-                f"{source.path} has no column {theirs!r} (our {ours!r}); it has {', '.join(map(repr, names))}. "
+                f"{source.path} has no column {theirs!r} (our {ours!r}); it has {in_words(names)}. "
                 f"Map it: source.*.columns.{ours}: <their name>."
             )
     return chosen
-
-
-def open_text(file: str) -> TextIO:
-    """A text file, gzipped or not; bytes that are no UTF-8 become lone surrogates, so that they can be found again."""
-    opener = gzip.open if file.endswith(".gz") else open
-    return opener(file, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def check_whole(file: str) -> None:
-    """Read a gzip to its end: SourceError when it is cut off or damaged, before anything is made from its first
-    half."""
-    if not file.endswith(".gz"):
-        return
-    try:
-        with gzip.open(file, "rb") as content:
-            while content.read(CHUNK):
-                pass
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise truncated(file, error) from error
-
-
-def truncated(file: str, error: Exception) -> SourceError:
-    return SourceError(f"{file} is a truncated or damaged gzip ({error}). Fetch it again; nothing was read from it.")
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def quoted(name: str) -> str:
@@ -208,20 +145,20 @@ def _require_one_header(source: SourceTable, files: list[str]) -> None:
     for file, names in found.items():
         if names != found[first]:
             raise SourceError(
-                f"{file} has the columns {', '.join(map(repr, names))}, and {first} has "
-                f"{', '.join(map(repr, found[first]))}. Write the files alike."
+                f"{file} has the columns {in_words(names)}, and {first} has {in_words(found[first])}. "
+                "Write the files alike."
             )
 
 
 def _peek(file: str, most: int, keys: dict[str, None]) -> int:
     """Add the keys of a JSON-lines file's first lines; returns how many were looked at. SourceError."""
     looked = 0
-    with open_text(file) as lines:
+    with open_lines(file) as lines:
         try:
             for looked, line in enumerate(itertools.islice(lines, most), start=1):  # noqa: B007
                 keys.update(dict.fromkeys(_object(line)))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise truncated(file, error) from error
+        except BROKEN_GZIP as error:
+            raise SourceError(f"{file} is a truncated or damaged gzip ({error}). {AGAIN}.") from error
     return looked
 
 
@@ -234,15 +171,20 @@ def _object(line: str) -> dict:
     return row if isinstance(row, dict) else {}
 
 
-def _load(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
+def _check_entities(source: SourceTable, files: list[str]) -> dict[str, Column]:
+    """SourceError for files that are not whole, or that Spark would not take; the columns that stand for times."""
+    require_readable_by_spark(files)
     for file in files:
-        check_whole(file)
-    if source.format == "parquet":
-        for file in files:
-            parquet_schema(file)
-        return spark.read.option("mergeSchema", len(files) > 1).parquet(*files)
+        check_whole(file, source.format)
     if source.format == "csv":
         _require_one_header(source, files)
-        options = {"header": True, "multiLine": True, "escape": '"', "sep": source.delimiter, "mode": "FAILFAST"}
-        return spark.read.options(**options).csv(files)
-    return spark.read.option("mode", "FAILFAST").json(files)
+    return time_columns(files) if source.format == "parquet" else {}
+
+
+def _load(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
+    if source.format == "parquet":
+        return load(spark, files, merge=len(files) > 1)
+    reader = spark.read.options(**PLAIN, mode="FAILFAST")
+    if source.format == "csv":
+        return reader.options(header=True, multiLine=True, escape='"', sep=source.delimiter).csv(files)
+    return reader.json(files)

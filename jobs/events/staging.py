@@ -20,6 +20,7 @@ from feature_store.errors import explain_os_errors
 from jobs.program import Output
 from jobs.quality import check
 from jobs.quality.suites import Suite
+from jobs.spark import PLAIN
 from jobs.tables import TABLES
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def check_staged(spark: SparkSession, path: str, suite: Suite, page: str | None 
         return []
     if sum(pq.read_metadata(file).num_rows for file in files) <= MAX_ROWS_IN_MEMORY:
         return check.check(pa.concat_tables(pq.read_table(file, partitioning=None) for file in files), suite, page)
-    return check.check(spark.read.parquet(path).drop("day"), suite, page)
+    return check.check(spark.read.options(**PLAIN).parquet(path), suite, page)
 
 
 def commit_day(clean_events: Output, path: str, day: str, fields: dict[str, Any]) -> str:

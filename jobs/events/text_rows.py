@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
-from jobs.events.read_source import open_text
+from jobs.events.damage import open_lines
 
 BATCH_ROWS = 20_000
 MALFORMED = "malformed line"
@@ -49,7 +49,7 @@ def read_batches(file: str, label: str, source: TextSource) -> Iterator[pa.Recor
 
 def read_rows(file: str, source: TextSource) -> Iterator[tuple[str | None, dict[str, Any]]]:
     """(problem, values by the source's column) of each row."""
-    with open_text(file) as lines:
+    with open_lines(file) as lines:
         yield from READERS[source.format](lines, source)
 
 

@@ -21,7 +21,7 @@ SECONDS = r"^-?\d{9,11}(\.\d+)?$"
 MAX_SECONDS = 253_402_300_800  # the year 10000
 
 
-def utc(column: Column, kind: DataType, zone: str, day_only: bool, is_nanoseconds: bool = False) -> Column:
+def utc(column: Column, kind: DataType, zone: str, day_only: bool) -> Column:
     """The column (of Spark type `kind`) as a UTC timestamp; null where it cannot be read. TypeError: no time is of this
     type."""
     from pyspark.sql import functions as F
@@ -35,8 +35,6 @@ def utc(column: Column, kind: DataType, zone: str, day_only: bool, is_nanosecond
         return end_of_day(column.cast("date"), zone) if day_only else F.to_utc_timestamp(column.cast("timestamp"), zone)
     if isinstance(kind, T.TimestampType):
         instant = column
-    elif is_nanoseconds:
-        instant = F.timestamp_micros(F.floor(column / 1000).cast("bigint"))
     elif isinstance(kind, T.NumericType):
         instant = _from_seconds(column.cast("double"))
     else:

@@ -18,7 +18,7 @@ from feature_store import Commit
 from jobs.configuration.dates import advice
 from jobs.events import judge, read_events, staging
 from jobs.events.night import Config, Night, former_records, fresh_days, is_done, take_fingerprints
-from jobs.events.read_source import SourceError, first_line
+from jobs.events.read_source import parquet_schema
 from jobs.program import Input, JobError, Output, log, main, metrics, midnight
 from jobs.quality import check, suites
 from jobs.spark import session
@@ -149,7 +149,7 @@ def has_event_ids(night: Night) -> bool:
         "event_id" in source.constants
         or "event_id" in source.columns
         or source.format != "parquet"
-        or "event_id" in pq.read_schema(night.files[0]).names
+        or "event_id" in parquet_schema(night.files[0]).names
     )
 
 
@@ -184,34 +184,23 @@ def validate(
 ) -> str | None:
     """Everything but the decision whether there is anything to do; returns why the night fails after the rejected rows
     are committed."""
-    from pyspark.errors import PySparkException
-
-    try:
-        with rejected_events.table().replace(night.date.isoformat()) as commit:
-            judged = judged_rows(spark, night)
-            figures = write_rejected(judged, commit)
-            require_events(judged, figures, night)
-            counts = reasons(commit)
-            failure = too_many_rejected(figures, night.config.events.max_rejected_share, counts, rejected_events.uri)
-            changes, results = ({}, []) if failure or not stale else write_days(judged, stale, clean_events, night)
-            summary = summarise(figures, counts, changes, results, night, clean_events, failure)
-            days = (
-                {} if failure else {day: clean_events.table().existing_manifest(day).content_hash for day in night.days}
-            )
-            window = [night.first.isoformat(), night.date.isoformat()]
-            commit.fields |= night.record | {
-                "files": night.fingerprints,
-                "window": window,
-                "days": days,
-                "figures": summary,
-            }
-            put_figures(summary)
-    except PySparkException as error:
-        path = night.config.source.events.path
-        raise SourceError(
-            f"{path} cannot be read: {first_line(error)}. "
-            "Check that every file is whole and of the format in source.events."
-        ) from error
+    with rejected_events.table().replace(night.date.isoformat()) as commit:
+        judged = judged_rows(spark, night)
+        figures = write_rejected(judged, commit)
+        require_events(judged, figures, night)
+        counts = reasons(commit)
+        failure = too_many_rejected(figures, night.config.events.max_rejected_share, counts, rejected_events.uri)
+        changes, results = ({}, []) if failure or not stale else write_days(judged, stale, clean_events, night)
+        summary = summarise(figures, counts, changes, results, night, clean_events, failure)
+        days = {} if failure else {day: clean_events.table().existing_manifest(day).content_hash for day in night.days}
+        window = [night.first.isoformat(), night.date.isoformat()]
+        commit.fields |= night.record | {
+            "files": night.fingerprints,
+            "window": window,
+            "days": days,
+            "figures": summary,
+        }
+        put_figures(summary)
     return failure
 
 

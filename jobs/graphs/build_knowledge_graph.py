@@ -154,6 +154,7 @@ class Built:
             "relations": {r.name: number for number, r in self.relations.items()},
             "static_attributes": sorted(static),
             "bin_bounds": self.bounds,
+            "sources": {c.kind.path: c.files for c in self.catalogues},
         }
 
     def attribute_relations(self) -> dict[str, str]:

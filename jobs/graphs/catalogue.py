@@ -15,10 +15,12 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.configuration.sections import Attribute, Graph, Source, SourceTable
-from jobs.events.read_source import SourceError, quoted, read_entities, unusable_id
+from jobs.events.fingerprint import fingerprints
+from jobs.events.places import SourceError, find_files, in_words
+from jobs.events.read_source import quoted, read_entities, unusable_id
 from jobs.graphs.ledgers import ITEM, USER, attribute_relation, value_type
 from jobs.program import midnight
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 VALIDITY = ("valid_from", "valid_to")
+ZONED = r"\d:\d\d(:\d\d(\.\d+)?)?\s*[A-Za-z+-]"  # a text that says its zone or offset
 NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
 
 
@@ -70,6 +73,7 @@ class Catalogue:
     kind: Kind
     frame: DataFrame
     static: bool  # without validity
+    files: list[dict[str, Any]]  # what was read: name, size, sha256
 
 
 def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Catalogue:
@@ -78,19 +82,21 @@ def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Cata
     from pyspark.sql import functions as F
 
     key = f"{kind.entity_type}_id"
-    frame = read_entities(spark, kind.source, key)
+    files = find_files(kind.source.path, kind.source.format, f"{kind.path}.path")
+    frame = read_entities(spark, kind.source, key, files)
     missing = [name for name in kind.attributes if name not in frame.columns]
     if missing:
         raise SourceError(
             f"{kind.source.path} has no column {missing[0]!r} (graph.{kind.entity_type}_attributes.{missing[0]}); "
-            f"it has {', '.join(map(repr, frame.columns))}. "
+            f"it has {in_words(frame.columns)}. "
             f"Map it: {kind.path}.columns.{missing[0]}: <their name>."
         )
     known, since = validity(frame, kind, date)
     chosen = frame.where(unusable_id(key).isNull() & known).select(
         F.col(key).alias("raw"), since.isNotNull().alias("enters"), *(F.col(quoted(n)) for n in kind.attributes)
     )
-    return Catalogue(kind, chosen, static="valid_from" not in frame.columns)
+    read = fingerprints(files, kind.source.format)
+    return Catalogue(kind, chosen, static="valid_from" not in frame.columns, files=read)
 
 
 def validity(frame: DataFrame, kind: Kind, date: datetime.date) -> tuple[Column, Column]:
@@ -106,13 +112,17 @@ def validity(frame: DataFrame, kind: Kind, date: datetime.date) -> tuple[Column,
 
 
 def _time(frame: DataFrame, kind: Kind, name: str) -> Column:
-    """A validity column as a time in UTC; dates and times without a zone are of the source's zone."""
+    """A validity column as a time in UTC; dates and times without a zone are of the source's zone. Numbers are seconds
+    since 1970."""
     from pyspark.sql import functions as F
 
-    column = F.col(name)
+    column, found = F.col(name), frame.schema[name].dataType.simpleString()
     parsed = column.try_cast("timestamp")
-    if frame.schema[name].dataType.simpleString() != "timestamp":
-        parsed = F.to_utc_timestamp(parsed, kind.source.timezone)
+    local = F.to_utc_timestamp(parsed, kind.source.timezone)
+    if found == "string":
+        parsed = F.when(column.rlike(ZONED), parsed).otherwise(local)
+    elif found in ("date", "timestamp_ntz"):
+        parsed = local
     problem = f"{kind.path} has a {name} that is no time; expected a date, a timestamp or none. Correct the source."
     return F.when(column.isNotNull() & parsed.isNull(), F.raise_error(F.lit(problem)).cast("timestamp")).otherwise(
         parsed

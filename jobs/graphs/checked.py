@@ -12,7 +12,7 @@ from feature_store import Commit
 from jobs.program import metrics
 from jobs.quality.check import check, require
 from jobs.quality.suites import Suite
-from jobs.spark import write
+from jobs.spark import PLAIN, write
 from jobs.tables import Contract
 
 if TYPE_CHECKING:
@@ -31,6 +31,6 @@ def write_checked(
     if commit.row_count <= MAX_ROWS_IN_MEMORY:
         results = check(pa.concat_tables(pq.read_table(file, partitioning=None) for file in files), suite, page)
     else:
-        results = check(spark.read.parquet(*files), suite, page)
+        results = check(spark.read.options(**PLAIN).parquet(*files), suite, page)
     metrics.put("checks", detail=results)
     require(results)

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from jobs.configuration.profiles import Label, Profiles
 from jobs.configuration.sections import SourceTable
-from jobs.events.read_source import SourceError, quoted, read_entities, unusable_id
+from jobs.events.places import SourceError, in_words
+from jobs.events.read_source import quoted, read_entities, unusable_id
 from jobs.graphs.catalogue import Kind, as_number, validity
 from jobs.graphs.ledgers import USER
 from jobs.program import Input, JobError
@@ -80,14 +81,15 @@ def read_labels(spark: SparkSession, users: SourceTable, profiles: Profiles, dat
 
 
 def read_rows(
-    spark: SparkSession, users: SourceTable, profiles: Profiles, date: datetime.date, seen: DataFrame | None = None
+    spark: SparkSession, users: SourceTable, profiles: Profiles, date: datetime.date, seen: DataFrame | None = None,
+    files: list[str] | None = None,
 ) -> dict[str, tuple[pa.Table, str]]:
     """Every configured label: its rows as `Known.of` takes them, and why there are none.
 
-    seen: the user_id of those who count; None: everybody. What is wrong with a label (no such column, no number) stops
-    no other. SourceError: no such table.
+    seen: the user_id of those who count; None: everybody. files: those of the source, where they are known. What is
+    wrong with a label (no such column, no number) stops no other. SourceError: no such table.
     """
-    found, frame = {}, read_entities(spark, users, KEY)
+    found, frame = {}, read_entities(spark, users, KEY, files)
     frame = frame if seen is None else frame.join(seen, KEY, "left_semi")
     for name, label in profiles.labels.items():
         try:
@@ -102,7 +104,7 @@ def _read(
     frame: DataFrame, users: SourceTable, label: Label, column: str, path: str, date: datetime.date
 ) -> pa.Table:
     if column not in frame.columns:
-        has = ", ".join(map(repr, frame.columns))
+        has = in_words(frame.columns)
         raise SourceError(
             f"{users.path} has no column {column!r} ({path}); it has {has}. Name the right one: {path}.column.")
     one = class_of(frame, label, column, f"column {column!r} of {users.path} ({path})")

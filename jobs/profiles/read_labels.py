@@ -19,6 +19,8 @@ from jobs import spark as engine
 from jobs.configuration.load import config_hash
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Publishing, Source, Spark
+from jobs.events.fingerprint import fingerprints
+from jobs.events.places import find_files
 from jobs.profiles.labels import KEY, read_rows, says
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
 
@@ -72,9 +74,12 @@ def run(date: datetime.date, clean_events: Input, user_labels: Output, config: C
     if not profiles.labels:
         raise Skip("No label is configured under profiles.labels: nothing to read.")
     days = days_with_users(clean_events, date, config.graph.window_days + config.publishing.carry_days)
+    source = config.source.users
+    files = find_files(source.path, source.format, "source.users.path")
     with engine.session(config.spark, "read_labels") as spark:
         users = users_of(spark, clean_events, days)
-        found = read_rows(spark, config.source.users, profiles, date, users)
+        found = read_rows(spark, source, profiles, date, users, files)
+        read = fingerprints(files, source.format)
     facts = {name: says(profiles, name) | facts_of(*one) for name, one in found.items()}
     for name, fact in facts.items():
         if fact["problem"]:
@@ -85,6 +90,7 @@ def run(date: datetime.date, clean_events: Input, user_labels: Output, config: C
         commit.write_table(table, sorted_by=contract.sorted_by)
         commit.fields |= {
             "labels": facts, "config_hash": config_hash(profiles), "code_version": code_version(),
+            "sources": {"source.users": read},
             "inputs": {"clean_events": {day: manifest.content_hash for day, manifest in days.items()}}}  # fmt: skip
     metrics.put("rows_out", table.num_rows)
     metrics.put("labels", detail=facts)

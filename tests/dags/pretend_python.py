@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Stands in for the jobs' interpreter: notes what it is asked to run, and ends as the file PRETEND_ENDINGS says."""
+"""Stands in for the jobs' interpreter: notes what it is asked to run, and ends as PRETEND_ENDINGS says: with a status,
+or as the job itself does (`real`)."""
 
 import json
 import os
@@ -18,4 +19,7 @@ if name == "resolve_predecessor":
 if module.endswith("resolve_request"):
     print(json.dumps({"date": "2026-01-09"}), flush=True)
 print(f"12:00:00,000 {name} 2026-01-12: said by {name}", file=sys.stderr)
-sys.exit(int(json.loads(os.environ.get("PRETEND_ENDINGS", "{}")).get(name, 0)))
+ending = json.loads(os.environ.get("PRETEND_ENDINGS", "{}")).get(name, 0)
+if ending == "real":
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+sys.exit(ending)

@@ -1,8 +1,8 @@
 """A program for test_flow.py: runs DAGs in this process, one scenario after the other (starting Airflow takes longer
 than a run).
 
-Scenarios come as JSON lines on standard input: dag, date (or null), conf, endings, notes. Per scenario one JSON line is
-written to the file named by the first argument: the run's state and its tasks' states.
+Scenarios come as JSON lines on standard input: dag, date (or null), conf, endings, retries, notes. Per scenario
+one JSON line is written to the file named by the first argument: the run's state, its tasks' states and their links.
 """
 
 import datetime
@@ -23,10 +23,15 @@ def main() -> None:
         date = scenario["date"] and datetime.datetime.fromisoformat(scenario["date"]).replace(tzinfo=datetime.UTC)
         print(f"\nscenario {scenario['name']}", flush=True)
         bag = DagBag(dag_folder=folder)  # anew: a run's parameters stay in the DAG object
-        run = bag.dags[scenario["dag"]].test(logical_date=date, run_conf=scenario["conf"])
+        dag = bag.dags[scenario["dag"]]
+        for task in dag.tasks:
+            task.retries, task.retry_delay = scenario.get("retries", 0), datetime.timedelta(seconds=0.1)
+        run = dag.test(logical_date=date, run_conf=scenario["conf"])
         states = {t.task_id: str(t.state) for t in run.get_task_instances()}
+        links = {t.task_id: t.xcom_pull(task_ids=t.task_id, key="_link_ReportLink") for t in run.get_task_instances()}
         with open(sys.argv[1], "a", encoding="utf-8") as sink:
-            sink.write(json.dumps({"name": scenario["name"], "state": str(run.state), "tasks": states}) + "\n")
+            found = {"name": scenario["name"], "state": str(run.state), "tasks": states, "links": links}
+            sink.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

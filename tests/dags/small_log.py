@@ -82,6 +82,7 @@ def configuration(models: tuple[str, ...]) -> dict[str, Any]:
         },
         "dag": {
             "schedule": SCHEDULE,
+            "owner": "shop team",
             "retries": 0,
             "retry_delay_seconds": 1,
             "task_timeout_minutes": 10,

@@ -108,6 +108,7 @@ def test_every_task_has_retries_a_time_limit_and_a_doc(dagbag: DagBag) -> None:
                 "as the small configuration says"
             )
             assert task.retry_exponential_backoff == 2, task.task_id
+            assert task.owner == "shop team", "as the small configuration says"
 
 
 @pytest.mark.parametrize("dag_id", ["nightly_user_embeddings", "lookalike_audience"])
@@ -246,6 +247,7 @@ def test_settings_read_as_the_jobs_do(small: Path, monkeypatch: pytest.MonkeyPat
             theirs.dag.retries,
             theirs.dag.start_date,
         )
+        assert (ours.owner, ours.reports_url) == (theirs.dag.owner, theirs.dag.reports_url)
         assert ours.retry_delay.total_seconds() == theirs.dag.retry_delay_seconds
         assert ours.task_timeout.total_seconds() == theirs.dag.task_timeout_minutes * 60
         assert ours.ready_timeout.total_seconds() == theirs.events.ready_timeout_minutes * 60
@@ -258,6 +260,8 @@ def test_settings_read_as_the_jobs_do(small: Path, monkeypatch: pytest.MonkeyPat
         assert ours.trained == models_of(theirs)
     assert {f.name for f in dataclasses.fields(sections.Dag)} == {
         "schedule",
+        "owner",
+        "reports_url",
         "start_date",
         "retries",
         "retry_delay_seconds",

@@ -4,6 +4,7 @@ run the jobs."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from feature_store import Table
 from jobs.run_nights import environment, prepare
 from tests.dags import small_log
 
@@ -39,6 +41,16 @@ SCENARIOS = [
     NIGHTLY | {"name": "graphs failed", "date": "2026-01-15", "endings": {"build_graphs": 1}},
     NIGHTLY | {"name": "date as parameter", "date": "2026-01-16", "conf": {"date": "2026-01-12"}},
     NIGHTLY | {"name": "no date", "date": None},
+    NIGHTLY | {"name": "may pass", "date": "2026-01-18", "endings": {"build_graphs": 1}, "retries": 1},
+    NIGHTLY | {"name": "after the data", "date": "2027-01-01", "endings": {"build_graphs": "real"}, "retries": 1},
+    {
+        "name": "no seeds",
+        "dag": "lookalike_audience",
+        "date": None,
+        "conf": {"date": "2026-01-12", "seeds": "nowhere.csv"},
+        "endings": {"find_audience_kqgc_mean": "real"},
+        "retries": 1,
+    },
     {
         "name": "on demand",
         "dag": "lookalike_audience",
@@ -56,6 +68,7 @@ class Run:
     tasks: dict[str, str]
     notes: list[dict[str, Any]]  # what the pretended interpreter was asked to run
     said: str
+    links: dict[str, str | None]  # to the report, of each task
 
     @property
     def names(self) -> list[str]:
@@ -71,6 +84,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("flow")
     config = small_log.write(folder, profiles=small_log.PROFILES | {"models": ["kqgc_mean"]})
     prepare(folder / "airflow", config, folder / "airflow.log")
+    with Table(str(folder / "data/reports")).replace("2026-01-12") as commit:
+        commit.write_bytes(".html", b"<p>")
     interpreter = folder / "python"
     interpreter.write_text(f"#!{sys.executable}\n{PRETEND.read_text(encoding='utf-8')}", encoding="utf-8")
     interpreter.chmod(0o755)
@@ -89,7 +104,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     results = [json.loads(line) for line in (folder / "results").read_text(encoding="utf-8").splitlines()]
     said = dict(part.split("\n", 1) for part in done.stdout.split("\nscenario ")[1:])
     return {
-        r["name"]: Run(r["state"], r["tasks"], _notes(folder / f"{i}.jsonl"), said[r["name"]])
+        r["name"]: Run(r["state"], r["tasks"], _notes(folder / f"{i}.jsonl"), said[r["name"]], r["links"])
         for i, r in enumerate(results)
     }
 
@@ -147,6 +162,33 @@ def test_a_run_without_any_date_fails_at_its_first_task_with_a_message(runs: dic
     run = runs["no date"]
     assert run.state == "failed" and run.names == [] and run.tasks["graphs.build_graphs"] == "failed"
     assert "has no logical date and no `date` parameter" in run.said
+
+
+def test_what_may_pass_is_tried_again(runs: dict[str, Run]) -> None:
+    run = runs["may pass"]
+    assert run.state == "failed" and run.names == ["build_graphs", "build_graphs", "write_report"]
+
+
+def test_a_date_outside_the_data_fails_at_its_first_task_at_once(runs: dict[str, Run]) -> None:
+    run = runs["after the data"]
+    assert run.state == "failed" and run.tasks["graphs.build_graphs"] == "failed"
+    assert run.names == ["build_graphs", "write_report"], "one try"
+    assert "build_graphs failed, and trying again would not help" in run.said
+    assert "No event in the window" in run.said and "Choose a date before the data has left the window" in run.said
+
+
+def test_seeds_that_are_not_there_hold_nobody_up(runs: dict[str, Run]) -> None:
+    run = runs["no seeds"]
+    assert run.state == "failed" and run.names == ["find_audience_kqgc_mean"], "one try"
+    assert "Nothing to read at nowhere.csv" in run.said
+
+
+def test_the_run_and_its_report_link_to_the_page(runs: dict[str, Run]) -> None:
+    links = {task: link for task, link in runs["plain"].links.items() if link}
+    assert set(links) == {"write_report", "night_complete"}
+    page = r"file:///.*/data/reports/dt=2026-01-12/part-[\w-]+\.html"
+    assert all(re.fullmatch(page, link) for link in links.values())
+    assert runs["lookalike skipped"].links["write_report"] == "", "no report of that night"
 
 
 def test_an_audience_on_demand(runs: dict[str, Run]) -> None:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from jobs.program import Output
+from jobs.tables import TABLES
+
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
 
@@ -46,7 +49,8 @@ def test_a_result_that_is_asked_for_and_missing_is_a_failure(dagbag: DagBag) -> 
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(1, "AirflowException"), (2, "AirflowFailException"), (99, "AirflowSkipException")]
+    ("status", "kind"),
+    [(1, "AirflowException"), (2, "AirflowFailException"), (3, "AirflowFailException"), (99, "AirflowSkipException")],
 )
 def test_exit_statuses(dagbag: DagBag, status: int, kind: str) -> None:
     with pytest.raises(Exception, match="the reason") as caught:
@@ -114,9 +118,51 @@ def test_the_wait_for_the_input_takes_its_path_from_the_night(small: Path, dagba
     path = sensor.render_template(sensor.path, context() | {"night": tasks.night}, dag.get_template_env())
     assert path == str(tmp_path / "ready" / "2026-01-12")
     sensor.path = path
+    sensor.done = sensor.render_template(sensor.done, context() | {"night": tasks.night}, dag.get_template_env())
+    assert sensor.done == str(small.parent / "x/rejected_events/dt=2026-01-12/_manifest.json")
+    sensor.done = str(tmp_path / "never")
     assert sensor.poke({}) is False
     Path(path).mkdir(parents=True)
     assert sensor.poke({}) is True
+
+
+def test_a_marker_that_is_asked_for_later_holds_no_date_that_was_run(
+    small: Path, dagbag: DagBag, tmp_path: Path
+) -> None:
+    from dagkit import settings, tasks
+
+    root = tmp_path / "data"
+    given = settings._settings({"data_root": str(root), "source": {"ready_marker": "ready/{ds}"}}, small)
+    sensor = tasks.wait_for_source(given)
+    sensor.path, sensor.done = "nowhere", sensor.done.replace(tasks.NIGHT, "2026-01-12")
+    with Output("rejected_events", str(root / "rejected_events")).table().replace("2026-01-12") as commit:
+        assert sensor.poke({}) is False, "a date that has begun and read nothing waits"
+        commit.write_table(TABLES["rejected_events"].arrow_schema().empty_table())
+    assert sensor.poke({}) is True
+
+
+def test_the_report_has_a_link(small: Path, dagbag: DagBag, tmp_path: Path) -> None:
+    from dagkit import settings
+    from dagkit.links import ReportLink, report_of
+
+    tree = {"data_root": str(tmp_path / "data")}
+    own, served = (settings._settings(tree | {"dag": {"reports_url": url}}, small) for url in (None, "https://x/r/"))
+    task = SimpleNamespace(report=report_of(own, "2026-01-12"))
+    assert ReportLink().get_link(task, ti_key=None) == "", "none is published"
+    with Output("reports", str(tmp_path / "data/reports")).table().replace("2026-01-12") as commit:
+        commit.write_bytes(".html", b"<p>")
+        (file,) = commit.files
+    assert ReportLink().get_link(task, ti_key=None) == f"file://{tmp_path}/data/reports/dt=2026-01-12/{file.name}"
+    task.report = report_of(served, "2026-01-12")
+    assert ReportLink().get_link(task, ti_key=None) == f"https://x/r/dt=2026-01-12/{file.name}"
+
+
+def test_the_run_and_the_report_keep_their_link_when_the_scheduler_reads_the_dag(dagbag: DagBag) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    read = DagSerialization.from_dict(DagSerialization.to_dict(dagbag.dags["nightly_user_embeddings"]))
+    linked = {task.task_id for task in read.tasks if "Report of the night" in task.extra_links}
+    assert linked == {"write_report", "night_complete"}
 
 
 def test_a_wrong_configuration_is_not_waited_for(small: Path, dagbag: DagBag, tmp_path: Path) -> None:

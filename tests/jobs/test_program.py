@@ -12,7 +12,34 @@ from pathlib import Path
 import pytest
 
 from feature_store import Table
-from jobs.program import SKIPPED, Input, JobError, Output, Skip, execute, metrics, midnight, parser
+from feature_store.errors import (
+    BadName,
+    CannotWrite,
+    DataDamaged,
+    DiskFull,
+    LockHeld,
+    ManifestBroken,
+    PartitionMissing,
+    StoreError,
+    explain_os_errors,
+)
+from jobs.configuration.load import load_settings
+from jobs.events.places import SourceError
+from jobs.program import (
+    FINAL,
+    SKIPPED,
+    Input,
+    JobError,
+    MayPass,
+    Output,
+    Skip,
+    execute,
+    is_final,
+    metrics,
+    midnight,
+    parser,
+    run_stage,
+)
 from tests.jobs.embeddings.planted import write_config
 
 
@@ -37,9 +64,11 @@ def run(
     SEEN.update(locals())
     metrics.put("rows_out", 5, {"<b>": "ü"})
     if end == "skip":
-        raise Skip("nothing to do")
+        raise Skip("nothing")
     if end == "fail":
         raise JobError("found x")
+    if end == "pass":
+        raise MayPass("busy")
     if end == "bug":
         raise KeyError("a bug is no message")
 
@@ -64,14 +93,44 @@ def test_tables_default_to_the_data_root_and_can_be_named(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("end", "status", "said"), [("well", 0, None), ("skip", SKIPPED, "nothing to do"), ("fail", 1, "found x")]
+    ("end", "status", "figure", "said"),
+    [("well", 0, 0, None), ("skip", SKIPPED, 99, "nothing"), ("fail", FINAL, 1, "found x"), ("pass", 1, 1, "busy")],
 )
-def test_exit_status_and_figures_say_how_it_ended(tmp_path: Path, end: str, status: int, said: str | None) -> None:
+def test_exit_status_and_figures_say_how_it_ended(
+    tmp_path: Path, end: str, status: int, figure: int, said: str | None
+) -> None:
     assert call(tmp_path, "--end", end) == status
     found = figures(tmp_path)
-    assert found["status"] == (float(status), said and json.dumps(said))
+    assert found["status"] == (float(figure), said and json.dumps(said))
     assert json.loads(found["rows_out"][1]) == {"<b>": "ü"}
     assert found["seconds"][0] >= 0 and found["peak_memory_mib"][0] > 10
+
+
+def refused(number: int) -> StoreError:
+    """What the store says when the operating system refuses."""
+    with pytest.raises(StoreError) as found, explain_os_errors("writing", "here"):
+        raise OSError(number, "x")
+    return found.value
+
+
+@pytest.mark.parametrize(
+    ("error", "final"),
+    [(JobError("x"), True), (SourceError("x"), True), (DataDamaged("x"), True), (PartitionMissing("x"), True),
+     (ManifestBroken("x"), True), (BadName("x"), True), (MayPass("x"), False), (LockHeld("x"), False),
+     (DiskFull("x"), False), (CannotWrite("x"), False), (OSError(5, "x"), False),
+     (FileNotFoundError(2, "x"), False), (PermissionError(13, "x"), True), (refused(30), True), (refused(28), False)],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_another_try_would_end_the_same(error: JobError | StoreError | OSError, final: bool) -> None:
+    assert is_final(error) is final
+
+
+@pytest.mark.parametrize(("end", "kind"), [("fail", JobError), ("pass", MayPass)])
+def test_a_stage_within_a_job_fails_as_it_would_alone(end: str, kind: type[Exception], tmp_path: Path) -> None:
+    given = {"date": datetime.date(2026, 2, 1), "k": 3, "end": end}
+    with pytest.raises(JobError, match="test_program failed: ") as error:
+        run_stage(run, given, load_settings(write_config(tmp_path)))
+    assert type(error.value) is kind
 
 
 def test_a_bug_is_not_dressed_up_as_a_message(tmp_path: Path) -> None:

@@ -51,3 +51,7 @@ def test_nights_in_words() -> None:
     assert in_words(NIGHTS[:2]) == "2026-01-05 and 2026-01-06"
     assert in_words(NIGHTS[:3]) == "2026-01-05, 2026-01-06 and 2026-01-07"
     assert in_words(NIGHTS[:4]) == "4 nights from 2026-01-05 to 2026-01-08"
+    assert in_words(NIGHTS[::7][:5]) == "5 nights from 2026-01-05 to 2026-02-02 (7 days apart)"
+    assert in_words([*NIGHTS[:5], NIGHTS[7], *NIGHTS[20:24]]) == (
+        "5 nights from 2026-01-05 to 2026-01-09, 2026-01-12 and 4 nights from 2026-01-25 to 2026-01-28"
+    ), "no night is named that it was not"

@@ -17,8 +17,9 @@ LIMIT = "and lookalike.min_positives is 100"
 
 
 def block(text: str, title: str) -> list[str]:
-    """The lines below a title."""
-    return next(part for part in text.split("\n\n") if part.startswith(title)).splitlines()[1:]
+    """The lines below a title, those that were broken whole again."""
+    lines = next(part for part in text.split("\n\n") if part.startswith(title))
+    return lines.replace("\n      ", " ").splitlines()[1:]
 
 
 def paths(text: str) -> list[str]:
@@ -136,16 +137,27 @@ def test_that_nothing_was_to_be_deleted_is_no_news(tmp_path: Path) -> None:
     assert "prune_partitions was skipped" not in summary(settings, [D])
 
 
-def test_as_many_nights_stand_side_by_side_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("columns", "count"), [("100", 5), ("80", 3), ("30", 1), ("0", 5)])
+def test_as_many_nights_stand_side_by_side_as_fit(
+    columns: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no terminal is (0), a usual width."""
     settings = by_hand.settings(tmp_path, ("transe",))
-    nights = [D + n * WEEK for n in range(9)]
+    nights = [D + n * WEEK for n in range(31)]
+    reason = "No vectors of D − L in the same space; " + " ".join(["lookalike", "needs", "them"] * 9)
     for night in nights:
         by_hand.whole_night(settings.data_root, night, ("transe",))
-    monkeypatch.setenv("COLUMNS", "100")
-    text = summary(settings, nights)
-    assert text.startswith("The last 4 of 9 nights\n")
-    assert [line for line in text.splitlines() if str(nights[4]) in line and "─" not in line] == []
+        by_hand.stage(settings.data_root, "train_lookalike", night, 99, reason)
+        by_hand.stage(settings.data_root, "score_lookalike", night, 99, reason)
+    monkeypatch.setenv("COLUMNS", columns)
+    text, width = summary(settings, nights), int(columns) or 100
+    assert text.startswith(f"The last {count} of 31 nights; figures of all are in {settings.data_root}/run_metrics\n")
+    assert [line for line in text.splitlines() if str(nights[0]) in line and "─" in line] == []
     tables = [part for part in text.split("\n\n") if "─" in part]
-    assert tables and all(len(line) <= 100 for part in tables for line in part.splitlines())
-    monkeypatch.setenv("COLUMNS", "0")
-    assert str(nights[0]) in summary(settings, nights)
+    assert len(tables) >= 3
+    if width > 60:
+        shown = [*tables, next(part for part in text.split("\n\n") if part.startswith("Left out"))]
+        assert max(len(line) for part in shown for line in part.splitlines()) <= width
+    said = " ".join(block(text, "Left out"))
+    assert said.count(reason) == 2, "once for each stage, for 31 nights"
+    assert said.count(f"was skipped on 31 nights from {nights[0]} to {nights[-1]} (7 days apart)") == 2

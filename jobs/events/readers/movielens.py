@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from jobs.events.read_source import SourceError
+from jobs.events.places import SourceError
 from jobs.events.readers.imported import Imported, events_table, text_lists
 from jobs.events.readers.source_files import Sheet, contents, listed, read_text, require_files
 

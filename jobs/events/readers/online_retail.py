@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from jobs.events.read_source import SourceError, open_text
+from jobs.events.damage import open_lines
+from jobs.events.places import SourceError
 from jobs.events.readers.imported import Imported, Rows, events_table
 from jobs.events.readers.source_files import Sheet, contents, listed, read_parquet, read_text
 
@@ -77,7 +78,7 @@ def _read(file: Path) -> Sheet:
 
 def _encoding(file: Path) -> str:
     """UTF-8, else the Latin-1 that the first edition is published in (£ stands in some descriptions)."""
-    with open_text(str(file)) as lines:  # what is no UTF-8 becomes lone surrogates
+    with open_lines(str(file)) as lines:  # what is no UTF-8 becomes lone surrogates
         return "iso-8859-1" if any(re.search("[\udc80-\udcff]", line) for line in lines) else "utf-8-sig"
 
 

@@ -12,9 +12,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
 
-from jobs.events.read_source import SourceError, check_whole, first_line, parquet_schema
+from jobs.events import damage
+from jobs.events.damage import check_whole, first_line
+from jobs.events.places import SourceError, refuse_lake_formats
+from jobs.events.read_source import parquet_schema
 from jobs.events.readers.imported import local_to_utc
 
 MOST_NAMES = 12  # of what was found in its stead
@@ -104,8 +107,13 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 
 def read_parquet(file: Path, columns: Sequence[str | Sequence[str]]) -> Sheet:
     """Those columns; of one that editions call differently the name that is there, under the first. SourceError."""
+    refuse_lake_formats([str(file)], "--source")
     theirs = choose_columns(file, parquet_schema(str(file)).names, columns)
-    frame = pq.read_table(file, columns=list(theirs.values()), partitioning=None).to_pandas()
+    table = damage.read_parquet(str(file), list(theirs.values()))
+    try:
+        frame = table.to_pandas()
+    except (pa.ArrowException, ValueError) as error:  # e.g. bytes that are no UTF-8, a time that cannot be
+        raise SourceError(f"{file} holds what cannot be read ({first_line(error)}). {OTHERWISE}") from error
     return _sheet(file, frame.set_axis(list(theirs), axis=1), theirs)
 
 
@@ -117,7 +125,8 @@ def read_text(
 
     Without a header, `columns` are the names of all columns. typed: the header says `name:type`. SourceError.
     """
-    check_whole(str(file))
+    refuse_lake_formats([str(file)], "--source")
+    check_whole(str(file), "csv")
     names, between = _names(columns), _word(separator)
     try:
         frame = pd.read_csv(

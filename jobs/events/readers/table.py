@@ -12,8 +12,10 @@ import pyarrow as pa
 from jobs.configuration.checks import check_source
 from jobs.configuration.sections import SourceTable, Spark
 from jobs.events import judge
+from jobs.events.damage import check_whole
+from jobs.events.places import SUFFIXES, SourceError, find_files
 from jobs.events.read_events import read_events
-from jobs.events.read_source import SUFFIXES, SourceError, check_whole, column_names, find_files
+from jobs.events.read_source import column_names
 from jobs.events.readers.imported import Imported, events_table
 from jobs.spark import session
 from jobs.tables import TABLES
@@ -63,9 +65,9 @@ def _read(source: Path, options: Options) -> tuple[pa.Table, dict[str, int]]:
         str(source), format_of(source), options.columns, options.constants, options.delimiter, options.timezone,
         options.day_only)
     check_source(described, "--", TABLES["clean_events"].columns)
-    files = find_files(described)
+    files = find_files(described.path, described.format, "--source")
     for file in files:
-        check_whole(file)
+        check_whole(file, described.format)
     if not column_names(described, files):
         raise SourceError(f"{source} has no rows; expected a line with the columns' names, and events below it.")
     with session(Spark(), "import-dataset") as spark:

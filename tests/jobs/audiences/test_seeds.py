@@ -49,12 +49,32 @@ def test_a_csv_without_header_is_its_first_column(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="No seed file at"):
+    with pytest.raises(JobError, match="Nothing to read at .*none.txt, which the parameter seeds names"):
         read_seeds(tmp_path / "none.txt")
     pq.write_table(pa.table({"user_id": [["u1"]]}), tmp_path / "lists.parquet")
     with pytest.raises(JobError, match="cannot be read as .parquet"):
         read_seeds(tmp_path / "lists.parquet")
-    for name, content in (("broken.parquet", b"no parquet"), ("latin.txt", b"\xff\xfe\xff")):
+    broken = {
+        "broken.parquet": (b"no parquet", "broken.parquet is no readable Parquet"),
+        "latin.txt": (b"u1\n\xff\xff", "latin.txt cannot be read"), "empty.csv": (b"", "empty.csv holds no user id"),
+        "wide.txt": ("u1\n".encode("utf-16"), "wide.txt is UTF-16 text; expected CSV in UTF-8")}
+    for name, (content, message) in broken.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(JobError, match="cannot be read"):
+        with pytest.raises(JobError, match=message):
             read_seeds(tmp_path / name)
+
+
+def test_seeds_of_a_lake_table_are_refused_and_damage_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "lake/_delta_log").mkdir(parents=True)
+    pq.write_table(pa.table({"user_id": IDS}), tmp_path / "lake/part[0].parquet")
+    with pytest.raises(JobError, match="lake is a table of Delta"):
+        read_seeds(tmp_path / "lake/part[0].parquet")
+    (tmp_path / "lake/_delta_log").rmdir()
+    assert read_seeds(tmp_path / "lake/part[0].parquet").to_pylist() == IDS, "a name with brackets is that file"
+    many = tmp_path / "many.parquet"
+    pq.write_table(pa.table({"user_id": [f"u{n}" for n in range(3000)]}), many, write_page_checksum=True)
+    content = bytearray(many.read_bytes())
+    content[len(content) // 2] ^= 4
+    many.write_bytes(content)
+    with pytest.raises(JobError, match="many.parquet is damaged"):
+        read_seeds(many)

@@ -13,7 +13,7 @@ import pytest
 from feature_store import Table
 from jobs.embeddings import pretrain_transe, publish_users, smooth_kqgc
 from jobs.embeddings.space import Former
-from jobs.program import JobError, execute
+from jobs.program import FINAL, JobError, execute
 from models.learning.training import from_bytes, to_bytes
 from tests.jobs.embeddings.planted import write_config
 from tests.jobs.embeddings.planted_nights import DATES, night
@@ -38,7 +38,7 @@ def _refused(name: str, config: Path, caplog: pytest.LogCaptureFixture) -> str:
     predecessor = DATES[0] if date == DATES[1] else None
     caplog.clear()
     options = ["--date", str(date), "--config", str(config), "--predecessor", str(predecessor), *model]
-    assert execute(run, options) == 1
+    assert execute(run, options) == FINAL
     (said,) = (record.getMessage() for record in caplog.records if record.levelname == "ERROR")
     return said
 

@@ -15,7 +15,7 @@ from feature_store import FeatureStore, Segments, Table
 from feature_store.local_disk import LocalDisk
 from jobs.arrays import read_checkpoint
 from jobs.embeddings import pretrain_transe, publish_users, resolve_predecessor
-from jobs.program import execute, midnight
+from jobs.program import FINAL, execute, midnight
 from tests.jobs.embeddings.planted import DIMENSION, write_config, write_graph, write_ledgers
 from tests.jobs.embeddings.planted_nights import DATES, USERS, night, same_group_share
 
@@ -214,7 +214,7 @@ def test_a_broken_alignment_is_not_published_unless_a_new_space_is_allowed(root:
     strict = write_config(root, publishing={"models": ["transe"], "min_neighbour_overlap": 1.0}, seed=99)
     base = ["--date", str(DATES[1]), "--config", str(strict)]
     assert execute(pretrain_transe.run, [*base, "--predecessor", "none"]) == 0
-    assert execute(publish_users.run, [*base, "--model", "transe", "--predecessor", str(DATES[0])]) == 1
+    assert execute(publish_users.run, [*base, "--model", "transe", "--predecessor", str(DATES[0])]) == FINAL
     store = FeatureStore(str(root / "data/feature_store"))
     assert store.table("user_embeddings", "transe").values() == [str(DATES[0])]
     write_config(
@@ -239,4 +239,4 @@ def test_the_predecessor_is_the_newest_published_of_the_family(root: Path, capsy
     assert resolve(config, "2026-03-20")["transe"] is None
     assert resolve(write_config(root, training={"space": "other"}), "2026-01-06")["transe"] is None
     assert resolve(write_config(root, training={"on_gap": "fail"}), "2026-01-06")["transe"] == "2026-01-05"
-    assert resolve(write_config(root, training={"on_gap": "fail"}), "2026-01-08") == 1
+    assert resolve(write_config(root, training={"on_gap": "fail"}), "2026-01-08") == FINAL

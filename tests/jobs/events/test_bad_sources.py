@@ -14,7 +14,7 @@ import pytest
 from jobs.configuration.sections import SourceTable
 from jobs.events import validate_events
 from jobs.events.read_source import PEEK_LINES, read_entities
-from jobs.program import JobError, execute
+from jobs.program import FAILED, FINAL, JobError, execute
 from tests.feature_store.faulty import FaultyOs
 from tests.jobs.events.night import DATE, Sandbox, event, every_day
 
@@ -114,18 +114,20 @@ def test_a_root_that_is_no_folder_is_one_message(sandbox: Sandbox, caplog: pytes
     sandbox.write_parquet(every_day())
     sandbox.root.write_text("a file")
     with caplog.at_level("ERROR", "nocturne"):
-        assert execute(validate_events.run, ["--date", DATE.isoformat(), "--config", str(sandbox.config_file())]) == 1
+        call = ["--date", DATE.isoformat(), "--config", str(sandbox.config_file())]
+        assert execute(validate_events.run, call) == FINAL
     assert "CannotWrite: Not a directory" in caplog.text and "Traceback" not in caplog.text
     assert sandbox.root.read_text() == "a file"
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
-    [(errno.ENOSPC, "DiskFull: No space left"), (errno.EROFS, "Mount the data root writable")],
+    ("error", "said", "status"),
+    [(errno.ENOSPC, "DiskFull: No space left", FAILED), (errno.EROFS, "Mount the data root writable", FINAL)],
     ids=["full", "read-only"],
 )
 def test_a_disk_that_refuses_leaves_the_night_before(
-    error: int, said: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: int, said: str, status: int, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     sandbox.write_parquet(every_day())
     sandbox.run()
@@ -133,7 +135,8 @@ def test_a_disk_that_refuses_leaves_the_night_before(
     sandbox.write_parquet(every_day() + [event("new", 9)])
     with monkeypatch.context() as patched, caplog.at_level("ERROR", "nocturne"):
         FaultyOs(fails=lambda name, _: name in ("write", "link"), error=error).install(patched)
-        assert execute(validate_events.run, ["--date", DATE.isoformat(), "--config", str(sandbox.config_file())]) == 1
+        call = ["--date", DATE.isoformat(), "--config", str(sandbox.config_file())]
+        assert execute(validate_events.run, call) == status
     assert said in caplog.text and "Traceback" not in caplog.text
     assert sandbox.manifests() == before
     assert sandbox.run()["days_written"] == 1
@@ -144,7 +147,7 @@ def test_a_source_that_breaks_later_leaves_what_was_published(sandbox: Sandbox) 
     sandbox.run()
     before = sandbox.manifests()
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(JobError, match="no readable Parquet"):
+    with pytest.raises(JobError, match="events.parquet is cut off"):
         sandbox.run()
     assert sandbox.manifests() == before
 

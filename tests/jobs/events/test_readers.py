@@ -177,7 +177,7 @@ TABLE = "user_id,item_id,behavior,event_time\nu,i,view,2010-07-01 12:00\n"
     ("log.csv", TABLE.split("\n")[0] + "\n", [], ["No usable event in", "log.csv"]),
     ("log.csv", TABLE.replace("2010-07-01 12:00", "soon"), [], ["No usable event in", "unparseable event_time"]),
     ("log.parquet", TABLE, [], ["log.parquet", "no readable Parquet"]),
-    ("log.csv.gz", TABLE, [], ["log.csv.gz", "damaged gzip"]),
+    ("log.csv.gz", TABLE, [], ["log.csv.gz", "is no gzip: it is text"]),
     ("log.xlsx", TABLE, [], ["log.xlsx", "ends in .parquet"]),
     ("log.csv", TABLE, ["--timezone", "Paris"], ["timezone", "'Paris'", "Europe/Berlin"]),
 ])

@@ -13,7 +13,7 @@ import pytest
 
 from feature_store import Table
 from jobs.graphs import assign_ids, build_interactions, build_knowledge_graph
-from jobs.program import execute
+from jobs.program import FINAL, execute
 from tests.jobs.graphs.small_world import D, World, committed_edges, configuration, random_world, run_jobs
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def refused(config: Path, caplog: pytest.LogCaptureFixture, *runs: Any, date: da
     caplog.clear()
     with caplog.at_level(logging.ERROR, "nocturne"):
         for run in runs:
-            assert execute(run, ["--date", date.isoformat(), "--config", str(config)]) == 1
+            assert execute(run, ["--date", date.isoformat(), "--config", str(config)]) == FINAL
     return caplog.text
 
 

@@ -17,7 +17,7 @@ from jobs.configuration.settings import Families
 from jobs.events import validate_events
 from jobs.graphs import assign_ids, build_graphs, build_interactions, build_knowledge_graph
 from jobs.profiles import read_labels
-from jobs.program import Input, Skip, execute, metrics
+from jobs.program import FINAL, Input, Skip, execute, metrics
 from jobs.summarise_nights import read_night
 from models import families
 from tests.dags import small_log
@@ -78,7 +78,7 @@ def test_the_first_failure_ends_it_with_its_message_and_leaves_what_was_there(
 ) -> None:
     config = small_log.write(tmp_path / "x", ("transe",), profiles=small_log.PROFILES)
     (config.parent / "source" / "items.csv").write_text("item_id,brand\ni1,b1\n", encoding="utf-8")
-    assert execute(build_graphs.run, call(config)) == 1
+    assert execute(build_graphs.run, call(config)) == FINAL
     assert statuses(config) == {"validate_events": 0, "assign_ids": 1, "build_graphs": 1}
     said = read_night(str(config.parent / "data"), NIGHT).detail("build_graphs", "status")
     assert said.startswith("assign_ids failed: ") and "has no column 'category'" in said

@@ -1,0 +1,209 @@
+"""Whether a source's file is whole and what its name says, told before anything is made of it, by the file's name."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import os
+import zlib
+from collections.abc import Iterable
+from typing import TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.events.places import SourceError
+
+CHUNK = 1 << 20
+PEEK_LINES = 1000  # JSON lines have no header: their keys are taken from so many lines
+PARQUET, ENCRYPTED, GZIP = b"PAR1", b"PARE", b"\x1f\x8b"
+SIGNATURES = (
+    (PARQUET, "Parquet"), (ENCRYPTED, "Parquet with an encrypted footer"), (GZIP, "gzip"),
+    (b"BZh", "bzip2"), (b"\x28\xb5\x2f\xfd", "Zstandard"), (b"\xfd7zXZ", "xz"), (b"\x04\x22\x4d\x18", "LZ4"),
+    (b"\xff\x06\x00\x00sNaPpY", "Snappy"), (b"PK\x03\x04", "ZIP or Excel"), (b"\xd0\xcf\x11\xe0", "Excel"),
+    (b"ORC", "ORC"), (b"Obj\x01", "Avro"), (b"ARROW1", "Arrow"), (b"SQLite format 3", "SQLite"),
+    (b"\xff\xfe", "UTF-16 text"), (b"\xfe\xff", "UTF-16 text"))
+PAGES = (b"<!doctype", b"<html", b"<?xml")  # what a server sends in a file's stead
+WORDS = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON lines"}
+FORMAT = "source.*.format"
+AGAIN = "Nothing was read from it. Fetch or write it again"
+BROKEN_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
+
+
+def check_whole(file: str, format: str) -> None:
+    """SourceError: cut off, damaged, or not of the format. What only reading a page tells, `damage_of` finds."""
+    if format == "parquet":
+        check_parquet(file)
+    else:
+        _check_text(file, format)
+
+
+def check_parquet(file: str) -> pq.FileMetaData:
+    """SourceError unless the file begins, ends and describes itself as a whole Parquet file; what it says of itself."""
+    head, tail, size = _ends(file)
+    if not size:
+        raise SourceError(f"{file} is empty: 0 bytes; expected Parquet. {AGAIN}, or take it away.")
+    if not head.startswith(PARQUET):
+        found = kind_of(head)
+        what = f"it is {found}" if found else f"it begins with {head[:4]!r}, expected {PARQUET!r}"
+        raise SourceError(f"{file} is no readable Parquet file: {what}. {AGAIN}, or say what it is: {FORMAT}.")
+    if not tail.endswith(PARQUET):
+        raise SourceError(f"{file} is cut off: it begins as Parquet, and its {size:,} bytes do not end so. {AGAIN}.")
+    footer = int.from_bytes(tail[:4], "little")
+    if footer > size - 12:
+        raise SourceError(f"{file} is damaged: its footer is said to have {footer:,} bytes, and the file has {size:,}. "
+                          f"{AGAIN}.")
+    try:
+        with pq.ParquetFile(file) as opened:
+            described = opened.metadata
+            opened.schema_arrow  # noqa: B018 a schema that cannot be is found here
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceError(f"{file} is no readable Parquet file: its footer is damaged ({first_line(error)}). "
+                          f"{AGAIN}.") from error
+    _check_groups(file, described, size - footer - 8)
+    return described
+
+
+def _check_groups(file: str, described: pq.FileMetaData, end: int) -> None:
+    """SourceError where the footer and the file contradict each other. end: where the footer begins."""
+    groups = [described.row_group(i) for i in range(described.num_row_groups)]
+    if sum(group.num_rows for group in groups) != described.num_rows:
+        raise SourceError(f"{file} is damaged: its footer speaks of {described.num_rows:,} rows, and of "
+                          f"{sum(group.num_rows for group in groups):,} in its row groups. {AGAIN}.")
+    for i, group in enumerate(groups):
+        for j in range(group.num_columns):
+            column, levels = group.column(j), described.schema.column(j).max_repetition_level
+            start = column.dictionary_page_offset or column.data_page_offset
+            name = f"{file} is damaged: column {column.path_in_schema!r} of row group {i}"
+            if not 4 <= start <= start + column.total_compressed_size <= end:
+                where = f"{column.total_compressed_size:,} bytes from byte {start:,} on"
+                raise SourceError(f"{name} is said to have {where}, and the data end at {end:,}. {AGAIN}.")
+            if not levels and column.num_values != group.num_rows:
+                raise SourceError(f"{name} has {column.num_values:,} values for {group.num_rows:,} rows. {AGAIN}.")
+
+
+def damage_of(file: str) -> str:
+    """What is wrong with a Parquet file's pages, or with a gzip; nothing where all can be read, or it has gone."""
+    if not os.path.exists(file):
+        return ""
+    try:
+        if file.endswith(".gz"):
+            _check_gzip(file)
+        elif _ends(file)[0].startswith(PARQUET):
+            check_parquet(file)
+            with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+                for group in range(opened.num_row_groups):
+                    opened.read_row_group(group).validate(full=True)
+    except SourceError as error:
+        return str(error)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return f"{file} is damaged: {first_line(error)}. {AGAIN}."
+    return ""
+
+
+def read_parquet(file: str, columns: list[str]) -> pa.Table:
+    """Those columns, every page's checksum checked where there is one. SourceError, with the file's name."""
+    check_parquet(file)
+    try:
+        return pq.read_table(file, columns=columns, partitioning=None, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceError(f"{file} is damaged: {first_line(error)}. {AGAIN}.") from error
+
+
+def _check_text(file: str, format: str) -> None:
+    head, _, _ = _ends(file)
+    wanted = WORDS[format]
+    if file.endswith(".gz"):
+        if not head.startswith(GZIP):
+            found = kind_of(head) or ("text" if head else "empty: 0 bytes")
+            raise SourceError(f"{file} is no gzip: it is {found}; expected {wanted} in a gzip. {AGAIN}, or rename it.")
+        _check_gzip(file)
+        with gzip.open(file, "rb") as content:
+            head = content.read(512)
+    found = kind_of(head)
+    if found == "gzip":
+        raise SourceError(f"{file} is a gzip; expected {wanted} as text, or a name that ends in .gz. Rename it.")
+    if format == "csv" and head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith((b'{"', b"[{")):
+        found = "JSON"
+    if found:
+        raise SourceError(f"{file} is {found}; expected {wanted} in UTF-8. {AGAIN}, or say what it is: {FORMAT}.")
+    if format == "jsonl":
+        _require_objects(file)
+
+
+def _require_objects(file: str) -> None:
+    """SourceError where lines come, and none of the first is an object: a malformed line alone is its row's affair."""
+    with open_lines(file) as lines:
+        first = [line.strip() for line in itertools.islice(lines, PEEK_LINES)]
+    if any(first) and not any(isinstance(_parsed(line), dict) for line in first):
+        begins = {"[": "one JSON array", "{": "one JSON value over several lines"}
+        found = begins.get(next(line for line in first if line)[0], "no JSON")
+        raise SourceError(f"{file} holds {found}: none of its first {len(first)} lines is an object; expected one JSON "
+                          f"object a line. {AGAIN}, or say what it is: {FORMAT}.")
+
+
+def malformed_line(files: Iterable[str]) -> str:
+    """The first line of JSON-lines files that holds no object, in words; nothing where all do."""
+    for file in files:
+        with open_lines(file) as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip() and not isinstance(_parsed(line), dict):
+                    return f"line {number} of {file} is no JSON object"
+    return ""
+
+
+def _parsed(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def open_lines(file: str) -> TextIO:
+    """A text file, gzipped or not; bytes that are no UTF-8 become lone surrogates, so that they can be found again."""
+    opener = gzip.open if file.endswith(".gz") else open
+    return opener(file, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _check_gzip(file: str) -> None:
+    """Read to its end: SourceError when it is cut off or damaged, before anything is made from its first half."""
+    try:
+        with gzip.open(file, "rb") as content:
+            while content.read(CHUNK):
+                pass
+    except BROKEN_GZIP as error:
+        raise SourceError(f"{file} is a truncated or damaged gzip ({error}). {AGAIN}.") from error
+
+
+def kind_of(head: bytes) -> str:
+    """What a file is by its first bytes; nothing where they may be text."""
+    for signature, kind in SIGNATURES:
+        is_text = signature.isascii() and signature.decode("ascii").isprintable()
+        if head.startswith(signature) and not (is_text and _is_text(head)):
+            return kind
+    if head.count(0) * 10 > len(head):
+        return "binary data, or text in UTF-16"
+    return "an HTML or XML page" if head.lstrip().lower().startswith(PAGES) else ""
+
+
+def _is_text(head: bytes) -> bool:
+    return not any(byte < 32 and byte not in b"\t\r\n" for byte in head)
+
+
+def _ends(file: str) -> tuple[bytes, bytes, int]:
+    """First 512 and last 8 bytes, and the size. SourceError: a file that cannot be opened."""
+    try:
+        with open(file, "rb") as content:
+            head, size = content.read(512), os.fstat(content.fileno()).st_size
+            content.seek(max(0, size - 8))
+            return head, content.read(8), size
+    except FileNotFoundError as error:
+        raise SourceError(f"{file} has gone since its folder was listed. Deliver whole files, then run it again."
+                          ) from error
+    except PermissionError as error:
+        raise SourceError(f"{file} may not be read ({error.strerror}). Give this user the right to.") from error
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
