@@ -4,7 +4,7 @@ It is `run(date, <inputs>: Input, <outputs>: Output, config: Config)`. The comma
 `--date`, `--config`, one `--<name> URI` per table (by default where the configuration's data root has it), and one
 option per further parameter (str, int, float, bool, date or Path, `| None` allowed).
 Exit status: 0 committed; 99 skipped, with the reason in the log and in run_metrics; 1 failed, with one message;
-2 wrong command line or configuration.
+2 wrong command line or configuration; 75 not yet, to be started again later; 76 put off, as jobs/nights.py has it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from feature_store import Segments, Table
+from feature_store import Leases, Segments, Table
 from feature_store.errors import StoreError
 from jobs.configuration import load as configuration
+from jobs.night_lease import end_night, renewed
 from jobs.tables import TABLES, Contract
 from jobs.warned import warnings_kept
 
@@ -39,11 +40,19 @@ log = logging.getLogger("nocturne")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # imports make objects that stay: looking for garbage among them takes a sixth of their time
 gc.set_threshold(50_000, 20, 20)
-SKIPPED = 99
+SKIPPED, NOT_YET, PUT_OFF = 99, 75, 76
 
 
 class JobError(Exception):
     """The job cannot go on: what was found, where, what was expected, what to do."""
+
+
+class NotYet(Exception):
+    """Something has to be waited for, which a scheduler does better than a program; nothing was done."""
+
+
+class PutOff(JobError):
+    """It cannot be waited for in this run; the scheduler is told when to start it again."""
 
 
 class Skip(Exception):
@@ -106,21 +115,24 @@ class Metrics:
 metrics = Metrics()
 
 
-def main(run: Callable[..., None], argv: list[str] | None = None) -> None:
-    """Run the job as a program and end the process.
+def main(run: Callable[..., None], argv: list[str] | None = None, ends_night: bool = False) -> None:
+    """Run the job as a program and end the process. `ends_night`: it is the night's last one, however it ends.
 
     At once: taking down torch, Spark's gateway and Great Expectations object by object takes up to a second, and what
     a job leaves is committed by now. A bug's traceback ends the process as ever.
     """
-    status = execute(run, argv)
+    status = execute(run, argv, ends_night)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
-def execute(run: Callable[..., None], argv: list[str] | None = None) -> int:
-    """Run the job with this command line and return its exit status."""
+def execute(run: Callable[..., None], argv: list[str] | None = None, ends_night: bool = False) -> int:
+    """Run the job with this command line and return its exit status.
+
+    What ends the night prints the scheduler's runs that waited for that, as `{"resume": ["<run>"]}`.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)  # ours alone: engines say a lot
     stage = stage_of(run)
@@ -131,7 +143,14 @@ def execute(run: Callable[..., None], argv: list[str] | None = None) -> int:
     except ValueError as error:  # ConfigError and what a parameter refuses
         log.error("%s: %s", stage, error)
         return 2
-    status, _ = _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
+    leases = Leases(f"{settings.data_root}/{TABLES['nights'].folder}")
+    length = datetime.timedelta(minutes=settings.training.lease_minutes)
+    try:
+        with renewed(leases, arguments.date, length):
+            status, _ = _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
+    finally:
+        if ends_night and (waiting := end_night(leases, arguments.date)):
+            print(json.dumps({"resume": waiting}), flush=True)
     return status
 
 
@@ -228,11 +247,14 @@ def _execute(
     try:
         with warnings_kept(log, metrics):
             run(**call)
+    except NotYet as reason:
+        log.info("%s %s: not yet: %s", stage, date, reason)
+        return NOT_YET, str(reason)
     except Skip as reason:
         status, message = SKIPPED, str(reason)
         log.warning("%s %s: skipped: %s", stage, date, reason)
     except (JobError, StoreError, OSError) as error:
-        status, message = 1, str(error)
+        status, message = PUT_OFF if isinstance(error, PutOff) else 1, str(error)
         log.error("%s %s: %s: %s", stage, date, type(error).__name__, error)
         log.debug("where", exc_info=True)
     except Exception as bug:
@@ -256,7 +278,7 @@ def _finish(
         log.error("%s %s: the stage's figures could not be written: %s", stage, date, error)
         status, message = status or 1, message or f"its figures could not be written: {error}"
     figures = ", ".join(f"{m} {v:,.0f}" for m, v, _ in metrics.rows if m.startswith("rows_") and v is not None)
-    said = ("failed, " if status == 1 else "") + (f"{figures}, " if figures else "")
+    said = ("failed, " if status not in (0, SKIPPED) else "") + (f"{figures}, " if figures else "")
     log.info("%s %s: %s%.1f s, %.0f MiB", stage, date, said, seconds, peak)
     return status, message
 

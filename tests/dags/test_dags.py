@@ -52,7 +52,7 @@ def rendered(task: Any, dag: Any, **params: Any) -> list[str]:
 
 
 def job_tasks(dag: Any) -> list[Any]:
-    return [t for t in dag.tasks if type(t).__name__ == "JobOperator" and "jobs." in t.command[2]]
+    return [t for t in dag.tasks if hasattr(t, "command") and "jobs." in t.command[2]]
 
 
 def test_dag_files_import_without_errors(dagbag: DagBag) -> None:
@@ -96,7 +96,7 @@ def test_dag_files_pull_in_no_engine(small: Path, tmp_path: Path) -> None:
 
 def test_every_task_has_retries_a_time_limit_and_a_doc(dagbag: DagBag) -> None:
     for dag in dagbag.dags.values():
-        assert dag.doc_md and dag.tags and dag.catchup is False and dag.max_active_runs == 1
+        assert dag.doc_md and dag.tags and dag.catchup is False
         for task in dag.tasks:
             assert task.doc_md, task.task_id
             assert task.execution_timeout or task.task_id.endswith("wait_for_source"), task.task_id
