@@ -9,7 +9,8 @@ the time of day. Machines that share a root need clocks that agree to within a f
 
 import datetime
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,10 @@ from pyarrow import fs
 
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import explain_os_errors, explained
-from feature_store.layout import check_key, check_value, is_value
+from feature_store.layout import LOCK, check_key, check_value, is_value
 from feature_store.whole import is_none
+
+WAIT_SECONDS = 60.0  # for another that writes a lease, which takes no time
 
 
 def utc_now() -> datetime.datetime:
@@ -50,20 +53,24 @@ class Leases:
 
     def write(self, value: str, length: datetime.timedelta, **said: Any) -> Lease:
         """A lease from now on, in place of one that is there."""
-        return self._put(Lease(value, self.clock() + length, said))
+        with self._alone():
+            return self._put(Lease(value, self.clock() + length, said))
 
     def renew(self, value: str, length: datetime.timedelta) -> bool:
         """Let it hold from now on, at least; what it says stays. False where there is none: it was ended."""
-        found = self.get(value)
-        if found is None:
+        if self.get(value) is None:
             return False
-        self._put(Lease(value, max(found.until, self.clock() + length), found.said))
-        return True
+        with self._alone():
+            if found := self.get(value):
+                self._put(Lease(value, max(found.until, self.clock() + length), found.said))
+        return found is not None
 
     def end(self, value: str) -> None:
         """Nothing of that value is under way any more; no lease is fine."""
         path = self.path(value)
-        with explain_os_errors("ending the lease", path):
+        if not self.disk.exists(path):
+            return
+        with self._alone(), explain_os_errors("ending the lease", path):
             self.disk.delete(path)
 
     def get(self, value: str) -> Lease | None:
@@ -90,11 +97,18 @@ class Leases:
         now = self.clock()
         return [lease for lease in found if lease is not None and lease.until > now]
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A renewal reads and writes: what another writes or ends meanwhile must not come back."""
+        with explain_os_errors("making the folder of the leases", self.uri):
+            self.disk.make_folder(self.uri)
+        with explain_os_errors("locking the leases", self.uri), self.disk.lock(f"{self.uri}/{LOCK}", WAIT_SECONDS):
+            yield
+
     def _put(self, lease: Lease) -> Lease:
         path = self.path(lease.value)
         document = {"until": lease.until.isoformat(), "said": lease.said}
         with explain_os_errors("writing the lease", path):
-            self.disk.make_folder(self.uri)
             self.disk.remove_strays(self.uri)
             self.disk.put_atomic(path, json.dumps(document, sort_keys=True).encode())
         return lease

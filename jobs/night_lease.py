@@ -24,6 +24,7 @@ RUN = "run"  # ... and which run of the scheduler that is
 def renewed(leases: Leases, date: datetime.date, length: datetime.timedelta) -> Iterator[None]:
     """Renew the lease of D now and again while the block runs; there is none where no first task wrote one."""
     over = threading.Event()
+    _renew(leases, date, length)
     keeper = threading.Thread(target=_keep, args=(leases, date, length, over), name="lease", daemon=True)
     keeper.start()
     try:
@@ -34,14 +35,16 @@ def renewed(leases: Leases, date: datetime.date, length: datetime.timedelta) -> 
 
 
 def _keep(leases: Leases, date: datetime.date, length: datetime.timedelta, over: threading.Event) -> None:
+    while not over.wait(length.total_seconds() / RENEWALS):
+        _renew(leases, date, length)
+
+
+def _renew(leases: Leases, date: datetime.date, length: datetime.timedelta) -> None:
     """A disk that refuses stops no job for that: the lease has some time left."""
-    while True:
-        try:
-            leases.renew(date.isoformat(), length)
-        except StoreError as error:
-            log.warning("The lease of the night of %s could not be renewed: %s", date, error)
-        if over.wait(length.total_seconds() / RENEWALS):
-            return
+    try:
+        leases.renew(date.isoformat(), length)
+    except StoreError as error:
+        log.warning("The lease of the night of %s could not be renewed: %s", date, error)
 
 
 def end_night(leases: Leases, date: datetime.date) -> list[str]:

@@ -22,7 +22,7 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,15 @@ class PutOff(JobError):
 
 
 class Skip(Exception):
-    """There is nothing to do tonight, for the reason given; the flow goes on."""
+    """There is nothing to do tonight, for the reason given; the flow goes on.
+
+    wanted: the partitions for want of which it is so, as feature_store/lineage.py reads them: `verify` tells when they
+    have come.
+    """
+
+    def __init__(self, reason: str, wanted: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(reason)
+        self.wanted = [dict(one) for one in wanted]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +104,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, float | None, str | None]] = []
+        self.fields: dict[str, Any] = {}  # of the manifest
 
     def put(self, metric: str, value: float | None = None, detail: Any = None) -> None:
         """One figure; `detail` is anything JSON can hold (a table as a list of dicts, a curve as lists)."""
@@ -110,6 +119,7 @@ class Metrics:
         arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
         with output.table(stage).replace(date.isoformat()) as commit:
             commit.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            commit.fields |= self.fields
 
 
 metrics = Metrics()
@@ -160,12 +170,12 @@ def run_stage(run: Callable[..., None], given: Mapping[str, Any], settings: conf
     given: `date`, URIs of tables and values of further parameters by name; the rest is as on a command line without
     them. The running job's own figures are kept apart.
     """
-    own, call = metrics.rows[:], _bind(run, given, settings)
+    own, fields, call = metrics.rows[:], metrics.fields, _bind(run, given, settings)
     stage = stage_of(run) + _variant(call)
     try:
         status, said = _execute(run, call, stage, given["date"], settings.data_root)
     finally:
-        metrics.rows[:] = own
+        metrics.rows[:], metrics.fields = own, fields
     if status not in (0, SKIPPED):
         raise JobError(f"{stage} failed: {said}")
     return status
@@ -241,6 +251,7 @@ def _execute(
 ) -> tuple[int, str]:
     """(exit status, why it was skipped or failed)."""
     metrics.rows.clear()
+    metrics.fields = {}
     started = time.perf_counter()
     log.info("%s %s: start", stage, date)
     status, message = 0, ""
@@ -252,6 +263,7 @@ def _execute(
         return NOT_YET, str(reason)
     except Skip as reason:
         status, message = SKIPPED, str(reason)
+        metrics.fields = {"wanted": reason.wanted} if reason.wanted else {}
         log.warning("%s %s: skipped: %s", stage, date, reason)
     except (JobError, StoreError, OSError) as error:
         status, message = PUT_OFF if isinstance(error, PutOff) else 1, str(error)

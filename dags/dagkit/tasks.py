@@ -29,6 +29,8 @@ from dagkit import datasets
 from dagkit.settings import Settings
 
 SKIPPED, WRONG_CALL, NOT_YET, PUT_OFF = 99, 2, 75, 76  # exit statuses of jobs/program.py
+# A task that comes too early looks again after so long. Not much sooner: Airflow takes the end of one look for a
+# failure of the next where its scheduler has not heard of it before that one is queued.
 LOOK_AGAIN = datetime.timedelta(seconds=30)
 NIGHT = "{{ night(params, dag_run) }}"
 # Airflow's own settings and secrets stay with Airflow

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.layout import rerun_command
 from feature_store.spreadsheet import to_csv
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource
@@ -147,7 +148,7 @@ def score_all(
         if space != learned_in:
             raise Skip(
                 f"The models of {date} learned in space {learned_in!r} of {model}, whose {date} is in {space!r}. "
-                "Run train_lookalike again.")
+                f"Run: {rerun_command(date.isoformat(), date.isoformat())}")
     source = tables.source(date, models, config.graph, config.lookalike, config.seed, trained.vocabulary)
     tables_of_scores = []
     for name, models_of_client in itertools.groupby(scored, key=lambda m: m["client"]):
@@ -177,7 +178,7 @@ def run(
     scores = score_all(trained, scored, tables, date, config)
     pairs = [(m, table) for m, table in zip(scored, scores, strict=True) if trained.is_chosen(m)]
     tops = [(m, table.num_rows, best(table, look.top_k)) for m, table in pairs]
-    models = models_of([FeatureSet.parse(trained.index["chosen"], config.publishing.models)])
+    models = models_of([FeatureSet.parse(m["feature_set"], config.publishing.models) for m in scored])
     inputs = [lookalike_models.lineage(dt), *tables.lineage([date], models)]
     fields = {"feature_set": trained.index["chosen"], "code_version": code_version(), "inputs": inputs}
     with lookalike_scores.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:

@@ -195,6 +195,7 @@ def run(
         "config_hash": config_hash(config),
         "code_version": code_version(),
         "trained_at": checkpoint.facts["trained_at"],
+        "max_gap_days": config.training.max_gap_days,
         "inputs": {model: lineage, "interactions": interactions.lineage(dt)},
         "predecessor": user_embeddings.lineage(predecessor.isoformat(), model) if predecessor else None,
         "dimension": checkpoint.entities.shape[1],

@@ -91,19 +91,22 @@ class Services:
 
 
 @contextlib.contextmanager
-def running(folder: Path, config: Path, *first: list[str]) -> Iterator[Services]:
+def running(
+    folder: Path, config: Path, *first: list[str] | Callable[[Services], None], variables: dict[str, str] | None = None
+) -> Iterator[Services]:
     """Run the commands `first`, start the three daemons in `folder/airflow`, wait until they are healthy; stop them by
-    their process ids.
+    their process ids. `variables` are added to everybody's environment.
 
     `airflow backfill create` belongs to `first`: a busy SQLite refuses it half-way while the scheduler writes. The
     scheduler finds it there.
     """
     port, home = free_port(), folder / "airflow"
     prepare(home, config, folder / "prepare.log")
-    services = Services(environment(home, config) | settings(port, home), port, folder / "daemons")
+    own = environment(home, config) | settings(port, home) | (variables or {})
+    services = Services(own, port, folder / "daemons")
     services.logs.mkdir()
     for command in first:
-        services.run(*command)
+        command(services) if callable(command) else services.run(*command)
     started: list[subprocess.Popen[bytes]] = []
     try:
         for name in DAEMONS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import subprocess
@@ -11,8 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from feature_store import Table
-from jobs.program import SKIPPED, Input, JobError, Output, Skip, execute, metrics, midnight, parser
+from feature_store import Leases, Table
+from jobs.program import (
+    NOT_YET,
+    PUT_OFF,
+    SKIPPED,
+    Input,
+    JobError,
+    NotYet,
+    Output,
+    PutOff,
+    Skip,
+    execute,
+    metrics,
+    midnight,
+    parser,
+)
 from tests.jobs.embeddings.planted import write_config
 
 
@@ -40,6 +55,10 @@ def run(
         raise Skip("nothing to do")
     if end == "fail":
         raise JobError("found x")
+    if end == "not yet":
+        raise NotYet("later")
+    if end == "put off":
+        raise PutOff("much later")
     if end == "bug":
         raise KeyError("a bug is no message")
 
@@ -64,7 +83,8 @@ def test_tables_default_to_the_data_root_and_can_be_named(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("end", "status", "said"), [("well", 0, None), ("skip", SKIPPED, "nothing to do"), ("fail", 1, "found x")]
+    ("end", "status", "said"),
+    [("well", 0, None), ("skip", SKIPPED, "nothing to do"), ("fail", 1, "found x"), ("put off", PUT_OFF, "much later")],
 )
 def test_exit_status_and_figures_say_how_it_ended(tmp_path: Path, end: str, status: int, said: str | None) -> None:
     assert call(tmp_path, "--end", end) == status
@@ -72,6 +92,31 @@ def test_exit_status_and_figures_say_how_it_ended(tmp_path: Path, end: str, stat
     assert found["status"] == (float(status), said and json.dumps(said))
     assert json.loads(found["rows_out"][1]) == {"<b>": "ü"}
     assert found["seconds"][0] >= 0 and found["peak_memory_mib"][0] > 10
+
+
+def test_a_job_that_comes_too_early_leaves_no_figures(tmp_path: Path) -> None:
+    """Those of the night's last time stay."""
+    assert call(tmp_path) == 0
+    before = figures(tmp_path)
+    assert call(tmp_path, "--end", "not yet") == NOT_YET and figures(tmp_path) == before
+
+
+@pytest.mark.parametrize("end", ["well", "skip", "fail", "bug"])
+def test_the_last_job_ends_the_nights_lease_however_it_ends(
+    tmp_path: Path, end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leases, hour = Leases(str(tmp_path / "data/nights")), datetime.timedelta(hours=1)
+    leases.write("2026-02-01", datetime.timedelta(seconds=9))
+    leases.write("2026-02-08", hour, put_off_for="2026-02-01", run="run <8>")
+    leases.write("2026-02-09", hour, put_off_for="2026-02-08", run="run 9")
+    assert call(tmp_path) == 0
+    assert leases.get("2026-02-01").until > leases.clock() + hour / 5, "any job renews it"
+    given = ["--date", "2026-02-01", "--config", str(write_config(tmp_path)), "--k", "3", "--end", end]
+    capsys.readouterr()
+    with contextlib.suppress(KeyError):
+        execute(run, given, ends_night=True)
+    assert leases.get("2026-02-01") is None and json.loads(capsys.readouterr().out) == {"resume": ["run <8>"]}
+    assert execute(run, given[:-1] + ["well"], ends_night=True) == 0, "again: there is none to end"
 
 
 def test_a_bug_is_not_dressed_up_as_a_message(tmp_path: Path) -> None:
