@@ -29,15 +29,23 @@ def earlier_runs(params: Any, dag_run: Any) -> str:
     for state in ("running", "queued"):
         for run in _runs_before(dag_run, date, state):
             other = _night_of(run)
-            if other is not None and other < date and run.triggering_user_name != BY_HAND:
+            if other is not None and other < date and not _is_by_hand(run):
                 told.setdefault(other, _place(run, dag_run) if state == "queued" else state)
     return ",".join(f"{other}={told[other]}" for other in sorted(told)) or NOTHING
 
 
+def _is_by_hand(run: Any) -> bool:
+    """A backfill takes such a run over, and looks after it."""
+    return run.triggering_user_name == BY_HAND and not _is_backfill(run)
+
+
+def _is_backfill(run: Any) -> bool:
+    return str(getattr(run.run_type, "value", run.run_type)) == "backfill"
+
+
 def _place(run: Any, dag_run: Any) -> str:
     """Airflow counts active runs for each backfill, and for everything else together."""
-    kinds = {str(getattr(one.run_type, "value", one.run_type)) == "backfill" for one in (run, dag_run)}
-    return "behind" if len(kinds) == 1 else "queued"
+    return "behind" if _is_backfill(run) == _is_backfill(dag_run) else "queued"
 
 
 def _night_of(run: Any) -> str | None:

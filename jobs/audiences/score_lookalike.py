@@ -178,7 +178,7 @@ def run(
     scores = score_all(trained, scored, tables, date, config)
     pairs = [(m, table) for m, table in zip(scored, scores, strict=True) if trained.is_chosen(m)]
     tops = [(m, table.num_rows, best(table, look.top_k)) for m, table in pairs]
-    models = models_of([FeatureSet.parse(m["feature_set"], config.publishing.models) for m in scored])
+    models = models_of([FeatureSet.parse(trained.index["chosen"], config.publishing.models)])
     inputs = [lookalike_models.lineage(dt), *tables.lineage([date], models)]
     fields = {"feature_set": trained.index["chosen"], "code_version": code_version(), "inputs": inputs}
     with lookalike_scores.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:

@@ -58,6 +58,8 @@ def start(module: str, arguments: list[str]) -> None:
         build(given, "checkpoints")
     elif name == "publish_users":
         build(given, "user_embeddings")
+    elif name == "find_audience" and not Path(given["seeds"]).is_file():
+        sys.exit(2)
 
 
 def report(date: datetime.date, config: Config) -> None:

@@ -83,7 +83,9 @@ def test_other_hours_than_midnight_count(asked: Any) -> None:
 
 def test_what_airflow_dags_test_left_running_is_nobodys_care(asked: Any) -> None:
     """A night of `make nightly` that was killed stays "running" for ever; its lease runs out."""
-    assert asked(run(12, "running"), run(11, "running", triggering_user_name="dag_test")) == NOTHING
+    assert asked(run(12, "running"), run(11, "running", "manual", triggering_user_name="dag_test")) == NOTHING
+    taken_over = run(11, "running", "backfill", triggering_user_name="dag_test")
+    assert asked(run(12, "running"), taken_over) == "2026-01-11=running"
 
 
 def test_many_runs_are_asked_for_up_to_a_limit(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,8 @@ def run(
     metrics.put("rows_out", 5, {"<b>": "ü"})
     if end == "skip":
         raise Skip("nothing to do")
+    if end == "want":
+        raise Skip("no x", wanted=[{"table": "x", "dt": "2026-01-31"}])
     if end == "fail":
         raise JobError("found x")
     if end == "not yet":
@@ -92,6 +94,13 @@ def test_exit_status_and_figures_say_how_it_ended(tmp_path: Path, end: str, stat
     assert found["status"] == (float(status), said and json.dumps(said))
     assert json.loads(found["rows_out"][1]) == {"<b>": "ü"}
     assert found["seconds"][0] >= 0 and found["peak_memory_mib"][0] > 10
+
+
+def test_a_skip_leaves_what_was_wanting_and_the_next_run_does_not(tmp_path: Path) -> None:
+    table = Table(str(tmp_path / "data/run_metrics/stage=test_program"))
+    for end, wanted in (("want", [{"table": "x", "dt": "2026-01-31"}]), ("skip", None), ("want", ...), ("well", None)):
+        call(tmp_path, "--end", end)
+        assert wanted is ... or table.manifest("2026-02-01").fields.get("wanted") == wanted
 
 
 def test_a_job_that_comes_too_early_leaves_no_figures(tmp_path: Path) -> None:
