@@ -10,6 +10,7 @@ Exit status: 0 committed; 99 skipped, with the reason in the log and in run_metr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import gc
@@ -156,7 +157,7 @@ def execute(run: Callable[..., None], argv: list[str] | None = None, ends_night:
     leases = Leases(f"{settings.data_root}/{TABLES['nights'].folder}")
     length = datetime.timedelta(minutes=settings.training.lease_minutes)
     try:
-        with renewed(leases, arguments.date, length):
+        with renewed(leases, arguments.date, length) if arguments.date else contextlib.nullcontext():
             status, _ = _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
     finally:
         if ends_night and (waiting := end_night(leases, arguments.date)):

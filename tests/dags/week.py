@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from feature_store import Table
 from feature_store.tree import DataRoot
 from jobs.configuration.load import load_settings
 from tests.dags import quick_nights, small_log
-from tests.dags.services import Services, running
+from tests.dags.services import ATTEMPTS, Services, running
 
 DAG, ON_DEMAND = "nightly_user_embeddings", "lookalike_audience"
 QUICK = bool(os.environ.get("NOCTURNE_QUICK_WEEK"))
@@ -53,15 +54,26 @@ class Week:
             "--max-active-runs", str(runs), "--reprocess-behavior", "completed", *more)  # fmt: skip
 
     def airflow(self, *command: str) -> None:
-        self.services.wait("the end of the last backfill", self._is_idle)
-        self.services.run(*command)
+        """One command, and what it started until it has ended."""
+        for _ in range(ATTEMPTS):
+            self.services.wait("the end of what ran before", self._is_idle)
+            try:
+                self.services.run(*command)
+                break
+            except AssertionError as error:  # SQLite, which was busy, had refused the rest of a backfill
+                if "Another backfill is running" not in str(error):
+                    raise
+                for one in self._running_backfills():
+                    self.services.api(f"api/v2/backfills/{one['id']}/cancel", method="PUT")
         self.services.wait(f"the end of `airflow {' '.join(command)}`", self._is_idle)
 
+    def _running_backfills(self) -> list[dict[str, Any]]:
+        found = self.services.api(f"api/v2/backfills?dag_id={DAG}&limit=100")["backfills"]
+        return [one for one in found if not one["completed_at"]]
+
     def _is_idle(self) -> bool:
-        backfills = self.services.api(f"api/v2/backfills?dag_id={DAG}")["backfills"]
-        runs = self.services.runs(DAG)
-        ended = all(run["state"] in ("success", "failed") for run in runs)
-        return ended and all(one["completed_at"] for one in backfills)
+        ended = all(run["state"] in ("success", "failed") for run in self.services.runs(DAG))
+        return ended and not self._running_backfills()
 
     def states(self) -> dict[str, str]:
         return {run["logical_date"][:10]: run["state"] for run in self.services.runs(DAG)}
