@@ -308,6 +308,10 @@ TABLES: dict[str, Contract] = {
         ),
         "Seconds, peak memory, row counts and quality figures of one stage."),
     "reports": Contract("reports", "dt", (), "The night's page (HTML)."),
+    "nights": Contract(
+        "nights", "dt", (),
+        "The lease of each night under way: a file `dt=…` that its first task writes, every task renews and the last "
+        "one removes (jobs/nights.py)."),
 }
 
 

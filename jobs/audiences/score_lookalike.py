@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.layout import rerun_command
 from feature_store.spreadsheet import to_csv
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource
@@ -160,7 +161,7 @@ def score_all(
         if space != learned_in:
             raise Skip(
                 f"The models of {date} learned in space {learned_in!r} of {model}, whose {date} is in {space!r}. "
-                "Run train_lookalike again.")
+                f"Run: {rerun_command(date.isoformat(), date.isoformat())}")
     source = tables.source(date, models, config.graph, config.lookalike, config.seed, trained.vocabulary)
     tables_of_scores = []
     for name, models_of_client in itertools.groupby(scored, key=lambda m: m["client"]):

@@ -95,7 +95,7 @@ def _parsed(text: str) -> datetime.date:
 
 
 def _times_of_csv(path: Path) -> list[tuple[str, str]] | None:
-    rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")))
+    rows = list(csv.reader(io.StringIO(_plain_text(path), newline="")))
     if not rows or not {COLUMN, TIME} <= set(rows[0]):
         return None
     ids, times = rows[0].index(COLUMN), rows[0].index(TIME)
@@ -103,9 +103,9 @@ def _times_of_csv(path: Path) -> list[tuple[str, str]] | None:
 
 
 def _times_of_parquet(path: Path) -> list[tuple[str, object]] | None:
-    if not {COLUMN, TIME} <= set(pq.read_schema(path).names):
+    if not {COLUMN, TIME} <= set(parquet_schema(str(path)).names):
         return None
-    table = pq.read_table(path, columns=[COLUMN, TIME])
+    table = read_parquet(str(path), [COLUMN, TIME])
     times = table.column(TIME)
     if pa.types.is_timestamp(times.type):  # Python's own have no nanoseconds
         times = times.cast(pa.timestamp("us", times.type.tz), safe=False)

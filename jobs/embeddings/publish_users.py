@@ -183,6 +183,7 @@ def run(
         "config_hash": config_hash(config),
         "code_version": code_version(),
         "trained_at": checkpoint.facts["trained_at"],
+        "max_gap_days": config.training.max_gap_days,
         "inputs": {model: lineage, "knowledge_graph": knowledge_graph.lineage(dt)},
         "predecessor": user_embeddings.lineage(former.date.isoformat(), model) if former else None,
         "dimension": checkpoint.entities.shape[1],

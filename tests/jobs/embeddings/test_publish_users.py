@@ -40,6 +40,7 @@ def test_entity_embeddings_hold_every_entity_and_relation_in_the_users_space(roo
     manifest = Table(str(root / "data/feature_store/user_embeddings/model=transe")).manifest(dt)
     assert manifest.fields["dimension"] == entities.schema.field("embedding").type.list_size
     assert manifest.fields["window"] == {"days": 45, "before": dt}
+    assert manifest.fields["max_gap_days"] == 30, "verify asks whether a predecessor was near enough"
     users = {r["raw"]: r["embedding"] for r in entities.to_pylist() if r["entity_type"] == "user"}
     published = FeatureStore(str(root / "data" / "feature_store")).read("user_embeddings", model="transe", dt=dt)
     np.testing.assert_allclose(published.matrix(), np.array([users[u] for u in published.user_ids()]))
