@@ -22,7 +22,8 @@ runs the same from a shell.
 A task that failed at its first try would fail again: its last line says what to mend; others were tried `dag.retries`
 times more. The report is written whatever happened before it, so that it can tell; `night_complete` makes the run fail
 if any task did. *Report of the night*, a link of both, leads to the page. To redo a task and what hangs on it:
-`airflow tasks clear nightly_user_embeddings -s D -e D -t REGEX --downstream -y`. Rerunning any task replaces its partition as a whole. A run without a logical date needs the parameter `date`.
+`airflow tasks clear nightly_user_embeddings -s D -e D -t REGEX --downstream -y`. Rerunning any task replaces its
+partition as a whole. A run without a logical date needs the parameter `date`.
 """
 
 from airflow.sdk import TaskGroup, TriggerRule, dag

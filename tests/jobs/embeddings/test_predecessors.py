@@ -15,7 +15,7 @@ from jobs.configuration.load import load
 from jobs.embeddings import pretrain_transe, publish_users, resolve_predecessor, smooth_kqgc
 from jobs.embeddings.family import family
 from jobs.embeddings.predecessors import one_lineage
-from jobs.program import execute
+from jobs.program import FINAL, execute
 from tests.jobs.embeddings.planted import write_config
 from tests.jobs.embeddings.planted_nights import DATES
 from tests.jobs.embeddings.rhgn_night import PROFILES
@@ -151,7 +151,7 @@ def test_a_predecessor_that_was_published_and_is_gone_is_no_first_publication(
     whole_night(config_of(root), DATES[0], capsys, BOTH)
     whole_night(config_of(root), DATES[1], capsys, BOTH)
     base = ["--config", str(config_of(root)), "--date", str(DATES[1]), "--predecessor", "2026-01-04"]
-    assert execute(publish_users.run, [*base, "--model", "transe"]) == 1
+    assert execute(publish_users.run, [*base, "--model", "transe"]) == FINAL
     assert "2026-01-04" in caplog.text
 
 
