@@ -14,7 +14,7 @@ import pytest
 
 from feature_store import Table
 from jobs.embeddings import pretrain_transe
-from jobs.program import execute
+from jobs.program import FINAL, execute
 from models.learning import training
 from tests.jobs.embeddings.planted import write_config
 from tests.jobs.embeddings.planted_nights import DATES, night
@@ -96,7 +96,7 @@ def test_a_state_that_cannot_be_gone_on_from_is_told_by_its_file(
     state = root / f"data/checkpoints/transe/_scratch/{date}.safetensors"
     spoil(state)
     caplog.clear()
-    assert execute(pretrain_transe.run, base) == 1
+    assert execute(pretrain_transe.run, base) == FINAL
     said = next(record.getMessage() for record in caplog.records if record.levelname == "ERROR")
     assert str(state) in said and found in said and "Delete the file: training then begins anew." in said
     assert "Read were" not in said and "\n" not in said
