@@ -37,8 +37,9 @@ ALWAYS = {
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
 
-# SQLSTATE of what the data or the query are to blame for: data exception, wrong statement, raise_error
-BY_DATA = re.compile(r"SQLSTATE: (22|42|P0)")
+# SQLSTATE of what the data or the query are to blame for: data exception, wrong statement, raise_error; a path that is
+# not found (42K03) may have been a committed file that was replaced meanwhile
+BY_DATA = re.compile(r"SQLSTATE: (22|42(?!K03)|P0)")
 # names are names, never globs; without the second, several files of which one looks like a glob are read twice
 PLAIN = {"__globPaths__": "false", "recursiveFileLookup": "true"}
 

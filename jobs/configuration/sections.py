@@ -33,7 +33,8 @@ MEMORY = Pattern(r"[1-9]\d{0,8}[kmgtKMGT]?[bB]?", "a size such as 2g or 800m")
 class SourceTable:
     """One input table: where it lies and how its columns are called there."""
 
-    path: LocalPath  # a file, a folder or a glob; relative paths are relative to the configuration file
+    # a file, a folder or a glob, relative to the configuration file; a name that exists is that file, whatever it holds
+    path: LocalPath
     format: Literal["parquet", "csv", "jsonl"] = "parquet"
     columns: dict[str, str] = field(default_factory=dict)  # our column → the source's; those not named keep their name
     # our column → one value for every row, e.g. behavior: purchase
