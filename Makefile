@@ -10,7 +10,7 @@ PIP_FLAGS ?=
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
-.PHONY: help install demo nightly test lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
+.PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
 	paper-rhgn paper-rhgn-peers paper-rhgn-ablations tune-rhgn clean
 
 help:  ## this list
@@ -26,6 +26,9 @@ nightly: $(STAMP)  ## the nightly DAG for CONFIG=FILE and DATES=D1,D2,… (defau
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest -q
+
+test-week: $(STAMP)  ## a week of a real scheduler: backfills both ways, clears, failures, requests; half an hour
+	$(BIN)/python -m pytest -q -x tests/dags/week.py
 
 lint: $(STAMP)  ## style
 	$(BIN)/python -m ruff check .

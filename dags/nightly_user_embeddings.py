@@ -11,22 +11,25 @@ runs the same from a shell.
 |---|---|
 | `wait_for_source` | The input's marker did not come in time. Deliver the input, clear the task. |
 | `build_graphs` | Several programs in one Spark session; its last lines and the report say which failed. `validate_events`: unreadable input, or more rejected rows than `events.max_rejected_share`; the rows and their reasons are in `rejected_events/dt=D`. Mend the source or the limit, clear the task. Others: mostly memory or disk. Safe to clear: ids once given stay. |
+| `build_graphs` or `resolve_predecessor` is *up for reschedule* | An earlier night is under way, which this one may start from; its log says which. Nothing to do. Failed and *put off*: that one could not start while this run had its place (newest first); its end starts this run again. |
 | `resolve_predecessor` | `training.on_gap: fail` and a night is missing: run the missing dates first, or set `warm`. |
 %(families)s
 | `publish_…` | A check before publishing failed (coverage, norms, alignment); **readers still have the former version**. The message names the check. Other models are published all the same; audiences wait for all of them. |
-| `train_lookalike` skipped | No vectors of D − L in the same space; the reason names the dates to rerun. Nothing to do on the first nights. |
+| `train_lookalike` skipped | No vectors of D − L in the same space; the reason names the dates to rerun. Nothing to do on the first nights. Or no client has `lookalike.min_positives` buyers: the reason has their counts. |
 | `train_profiles` skipped | No label can be modelled; the reason says of each what is missing. A label that cannot stops no other. |
 | `write_report` | The embeddings are out; clear the task. |
 
 A task that failed at its first try would fail again: its last line says what to mend; others were tried `dag.retries`
 times more. The report is written whatever happened before it, so that it can tell; `night_complete` makes the run fail
-if any task did. *Report of the night*, a link of both, leads to the page. To redo a task and what hangs on it: `airflow tasks clear nightly_user_embeddings -s D -e D -t REGEX --downstream
--y`. Rerunning any task replaces its partition as a whole. A run without a logical date needs the parameter `date`.
+if any task did. *Report of the night*, a link of both, leads to the page. To redo a task and what hangs on it:
+`airflow tasks clear nightly_user_embeddings -s D -e D -t REGEX --downstream -y`. Rerunning any task replaces its
+partition as a whole. A run without a logical date needs the parameter `date`.
 """
 
 from airflow.sdk import TaskGroup, TriggerRule, dag
 from dagkit import datasets
 from dagkit.links import NightComplete, report_of
+from dagkit.order import LastJob, earlier_runs
 from dagkit.settings import load
 from dagkit.tasks import NIGHT, date_parameter, house_defaults, job, night, wait_for_source
 
@@ -38,6 +41,7 @@ EVENTS = ["clean_events", "rejected_events"]
 GRAPH = ["entity_ids", "relations", "knowledge_graph"]
 BUILT = [*EVENTS, *GRAPH, "interactions", "user_labels"]
 PUBLISHED = ["user_embeddings", "entity_embeddings"]
+IN_ORDER = {"under_way": "{{ earlier_runs(params, dag_run) }}", "scheduled_run": "{{ dag_run.run_id }}"}
 FEATURES = ["clean_events", *GRAPH, "interactions", *PUBLISHED]
 TRIAGE = "\n".join(dict.fromkeys("| %s | %s |" % family.triage for family in TRAINED.values()))
 
@@ -53,10 +57,10 @@ def predecessor(model: str) -> dict[str, str]:
     schedule=SETTINGS.schedule,
     start_date=SETTINGS.start_date,
     catchup=False,
-    max_active_runs=1,
+    max_active_runs=8,  # the jobs keep the order; with one, a night that waits would bar the one it waits for
     default_args=house_defaults(SETTINGS),
     params={"date": date_parameter()},
-    user_defined_macros={"night": night},
+    user_defined_macros={"night": night, "earlier_runs": earlier_runs},
     doc_md=__doc__ % {"families": TRIAGE},
     tags=["nocturne", "nightly"],
 )
@@ -97,16 +101,19 @@ def nightly_user_embeddings():
 def build_graphs():
     read = dict.fromkeys(table for model, family in TRAINED.items() for table in family.job_of(model).reads)
     return job(
-        SETTINGS, "graphs.build_graphs", outputs=BUILT, also=[table for table in read if table not in BUILT],
+        SETTINGS, "graphs.build_graphs", outputs=[*BUILT, "nights"], options=IN_ORDER,
+        also=[table for table in read if table not in BUILT],
         doc_md="Reads the source, commits usable events and rejected rows, gives ids to what was not seen before, and "
-        "builds the graphs and tables that D's models read: all in one Spark session.")  # fmt: skip
+        "builds the graphs and tables that D's models read: all in one Spark session. Waits, rescheduled, while an "
+        "earlier night is under way.")  # fmt: skip
 
 
 def resolve_predecessor():
     return job(
-        SETTINGS, "embeddings.resolve_predecessor", inputs=["user_embeddings", "checkpoints"], returns_json=True,
+        SETTINGS, "embeddings.resolve_predecessor", inputs=["user_embeddings", "checkpoints"], outputs=["nights"],
+        returns_json=True, options=IN_ORDER,
         doc_md="Per model, the earlier night to start from: the newest of the same family before D, or none (a cold "
-        "start and a new space).")  # fmt: skip
+        "start and a new space). Waits, rescheduled, while an earlier night is under way.")  # fmt: skip
 
 
 def train_model(model: str):
@@ -120,7 +127,7 @@ def train_model(model: str):
 def publish_model(model: str):
     return job(
         SETTINGS, "embeddings.publish_users", task_id=f"publish_{model}", outputs=PUBLISHED,
-        inputs=["checkpoints", "interactions", "entity_ids", "relations"],
+        inputs=["checkpoints", *GRAPH],
         options={"model": model} | predecessor(model), outlets=[datasets.user_embeddings(SETTINGS, model)],
         doc_md="Turns the vectors into the predecessor's space, checks them, and publishes them in one step. Readers "
         "keep the former version if a check fails; other models are published all the same.")  # fmt: skip
@@ -131,7 +138,7 @@ def train_lookalike():
         SETTINGS, "audiences.train_lookalike", inputs=FEATURES, outputs=["lookalike_models"],
         trigger_rule=TriggerRule.NONE_FAILED,  # a model may be skipped
         doc_md="Fits one classifier per client and feature set on vectors of D − L and labels from [D − L, D). "
-        "Skipped, with its reason, if D − L is missing.")  # fmt: skip
+        "Skipped, with its reason, if D − L is missing or no client has buyers enough.")  # fmt: skip
 
 
 def score_lookalike():
@@ -154,7 +161,7 @@ def train_profiles():
 
 def write_report():
     return job(
-        SETTINGS, "report.write_report", trigger_rule=TriggerRule.ALL_DONE, outputs=["reports"],
+        SETTINGS, "report.write_report", operator=LastJob, trigger_rule=TriggerRule.ALL_DONE, outputs=["reports"],
         inputs=["rejected_events", *FEATURES, "lookalike_scores", "audiences", "run_metrics"],
         outlets=[datasets.reports(SETTINGS)], report=report_of(SETTINGS, NIGHT),
         doc_md="The night's page: written also when something before it failed or was skipped, and says so. The link "

@@ -100,7 +100,10 @@ def read(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Checksums, counts, order and lineage of everything, one table, or one partition."""
+    """Checksums, counts, order and lineage of everything, one table, or one partition.
+
+    The first line is the command that mends what nights have to mend; then a line a date.
+    """
     root = _root(options)
     names = [options.table] if options.table else sorted(root.tables)
     problems, notes, count = [], [], 0
@@ -118,18 +121,20 @@ def verify(options: argparse.Namespace) -> int:
         notes += _strays(ledger) if not options.table else []
         problems += ledger.verify() if not options.table or options.table == name else []
     found = [finding for finding in lineage.findings(root, options.table) if options.value in (None, finding.value)]
-    for finding in found:
-        (problems if finding.rerun else notes).append(str(finding))
+    stale = lineage.told_by_date(one for one in found if one.rerun)
+    notes += lineage.told_by_date(one for one in found if not one.rerun)
     dates = lineage.hanging_on(root, found)
-    lines = [f"PROBLEM {problem}" for problem in problems] + [f"note    {note}" for note in notes]
-    print("\n".join(lines) or "no problem found")
-    print(f"{count} partitions of {len(names)} tables verified: {len(problems)} problems, {len(notes)} notes")
+    hanging = sorted({*dates} - {one.rerun for one in found})
+    notes += [f"{date}: hangs on a date that is to be run again" for date in hanging]
     if dates:
-        print(
-            f"With what hangs on them {len(dates)} dates are to be run again, oldest first: "
-            f"{rerun_command(dates[0], dates[-1])}"
-        )
-    return 1 if problems else 0
+        these = "this date again" if len(dates) == 1 else f"these {len(dates)} dates again, oldest first"
+        print(f"Run {these}: {rerun_command(dates[0], dates[-1])}")
+    lines = [f"PROBLEM {problem}" for problem in [*stale, *problems]] + [f"note    {note}" for note in notes]
+    print("\n".join(lines) or "no problem found")
+    print(
+        f"{count} partitions of {len(names)} tables verified: {len(stale) + len(problems)} problems, {len(notes)} notes"
+    )
+    return 1 if problems or stale else 0
 
 
 def rollback(options: argparse.Namespace) -> int:
@@ -145,21 +150,23 @@ def rollback(options: argparse.Namespace) -> int:
 
 def prune_tables(options: argparse.Namespace) -> int:
     """Deletes partitions beyond their retention that nothing kept still needs;
-    with --dry-run alone, says what could go."""
+    with --dry-run alone, says what could go. 1 where something was broken and left, the rest done."""
     root = _root(options)
     keep = options.keep.split(",") if options.keep else []
-    candidates = prune.plan(root, _retention(options, root), keep, options.as_of)
+    manifests = prune.Manifests(root)
+    candidates = prune.plan(root, _retention(options, root), keep, options.as_of, manifests)
+    done, gone, problems = "would go" if options.dry_run else "deleted", [], list(manifests.broken.values())
     for candidate in candidates:
-        verb = "would go" if options.dry_run else "deleted"
-        if candidate.kept_because:
-            verb = f"kept: {candidate.kept_because}"
-        if not candidate.kept_because and not options.dry_run:
-            prune.delete(root, candidate)
+        problem = None if candidate.kept_because or options.dry_run else prune.problem_of_deleting(root, candidate)
+        problems += [problem] if problem else []
+        kept_because = candidate.kept_because or (problem and "it could not be deleted")
+        gone += [] if kept_because else [candidate]
+        verb = f"kept: {kept_because}" if kept_because else done
         print(f"{candidate.table} {candidate.value} ({show.size(candidate.size)}): {verb}")
-    gone = [candidate for candidate in candidates if not candidate.kept_because]
+    print("".join(f"PROBLEM {problem}\n" for problem in problems), end="")
     size = show.size(sum(candidate.size for candidate in gone))
     print(f"{len(gone)} partitions, {size}, {'would be' if options.dry_run else 'were'} deleted")
-    return 0
+    return 1 if problems else 0
 
 
 def _retention(options: argparse.Namespace, root: DataRoot) -> dict[str, int]:

@@ -101,5 +101,8 @@ def is_plain_name(name: str) -> bool:
 
 
 def rerun_command(first: str, last: str) -> str:
-    """What runs the nights from `first` to `last` again."""
-    return f"airflow tasks clear nightly_user_embeddings -s {first} -e {last} -y"
+    """What runs the nights from `first` to `last` again, one at a time, oldest first, whatever started them before."""
+    return (
+        f"airflow backfill create --dag-id nightly_user_embeddings --from-date {first} --to-date {last} "
+        "--max-active-runs 1 --reprocess-behavior completed"
+    )

@@ -1,4 +1,7 @@
-"""Deletes partitions that have outlived their table's retention, and nothing that something kept still needs."""
+"""Deletes partitions that have outlived their table's retention, and nothing that something kept still needs.
+
+A partition whose manifest cannot be read is left, and so is what it may need; the rest goes.
+"""
 
 import datetime
 import errno
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from feature_store.errors import StoreError, explain_os_errors
 from feature_store.layout import DATE_KEYS, LOCK, MANIFEST, check_date
 from feature_store.lineage import built_on
+from feature_store.manifest import Manifest
 from feature_store.publish import writing
 from feature_store.table import Table
 from feature_store.tree import DataRoot
@@ -23,8 +27,34 @@ class Candidate:
     kept_because: str | None
 
 
+class Manifests:
+    """Those of a root, each read once. `broken`: why one cannot be read, by table and value."""
+
+    def __init__(self, root: DataRoot) -> None:
+        self._root = root
+        self._read: dict[tuple[str, str], Manifest | None] = {}
+        self.broken: dict[tuple[str, str], str] = {}
+
+    def get(self, name: str, value: str) -> Manifest | None:
+        """None where there is none, or a broken one."""
+        if (name, value) not in self._read:
+            self._read[name, value] = None
+            table = self._root.tables[name]
+            try:
+                manifest = table.manifest(value)
+                _label_window(manifest, table.path(value))
+                self._read[name, value] = manifest
+            except StoreError as error:
+                self.broken[name, value] = str(error)
+        return self._read[name, value]
+
+
 def plan(
-    root: DataRoot, retention_days: Mapping[str, int], keep: Iterable[str] = (), as_of: str | None = None
+    root: DataRoot,
+    retention_days: Mapping[str, int],
+    keep: Iterable[str] = (),
+    as_of: str | None = None,
+    manifests: Manifests | None = None,
 ) -> list[Candidate]:
     """Partitions older than their table's `retention_days` before `as_of`.
 
@@ -33,17 +63,32 @@ def plan(
     A retention's name is a table's path below the root or a folder above tables ("feature_store/user_embeddings").
     `keep` names dates that a label window still needs; those of the windows that manifests record are known without it.
     Kept as well: each table's newest partition, and every predecessor that a remaining partition was built on.
+    `manifests`, where given, tells afterwards which are broken.
     """
-    keep_dates = {check_date("--keep", date) for date in keep} | _label_window_dates(root)
+    manifests = manifests or Manifests(root)
+    keep_dates = {check_date("--keep", date) for date in keep} | _label_window_dates(root, manifests)
     old = {name: _old_values(root.tables[name], days, as_of) for name, days in _by_table(root, retention_days).items()}
     going = {(name, value) for name, values in old.items() for value in values if value not in keep_dates}
-    needed = _needed(root, going)
+    going = {one for one in going if manifests.get(*one) or one not in manifests.broken}
+    needed = _needed(root, going, manifests)
     found = []
     for name, values in old.items():
         for value in values:
             reason = "a label window needs it" if value in keep_dates else needed.get((name, value))
-            found.append(Candidate(name, value, _size(root.tables[name], value), reason))
+            size = _size(root.tables[name], value, manifests.get(name, value))
+            if (name, value) in manifests.broken:
+                reason = "its manifest is broken"
+            found.append(Candidate(name, value, size, reason))
     return found
+
+
+def problem_of_deleting(root: DataRoot, candidate: Candidate) -> str | None:
+    """Deletes it; what kept that from being done, for callers who go on with the rest."""
+    try:
+        delete(root, candidate)
+    except StoreError as error:
+        return str(error)
+    return None
 
 
 def delete(root: DataRoot, candidate: Candidate, wait_seconds: float = 60.0) -> None:
@@ -106,31 +151,48 @@ def _old_values(table: Table, days: int, as_of: str | None) -> list[str]:
     return sorted(value for value in [*values[:-1], *table.unfinished()] if value < limit)
 
 
-def _label_window_dates(root: DataRoot) -> set[str]:
+def _label_window_dates(root: DataRoot, manifests: Manifests) -> set[str]:
     """From D − L to D, where D is a table's newest date that learned from a label window [D − L, D):
-    each is the D − L of a night to come."""
+    each is the D − L of a night to come. Of the newest that can be read, up to the newest."""
     dates: set[str] = set()
-    for table in root.tables.values():
-        manifest = table.manifest(values[-1]) if (values := table.values()) else None
-        window = manifest.fields.get("label_window") if manifest else None
-        if window:
-            start, end = map(datetime.date.fromisoformat, window)
+    for name, table in root.tables.items():
+        values = table.values()
+        readable = next((found for value in reversed(values) if (found := manifests.get(name, value))), None)
+        if window := _label_window(readable, table.uri):
+            start, end = window[0], max(window[1], datetime.date.fromisoformat(values[-1]))
             dates |= {(start + datetime.timedelta(days=n)).isoformat() for n in range((end - start).days + 1)}
     return dates
 
 
-def _size(table: Table, value: str) -> int:
-    manifest = table.manifest(value)
+def _label_window(manifest: Manifest | None, where: str) -> tuple[datetime.date, datetime.date] | None:
+    """StoreError where it is no window."""
+    window = manifest.fields.get("label_window") if manifest else None
+    if not window:
+        return None
+    try:
+        start, end = map(datetime.date.fromisoformat, window)
+    except (TypeError, ValueError):
+        raise StoreError(
+            f"{where}: the manifest's label window is {str(window)[:50]!r}; expected two dates. Run that night again."
+        ) from None
+    return start, end
+
+
+def _size(table: Table, value: str, manifest: Manifest | None) -> int:
     return manifest.size if manifest else sum(entry.size for entry in table.disk.list(table.path(value)))
 
 
-def _needed(root: DataRoot, going: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
+def _needed(root: DataRoot, going: set[tuple[str, str]], manifests: Manifests) -> dict[tuple[str, str], str]:
     """Predecessors of what stays; what they keep keeps nothing further,
-    since their own predecessors were read long ago."""
+    since their own predecessors were read long ago. Where a manifest is broken, the partition before it."""
     needed = {}
     for name, table in root.tables.items():
+        before = None
         for value in table.values():
-            manifest = None if (name, value) in going else table.manifest(value)
+            manifest = None if (name, value) in going else manifests.get(name, value)
+            if (name, value) in manifests.broken and (name, before) in going:
+                needed[name, before] = f"perhaps the predecessor of {name} {value}, whose manifest is broken"
+            before = value
             for edge in built_on(manifest) if manifest else ():
                 if edge.is_predecessor and (edge.table, edge.value) in going:
                     needed[edge.table, edge.value] = f"the predecessor of {name} {value}"

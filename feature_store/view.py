@@ -77,9 +77,8 @@ def check_one_space(manifests: Sequence[Manifest]) -> None:
         shown += ", ..." if len(others) > 5 else ""
         raise SpaceMismatch(
             f"Vectors of different spaces in {ordered[0].table}: dt={ordered[0].partition['dt']} is in {first!r}, "
-            f"{shown}. Expected one space. Rerun the later dates in order, so that each is aligned to the one before "
-            f"it: {rerun_command(dates[0], dates[-1])} "
-            "(where they open a new space again, backfill the missing nights between first)."
+            f"{shown}. Expected one space. Run the later dates again, each from the one before it: "
+            f"{rerun_command(dates[0], dates[-1])}"
         )
 
 

@@ -5,12 +5,14 @@ It is `run(date, <inputs>: Input, <outputs>: Output, config: Config)`. The comma
 option per further parameter (str, int, float, bool, date or Path, `| None` allowed).
 Exit status: 0 committed; 99 skipped, with the reason in the log and in run_metrics; 1 failed, with one message, by
 something that may pass (MayPass, a disk that refuses, a lock, a bug); 2 wrong command line or configuration; 3 failed,
-with one message, and another try would end the same.
+with one message, and another try would end the same; 75 not yet, to be started again later; 76 put off, as
+jobs/nights.py has it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import errno
@@ -19,20 +21,21 @@ import inspect
 import json
 import logging
 import os
-import resource
 import sys
 import time
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from feature_store import Segments, Table
+from feature_store import Leases, Segments, Table
 from feature_store.errors import CannotWrite, LockHeld, StoreError
 from jobs.configuration import load as configuration
+from jobs.memory import peak_memory_mib
+from jobs.night_lease import end_night, renewed
 from jobs.tables import TABLES, Contract
 from jobs.warned import warnings_kept
 
@@ -41,7 +44,7 @@ log = logging.getLogger("nocturne")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # imports make objects that stay: looking for garbage among them takes a sixth of their time
 gc.set_threshold(50_000, 20, 20)
-FAILED, FINAL, SKIPPED = 1, 3, 99
+FAILED, FINAL, SKIPPED, NOT_YET, PUT_OFF = 1, 3, 99, 75, 76
 # what a disk refuses today and tomorrow; a file that is gone may have been replaced, and a full disk been cleared
 FOR_GOOD = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
@@ -54,8 +57,24 @@ class MayPass(JobError):
     """The same, of something that may be over at the next try."""
 
 
+class NotYet(Exception):
+    """Something has to be waited for, which a scheduler does better than a program; nothing was done."""
+
+
+class PutOff(JobError):
+    """It cannot be waited for in this run; the scheduler is told when to start it again."""
+
+
 class Skip(Exception):
-    """There is nothing to do tonight, for the reason given; the flow goes on."""
+    """There is nothing to do tonight, for the reason given; the flow goes on.
+
+    wanted: the partitions for want of which it is so, as feature_store/lineage.py reads them: `verify` tells when they
+    have come.
+    """
+
+    def __init__(self, reason: str, wanted: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(reason)
+        self.wanted = [dict(one) for one in wanted]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +114,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, float | None, str | None]] = []
+        self.fields: dict[str, Any] = {}  # of the manifest
 
     def put(self, metric: str, value: float | None = None, detail: Any = None) -> None:
         """One figure; `detail` is anything JSON can hold (a table as a list of dicts, a curve as lists)."""
@@ -109,26 +129,30 @@ class Metrics:
         arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
         with output.table(stage).replace(date.isoformat()) as commit:
             commit.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            commit.fields |= self.fields
 
 
 metrics = Metrics()
 
 
-def main(run: Callable[..., None], argv: list[str] | None = None) -> None:
-    """Run the job as a program and end the process.
+def main(run: Callable[..., None], argv: list[str] | None = None, ends_night: bool = False) -> None:
+    """Run the job as a program and end the process. `ends_night`: it is the night's last one, however it ends.
 
     At once: taking down torch, Spark's gateway and Great Expectations object by object takes up to a second, and what
     a job leaves is committed by now. A bug's traceback ends the process as ever.
     """
-    status = execute(run, argv)
+    status = execute(run, argv, ends_night)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
-def execute(run: Callable[..., None], argv: list[str] | None = None) -> int:
-    """Run the job with this command line and return its exit status."""
+def execute(run: Callable[..., None], argv: list[str] | None = None, ends_night: bool = False) -> int:
+    """Run the job with this command line and return its exit status.
+
+    What ends the night prints the scheduler's runs that waited for that, as `{"resume": ["<run>"]}`.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)  # ours alone: engines say a lot
     stage = stage_of(run)
@@ -139,7 +163,14 @@ def execute(run: Callable[..., None], argv: list[str] | None = None) -> int:
     except ValueError as error:  # ConfigError and what a parameter refuses
         log.error("%s: %s", stage, error)
         return 2
-    status, _ = _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
+    leases = Leases(f"{settings.data_root}/{TABLES['nights'].folder}")
+    length = datetime.timedelta(minutes=settings.training.lease_minutes)
+    try:
+        with renewed(leases, arguments.date, length) if arguments.date else contextlib.nullcontext():
+            status, _ = _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
+    finally:
+        if ends_night and (waiting := end_night(leases, arguments.date)):
+            print(json.dumps({"resume": waiting}), flush=True)
     return status
 
 
@@ -149,15 +180,22 @@ def run_stage(run: Callable[..., None], given: Mapping[str, Any], settings: conf
     given: `date`, URIs of tables and values of further parameters by name; the rest is as on a command line without
     them. The running job's own figures are kept apart.
     """
-    own, call = metrics.rows[:], _bind(run, given, settings)
+    own, fields, call = metrics.rows[:], metrics.fields, _bind(run, given, settings)
     stage = stage_of(run) + _variant(call)
     try:
         status, said = _execute(run, call, stage, given["date"], settings.data_root)
     finally:
-        metrics.rows[:] = own
+        metrics.rows[:], metrics.fields = own, fields
     if status not in (0, SKIPPED):
         raise (JobError if status == FINAL else MayPass)(f"{stage} failed: {said}")
     return status
+
+
+def status_of(error: JobError | StoreError | OSError) -> int:
+    """The exit status of a job that an error ended."""
+    if isinstance(error, PutOff):
+        return PUT_OFF
+    return FINAL if is_final(error) else FAILED
 
 
 def is_final(error: JobError | StoreError | OSError) -> bool:
@@ -239,17 +277,22 @@ def _execute(
 ) -> tuple[int, str]:
     """(exit status, why it was skipped or failed)."""
     metrics.rows.clear()
+    metrics.fields = {}
     started = time.perf_counter()
     log.info("%s %s: start", stage, date)
     status, message = 0, ""
     try:
         with warnings_kept(log, metrics):
             run(**call)
+    except NotYet as reason:
+        log.info("%s %s: not yet: %s", stage, date, reason)
+        return NOT_YET, str(reason)
     except Skip as reason:
         status, message = SKIPPED, str(reason)
+        metrics.fields = {"wanted": reason.wanted} if reason.wanted else {}
         log.warning("%s %s: skipped: %s", stage, date, reason)
     except (JobError, StoreError, OSError) as error:
-        status, message = FINAL if is_final(error) else FAILED, str(error)
+        status, message = status_of(error), str(error)
         log.error("%s %s: %s: %s", stage, date, type(error).__name__, error)
         log.debug("where", exc_info=True)
     except Exception as bug:
@@ -273,7 +316,7 @@ def _finish(
         log.error("%s %s: the stage's figures could not be written: %s", stage, date, error)
         status, message = status or FAILED, message or f"its figures could not be written: {error}"
     figures = ", ".join(f"{m} {v:,.0f}" for m, v, _ in metrics.rows if m.startswith("rows_") and v is not None)
-    said = ("failed, " if status in (FAILED, FINAL) else "") + (f"{figures}, " if figures else "")
+    said = ("failed, " if status not in (0, SKIPPED) else "") + (f"{figures}, " if figures else "")
     log.info("%s %s: %s%.1f s, %.0f MiB", stage, date, said, seconds, peak)
     return status, message
 
@@ -282,35 +325,6 @@ def _variant(call: dict[str, Any]) -> str:
     """Jobs that run once per model have one stage per model."""
     model = call.get("model")
     return f"_{model}" if isinstance(model, str) else ""
-
-
-def peak_memory_mib() -> float:
-    """Peak resident memory of this process and of every program it started and that still runs (Spark's JVM), in MiB.
-
-    Each process's own peak, added up, so an upper bound of the peak of their sum. Linux tells of other processes;
-    elsewhere only this one counts.
-    """
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return own + sum(_peak_of(pid) for pid in _descendants(os.getpid()))
-
-
-def _descendants(pid: int) -> list[int]:
-    """Process ids below `pid`, from /proc."""
-    try:
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except OSError:  # no /proc here, or the process has just ended
-        return []
-    return [p for child in children for p in (child, *_descendants(child))]
-
-
-def _peak_of(pid: int) -> float:
-    """VmHWM of a process in MiB; 0 when it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
 
 
 def code_version() -> str:

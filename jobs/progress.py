@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 from tqdm import tqdm
 
-from jobs.program import metrics
+from jobs.program import log, metrics
 
 
 class Progress:
@@ -33,9 +33,16 @@ class Progress:
 
 
 def report_best(history: list[dict[str, float]], best_epoch: int, measure: str) -> None:
-    """Put the epoch whose parameters are kept, and what they reach on held-out data:
-    of that epoch, not the highest of all."""
+    """Put the epoch whose parameters are kept, and what they reach on held-out data, with its standard error where it
+    is known: of that epoch, not the highest of all."""
     metrics.put("best_epoch", best_epoch)
     kept = next((entry for entry in history if entry["epoch"] == best_epoch), {})
-    if np.isfinite(kept.get(measure, np.nan)):
-        metrics.put(measure, kept[measure])
+    if not np.isfinite(kept.get(measure, np.nan)):
+        return
+    metrics.put(measure, kept[measure])
+    said = f"kept epoch {best_epoch + 1} of {len(history)}: {measure} {kept[measure]:.4f}"
+    error = kept.get(f"{measure}_error", np.nan)
+    if np.isfinite(error):
+        metrics.put(f"{measure}_error", error)
+        said += f", standard error {error:.4f}"
+    log.info(said)

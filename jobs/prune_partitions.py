@@ -2,7 +2,8 @@
 
 Reads: manifests of every table. Writes: nothing; deletes whole partitions below the data root.
 Guarantees: never a predecessor of a kept partition, never D − L, which the next label window starts from, never a
-table's newest partition. `--dry-run=true` only says what would go.
+table's newest partition. What is broken is left, and told when the rest is done.
+`--dry-run=true` only says what would go.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
-from feature_store.prune import Candidate, delete, plan
+from feature_store.prune import Candidate, Manifests, plan, problem_of_deleting
 from feature_store.tree import DataRoot
 from jobs.configuration.sections import Lookalike
-from jobs.program import log, main, metrics
+from jobs.program import JobError, log, main, metrics
 from jobs.tables import TABLES
 
 
@@ -45,15 +46,19 @@ def run(date: datetime.date, config: Config, dry_run: bool = False) -> None:
     tables = [f"{name}/" for name in root.tables]
     present = {folder: days for folder, days in folders.items() if any(t.startswith(f"{folder}/") for t in tables)}
     needed = needed_dates(date, config.lookalike.label_window_days)
-    candidates = plan(root, present, keep=needed, as_of=date.isoformat())
+    manifests = Manifests(root)
+    candidates = plan(root, present, needed, date.isoformat(), manifests)
     going = [c for c in candidates if c.kept_because is None]
-    doing = "would delete" if dry_run else "deleting"
+    doing, problems = "would delete" if dry_run else "deleting", list(manifests.broken.values())
     for candidate in going:
         log.info("%s %s %s (%.1f MiB)", doing, candidate.table, candidate.value, candidate.size / 2**20)
-        if not dry_run:
-            delete(root, candidate)
+        problem = None if dry_run else problem_of_deleting(root, candidate)
+        problems += [problem] if problem else []
     metrics.put("rows_out", 0 if dry_run else len(going))
     metrics.put("partitions", detail=[as_figure(candidate) for candidate in candidates])
+    if problems:
+        more = f" (and {len(problems) - 1} more: `python -m feature_store verify` names them)" if problems[1:] else ""
+        raise JobError(f"Left, while the rest was pruned: {problems[0]}{more}")
 
 
 if __name__ == "__main__":

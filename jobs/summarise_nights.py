@@ -93,11 +93,13 @@ def sizes(nights: list[Night]) -> list[list[str]]:
 
 
 def qualities(nights: list[Night]) -> list[list[str]]:
-    """Validation by feature set, then the test: the scores of D − L held against what happened since."""
+    """Validation by feature set, then the test: the scores of D − L held against what happened since, by all users and
+    by those on whom no trees learned."""
     validation = [_mean_by_set(n.detail("train_lookalike", "pr_auc")) for n in nights]
-    test = [_mean_by_set(n.detail("score_lookalike", "backtest")) for n in nights]
+    test = [n.detail("score_lookalike", "backtest") for n in nights]
+    of_all, of_untrained = ([_mean_by_set(rows, of) for rows in test] for of in ("", "untrained_"))
     rows = []
-    for label, figures in (("validation", validation), ("test (backtest)", test)):
+    for label, figures in (("validation", validation), ("test (backtest)", of_all), ("test, untrained", of_untrained)):
         names = dict.fromkeys(name for found in figures for name in found)
         rows += [[f"{label}: {name}", *(number(found.get(name), 3) for found in figures)] for name in names]
     return rows or [["no figures yet", *("–" for _ in nights)]]
@@ -116,11 +118,13 @@ def profiles(nights: list[Night]) -> list[list[str]]:
         for label in labels for name, key in measures.items()]
 
 
-def _mean_by_set(rows: list[dict[str, Any]] | None) -> dict[str, float]:
+def _mean_by_set(rows: list[dict[str, Any]] | None, of: str = "") -> dict[str, float]:
+    """PR-AUC at 1:3 by feature set, mean of the clients; `of`: what the figure's name begins with."""
+    name_of_figure = f"{of}pr_auc_1to3"
     figures: dict[str, list[float]] = {}
     for row in rows or []:
-        if row.get("pr_auc_1to3") is not None:
-            figures.setdefault(row["feature_set"], []).append(row["pr_auc_1to3"])
+        if row.get(name_of_figure) is not None:
+            figures.setdefault(row["feature_set"], []).append(row[name_of_figure])
     return {name: statistics.fmean(values) for name, values in figures.items()}
 
 

@@ -235,7 +235,7 @@ TABLES: dict[str, Contract] = {
             Field("embedding", "vector", "constant length, finite"),
             Field("event_timestamp", "timestamp", "00:00 UTC of D: the vector knows nothing from then on"),
             Field("created_timestamp", "timestamp", "when it was committed"),
-            Field("n_events", "int32", "events behind it in the window"),
+            Field("n_events", "int32", "events behind it in the graph: each behaviour's in its own window"),
             Field("source", "string", "trained, inductive or carried"),
             Field("carried_from", "timestamp", "date of the night that computed a carried vector", nullable=True),
         ),
@@ -308,6 +308,10 @@ TABLES: dict[str, Contract] = {
         ),
         "Seconds, peak memory, row counts and quality figures of one stage."),
     "reports": Contract("reports", "dt", (), "The night's page (HTML)."),
+    "nights": Contract(
+        "nights", "dt", (),
+        "The lease of each night under way: a file `dt=…` that its first task writes, every task renews and the last "
+        "one removes (jobs/nights.py)."),
 }
 
 

@@ -138,6 +138,7 @@ FAMILIES: tuple[Family, ...] = (
         measure="validation_accuracy",
         measured="{:.1%} of held-out pairs ranked right",
         triage=("`smooth_kqgc_…`", "Memory, or a loss that is not finite. Clear the task: it begins anew."),
+        same={"transe": "transe.norm"},  # of the vectors that it smooths
     ),
     Family(
         name="rhgn",

@@ -34,10 +34,18 @@ class TransEHyperparameters:
     engine: str = "numba"  # numba: the compiled CPU kernels; torch: the readable reference, any device
     device: str = "cpu"  # torch engine: cpu, cuda, cuda:0, ...
     threads: int = 0  # numba engine: threads, 0 for all cores of the machine; deterministic runs use one
-    validation_share: float = 0.02  # of the edges, held out of training to stop early; 0 trains on all
-    evaluate_edges: int = 1000  # held-out edges, at most
+    # of the edges, held out of training to stop early, with all other edges between the same two entities; 0 trains on
+    # all
+    validation_share: float = 0.02
+    evaluate_edges: int = 10_000  # held-out edges, at most; enough for a standard error of 1 to 3 % of the MRR
     evaluate_every: int = 5  # epochs between two looks at the held-out edges
-    patience: int = 3  # looks without a better filtered MRR before stopping; 0 never stops early
+    # share of the filtered MRR that a look has to gain to count, and never less than the MRR's standard error
+    min_gain: float = 0.03
+    patience: int = 2  # looks without a gain before stopping; 0 never stops early. The best look is kept
+    # epochs (or all, where `epochs` is less) before a look counts: vectors still get better for other tasks when the
+    # MRR rises no more
+    min_epochs: int = 20
+    warm_min_epochs: int = 5  # the same on a warm start, which begins where the predecessor ended
 
     def __post_init__(self) -> None:
         check_choice("norm", self.norm, ("l1", "l2"))
@@ -51,6 +59,9 @@ class TransEHyperparameters:
             check_range(name, getattr(self, name), 0, open_minimum=True)
         for name in ("adversarial_temperature", "threads", "patience", "evaluate_edges"):
             check_range(name, getattr(self, name), 0)
+        for name in ("min_epochs", "warm_min_epochs"):
+            check_range(name, getattr(self, name), 0)
+        check_range("min_gain", self.min_gain, 0, 1)
         check_range("final_rate_share", self.final_rate_share, 0, 1, open_minimum=True)
         check_range("warm_accumulator_share", self.warm_accumulator_share, 0, 1)
         check_range("validation_share", self.validation_share, 0, 0.5)
@@ -87,8 +98,11 @@ class KQGCHyperparameters:
     max_batches_per_epoch: int = 0  # an epoch ends after so many batches, drawn anew each time; 0: all pairs
     epochs: int = 30  # at most; the paper takes the best of 10,000 on the test set
     validation_share: float = 0.05  # of the pairs, held out of training to stop early; 0 trains on all
+    evaluate_pairs: int = 10_000  # held-out pairs, at most; looked at `batch_size` at a time
     evaluate_every: int = 1  # epochs between two looks at the held-out pairs
-    patience: int = 5  # looks without a lower held-out loss before stopping; 0 never stops early
+    # share of the held-out loss that a look has to gain to count, and never less than the loss's standard error
+    min_gain: float = 0.01
+    patience: int = 3  # looks without a gain before stopping; 0 never stops early. The best look is kept
     device: str = "cpu"  # cpu, cuda, cuda:0, ...; sampling stays on the CPU
     inference_chunk: int = 65_536  # destination nodes computed at a time: bounds memory, leaves the result as it is
 
@@ -103,6 +117,8 @@ class KQGCHyperparameters:
             check_range(name, getattr(self, name), 0, open_minimum=True)
         check_range("patience", self.patience, 0)
         check_range("max_batches_per_epoch", self.max_batches_per_epoch, 0)
+        check_range("evaluate_pairs", self.evaluate_pairs, 0)
+        check_range("min_gain", self.min_gain, 0, 1)
         check_range("validation_share", self.validation_share, 0, 0.5)
 
 
@@ -114,8 +130,9 @@ class RHGNHyperparameters:
     did best on the users who choose in `make tune-rhgn`.
     """
 
-    init: str = "transe"  # the given vectors of users and items: transe, or random
+    init: str = "transe"  # the given vectors of users and items: transe, or random ones, which are learned
     # those of attributes' values: transe; content: FastText on their words, random where they are codes; or random.
+    # Random ones are learned.
     # Content made no difference in `make paper-rhgn-ablations` (+0.1 points [-0.4, +0.6] for transe), and needs a
     # training of its own every night
     init_attributes: str = "transe"

@@ -158,7 +158,8 @@ def infer_kqgc(
     """Vectors of all entities and relations from full neighbourhoods: float32 (n, d) and (m, d).
 
     Layer by layer in chunks of destination nodes, so that memory is that of two tables of vectors. known: bool (n,),
-    False where TransE has no vector (that row of `entities` is not read): such a node starts from `inductive_entities`.
+    False where TransE has no vector (that row of `entities` is not read): such a node starts from `inductive_entities`,
+    which is of a unit-normed TransE's kind.
     """
     check_vectors(graph, entities, relations)
     if known is not None:

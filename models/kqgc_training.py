@@ -16,6 +16,7 @@ from models.hyperparameters import KQGCHyperparameters
 from models.kqgc import KQGC, check_vectors
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
+from models.learning.training import least_gain, standard_error
 from models.shapes import expect, expect_indices
 
 
@@ -25,8 +26,8 @@ class KQGCResult:
 
     `parameters` is all that inference needs; `checkpoint()` adds the optimiser's state for a warm start.
     history: one entry per epoch with "epoch", "loss", "seconds" of training and, where evaluated, "validation_loss" and
-    "validation_accuracy" (share of negatives farther than their positive). best_epoch: the epoch whose parameters these
-    are; -1 when nothing was trained.
+    "validation_accuracy" (share of negatives farther than their positive), each with its standard error over the pairs
+    under the same name and "_error". best_epoch: the epoch whose parameters these are; -1 when nothing was trained.
     """
 
     parameters: dict[str, np.ndarray]
@@ -67,7 +68,7 @@ class _Trainer:
         # copies: aligned, as numpy's memory is not
         self.entities, self.relations = (torch.tensor(values, device=self.device) for values in vectors)
         self.purchase_relation, self.item_candidates = purchase_relation, item_candidates
-        self.random = np.random.default_rng([seed, 1])
+        self.seed, self.random = seed, np.random.default_rng([seed, 1])
         self.sampler = graph.sampler(model.hyper.fanout, seed, deterministic=deterministic)
         self.optimiser = torch.optim.Adam(model.parameters(), lr=model.hyper.learning_rate)
 
@@ -85,19 +86,24 @@ class _Trainer:
         return _Batch(layers, sources.to(self.device), users_B, items_B, negatives_BK)
 
     def losses(self, batch: _Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(terms of Eq. 12 (B, K), share of negatives farther than their positive)."""
+        """(B, K): the terms of Eq. 12, and whether each negative is farther than its positive."""
         model = self.model
         h_ND, r_MD = model(batch.layers, self.entities.index_select(0, batch.sources), self.relations)
         users_BD, purchase_D = h_ND.index_select(0, batch.users_B), r_MD[self.purchase_relation]
         positive_B = model.score(users_BD, purchase_D, h_ND.index_select(0, batch.items_B))
         negatives_BKD = h_ND.index_select(0, batch.negatives_BK).view(-1, model.hyper.negatives, model.dimension)
         negative_BK = model.score(users_BD.unsqueeze(1), purchase_D, negatives_BKD)
-        farther = (negative_BK > positive_B.unsqueeze(-1)).to(h_ND.dtype).mean()
-        return model.losses(positive_B, negative_BK), farther
+        return model.losses(positive_B, negative_BK), negative_BK > positive_B.unsqueeze(-1)
 
-    def epoch(self, users: np.ndarray, items: np.ndarray) -> float:
+    def restart(self, *draws: int) -> None:
+        """Draw from here on what is drawn under these numbers."""
+        self.random = np.random.default_rng([self.seed, 1, *draws])
+        self.sampler.restart([self.seed, 2, *draws])
+
+    def epoch(self, number: int, users: np.ndarray, items: np.ndarray) -> float:
         """Train on all pairs once, or on so many batches of them, in a new order; the mean loss."""
         hyper = self.model.hyper
+        self.restart(0, number)
         order = self.random.permutation(users.size)
         if hyper.max_batches_per_epoch:
             order = order[: hyper.max_batches_per_epoch * hyper.batch_size]
@@ -112,10 +118,18 @@ class _Trainer:
         return float(summed) / order.size
 
     @torch.no_grad()
-    def evaluate(self, batch: _Batch) -> dict[str, float]:
-        """The figures of held-out pairs. Always the same draw, so that epochs can be compared."""
-        terms, farther = self.losses(batch)
-        return {"validation_loss": float(terms.mean()), "validation_accuracy": float(farther)}
+    def evaluate(self, users: np.ndarray, items: np.ndarray) -> dict[str, float]:
+        """The figures of held-out pairs, `batch_size` at a time. Always the same draws, so that epochs can be
+        compared."""
+        self.restart(1)
+        size, of_pairs = self.model.hyper.batch_size, []
+        for first in range(0, users.size, size):
+            found = self.losses(self.batch(users[first : first + size], items[first : first + size]))
+            of_pairs.append(torch.stack([part.double().mean(dim=1) for part in found]).cpu().numpy())
+        figures = {}
+        for name, values in zip(("validation_loss", "validation_accuracy"), np.concatenate(of_pairs, 1), strict=True):
+            figures |= {name: float(values.mean()), f"{name}_error": standard_error(values)}
+        return figures
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """(parameters, the optimiser's state), by name, as copies."""
@@ -165,14 +179,14 @@ def _run_epochs(
 ) -> KQGCResult:
     hyper = trainer.model.hyper
     order = trainer.random.permutation(users.size)
-    held_out, trained = np.split(order, [int(hyper.validation_share * users.size)])
-    validation = trainer.batch(users[held_out], items[held_out]) if held_out.size else None
+    held_out, trained = np.split(order, [min(int(hyper.validation_share * users.size), hyper.evaluate_pairs)])
     best, history, best_epoch = run_epochs(
         hyper.epochs,
-        lambda epoch: trainer.epoch(users[trained], items[trained]),
+        lambda epoch: trainer.epoch(epoch, users[trained], items[trained]),
         trainer.state,
-        evaluate=None if validation is None else lambda: trainer.evaluate(validation),
+        evaluate=(lambda: trainer.evaluate(users[held_out], items[held_out])) if held_out.size else None,
         figure=lambda entry: -entry["validation_loss"],
+        least_gain=lambda entry: least_gain(entry["validation_loss"], entry["validation_loss_error"], hyper.min_gain),
         evaluate_every=hyper.evaluate_every,
         patience=hyper.patience,
         progress=progress,

@@ -147,6 +147,7 @@ class RHGN(nn.Module):
       labels add up; a label that a user lacks adds nothing. `class_weights` lets every class weigh the same, for rare
       ones that should be named too.
     - A node without neighbours has Ĥ = 0, of which the paper does not speak.
+    - Training drops numbers of F_map's output in (3), a share of 0.2 by default (`dropout`); the paper speaks of none.
     - Between two nodes with several relations each relation is one message.
     """
 

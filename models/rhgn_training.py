@@ -21,6 +21,7 @@ from models.messages.meta_relations import MetaRelations
 from models.rhgn import MISSING, RHGN, check_nodes, code_types, engine_of, precision
 from models.shapes import ShapeError, expect, expect_indices
 
+LEARNED_ROWS = "learned_rows"
 _State = tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]
 
 
@@ -28,7 +29,8 @@ _State = tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]
 class RHGNResult:
     """What training gives.
 
-    `parameters` is all that inference needs; `checkpoint()` adds the optimiser's state for a warm start.
+    `parameters` is all that inference needs; `checkpoint()` adds the optimisers' state for a warm start, that of the
+    learned rows (k, inputs) under LEARNED_ROWS.
     features: float32 (n, inputs), the given vectors with the learned rows as learned. history: one entry per epoch with
     "epoch", "loss", "seconds" of training and, where evaluated, "validation_loss", "validation_accuracy" and
     "validation_macro_f1" (means over labels; of label j alone with `_j` at the end). best_epoch: the epoch whose
@@ -150,8 +152,28 @@ class _Trainer:
 
     def state(self) -> _State:
         """(parameters, the optimiser's state, learned rows), as copies."""
-        rows = self.table.detach().cpu().numpy().copy()
-        return parameters_of(self.model), optimiser_state(self.model, self.optimisers[0]), rows
+        rows, optimiser = self.table.detach().cpu().numpy().copy(), optimiser_state(self.model, self.optimisers[0])
+        if len(rows):
+            of_rows = self.optimisers[1].state.get(self.table, {})
+            optimiser |= {f"{LEARNED_ROWS}.{key}": np.array(torch.as_tensor(v).cpu()) for key, v in of_rows.items()}
+        return parameters_of(self.model), optimiser, rows
+
+    def start_from(self, checkpoint: Mapping[str, np.ndarray]) -> None:
+        """Take the parameters and what the optimisers remember. ValueError for another shape of model, or number of
+        learned rows."""
+        load_checkpoint(self.model, self.optimisers[0], checkpoint)
+        prefix, own = f"optimiser.{LEARNED_ROWS}.", {}
+        for key in (key for key in checkpoint if key.startswith(prefix) and len(self.table)):
+            moment = checkpoint[key]
+            if key == f"{prefix}step":
+                own["step"] = int(moment)
+                continue
+            if moment.shape != tuple(self.table.shape):
+                found = f"{key!r} is of shape {moment.shape} in the checkpoint"
+                raise ValueError(f"{found}; expected {tuple(self.table.shape)}, a row for each node that is learned")
+            own[key.removeprefix(prefix)] = torch.tensor(moment, device=self.device)
+        if own:
+            self.optimisers[1].state[self.table] = own
 
     def result(self, state: _State, history: list[dict[str, float]], best_epoch: int) -> RHGNResult:
         parameters, optimiser, rows = state
@@ -185,7 +207,8 @@ def train_rhgn(
     finite (`filled_features`). users: int64 (u,), unique nodes; labels: int64 (u, labels), -1 where a user lacks one.
     learned: bool (n,), rows of `features` that are trained too. validation: bool (u,), users held out for early
     stopping; None draws `validation_share` of them. initial: a former `checkpoint()` (of other relations or types:
-    `rearranged`), from which it goes on at `warm_rate_share` of the rate. progress: called with each entry of the
+    `rearranged`; the optimiser's state of learned rows in the order of tonight's), from which it goes on at
+    `warm_rate_share` of the rate; learned rows start as `features` has them. progress: called with each entry of the
     history.
     deterministic: equal arguments give equal bits (one thread; on a GPU torch's deterministic kernels).
     Without a label nothing is learned and the initial parameters come back.
@@ -205,7 +228,7 @@ def train_rhgn(
     model = RHGN(*shape, hyper, seed).to(hyper.device)
     trainer = _Trainer(_Data(graph, node_types, features, learned, users, labels), model, trained, seed, deterministic)
     if initial is not None:
-        load_checkpoint(model, trainer.optimisers[0], initial)
+        trainer.start_from(initial)
     if not trained.size:
         return trainer.result(trainer.state(), [], -1)
     device = [model.code_types.device] if model.code_types.is_cuda else []

@@ -12,10 +12,13 @@ import numpy as np
 
 from models.hyperparameters import TransEHyperparameters
 from models.kernels.draws import key_of
-from models.learning.initialisation import WarmStart, keyed_vectors, neighbours_queries_mean, unit_rows
+from models.learning.initialisation import Placing, WarmStart, keyed_vectors, neighbours_queries_mean, unit_rows
 from models.learning.negatives import Known, Planner, Pools, keyed_edges, known_triples, no_known_triples
+from models.learning.training import standard_error
 from models.transe_numba import NumbaEngine
 from models.vectors.ranking import available_cores, filtered_ranks, mean_reciprocal_rank
+
+_MOST_CANDIDATES = 20_000  # of each type, among whom a held-out edge's end is ranked
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,10 @@ def initialise(
         entities[initial.entity_known] = initial.entities[initial.entity_known]
         # a relation of unknown vector says nothing about where its ends are
         told = initial.relation_known[triples.relations]
-        means, found = neighbours_queries_mean(
-            entities, relations, initial.entity_known, *(column[told] for column in triples.edges)
-        )
-        entities[found] = unit_rows(means[found]) if hyper.unit_norm else means[found]
+        edges, known = tuple(column[told] for column in triples.edges), initial.entity_known
+        placing = Placing.of(entities, relations, known, triples.entity_type, edges, hyper.unit_norm)
+        means, found = neighbours_queries_mean(entities, relations, known, *edges)
+        entities[found] = placing.placed(means, found)
         share = np.float32(hyper.warm_accumulator_share)
         for own, former, known in (
             (accumulators[0], initial.entity_accumulators, initial.entity_known),
@@ -140,23 +143,38 @@ def _check_warm_start(initial: WarmStart, triples: Triples, dimension: int) -> N
 def held_out_edges(triples: Triples, hyper: TransEHyperparameters, seed: int) -> np.ndarray:
     """bool (E,): edges kept out of training to stop early.
 
-    Keyed by the edge's ends, and never an entity's or a relation's last edge.
+    A pair of entities is held out with all edges between them, whatever their relation or direction: who has carted
+    what he is to buy would give the answer away. Keyed by the pair, and never an entity's or a relation's last edges.
     """
     wanted = min(int(hyper.validation_share * len(triples.heads)), hyper.evaluate_edges)
     held_out = np.zeros(len(triples.heads), bool)
     if wanted == 0:
         return held_out
-    of_heads, of_tails = triples.entity_keys[triples.heads], triples.entity_keys[triples.tails]
-    keys = keyed_edges(of_heads, triples.relation_keys[triples.relations], of_tails, key_of(seed))
+    of_pairs = pair_keys(triples, seed)
+    order = np.argsort(of_pairs, kind="stable")
+    starts = np.flatnonzero(np.diff(of_pairs[order], prepend=~of_pairs[order[:1]]))
+    pairs = zip(starts[: 4 * wanted].tolist(), np.append(starts[1:], len(order)).tolist(), strict=False)
     degree = np.bincount(triples.heads, minlength=triples.n_entities)
     degree += np.bincount(triples.tails, minlength=triples.n_entities)
     uses = np.bincount(triples.relations, minlength=triples.n_relations)
-    for edge in np.argsort(keys, kind="stable")[: 4 * wanted]:
-        h, r, t = triples.heads[edge], triples.relations[edge], triples.tails[edge]
-        if min(degree[h], degree[t], uses[r]) > 1 and wanted > 0:
-            held_out[edge] = True
-            degree[h], degree[t], uses[r], wanted = degree[h] - 1, degree[t] - 1, uses[r] - 1, wanted - 1
+    for first, last in pairs:
+        edges = order[first:last]
+        if len(edges) > wanted:
+            continue
+        relations, n_each = np.unique(triples.relations[edges], return_counts=True)
+        ends, n_ends = np.unique([triples.heads[edges], triples.tails[edges]], return_counts=True)
+        if (degree[ends] > n_ends).all() and (uses[relations] > n_each).all():
+            held_out[edges] = True
+            degree[ends] -= n_ends
+            uses[relations] -= n_each
+            wanted -= len(edges)
     return held_out
+
+
+def pair_keys(triples: Triples, seed: int, edges: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """uint64, one for each of the edges: a random number of the two entities at its ends, in either order."""
+    ends = np.sort([triples.entity_keys[triples.heads[edges]], triples.entity_keys[triples.tails[edges]]], axis=0)
+    return keyed_edges(ends[0], np.zeros(ends.shape[1], np.uint64), ends[1], key_of(seed))
 
 
 class TransE:
@@ -178,8 +196,8 @@ class TransE:
     | f           | `distance`                    | (B,)                           |
 
     Departs from the paper:
-    - Loss: self-adversarial by option (Sun et al. 2019, Eq. 5), which learns from many broken triples what (1) learns
-      from few.
+    - The defaults are L2 in (2), and in place of (1) the self-adversarial loss (Sun et al. 2019, Eq. 5), which learns
+      from many broken triples what (1) learns from few. L1 and (1) by option.
     - Broken triples are of the right type, made of entities that have edges, and not true ones (both by option); their
       number K is free; several edges of a relation may share a draw. Each edge (or chunk) breaks its head or its tail,
       by a fair coin.
@@ -200,10 +218,12 @@ class TransE:
     ) -> None:
         self.hyper = hyper
         self._held_out = held_out_edges(triples, hyper, seed)
+        self._pair_of = np.unique(pair_keys(triples, seed, self._held_out), return_inverse=True)[1]
         self._pools = Pools.any_entity(triples.n_entities, triples.n_relations)
         if hyper.type_constrained:
             ends = triples.relation_head_type, triples.relation_tail_type
             self._pools = Pools.by_type(triples.entity_type, *ends, triples.connected)
+        self._candidates = self._pools.thinned(_MOST_CANDIDATES, triples.entity_keys)
         self._edges = triples.edges
         training = tuple(column[~self._held_out] for column in triples.edges)
         sizes = triples.n_entities, triples.n_relations
@@ -237,10 +257,21 @@ class TransE:
 
     def validation_mrr(self) -> float:
         """Filtered MRR of the held-out edges, both directions; NaN where none is held out."""
+        return self.look()[0]
+
+    def look(self) -> tuple[float, float]:
+        """(filtered MRR of the held-out edges in both directions, its standard error); NaN where none is held out.
+
+        Among so many candidates of a type at most, always the same ones: a look costs no more where there are millions.
+        The edges of a pair are no independent draws: the error is that of pairs.
+        """
         state = self.state
         edges = tuple(column[self._held_out] for column in self._edges)
         given = (state.entities, state.relations, edges, self._edges, self.hyper.norm)
-        return mean_reciprocal_rank(filtered_ranks(*given, pools=self._pools, threads=self._threads))
+        ranks = filtered_ranks(*given, pools=self._candidates, threads=self._threads)
+        mrr, of_edges = mean_reciprocal_rank(ranks), (1 / ranks).mean(axis=0)
+        sums = np.bincount(self._pair_of, of_edges - mrr)
+        return mrr, standard_error(sums) * len(sums) / max(len(of_edges), 1)
 
 
 def distance(heads: np.ndarray, relations: np.ndarray, tails: np.ndarray, norm: str) -> np.ndarray:

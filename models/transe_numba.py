@@ -33,6 +33,8 @@ class NumbaEngine:
 
     def train_epoch(self, plan: Plan, learning_rate: float) -> tuple[float, int]:
         """(sum of the losses, edges seen). Deterministic on one thread."""
+        if not self._in_pairs(plan):
+            plan = plan.by_edge()  # a chunk that shares draws is of one relation
         n_chunks = len(plan.order)
         pieces = 1 if self._threads == 1 else max(4 * self._threads, len(plan.heads) // _PIECE_EDGES)
         cuts = np.linspace(0, n_chunks, min(pieces, n_chunks) + 1).astype(np.int64)
@@ -42,6 +44,10 @@ class NumbaEngine:
             losses = pool.map(lambda first, last: self._train(plan, first, last, learning_rate), cuts[:-1], cuts[1:])
         return sum(losses), len(plan.heads)
 
+    def _in_pairs(self, plan: Plan) -> bool:
+        """Whether the kernel for draws of each edge's own is the one: it knows the margin loss alone."""
+        return self._hyper.loss == "margin" and not plan.shared
+
     def _train(self, plan: Plan, first: int, last: int, learning_rate: float) -> float:
         hyper, pools, adagrad = self._hyper, self._pools, self._hyper.optimizer == "adagrad"
         entities = (self._entities, self._accumulators["entity_accumulators"])
@@ -50,7 +56,7 @@ class NumbaEngine:
         edges = (plan.heads, plan.relations, plan.tails, *chunks)
         candidates = (pools.members, pools.offsets, pools.of, self._known, hyper.norm == "l1")
         margin, rate = np.float32(hyper.margin), np.float32(learning_rate)
-        if hyper.loss == "margin" and not plan.shared:
+        if self._in_pairs(plan):
             loss, _ = train_margin_pairs(
                 *entities, *relations, *edges, *candidates, margin, hyper.dimension, rate, adagrad, hyper.unit_norm
             )

@@ -62,7 +62,7 @@ class TorchEngine:
 
     def train_epoch(self, plan: Plan, learning_rate: float) -> tuple[float, int]:
         """(sum of the losses, edges seen)."""
-        total = 0.0
+        plan, total = plan.by_edge(), 0.0
         sizes = np.diff(plan.starts)[plan.order]
         batch_of_chunk = (np.cumsum(sizes) - sizes) // self._hyper.batch_size
         with deterministic_kernels(self._deterministic):

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from models.hyperparameters import TransEHyperparameters
 from models.learning.initialisation import WarmStart
-from models.learning.training import EarlyStopping, Snapshot, fingerprint
+from models.learning.training import EarlyStopping, Snapshot, fingerprint, least_gain
 from models.transe import TransE, TransEState, Triples, initialise
 
 
@@ -17,7 +19,8 @@ from models.transe import TransE, TransEState, Triples, initialise
 class TransEResult:
     """What a training gives: the state of the best epoch, and one record per epoch.
 
-    history: epoch, loss (mean per edge), seconds, edges; validation_mrr where it was measured. best_epoch: 0-based.
+    history: epoch, loss (mean per edge), seconds, edges; validation_mrr and its standard error, validation_mrr_error,
+    where they were measured. best_epoch: 0-based.
     """
 
     state: TransEState
@@ -35,14 +38,19 @@ def train_transe(
     resume: Path | None = None,
     progress: Callable[[dict[str, float]], None] | None = None,
 ) -> TransEResult:
-    """Train until the held-out MRR stops rising or the epochs are over; the state of the best epoch is returned.
+    """Train until the held-out MRR stops rising or the epochs are over; the state of the best look is returned.
+
+    Looks count from `min_epochs` on, on a warm start from `warm_min_epochs` on.
 
     deterministic: one thread; equal arguments give equal bits. resume: a scratch file, written after every look at the
     held-out edges, from which the same call goes on after a kill; the caller removes it. progress: called with each
     epoch's record.
     """
     snapshot = _snapshot(resume, triples, hyper, seed, deterministic, initial)
-    run = _Run.taken_up(snapshot, hyper) or _Run.begun(initialise(triples, hyper, seed, initial), hyper)
+    min_epochs = min(hyper.epochs, hyper.min_epochs if initial is None else hyper.warm_min_epochs)
+    run = _Run.taken_up(snapshot) or _Run.begun(
+        initialise(triples, hyper, seed, initial), EarlyStopping(hyper.patience, min_epochs)
+    )
     model = TransE(triples, hyper, seed=seed, deterministic=deterministic, state=run.state)
     for epoch in range(len(run.history), hyper.epochs):
         if run.stopped:
@@ -50,8 +58,8 @@ def train_transe(
         record = model.train_epoch(epoch)
         looks = (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs
         if looks and model.has_held_out_edges:
-            record["validation_mrr"] = model.validation_mrr()
-            run.stopped = run.stopping.update(epoch, record["validation_mrr"])
+            mrr, error = record["validation_mrr"], record["validation_mrr_error"] = model.look()
+            run.stopped = run.stopping.update(epoch, mrr, least_gain(mrr, error, hyper.min_gain))
         run.history.append(record)
         if looks:
             run.state = model.state
@@ -76,16 +84,23 @@ class _Run:
     stopped: bool = False
 
     @classmethod
-    def begun(cls, state: TransEState, hyper: TransEHyperparameters) -> _Run:
-        return cls(state, state, -1, [], EarlyStopping(hyper.patience))
+    def begun(cls, state: TransEState, stopping: EarlyStopping) -> _Run:
+        return cls(state, state, -1, [], stopping)
 
     @classmethod
-    def taken_up(cls, snapshot: Snapshot | None, hyper: TransEHyperparameters) -> _Run | None:
+    def taken_up(cls, snapshot: Snapshot | None) -> _Run | None:
         """The run that a snapshot holds, if there is one of this very training."""
         saved = snapshot.load() if snapshot else None
         if saved is None:
             return None
-        arrays, metadata = saved
+        try:
+            return cls.of(*saved)
+        except (KeyError, TypeError, ValueError) as error:
+            raise snapshot.unusable(f"no run of this model ({type(error).__name__}: {error})") from error
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> _Run:
+        """Inverse of what `save` writes."""
         parts = [
             TransEState.from_arrays({n.removeprefix(p): a for n, a in arrays.items() if n.startswith(p)})
             for p in ("state.", "best.")

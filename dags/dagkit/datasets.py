@@ -29,6 +29,7 @@ FOLDERS = {
     "profile_predictions": "profile_predictions",
     "run_metrics": "run_metrics",
     "reports": "reports",
+    "nights": "nights",
 }
 
 

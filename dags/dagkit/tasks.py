@@ -18,13 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Asset, BaseOperator, BaseSensorOperator, Param
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+)
 
 from dagkit import datasets
 from dagkit.links import ReportLink
+from dagkit.requests import check_keys
 from dagkit.settings import Settings
 
-SKIPPED, WRONG_CALL, FINAL = 99, 2, 3  # exit statuses of jobs/program.py
+SKIPPED, WRONG_CALL, FINAL, NOT_YET, PUT_OFF = 99, 2, 3, 75, 76  # exit statuses of jobs/program.py
+# A task that comes too early looks again after so long. Not much sooner: Airflow takes the end of one look for a
+# failure of the next where its scheduler has not heard of it before that one is queued.
+LOOK_AGAIN = datetime.timedelta(seconds=30)
 NIGHT = "{{ night(params, dag_run) }}"
 # Airflow's own settings and secrets stay with Airflow
 OWN_VARIABLES = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "_AIRFLOW_")
@@ -32,7 +41,11 @@ GRACE_SECONDS = 20
 
 
 def night(params: Any, dag_run: Any) -> str:
-    """The date D of a run: its `date` parameter, else its logical date. A macro, so that templates can call it."""
+    """The date D of a run: its `date` parameter, else its logical date. A macro, so that templates can call it.
+
+    AirflowFailException: there is none, or the run was given a key that no night reads.
+    """
+    check_keys(getattr(dag_run, "conf", None), ["date"])
     if params.get("date"):
         return datetime.date.fromisoformat(params["date"]).isoformat()
     if dag_run.logical_date is None:
@@ -63,8 +76,9 @@ def house_defaults(settings: Settings) -> dict[str, Any]:
 
 
 class JobOperator(BaseOperator):
-    """One program, as a list of arguments. Exit 0: done; 99: skipped; 2 (wrong call) and 3 (another try would end the
-    same): failed for good; else failed, and tried again."""
+    """One program, as a list of arguments. Exit 0: done; 99: skipped; 75: not yet, looked at again later without a slot
+    meanwhile; 2 (wrong call), 3 (another try would end the same) and 76 (put off): not tried again; else failed, and
+    tried again."""
 
     template_fields: Sequence[str] = ("command", "report")
     ui_color = "#e8eef7"
@@ -94,10 +108,14 @@ class JobOperator(BaseOperator):
             last.append(line)
             if line.startswith("{"):
                 result = line
+        self.ended(context, result)
         self._judge(self.process.returncode, last)
         for asset in self.outlets:
             context["outlet_events"][asset].extra = {"dt": night(context["params"], context["dag_run"])}
         return self._result(result) if self.returns_json else None
+
+    def ended(self, context: Any, result: str | None) -> None:
+        """What is to be done when the program has ended, however it did; result: its last line that is JSON."""
 
     def _lines(self) -> Iterator[str]:
         """Start the program and give its output (both streams) line by line; it has ended when the lines have."""
@@ -117,6 +135,10 @@ class JobOperator(BaseOperator):
         said = "\n".join(last)
         if status == SKIPPED:
             raise AirflowSkipException(said)
+        if status == NOT_YET:
+            raise AirflowRescheduleException(datetime.datetime.now(datetime.UTC) + LOOK_AGAIN)
+        if status == PUT_OFF:
+            raise AirflowFailException(said)
         if status == WRONG_CALL:
             raise AirflowFailException(f"Wrong command line or configuration; trying again would not help:\n{said}")
         if status == FINAL:
@@ -155,6 +177,7 @@ def job(
     task_id: str | None = None,
     outlets: Sequence[Asset] = (),
     returns_json: bool = False,
+    operator: type[JobOperator] = JobOperator,
     **arguments: Any,
 ) -> JobOperator:
     """The task that runs `python -m jobs.<module>` for the run's date.
@@ -166,7 +189,7 @@ def job(
     options = {"date": NIGHT, "config": settings.config} | tables | (options or {})
     command = [settings.python, "-m", f"jobs.{module}"]
     command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    return JobOperator(
+    return operator(
         task_id=task_id or module.rsplit(".", 1)[-1], command=command, inputs=inputs, outputs=[*outputs, *also],
         outlets=list(outlets), returns_json=returns_json, **arguments)  # fmt: skip
 

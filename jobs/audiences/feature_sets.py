@@ -65,8 +65,8 @@ class Source:
         items, item_raw = self.snapshot.items, self.snapshot.item_raw
         items = self.sample(items, item_raw, vectors.item_ids, "items at large", "", AT_LARGE)
         users = self.sample(self.users.ids, self.users.raw, vectors.user_ids, "users at large", "", AT_LARGE)
-        at_large = vectors.native(vectors.items_of(items)), vectors.native(vectors.users_of(users))
-        return scales(self.native(model), vectors.native_purchase, *at_large, vectors.comparer)
+        at_large = vectors.native(vectors.items_of(items)), vectors.native(vectors.users_of(users)), users
+        return scales(self.native(model), self.users.ids, vectors.native_purchase, *at_large, vectors.comparer)
 
     def sample(
         self, ids: np.ndarray, raw: pa.Array, known: np.ndarray, purpose: str, client: str, most: int

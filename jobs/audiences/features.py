@@ -138,6 +138,11 @@ def _recency_frequency_money(snapshot: Snapshot, users: Eligible, graph: Graph) 
     return Columns(names, np.stack(columns, axis=1))
 
 
+def purchase_columns(purchase: str) -> set[str]:
+    """The columns of `_recency_frequency_money` that purchases alone fill."""
+    return {f"{purchase}_events", f"{purchase}_items", f"days_since_{purchase}", "money", "money_per_purchase"}
+
+
 def _sum(row: np.ndarray, chosen: np.ndarray, weights: np.ndarray | None, n: int) -> np.ndarray:
     return np.bincount(row[chosen], None if weights is None else weights[chosen], minlength=n).astype(np.float32)
 
@@ -167,7 +172,7 @@ def _purchases_by_value(snapshot: Snapshot, users: Eligible, edges: Attribute, p
     """(n, values): purchases of items with each value."""
     seen = snapshot.interactions
     row, column = positions(users.ids, seen.user), positions(snapshot.items, seen.item)
-    chosen = (row >= 0) & seen.of(purchase)
+    chosen = (row >= 0) & (column >= 0) & seen.of(purchase)
     counts, n_items = seen.count[chosen].astype(np.float64), len(snapshot.items)
     bought = sparse.csr_array((counts, (row[chosen], column[chosen])), shape=(len(users), n_items))
     heads = positions(snapshot.items, edges.heads)

@@ -5,9 +5,9 @@ Reads: a seed file, or a client of the configuration, whose buyers in the graph'
 clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings,
 entity_embeddings of D. Writes: requested_audiences/<name> of D: the audience as Parquet and CSV (see
 feature_store/spreadsheet.py), a report as JSON and HTML.
-Guarantees: positives are the active seeds, negatives active users who are none, 1:3; everything is as of D. The
-quality is that of a cross-validation and called in time: nothing here looks forward. Seeds stay out of the
-ranking unless `include_seeds`.
+Guarantees: positives are the active seeds, negatives active users who are none, 1:3; what is learned from knows nothing
+of what made a seed one, where its time is known (lessons.py); everything else is as of D. The quality is that of a
+cross-validation and called in time: nothing here looks forward. Seeds stay out of the ranking unless `include_seeds`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store import Table
 from feature_store.spreadsheet import to_csv
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource, Source
 from jobs.audiences.features import Columns, past_buyers
+from jobs.audiences.lessons import Days, Lesson, first_days, timed, untimed
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import held_out_of, one_to, sampled_with, uniform
-from jobs.audiences.seeds import Match, match, read_seeds
+from jobs.audiences.seeds import Match, match, read_days, read_seeds
 from jobs.audiences.train_lookalike import Config
 from jobs.configuration.predicates import parse
 from jobs.program import Input, JobError, Output, code_version, log, main, metrics
@@ -51,48 +53,49 @@ class Ranking:
     curves: dict[str, Any]
 
 
-def seeds_of_client(tables: Tables, source: Source, client: str, config: Config) -> pa.Array:
-    """Raw ids of a client's buyers in the window before the date."""
+def seeds_of_client(tables: Tables, source: Source, client: str, config: Config) -> tuple[pa.Array, Days]:
+    """Raw ids of a client's buyers in the window before the date, and the first day of each."""
     if client not in config.lookalike.clients:
         known = ", ".join(sorted(config.lookalike.clients)) or "none"
         raise JobError(f"No client {client!r} under lookalike.clients; there are {known}. Name one, or give seeds.")
     predicate = parse(config.lookalike.clients[client], f"lookalike.clients.{client}", config.graph.item_attributes)
-    buyers = past_buyers(source.snapshot, source.snapshot.matching(predicate), config.graph.purchase)
-    return source.ledger.raw_of(buyers)
+    snapshot, graph, mine = source.snapshot, config.graph, source.snapshot.matching(predicate)
+    buyers = source.ledger.raw_of(past_buyers(snapshot, mine, graph.purchase))
+    first = snapshot.date - datetime.timedelta(days=graph.window_days)
+    items = snapshot.item_raw.filter(pa.array(mine))
+    return buyers, first_days(tables.clean_events, first, snapshot.date, graph.purchase, items)
 
 
-def columns_of(source: Source, model: str, references: np.ndarray, with_history: bool) -> Columns:
-    """The baseline, and the distances to the reference users; a seed list has no items.
-
-    Without history for a client's buyers: what they bought is what makes them seeds.
-    """
+def columns_of(source: Source, model: str, references: np.ndarray) -> Columns:
+    """The baseline, and the distances to the reference users; a seed list has no items."""
     nothing = ClientSource(source, "seeds", np.zeros(len(source.snapshot.items), bool))
     near = nothing.affinity(model, references)
-    plain = source.baseline.only(lambda name: with_history or not name.startswith("bought:"))
-    return Columns.side_by_side([plain, near.only(lambda name: "reference" in name)])
+    return Columns.side_by_side([source.baseline, near.only(lambda name: "reference" in name)])
 
 
-def rank(source: Source, model: str, is_seed: np.ndarray, with_history: bool, name: str, config: Config) -> Ranking:
+def rank(lesson: Lesson, model: str, name: str, config: Config) -> Ranking:
     """Cross-validate over five folds of users; each fold is scored by a model and reference
-    users from the other four."""
-    raw, look = source.users.raw, config.lookalike
-    everybody, order = np.ones(len(raw), bool), uniform(config.seed, "negative", name, raw)
-    sampled = sampled_with(look.negatives_per_positive, is_seed, everybody, order)
-    fold = np.floor(uniform(config.seed, "fold", name, raw) * FOLDS).astype(np.int64)
-    early = uniform(config.seed, "early stopping", name, raw)
-    margins = np.empty(len(raw), np.float32)
+    users from the other four. The figures are by the lesson's columns, the scores by those of D."""
+    now, then, is_seed, look, seed = lesson.now, lesson.then, lesson.positive, config.lookalike, config.seed
+    raw, ratio, threads = now.users.raw, look.negatives_per_positive, look.trees.threads
+    order, early = uniform(seed, "negative", name, raw), uniform(seed, "early stopping", name, raw)
+    sampled = sampled_with(ratio, is_seed, lesson.allowed, order)
+    fold = np.floor(uniform(seed, "fold", name, raw) * FOLDS).astype(np.int64)
+    margins, margins_now = np.empty(len(raw), np.float32), np.empty(len(raw), np.float32)
     for held in range(FOLDS):
         train, rest = sampled & (fold != held), fold == held
-        columns = columns_of(source, model, np.sort(source.users.ids[is_seed & train]), with_history)
-        stops_early = held_out_of(is_seed, train, early)[train]
-        learned = columns.values[train], is_seed[train], stops_early
-        booster = fit(*learned, look.trees, config.seed, columns.monotone)
-        margins[rest] = margins_of(booster, columns.values[rest], look.trees.threads)
-    calibration = calibrate(margins, is_seed)
-    scores = calibration(margins)
-    at_ratio = one_to(look.negatives_per_positive, is_seed, everybody, order)
-    figures = precision_figures(is_seed, margins, at_ratio, look.bootstrap_draws, config.seed)
-    return Ranking(scores, figures, curve_figures(is_seed, margins, scores))
+        references = np.sort(now.users.ids[is_seed & train])
+        columns = columns_of(then, model, references)
+        learned = columns.values[train], is_seed[train], held_out_of(is_seed, train, early)[train]
+        booster = fit(*learned, look.trees, seed, columns.monotone)
+        margins[rest] = margins_of(booster, columns.values[rest], threads)
+        columns = columns if then is now else columns_of(now, model, references)
+        margins_now[rest] = margins_of(booster, columns.values[rest], threads)
+    judged = np.flatnonzero(lesson.allowed)
+    labels, told = is_seed[judged], margins[judged]
+    calibration, at_ratio = calibrate(told, labels), one_to(ratio, is_seed, lesson.allowed, order)[judged]
+    figures = precision_figures(labels, told, at_ratio, look.bootstrap_draws, seed)
+    return Ranking(calibration(margins_now), figures, curve_figures(labels, told, calibration(told)))
 
 
 def audience(source: Source, scores: np.ndarray, allowed: np.ndarray, k: int) -> pa.Table:
@@ -105,13 +108,14 @@ def audience(source: Source, scores: np.ndarray, allowed: np.ndarray, k: int) ->
 
 
 def describe(
-    name: str, model: str, date: datetime.date, found: Match, ranking: Ranking, handed_out: int
+    name: str, model: str, date: datetime.date, found: Match, lesson: Lesson, ranking: Ranking, handed_out: int
 ) -> dict[str, Any]:
     """The report, for JSON."""
     known = len(found.known)
     return {
         "audience": name, "date": date.isoformat(), "model": model, "seeds_given": found.given, "seeds_known": known,
         "seeds_unknown": found.given - known, "match_rate": number(found.rate), "seeds_active": found.active,
+        "seeds_learned_from": int(lesson.positive.sum()), "seeds_have_times": lesson.timed,
         "active_users": len(ranking.scores), "handed_out": handed_out,
         "quality": "in time (cross-validation; nothing looks forward)", **ranking.figures, "curves": ranking.curves}
 
@@ -132,6 +136,18 @@ def check_request(seeds: Path | None, client: str | None, k: int, model: str, na
     return chosen
 
 
+def refuse_taken(table: Table, dt: str, request: dict[str, Any], is_named: bool) -> None:
+    """JobError where the audience of another request is there under a name that nobody gave."""
+    there = table.manifest(dt)
+    other = there.fields.get("request", request) if there else request
+    if is_named or other == request:
+        return
+    asked = ", ".join(f"{key}={other.get(key)!r}" for key in request if other.get(key) != request[key])
+    raise JobError(
+        f"{table.path(dt)} holds the audience of another request ({asked}). Give this one a name of its own, "
+        "or that very name to replace what is there.")
+
+
 def seeds_among(source: Source, found: Match, date: datetime.date, active_days: int) -> np.ndarray:
     """bool per active user: a seed. JobError where there are too few of them, or nobody else."""
     log.info(
@@ -149,6 +165,21 @@ def seeds_among(source: Source, found: Match, date: datetime.date, active_days: 
     return is_seed
 
 
+def lesson_for(
+    source: Source, found: Match, is_seed: np.ndarray, days: Days | None, clean_events: Input, name: str, config: Config
+) -> Lesson:
+    """What to learn from. JobError where what made the seeds seeds is all that is known of too many of them."""
+    if days is None:
+        return untimed(source, is_seed)
+    lesson = timed(source, is_seed, days, clean_events, config.lookalike.active_days, name)
+    if (known := int(lesson.positive.sum())) < LEAST_SEEDS:
+        raise JobError(
+            f"Of {found.active} active seeds {known} were active in the {config.lookalike.active_days} days before the "
+            f"day on which they became seeds; at least {LEAST_SEEDS} are needed to learn who becomes one. Ask for a "
+            "later date, give more seeds, or give them without times.")
+    return lesson
+
+
 def run(
     date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input,
     relations: Input, user_embeddings: Input, entity_embeddings: Input, requested_audiences: Output, config: Config,
@@ -158,25 +189,35 @@ def run(
     """Match the seeds, rank, report, commit."""
     graph = (knowledge_graph, interactions, entity_ids, relations)
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
-    name, dt = check_request(seeds, client, k, model, name, config), date.isoformat()
-    given = None if seeds is None else read_seeds(seeds)
+    request = {"seeds": seeds and str(seeds), "client": client, "k": k, "model": model, "include_seeds": include_seeds}
+    is_named, dt = name is not None, date.isoformat()
+    name = check_request(seeds, client, k, model, name, config)
+    table = requested_audiences.table(name)
+    refuse_taken(table, dt, request, is_named)  # before the work
+    given = None if seeds is None else (read_seeds(seeds), read_days(seeds))
     source = tables.source(date, [model], config.graph, config.lookalike, config.seed)
-    given = seeds_of_client(tables, source, client, config) if given is None else given
+    given, days = given or seeds_of_client(tables, source, client, config)
     found = match(given, source.ledger.raw, source.users.raw)
     is_seed = seeds_among(source, found, date, config.lookalike.active_days)
+    lesson = lesson_for(source, found, is_seed, days, clean_events, name, config)
     try:
-        ranking = rank(source, model, is_seed, client is None, name, config)
+        ranking = rank(lesson, model, name, config)
     except OneClassError as error:
         them = f"{found.active} active seeds among {len(is_seed)} active users of {date}"
         raise JobError(f"{them} cannot be told apart in {FOLDS} folds: {error}") from error
     chosen = audience(source, ranking.scores, np.ones(len(is_seed), bool) if include_seeds else ~is_seed, k)
-    report, table = describe(name, model, date, found, ranking, chosen.num_rows), requested_audiences.table(name)
+    if chosen.num_rows < k:
+        log.warning("k is %d and only %d users can be ranked: all of them are handed out", k, chosen.num_rows)
+    report = describe(name, model, date, found, lesson, ranking, chosen.num_rows)
     with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        refuse_taken(table, dt, request, is_named)  # under the lock: of two requests at a time one is the second
         commit.write_table(chosen, sorted_by=["rank"])
         commit.write_bytes(".csv", to_csv(chosen), hint="audience")
         commit.write_bytes(".json", json.dumps(report, indent=1, ensure_ascii=False).encode(), hint="report")
         commit.write_bytes(".html", render_request(report).encode(), hint="report")
-        commit.fields |= {"model": model, "code_version": code_version(), "inputs": tables.lineage([date], [model])}
+        commit.fields |= {
+            "request": request, "model": model, "code_version": code_version(),
+            "inputs": tables.lineage([date], [model])}  # fmt: skip
     metrics.put("rows_in", found.given)
     metrics.put("rows_out", chosen.num_rows)
     metrics.put("request", detail=report)

@@ -59,22 +59,31 @@ class Tables:
 def skip_unless_comparable(tables: Tables, start: datetime.date, date: datetime.date, sets: list[FeatureSet]) -> None:
     """Skip unless `start` was run and its vectors are in the space of `date`'s: a classifier carries what it
     learned from one to the other."""
-    rerun = rerun_command(start.isoformat(), start.isoformat())
-    backfill = f"airflow backfill create --dag-id nightly_user_embeddings --from-date {start} --to-date {start}"
-    first = f"where the label window begins. Run that night first: {backfill}; then rerun {date}."
+    models, again = models_of(sets), f"Run: {rerun_command(start.isoformat(), date.isoformat())}"
+    wanted = wanted_of(tables, models, start, date)
     for table in (tables.knowledge_graph, tables.interactions):
         if table.table().manifest(start.isoformat()) is None:
-            raise Skip(f"{table.name} has no partition dt={start}, {first}")
-    models = models_of(sets)
+            raise Skip(f"{table.name} has no partition dt={start}, where the label window begins. {again}", wanted)
     then, now = tables.spaces(models, start), tables.spaces(models, date)
     for model in models:
         if then[model] is None:
-            raise Skip(f"user_embeddings of {model} were not published for {start}, {first}")
+            begins = f"user_embeddings of {model} were not published for {start}, where the label window begins"
+            raise Skip(f"{begins}. {again}", wanted)
         if now[model] is None:
-            again = f"Run publish_users for {date}, then lookalike again"
-            raise Skip(f"user_embeddings of {model} were not published for {date}. {again}.")
+            raise Skip(f"user_embeddings of {model} were not published for {date}. {again}", wanted)
         if then[model] != now[model]:
             raise Skip(
                 f"{model} of {start} is in space {then[model]!r}, of {date} in {now[model]!r}: what is learned in one "
-                f"means nothing in the other. Rerun the nights from {start} to {date} in order. "
-                f"To have lookalike at {date}, run: {rerun}, then the same from {date} on.")
+                f"means nothing in the other. {again}", wanted)
+
+
+def wanted_of(
+    tables: Tables, models: list[str], start: datetime.date, date: datetime.date
+) -> list[dict[str, str]]:
+    """What there has to be for a classifier of `date`, as `Skip` takes it: all of it, so that it can be tried again as
+    soon as nothing is wanting."""
+    contract, dt = tables.user_embeddings.contract, start.isoformat()
+    plain = [table.contract.folder for table in (tables.knowledge_graph, tables.interactions)]
+    named = [contract.location(contract.folder, model) for model in models]
+    wanted = [{"table": name, "dt": dt} for name in plain]
+    return wanted + [{"table": name, "dt": dt, "same_space_as": date.isoformat()} for name in named]

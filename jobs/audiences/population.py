@@ -85,12 +85,18 @@ def draw_sample(
 ) -> Sample:
     """Split the eligible 6:4 and draw negatives in either part. `allowed`: False for users left
     out of training and scoring."""
-    in_training = uniform(seed, "split", client, eligible) < TRAIN_SHARE
+    in_training = ~never_trained_on(eligible, seed, client)
     order = uniform(seed, "negative", client, eligible)
     training = sampled_with(negatives_per_positive, labels, in_training & allowed, order)
     validation = ~in_training & allowed
     held_out = held_out_of(labels, training, uniform(seed, "early stopping", client, eligible))
     return Sample(labels, training, held_out, validation, one_to(negatives_per_positive, labels, validation, order))
+
+
+def never_trained_on(raw: pa.Array, seed: int, client: str) -> np.ndarray:
+    """bool per user: on the side of the split that no night's trees learn from. It hangs on the id, not on what the
+    user did: of these, buyers and others are as they come."""
+    return uniform(seed, "split", client, raw) >= TRAIN_SHARE
 
 
 def held_out_of(labels: np.ndarray, training: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -22,12 +22,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.layout import rerun_command
 from feature_store.spreadsheet import to_csv
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource
 from jobs.audiences.features import Vocabulary
 from jobs.audiences.nights import Tables
-from jobs.audiences.population import one_to, purchases_between, uniform
+from jobs.audiences.population import never_trained_on, one_to, purchases_between, uniform
 from jobs.audiences.train_lookalike import Config, clients_of, label
 from jobs.configuration.feature_names import FeatureSet, models_of
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
@@ -96,21 +97,34 @@ def backtest(
     scores: pa.Table, buyers: pa.Array, scored_at: str, config: Config
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(figures, curves): one client's scores of D - L by one feature set against the buyers of [D - L, D).
-    The only figure called test."""
+    The only figure called test.
+
+    The others at 1:3 are drawn anew: by the hash of training's draw they would be those whom the trees know for others.
+    `untrained_`: the figures of the users on whom no trees ever learned.
+    """
     client, feature_set = (scores.column(name)[0].as_py() for name in ("client", "feature_set"))
     raw = scores.column("user_id").cast(pa.large_string()).combine_chunks()
     labels, not_scored = label(raw, buyers)
     values, k = scores.column("score").to_numpy().astype(np.float64), config.lookalike.top_k
-    everybody, order = np.ones(len(labels), bool), uniform(config.seed, "negative", client, raw)
-    sampled = one_to(config.lookalike.negatives_per_positive, labels, everybody, order)
-    figures = precision_figures(labels, values, sampled, config.lookalike.bootstrap_draws, config.seed)
+    order, untrained = uniform(config.seed, "backtest", client, raw), never_trained_on(raw, config.seed, client)
+    figures = figures_of(labels, values, order, config)
+    of_untrained = figures_of(labels[untrained], values[untrained], order[untrained], config)
+    figures |= {f"untrained_{name}": figure for name, figure in of_untrained.items()}
     precision = precision_at(labels, values, k)
     lift = number(precision / labels.mean()) if labels.any() else None
     name = {"client": client, "feature_set": feature_set, "scored_at": scored_at}
     counts = {
         "buyers": int(labels.sum()), "not_scored_buyers": not_scored, "scored": len(labels), "k": min(k, len(labels)),
+        "untrained_buyers": int(labels[untrained].sum()), "untrained": int(untrained.sum()),
         "precision_at_k": number(precision), "lift_at_k": lift}
     return name | figures | counts, name | curve_figures(labels, values, values)
+
+
+def figures_of(labels: np.ndarray, scores: np.ndarray, order: np.ndarray, config: Config) -> dict[str, Any]:
+    """PR-AUC of these users; at 1:3 of those who come first in the order."""
+    look, everybody = config.lookalike, np.ones(len(labels), bool)
+    sampled = one_to(look.negatives_per_positive, labels, everybody, order)
+    return precision_figures(labels, scores, sampled, look.bootstrap_draws, config.seed)
 
 
 def report_backtest(
@@ -147,7 +161,7 @@ def score_all(
         if space != learned_in:
             raise Skip(
                 f"The models of {date} learned in space {learned_in!r} of {model}, whose {date} is in {space!r}. "
-                "Run train_lookalike again.")
+                f"Run: {rerun_command(date.isoformat(), date.isoformat())}")
     source = tables.source(date, models, config.graph, config.lookalike, config.seed, trained.vocabulary)
     tables_of_scores = []
     for name, models_of_client in itertools.groupby(scored, key=lambda m: m["client"]):
@@ -187,6 +201,10 @@ def run(
         commit.write_table(pa.concat_tables(top for _, _, top in tops), sorted_by=["client", "rank"])
         files = [commit.write_bytes(".csv", to_csv(top), hint=model["client"][:64]) for model, _, top in tops]
         commit.fields |= fields
+    for model, n, _ in tops:
+        if n <= look.top_k:
+            name = model["client"]
+            log.warning("client %s: lookalike.top_k is %d and %d users are eligible: all of them", name, look.top_k, n)
     metrics.put("rows_in", max(t.num_rows for t in scores))
     metrics.put("rows_out", sum(top.num_rows for _, _, top in tops))
     metrics.put("audiences", detail=[

@@ -1,9 +1,12 @@
-"""Seed users from a file: one id per line, or CSV or Parquet with a column `user_id` (else the first column)."""
+"""Seed users from a file: one id per line, or CSV or Parquet with a column `user_id` (else the first column); beside
+`user_id` may stand `event_time`, when the user became a seed."""
 
 from __future__ import annotations
 
 import csv
+import datetime
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from jobs.events.places import find_file
 from jobs.events.read_source import parquet_schema
 from jobs.program import JobError
 
-COLUMN = "user_id"
+COLUMN, TIME = "user_id", "event_time"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,62 @@ def _plain_text(path: Path) -> str:
     return path.read_bytes().decode("utf-8-sig")
 
 
+def read_days(path: Path) -> dict[str, datetime.date] | None:
+    """The first day (UTC) of each id that has a time, ids as `match` finds them; None for a file without times.
+
+    A day alone is that day. JobError for what is no time, or one without an offset.
+    """
+    rows = _TIMES.get(path.suffix.lower(), lambda path: None)(path)
+    if rows is None:
+        return None
+    found: dict[str, datetime.date] = {}
+    for number, (raw, time) in enumerate(rows, 1):
+        if raw is None or time is None or time == "":
+            continue
+        day = _day_of(time, f"{path}, row {number}")
+        for text in {raw, plain(raw)}:
+            found[text] = min(day, found.get(text, day))
+    return found or None
+
+
+def _day_of(time: object, where: str) -> datetime.date:
+    """UTC."""
+    try:
+        read = _parsed(time) if isinstance(time, str) else time
+        if isinstance(read, datetime.datetime) and read.tzinfo is not None:
+            return read.astimezone(datetime.UTC).date()
+    except (ValueError, OverflowError):
+        read = None
+    if isinstance(read, datetime.date) and not isinstance(read, datetime.datetime):
+        return read
+    raise JobError(
+        f"{where}: {TIME} is {str(time)[:50]!r}; expected a day, 2026-01-05, or a time with its offset, "
+        "2026-01-05T10:00:00Z or +01:00. To take the seeds without times, leave the column out.")
+
+
+def _parsed(text: str) -> datetime.date:
+    kind = datetime.date if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else datetime.datetime
+    return kind.fromisoformat(text)
+
+
+def _times_of_csv(path: Path) -> list[tuple[str, str]] | None:
+    rows = list(csv.reader(io.StringIO(_plain_text(path), newline="")))
+    if not rows or not {COLUMN, TIME} <= set(rows[0]):
+        return None
+    ids, times = rows[0].index(COLUMN), rows[0].index(TIME)
+    return [(row[ids], row[times].strip()) for row in rows[1:] if len(row) > max(ids, times)]
+
+
+def _times_of_parquet(path: Path) -> list[tuple[str, object]] | None:
+    if not {COLUMN, TIME} <= set(parquet_schema(str(path)).names):
+        return None
+    table = read_parquet(str(path), [COLUMN, TIME])
+    times = table.column(TIME)
+    if pa.types.is_timestamp(times.type):  # Python's own have no nanoseconds
+        times = times.cast(pa.timestamp("us", times.type.tz), safe=False)
+    return list(zip(table.column(COLUMN).cast(pa.large_string()).to_pylist(), times.to_pylist(), strict=True))
+
+
 def _from_text(path: Path) -> pa.Array:
     return pa.array(_plain_text(path).replace("\r\n", "\n").split("\n"), pa.large_string())
 
@@ -75,6 +134,7 @@ def _from_parquet(path: Path) -> pa.Array:
 
 
 _READERS = {".csv": _from_csv, ".parquet": _from_parquet}
+_TIMES = {".csv": _times_of_csv, ".parquet": _times_of_parquet}
 
 
 def match(given: pa.Array, known: pa.Array, active: pa.Array) -> Match:

@@ -5,7 +5,8 @@ Reads: clean_events of the days before D; knowledge_graph, interactions, entity_
 entity_embeddings of D - L (features) and the graph's item attributes of D (labels). Writes: lookalike_models of D.
 Guarantees: features know nothing from D - L on, labels are of [D - L, D), buyers and others are
 drawn from the same eligible users.
-Skips, with what to rerun, where D - L was not run or is in another space.
+Skips, with what to rerun, where D - L was not run or is in another space; and, with each client's count, where no
+client has buyers enough.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from jobs.configuration.predicates import Predicate, parse
 from jobs.configuration.sections import Graph, Lookalike, Publishing
 from jobs.program import Input, Output, Skip, code_version, log, main, metrics
 from models.classifiers.lookalike import Calibration, OneClassError, calibrate, fit, margins_of, to_bytes
+
+SAID_CLIENTS = 5  # of those without a model, in the reason of a skip
 
 
 @dataclass(frozen=True)
@@ -139,19 +142,37 @@ def cross_calibrated(margins: np.ndarray, labels: np.ndarray, task: Task, rows: 
     return out
 
 
-def fit_all(tasks: list[Task], sets: list[FeatureSet], config: Config) -> list[Fitted]:
-    """Every client with enough buyers, on every feature set."""
-    fitted, wanted = [], config.lookalike.min_positives
-    too_few = "client %s: no model tonight: %d buyers among %d eligible users, and lookalike.min_positives is %d"
+def fit_all(tasks: list[Task], sets: list[FeatureSet], config: Config) -> tuple[list[Fitted], list[str]]:
+    """(Every client with enough buyers, on every feature set; why each of the others has no model)."""
+    fitted, left_out = [], []
     for task in tasks:
-        if task.positives < wanted:
-            log.warning(too_few, task.client.name, task.positives, task.eligible, wanted)
-            continue
+        reason = too_few(task, config.lookalike.min_positives)
         try:
-            fitted += [fit_one(task, feature_set, config) for feature_set in sets]
+            fitted += [] if reason else [fit_one(task, feature_set, config) for feature_set in sets]
         except OneClassError as error:
-            log.warning("client %s: no model tonight: %s", task.client.name, error)
-    return fitted
+            reason = str(error)
+        if reason:
+            left_out.append(f"client {task.client.name}: no model tonight: {reason}")
+            log.warning("%s", left_out[-1])
+    return fitted, left_out
+
+
+def too_few(task: Task, wanted: int) -> str:
+    """"" where the client has buyers enough."""
+    if task.positives >= wanted:
+        return ""
+    return f"{task.positives} buyers among {task.eligible} eligible users, and lookalike.min_positives is {wanted}"
+
+
+def skip_without_models(fitted: list[Fitted], left_out: list[str], label_window_days: int) -> None:
+    """Skip where no client has a model: a stage that made nothing is not done."""
+    if fitted:
+        return
+    more = f"; and {len(left_out) - SAID_CLIENTS} more" if len(left_out) > SAID_CLIENTS else ""
+    advice = "Let a client's predicate take in more items, lower lookalike.min_positives, or lengthen"
+    raise Skip(
+        f"None of {len(left_out)} clients has buyers enough to learn from: {'; '.join(left_out[:SAID_CLIENTS])}{more}. "
+        f"{advice} lookalike.label_window_days ({label_window_days}).")
 
 
 def choose(fitted: list[Fitted], sets: list[FeatureSet], score_with: str | None) -> str:
@@ -198,7 +219,7 @@ def run(
     labels_from = tables.snapshot(date, config.graph)
     purchases = purchases_between(clean_events, start, date, config.graph.purchase)
     tasks = [make_task(name, predicate, source, labels_from, purchases, config) for name, predicate in clients.items()]
-    fitted, spaces = fit_all(tasks, sets, config), tables.spaces(models, start)
+    (fitted, left_out), spaces = fit_all(tasks, sets, config), tables.spaces(models, start)
     chosen = choose(fitted, sets, config.lookalike.score_with) if fitted else None
     report(tasks, fitted, chosen, spaces)
     vocabulary = dataclasses.asdict(source.vocabulary)
@@ -210,6 +231,8 @@ def run(
         commit.fields |= {
             "label_window": [start.isoformat(), dt], "spaces": spaces, "chosen": chosen,
             "config_hash": config_hash(config), "code_version": code_version(), "inputs": inputs}
+    # after the commit: nobody is to score by the models of an earlier run
+    skip_without_models(fitted, left_out, config.lookalike.label_window_days)
 
 
 def _write(fitted: Fitted, commit: Commit) -> dict[str, Any]:

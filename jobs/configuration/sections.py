@@ -131,6 +131,8 @@ class Training:
     on_gap: Literal["warm", "fail"] = "warm"  # a missing night between predecessor and D: go on from it, or stop
     # how far apart scheduled nights are: a predecessor further back means that one is missing
     nights_apart_days: Days = 1
+    # how long a night counts as under way after its last sign of life: a later one waits for it so long at most
+    lease_minutes: Minutes = 15
     space: str = "default"  # changing it starts a new space
 
 

@@ -6,7 +6,7 @@ import datetime
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from feature_store import Table
+from feature_store import Manifest, Table
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Publishing, Training
 from jobs.configuration.settings import Families
@@ -70,9 +70,16 @@ def newest_before(
             continue
         if (date - found).days > max_gap_days:
             return None
-        if table.existing_manifest(value).fields.get("family") == wanted:
+        if is_of_family(table.existing_manifest(value), wanted):
             return found
     return None
+
+
+def is_of_family(manifest: Manifest, wanted: dict[str, Any]) -> bool:
+    """Whether a partition is of the family. What an older one does not say, since nobody asked then, is no
+    difference."""
+    said = manifest.fields.get("family")
+    return isinstance(said, dict) and said.get("model") == wanted["model"] and {**wanted, **said} == wanted
 
 
 def predecessor_of(

@@ -3,12 +3,14 @@
 Reads: knowledge_graph, entity_ids, relations, user_labels and the checkpoint it starts from, all of D; the
 predecessor's checkpoint. Writes: attention and checkpoints/rhgn of D. Guarantees: no label but those of fold A is
 learned from, a fixed share of which stops the training early, so that B can train and C test the classifier that reads
-the vectors; what it starts from stays frozen; the vectors handed out come from full neighbourhoods. On a night without
-training, or without a label that can be learned, the predecessor's parameters infer everybody.
+the vectors; what it starts from stays frozen, random inputs are learned; the vectors handed out come from full
+neighbourhoods. On a night without training, or without a label that can be learned, the predecessor's parameters infer
+everybody.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ import pyarrow as pa
 from jobs.arrays import Checkpoint, Night, as_extra
 from jobs.configuration.sections import Lookalike
 from jobs.embeddings import training
-from jobs.embeddings.rhgn_inputs import Inputs, read_inputs
+from jobs.embeddings.rhgn_inputs import Inputs, moments_of_learned, read_inputs
 from jobs.embeddings.rhgn_picture import choose_attribute, choose_groups, picture, users_of
 from jobs.embeddings.training import Outcome, Tonight, last_trained
 from jobs.profiles.labelled import Labelled
@@ -33,7 +35,7 @@ from models.hyperparameters import RHGNHyperparameters
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import parameters_of
 from models.rhgn import MISSING, RHGN, AttentionTable, code_types, infer_rhgn
-from models.rhgn_training import rearranged, train_rhgn
+from models.rhgn_training import LEARNED_ROWS, rearranged, train_rhgn
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,16 @@ def _codes(mine: Labelled, kept: np.ndarray, n_users: int) -> np.ndarray:
 
 
 def started(
-    former: Checkpoint, night: Night, fresh: dict[str, np.ndarray], classes: dict[str, list[str]]
+    former: Checkpoint, night: Night, fresh: dict[str, np.ndarray], classes: dict[str, list[str]], learned: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The predecessor's parameters and optimiser's state for tonight's relations and node types; classifiers of labels
-    with other classes start anew."""
+    """The predecessor's parameters and optimisers' state for tonight's relations, node types and learned inputs (bool
+    (n,)); classifiers of labels with other classes start anew."""
     rows, known = former.relation_rows_of(night)
     types = np.array([former.types.index(kind) if kind in former.types else -1 for kind in night.types])
     found = rearranged(former.parameters("rhgn"), fresh, np.where(known, rows, -1), types)
     kept = {name: array for name, array in found.items() if "classifiers." not in name}
+    kept = {name: array for name, array in kept.items() if not name.startswith(f"optimiser.{LEARNED_ROWS}.")}
+    kept |= moments_of_learned(former, night, learned, former.parameters("rhgn"))
     kept |= {name: array for name, array in fresh.items() if name.startswith("classifiers.")}
     before = json.loads(former.fact("classes"))
     for j, label in enumerate(classes):
@@ -148,9 +152,10 @@ class World:
 
 @dataclass(frozen=True)
 class Learned:
-    """parameters: the model's, and the optimiser's state; classes: names by label; history: empty where the
-    predecessor's were taken, and then there is no best epoch."""
+    """parameters: the model's, and the optimisers' state; inputs: with the vectors that were learned as learned;
+    classes: names by label; history: empty where the predecessor's were taken, and then there is no best epoch."""
 
+    inputs: Inputs
     parameters: dict[str, np.ndarray]
     classes: dict[str, list[str]]
     trained_at: datetime.date
@@ -169,11 +174,11 @@ def learn(tonight: Tonight, world: World, taught: Lesson, config: Config) -> Lea
             "figures and the warnings above. Label more users, or lower profiles.min_users_per_class.")
     classes = taught.classes if learns else json.loads(former.fact("classes"))
     sizes, n_types = [len(names) for names in classes.values()], len(tonight.night.types)
-    given = world.inputs.vectors
+    inputs, given = world.inputs, world.inputs.vectors
     fresh = RHGN(given.shape[1], n_types, code_types(world.graph, world.kinds), sizes, hyper, config.seed)
-    initial = started(former, tonight.night, parameters_of(fresh), classes) if former else None
+    initial = started(former, tonight.night, parameters_of(fresh), classes, inputs.learned) if former else None
     if not learns:
-        return Learned(initial, classes, last_trained(former), [], None)
+        return Learned(inputs, initial, classes, last_trained(former), [], None)
     with Progress("RHGN", hyper.epochs) as progress:
         result = train_rhgn(
             world.graph,
@@ -185,12 +190,14 @@ def learn(tonight: Tonight, world: World, taught: Lesson, config: Config) -> Lea
             hyper,
             seed=config.seed,
             n_types=n_types,
+            learned=inputs.learned,
             validation=taught.held_out,
             deterministic=config.deterministic,
             initial=initial,
             progress=progress,
         )
-    return Learned(result.checkpoint(), classes, tonight.date, result.history, result.best_epoch)
+    inputs = dataclasses.replace(inputs, vectors=result.features)
+    return Learned(inputs, result.checkpoint(), classes, tonight.date, result.history, result.best_epoch)
 
 
 def infer(
@@ -202,7 +209,7 @@ def infer(
     rows[pictured] = np.iinfo(np.int64).max
     with deterministic_kernels(config.deterministic):
         return infer_rhgn(
-            world.graph, world.kinds, world.inputs.vectors, learned.parameters, config.rhgn, attention_of=users,
+            world.graph, world.kinds, learned.inputs.vectors, learned.parameters, config.rhgn, attention_of=users,
             attention_rows=rows)  # fmt: skip
 
 
@@ -230,10 +237,11 @@ def run(
     drawn = [group for group in groups if group.label in learned.classes]
     metrics.put("attention", detail=picture(night, heard, drawn, attribute))
     lineage = tonight.lineage()
-    inputs = lineage["inputs"] | {"user_labels": user_labels.lineage(tonight.dt)}
-    fields = {"labels": learned.classes, "salt": config.profiles.salt, "inputs": inputs}
+    read = lineage["inputs"] | {"user_labels": user_labels.lineage(tonight.dt)}
+    fields = {"labels": learned.classes, "salt": config.profiles.salt, "inputs": read}
     commit_attention(tonight, heard, lineage | fields, attention, config)
-    extra = as_extra("rhgn", learned.parameters) | world.inputs.extra()
+    inputs = learned.inputs
+    extra = as_extra("rhgn", learned.parameters) | inputs.extra() | inputs.where_learning_ended()
     tonight.commit(Outcome(
         vectors, None, tonight.source.source, extra, learned.trained_at, learned.history, learned.best_epoch,
         learned_from=len(taught.users), facts={"classes": json.dumps(learned.classes)}, fields=fields))  # fmt: skip

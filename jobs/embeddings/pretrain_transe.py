@@ -2,7 +2,8 @@
 
 Reads: knowledge_graph, entity_ids, relations of D; the predecessor's checkpoint. Writes: checkpoints/transe of D.
 Guarantees: every entity of D's graph has a row; who was not trained (too few events, or a night without training) gets
-the unit-normed mean of the neighbours' reversed queries and counts as inductive. A relation that was never trained says
+the mean of the neighbours' reversed queries, of the trained ones' kind (of length 1 with `unit_norm`), and counts as
+inductive. A relation that was never trained says
 nothing, so its first night trains. A night without training changes nothing of what was trained. A killed run goes on
 where it was.
 """
@@ -19,10 +20,11 @@ from feature_store.errors import explain_os_errors
 from jobs.arrays import INDUCTIVE, NONE, TRAINED, Checkpoint, Night
 from jobs.embeddings import training
 from jobs.embeddings.training import Outcome, Tonight, last_trained
-from jobs.program import Input, Output, log, main
+from jobs.program import Input, JobError, Output, log, main
 from jobs.progress import Progress
 from models.hyperparameters import TransEHyperparameters
-from models.learning.initialisation import WarmStart, neighbours_queries_mean, unit_rows
+from models.learning.initialisation import Placing, WarmStart, neighbours_queries_mean
+from models.learning.training import SnapshotError
 from models.transe import TransEState, Triples, initialise
 from models.transe_training import TransEResult, train_transe
 
@@ -65,17 +67,20 @@ def trained_edges(night: Night, behaviours: list[str], min_train_events: int) ->
     return ~few[night.heads]
 
 
-def filled(night: Night, state: TransEState, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(entities, source): rows without `known` get the unit-normed mean of their neighbours' reversed queries, outwards
-    from the known."""
+def filled(
+    night: Night, state: TransEState, known: np.ndarray, unit_norm: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """(entities, source): rows without `known` get the mean of their neighbours' reversed queries, outwards from the
+    known, and of their kind: on the unit sphere, or else as far from that mean as trained ones of their type are."""
     entities = np.where(known[:, None], state.entities, np.float32(0))
     source = np.where(known, TRAINED, NONE).astype(np.uint8)
+    edges = (night.heads, night.relations, night.tails)
+    placing = Placing.of(entities, state.relations, known, night.entity_type, edges, unit_norm or known.all())
     while True:
-        edges = (night.heads, night.relations, night.tails)
         means, found = neighbours_queries_mean(entities, state.relations, source != NONE, *edges)
         if not found.any():
             return entities, source
-        entities[found], source[found] = unit_rows(means[found]), INDUCTIVE
+        entities[found], source[found] = placing.placed(means, found), INDUCTIVE
 
 
 def train(night: Night, former: WarmStart | None, config: Config, scratch: Path) -> tuple[TransEResult, np.ndarray]:
@@ -84,15 +89,18 @@ def train(night: Night, former: WarmStart | None, config: Config, scratch: Path)
     touched = np.zeros(night.n_entities, bool)
     touched[night.heads[edges]] = touched[night.tails[edges]] = True
     with Progress("TransE", config.transe.epochs) as progress:
-        result = train_transe(
-            triples_of(night, edges),
-            config.transe,
-            seed=config.seed,
-            deterministic=config.deterministic,
-            initial=former,
-            resume=scratch,
-            progress=progress,
-        )
+        try:
+            result = train_transe(
+                triples_of(night, edges),
+                config.transe,
+                seed=config.seed,
+                deterministic=config.deterministic,
+                initial=former,
+                resume=scratch,
+                progress=progress,
+            )
+        except SnapshotError as error:  # names the file itself, which is none of those that must fit together
+            raise JobError(str(error)) from error
     return result, touched
 
 
@@ -115,7 +123,7 @@ def learn(tonight: Tonight, config: Config, scratch: Path) -> Outcome:
         as_it_was = replace(config.transe, warm_accumulator_share=1.0)
         state = initialise(triples_of(night), as_it_was, config.seed, warm)
         known, history, best, trained_at = former.trained_in(night), [], None, last_trained(former)
-    entities, source = filled(night, state, known)
+    entities, source = filled(night, state, known, config.transe.unit_norm)
     extra = {name: getattr(state, name) for name in ACCUMULATORS}
     return Outcome(entities, state.relations, source, extra, trained_at, history, best, learned_from=len(night.heads))
 

@@ -1,6 +1,6 @@
 """Bring a model's vectors of D into the space that readers know, check them, and publish them.
 
-Reads: checkpoints/<model>, interactions, entity_ids, relations of D; the predecessor's published vectors. Writes:
+Reads: checkpoints/<model>, knowledge_graph, entity_ids, relations of D; the predecessor's published vectors. Writes:
 entity_embeddings/<model> and feature_store/user_embeddings/model=<model> of D, in this order. Guarantees: one
 orthogonal R for everything published (DESIGN section 6.2); what fails a check is not published, and readers keep what
 they had.
@@ -9,6 +9,7 @@ they had.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store import Table
 from jobs.arrays import NONE, SOURCES, Checkpoint, raw_of, read_checkpoint, vectors
 from jobs.configuration.load import config_hash
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Lookalike, Publishing, Quality, Training
 from jobs.configuration.settings import Families
 from jobs.embeddings.checks import check_entities, check_vectors
-from jobs.embeddings.family import family
+from jobs.embeddings.family import family, newest_before
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
-from jobs.program import Input, Output, code_version, main, metrics, midnight
+from jobs.program import Input, Output, code_version, log, main, metrics, midnight
 from jobs.tables import TABLES
 
 
@@ -42,8 +44,8 @@ class Config:
 
 @dataclass(frozen=True)
 class Users:
-    """Tonight's users in the order of their ids' bytes: user_id strings, native vectors (n, d), source and events of
-    each."""
+    """Tonight's users in the order of their ids' bytes: user_id strings, native vectors (n, d), source and events in
+    the graph of each."""
 
     user_id: pa.ChunkedArray
     native: np.ndarray
@@ -51,32 +53,20 @@ class Users:
     n_events: np.ndarray
 
 
-def behind_the_graph(interactions: pa.Table, date: datetime.date, graph: Graph) -> pa.Table:
-    """The rows that gave an edge: interactions hold every known behaviour over the whole window, the graph some, each
-    in its own window."""
-    kept = pa.array(np.zeros(interactions.num_rows, bool))
-    for name, relation in graph.behaviors.items():
-        since = pa.scalar(
-            midnight(date - datetime.timedelta(days=relation.window_days or graph.window_days)),
-            interactions.schema.field("last_time").type,
-        )
-        kept = pc.or_(
-            kept,
-            pc.and_(
-                pc.equal(interactions.column("behavior"), name),
-                pc.greater_equal(interactions.column("last_time"), since),
-            ),
-        )
-    return interactions.filter(kept)
+def events_in_graph(dt: str, knowledge_graph: Input, relations: Input, behaviors: Iterable[str]) -> pa.Table:
+    """user, events: the events behind each user's edges in the graph of D, each behaviour's in its own window."""
+    ledger = relations.segments().read()
+    ids = ledger.filter(pc.is_in(ledger.column("name"), value_set=pa.array(behaviors, pa.string()))).column("id")
+    of_behaviors = pc.field("relation").isin(ids.combine_chunks())
+    edges = knowledge_graph.table().read(dt, columns=["head", "count"], filter=of_behaviors)
+    return edges.group_by("head").aggregate([("count", "sum")]).rename_columns(["user", "events"])
 
 
-def users_of(checkpoint: Checkpoint, interactions: pa.Table, ids: Input) -> Users:
-    """Every user of the checkpoint who has a vector."""
+def users_of(checkpoint: Checkpoint, seen: pa.Table, ids: Input) -> Users:
+    """Every user of the checkpoint who has a vector. seen: as `events_in_graph` gives it."""
     rows = np.flatnonzero((checkpoint.entity_type == checkpoint.types.index("user")) & (checkpoint.source != NONE))
-    per_user = interactions.group_by("user").aggregate([("count", "sum")])
-    events = dict_lookup(
-        per_user.column("user").to_numpy(), per_user.column("count_sum").to_numpy(), checkpoint.entity_id[rows]
-    )
+    known, counts = (seen.column(name).to_numpy() for name in ("user", "events"))
+    events = dict_lookup(known, counts, checkpoint.entity_id[rows])
     user_id = raw_of(ids.segments("user"), checkpoint.entity_id[rows], "user")
     return Users(user_id, checkpoint.entities[rows], checkpoint.source[rows], events)
 
@@ -165,17 +155,15 @@ def entity_table(checkpoint: Checkpoint, space: Space, ids: Input, relations: In
 
 
 def run(
-    date: datetime.date, model: str, checkpoints: Input, interactions: Input, entity_ids: Input, relations: Input,
+    date: datetime.date, model: str, checkpoints: Input, knowledge_graph: Input, entity_ids: Input, relations: Input,
     user_embeddings: Output, entity_embeddings: Output, config: Config, predecessor: datetime.date | None = None,
 ) -> None:  # fmt: skip
     """Align, check, publish."""
     dt, table = date.isoformat(), user_embeddings.table(model)
     checkpoint = read_checkpoint(checkpoints.table(model), dt)
-    seen = behind_the_graph(
-        interactions.table().read(dt, columns=["user", "behavior", "count", "last_time"]), date, config.graph
-    )
+    seen = events_in_graph(dt, knowledge_graph, relations, config.graph.behaviors)
     users = users_of(checkpoint, seen, entity_ids)
-    former = Former.read(table, predecessor) if predecessor else None
+    former = published_before(table, model, date, predecessor, config)
     trained_tonight = checkpoint.facts["trained_at"] == dt
     lineage = checkpoints.lineage(dt, model)
     space = choose_space(
@@ -195,10 +183,11 @@ def run(
         "config_hash": config_hash(config),
         "code_version": code_version(),
         "trained_at": checkpoint.facts["trained_at"],
-        "inputs": {model: lineage, "interactions": interactions.lineage(dt)},
-        "predecessor": user_embeddings.lineage(predecessor.isoformat(), model) if predecessor else None,
+        "max_gap_days": config.training.max_gap_days,
+        "inputs": {model: lineage, "knowledge_graph": knowledge_graph.lineage(dt)},
+        "predecessor": user_embeddings.lineage(former.date.isoformat(), model) if former else None,
         "dimension": checkpoint.entities.shape[1],
-        "window": interactions.table().existing_manifest(dt).fields.get("window"),
+        "window": knowledge_graph.table().existing_manifest(dt).fields.get("window"),
     }
     rest = carried(former, users, space, date, config.publishing.carry_days)
     # the last to be entered commits first: whoever sees users of D finds the items and relations of D
@@ -209,7 +198,7 @@ def run(
         published = user_table(users, space, rest, date, commit.created_timestamp)
         quality = check_vectors(
             published,
-            int(pc.count_distinct(seen.column("user")).as_py()),
+            seen.num_rows,
             checkpoint.entities.shape[1],
             config.publishing,
             config.quality.page(date, "user_embeddings", model),
@@ -224,6 +213,20 @@ def run(
         commit.write_table(published, sorted_by=["user_id"])
         commit.fields |= fields | {"quality": quality}
     report(published, quality, space)
+
+
+def published_before(
+    table: Table, model: str, date: datetime.date, predecessor: datetime.date | None, config: Config
+) -> Former | None:
+    """The predecessor's published vectors; None on a cold start, and where the model went on from a checkpoint of
+    nights that did not publish it. PartitionMissing for one of several that is gone."""
+    if predecessor is None:
+        return None
+    newest = newest_before(table, date, family(model, config), config.training.max_gap_days)
+    if newest is None and table.manifest(predecessor.isoformat()) is None:
+        log.info("%s is published for the first time: nothing of %s to align it with", model, predecessor)
+        return None
+    return Former.read(table, predecessor)
 
 
 def report(published: pa.Table, quality: dict[str, Any], space: Space) -> None:

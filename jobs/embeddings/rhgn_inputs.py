@@ -1,14 +1,16 @@
 """What goes into RHGN: a vector of every node, as long as those of the pretrained model that it starts from.
 
 Users and items have pretrained vectors or random ones; attributes' values pretrained ones, those of their content, or
-random ones. Random vectors are keyed by entity type and raw id, and the vectors of content are those of the predecessor
-where it has some, new values rotated to them: whoever is given a vector gets the same one the next night, so that a
-warm start goes on from what its parameters know. FastText reads the items of D's graph, and no other day's.
+random ones. Random ones are where learning starts, as in the paper: they are trained with the model, and the next night
+goes on from them. Random vectors are keyed by entity type and raw id, and the vectors of
+content are those of the predecessor where it has some, new values rotated to them: whoever is given a vector gets the
+same one the next night, so that a warm start goes on from what its parameters know. FastText reads the items of D's
+graph, and no other day's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +18,10 @@ import numpy as np
 from jobs.arrays import NONE, Checkpoint, Night, keys_of
 from jobs.graphs.ledgers import ITEM, USER
 from models.rhgn import filled_features
+from models.rhgn_training import LEARNED_ROWS
 from models.vectors.content import are_words, continued, text_vectors, words_of
 
+LEARNED = "learned"  # arrays of a checkpoint
 CONTENT, RANDOM = "content", "random"  # of init and init_attributes; any other value names what RHGN starts from
 MOST_ITEMS = 200_000  # that FastText learns from, those with the lowest keys
 
@@ -86,16 +90,22 @@ class Sentences:
 @dataclass(frozen=True)
 class Inputs:
     """vectors: float32 (n, d), all finite; of_content: int64 (k,), ascending, the nodes whose vector comes from their
-    text."""
+    text; learned: bool (n,), the nodes whose vector is trained with the model."""
 
     vectors: np.ndarray
     of_content: np.ndarray
+    learned: np.ndarray
 
     def extra(self) -> dict[str, np.ndarray]:
         """What the next night's values are rotated to, for RHGN's checkpoint."""
-        return (
-            {"content_rows": self.of_content, "content": self.vectors[self.of_content]} if len(self.of_content) else {}
-        )
+        return self._rows("content", self.of_content)
+
+    def where_learning_ended(self) -> dict[str, np.ndarray]:
+        """Where the next night's learned vectors start, for RHGN's checkpoint."""
+        return self._rows(LEARNED, np.flatnonzero(self.learned))
+
+    def _rows(self, name: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return {f"{name}_rows": rows, name: self.vectors[rows]} if len(rows) else {}
 
 
 def node_features(
@@ -106,10 +116,11 @@ def node_features(
     init_attributes: str,
     seed: int,
     former: np.ndarray | None = None,
+    former_learned: np.ndarray | None = None,
 ) -> Inputs:
     """The vector of every node. edges: heads, relations, tails int64 (E,). pretrained: float32 (n, d), NaN where there
-    is none; init, init_attributes: as in RHGNHyperparameters. former: float32 (n, d), the vectors of content that the
-    predecessor gave tonight's nodes, NaN where none."""
+    is none; init, init_attributes: as in RHGNHyperparameters. former, former_learned: float32 (n, d), the vectors of
+    content, and those it learned, that the predecessor has of tonight's nodes, NaN where none."""
     attributes = nodes.are_attributes()
     given = np.where(attributes, init_attributes not in (CONTENT, RANDOM), init != RANDOM)
     vectors = np.where(given[:, None], pretrained, np.float32(np.nan))
@@ -120,7 +131,11 @@ def node_features(
         if init_attributes == CONTENT
         else np.zeros(0, np.int64)
     )
-    return Inputs(filled_features(vectors, nodes.keys(), seed), of_content)
+    without_text = (init_attributes == CONTENT) & np.isnan(vectors).any(axis=1)
+    learned = np.where(attributes, (init_attributes == RANDOM) | without_text, init == RANDOM)
+    if former_learned is not None:
+        vectors[learned] = former_learned[learned]
+    return Inputs(filled_features(vectors, nodes.keys(), seed), of_content, learned)
 
 
 def _of_content(
@@ -136,16 +151,35 @@ def _of_content(
     return continued(vectors, former)
 
 
-def content_of(former: Checkpoint, night: Night, dimension: int) -> np.ndarray | None:
-    """float32 (n, d): the vectors of content that RHGN's predecessor gave tonight's nodes, NaN where none; None where
-    it has none of this length."""
-    rows, stored = former.extra.get("content_rows"), former.extra.get("content")
-    if stored is None or stored.shape[1] != dimension:
+def stored(former: Checkpoint, night: Night, rows_name: str, name: str, dimension: int) -> np.ndarray | None:
+    """float32 (n, d): what RHGN's predecessor stored for some of its nodes, of tonight's nodes, NaN where none; None
+    where it stored nothing of this length. rows_name, name: of the arrays with the nodes (k,) and their rows (k, d)."""
+    rows, values = former.extra.get(rows_name), former.extra.get(name)
+    if rows is None or values is None or values.shape != (len(rows), dimension):
         return None
     all_rows = np.full((len(former.entity_id), dimension), np.nan, np.float32)
-    all_rows[rows] = stored
+    all_rows[rows] = values
     at, known = former.rows_of(night)
     return np.where(known[:, None], all_rows[at], np.float32(np.nan))
+
+
+def moments_of_learned(
+    former: Checkpoint, night: Night, learned: np.ndarray, parameters: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What the predecessor's optimiser remembers of learned vectors, in the order of tonight's: 0 of newcomers.
+
+    learned: bool (n,). parameters: the predecessor's, in which it stands in the order of its own.
+    """
+    found, prefix = {}, f"optimiser.{LEARNED_ROWS}."
+    for name in (name for name in parameters if name.startswith(prefix)):
+        if parameters[name].ndim != 2:  # the number of steps
+            found[name] = parameters[name]
+            continue
+        mine = stored(former, night, f"{LEARNED}_rows", f"rhgn.{name}", parameters[name].shape[1])
+        if mine is None:
+            return {}
+        found[name] = np.nan_to_num(mine[learned])
+    return found
 
 
 def read_inputs(
@@ -154,7 +188,6 @@ def read_inputs(
     """Of a night. pretrained: the checkpoint of it that RHGN starts from; former: RHGN's of the predecessor."""
     nodes = Nodes(night.entity_type.astype(np.int64), night.types, night.raw.to_numpy(zero_copy_only=False))
     vectors = np.where((pretrained.source == NONE)[:, None], np.float32(np.nan), pretrained.entities)
-    before = content_of(former, night, vectors.shape[1]) if former else None
-    return node_features(
-        nodes, (night.heads, night.relations, night.tails), vectors, init, init_attributes, seed, before
-    )
+    dimension, edges = vectors.shape[1], (night.heads, night.relations, night.tails)
+    before = [former and stored(former, night, f"{name}_rows", name, dimension) for name in ("content", LEARNED)]
+    return node_features(nodes, edges, vectors, init, init_attributes, seed, *before)

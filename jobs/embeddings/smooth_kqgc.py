@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.arrays import TRAINED, Night, as_extra
+from jobs.arrays import NONE, TRAINED, Night, as_extra
 from jobs.embeddings import training
 from jobs.embeddings.training import Outcome, Tonight, last_trained
 from jobs.program import Input, JobError, Output, main
@@ -68,7 +68,7 @@ def learn(tonight: Tonight, graph: KnowledgeGraph, hyper: KQGCHyperparameters, c
     else:
         parameters, trained_at = tonight.former.parameters("kqgc"), last_trained(tonight.former)
         history, best, n_pairs = [], None, None
-    known = start.source == TRAINED
+    known = start.source != NONE  # those that were not trained have vectors too, of the kind of what it starts from
     with deterministic_kernels(config.deterministic):
         entities, relations = infer_kqgc(
             graph, start.entities, start.relations, parameters, hyper, known=None if known.all() else known)

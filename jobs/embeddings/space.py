@@ -105,7 +105,8 @@ def choose_space(
     space."""
     dimension = native.shape[1]
     if former is None:
-        return new_space(content_hash, family, dimension, "no predecessor: a cold start opens a space")
+        reason = "no published predecessor: a cold start, or the model's first publication, opens a space"
+        return new_space(content_hash, family, dimension, reason)
     space_id, inherited = former.manifest.fields["space_id"], former.rotation
     if not trained_tonight:
         return Space(space_id, inherited, False, f"not trained tonight: R of {former.date}")

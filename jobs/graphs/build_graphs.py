@@ -2,9 +2,12 @@
 the trained models' families.
 
 Reads: the configured sources. Writes: clean_events and rejected_events, entity_ids and relations, knowledge_graph,
-interactions and user_labels of D, and what the builders write (where the configuration's data root has it).
+interactions and user_labels of D, and what the builders write (where the configuration's data root has it); the lease
+of D in nights: from now on D is under way.
 Guarantees: each program does what it does when it is started alone, and commits its figures as a stage of its own; the
-first that fails ends the task with its message, and what was committed before it stays.
+first that fails ends the task with its message, and what was committed before it stays. A scheduler that tells of its
+runs as `--under-way` is told to come back later (exit status 75) while an earlier night is under way, so that ids are
+given in the order of nights.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Callable, Iterator
 from jobs import spark as engine
 from jobs.configuration.settings import Settings
 from jobs.embeddings.family import models_of
+from jobs.nights import Turn
 from jobs.program import Output, main, run_stage
 from jobs.quality.check import prepare
 from models.families import family_of
@@ -33,9 +37,14 @@ def programs(config: Settings) -> Iterator[Callable[..., None]]:
 
 def run(
     date: datetime.date, clean_events: Output, rejected_events: Output, entity_ids: Output, relations: Output,
-    knowledge_graph: Output, interactions: Output, user_labels: Output, config: Settings,
+    knowledge_graph: Output, interactions: Output, user_labels: Output, nights: Output, config: Settings,
+    under_way: str | None = None, scheduled_run: str | None = None,
 ) -> None:  # fmt: skip
-    """Run them all."""
+    """Run them all. under_way, scheduled_run: as in `Turn.expect`, from a scheduler."""
+    turn = Turn.of(date, nights, config.training)
+    turn.begin()
+    if under_way is not None:
+        turn.expect(under_way, scheduled_run)
     tables = (clean_events, rejected_events, entity_ids, relations, knowledge_graph, interactions, user_labels)
     given = {"date": date} | {table.name: table.uri for table in tables}
     prepare()

@@ -59,13 +59,17 @@ def _gain(quality: dict | None) -> dict[str, str]:
 
 
 def _backtest(backtest: dict) -> dict[str, str]:
-    lifts = _numbers(backtest["chosen"], "lift_at_k")
+    everybody = [row for row in backtest["chosen"] if row["everybody"]]
+    telling = [row for row in backtest["chosen"] if not row["everybody"]]
+    lifts = _numbers(telling or everybody, "lift_at_k")
     if not lifts:
         return _key("Backtest", text.MISSING, "no earlier scores to hold against what happened")
     auc = _numbers(backtest["chosen"], "pr_auc_population")
     more = f"lift at k, mean of {len(lifts)} client{'s' if len(lifts) > 1 else ''}"
     more += f"; PR-AUC {text.figure(float(np.mean(auc)) if auc else None)}"
     more += "".join(f", {text.signed_percent(gain)} over {base}" for base, gain in backtest["gains"])
+    if everybody and not telling:
+        more = f"{backtest['everybody']}; {more}"
     return _key("Backtest, out of time", f"{np.mean(lifts):.1f}×", more)
 
 

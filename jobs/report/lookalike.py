@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs.report import text
 from jobs.report.charts import Axis, Series, as_percent, line_chart
 from jobs.report.night import Night
 
@@ -139,13 +140,14 @@ def backtest(night: Night) -> Row:
     sets = list(dict.fromkeys(str(r.get("feature_set")) for r in rows))
     colours = {client: f"c{i % 8}" for i, client in enumerate(dict.fromkeys(str(r.get("client")) for r in rows))}
     drawn = _backtest_rows(rows, colours)
-    chosen = [r for r in drawn if r["chosen"]]
+    chosen, everybody = ([r for r in drawn if r[name]] for name in ("chosen", "everybody"))
     curves = {_of(curve): curve for curve in stage.table("backtest_curves")}
     lines = [(_of(r)[0], r["colour"], curves[_of(r)]) for r in chosen if curves.get(_of(r))]
     gains = [(base, _mean_gain(rows, sets, base, chosen)) for base in sets if "+" not in base]
     return {
         "rows": drawn, "clients": [[r for r in drawn if str(r["client"]) == client] for client in colours],
-        "chosen": chosen, "gains": [(base, gain) for base, gain in gains if gain is not None],
+        "chosen": chosen, "everybody": says_nothing(everybody) if everybody else "",
+        "gains": [(base, gain) for base, gain in gains if gain is not None],
         "curves": curve_charts("each client, out of time", lines, None),
         "legend": [(colour, name) for name, colour, _ in lines]}
 
@@ -160,8 +162,23 @@ def _backtest_rows(rows: Sequence[Row], colours: Mapping[str, str]) -> list[Row]
         chance = _whisker(scale, None, row.get("prevalence"), None).get("at")
         drawn.append({
             **row, "colour": colours[str(row.get("client"))], "chosen": row.get("chosen", True), "gain": gain,
-            **_whisker(scale, *(row.get(name) for name in names)), "chance_at": chance})
+            "everybody": _took_in_everybody(row), "chance_at": chance,
+            **_whisker(scale, *(row.get(name) for name in names))})
     return drawn
+
+
+def _took_in_everybody(row: Row) -> bool:
+    """Whether the audience had no fewer users than were scored: then precision at k is the prevalence, and the lift 1,
+    whatever the scores."""
+    k, scored = row.get("k"), row.get("scored")
+    return bool(scored) and k is not None and k >= scored
+
+
+def says_nothing(everybody: Sequence[Row]) -> str:
+    """Why a lift of rows that took in everybody is 1."""
+    least, most = min(row["scored"] for row in everybody), max(row["scored"] for row in everybody)
+    users = text.count(least) if least == most else f"{text.count(least)} to {text.count(most)}"
+    return f"lookalike.top_k took in all {users} users who were scored, so that the lift is 1; set it lower"
 
 
 def _first_figure(rows: Sequence[Row], row: Row) -> float | None:

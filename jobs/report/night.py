@@ -13,6 +13,7 @@ from jobs.report.flow import GRAPHS, Flow, stage_that_trains, task_of
 
 DAG = "nightly_user_embeddings"
 AFTER = ("write_report", "prune_partitions")  # what they left is of an earlier run
+ON_DEMAND = ("find_audience", "resolve_request")  # requests, by model: of no night, whatever their date
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def read_night(date: datetime.date, run_metrics: Input, flow: Flow) -> Night:
     found = sorted(f.name.removeprefix("stage=") for f in folders if f.is_folder and f.name.startswith("stage="))
     whole = {GRAPHS} & set(found)
     names = [*flow.graph_stages, *whole, *expected[len(flow.graph_stages) :]]
-    names += [name for name in found if name not in names and name not in AFTER]
+    names += [name for name in found if name not in names and name not in AFTER and not name.startswith(ON_DEMAND)]
     stages = [_read_stage(name, date, run_metrics) for name in names]
     return Night(date, flow, tuple(s for s in stages if s.name in expected or s.status in ("done", "failed")))
 

@@ -168,4 +168,4 @@ def run(
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, ends_night=True)

@@ -26,13 +26,15 @@ def run_epochs(
     evaluate_every: int,
     patience: int,
     progress: Callable[[dict[str, float]], None] | None,
+    least_gain: Callable[[dict[str, float]], float] = lambda entry: 0.0,
 ) -> tuple[State, list[dict[str, float]], int]:
     """(best state, history, best epoch) of a training that looks at held-out data now and then.
 
     train: called with each epoch, gives its mean loss. state: what to keep of the model as it stands.
     evaluate: the figures of held-out data, added to the history; without it every epoch is better than the one before.
-    figure: what of them decides, higher is better. patience: looks without a better one before stopping; 0 never stops
-    early.
+    figure: what of them decides, higher is better. least_gain: by how much of the figure a look has to gain to count.
+    patience: looks without a gain before stopping; 0 never stops early. Whether they stopped or not, the best look is
+    kept.
     """
     stopping, best, best_epoch = EarlyStopping(patience), state(), -1
     history: list[dict[str, float]] = []
@@ -44,7 +46,7 @@ def run_epochs(
         stop, improved = False, evaluate is None
         if evaluate is not None and looks:
             entry |= evaluate()
-            stop = stopping.update(epoch, figure(entry))
+            stop = stopping.update(epoch, figure(entry), least_gain(entry))
             improved = stopping.improved
         if improved:
             best, best_epoch = state(), epoch

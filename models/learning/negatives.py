@@ -6,7 +6,7 @@ broken triples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,6 +66,15 @@ class Pools:
         members = members if trained is None else members[chosen[members]]
         return cls(members, offsets, np.stack([head_type, tail_type]).astype(np.int64), len(entity_type))
 
+    def thinned(self, most: int, keys: np.ndarray) -> Pools:
+        """At most so many members of each pool: those whose key comes first. keys: uint64 (n_entities,)."""
+        pools = np.split(self.members, self.offsets[1:-1])
+        if max(map(len, pools)) <= most:
+            return self
+        kept = [p if len(p) <= most else np.sort(p[np.argpartition(keys[p], most)[:most]]) for p in pools]
+        offsets = np.concatenate([[0], np.cumsum([len(p) for p in kept])]).astype(np.int64)
+        return replace(self, members=np.concatenate(kept), offsets=offsets)
+
 
 def known_triples(
     heads: np.ndarray, relations: np.ndarray, tails: np.ndarray, n_entities: int, n_relations: int
@@ -99,6 +108,18 @@ class Plan:
     order: np.ndarray
     key: np.uint64
     shared: bool
+
+    def by_edge(self) -> Plan:
+        """The same draws and order with a chunk for each edge, where edges share none; else itself."""
+        if self.shared:
+            return self
+        return replace(self, starts=np.arange(len(self.heads) + 1), order=self.positions(self.order))
+
+    def positions(self, chunks: np.ndarray) -> np.ndarray:
+        """int64: the edges of these chunks, one chunk after the other."""
+        sizes = np.diff(self.starts)[chunks]
+        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return np.repeat(self.starts[chunks], sizes) + within
 
 
 class Planner:
@@ -150,7 +171,7 @@ class Broken:
 
 def draw_broken_triples(plan: Plan, chunks: np.ndarray, negatives: int, pools: Pools, known: Known) -> Broken:
     """What the compiled kernels draw for these chunks of the plan, as arrays."""
-    positions = np.concatenate([np.arange(plan.starts[c], plan.starts[c + 1]) for c in chunks])
+    positions = plan.positions(chunks)
     numbers = np.repeat(chunks, np.diff(plan.starts)[chunks]) if plan.shared else positions
     n_entities, n_relations = pools.n_entities, pools.of.shape[1]
     broken_tail = np.empty(len(positions), np.bool_)

@@ -20,10 +20,15 @@ from safetensors.numpy import load as _load_tensors
 from safetensors.numpy import save as _save_tensors
 
 _HEADER_LENGTH_BYTES = 8
+_SNAPSHOT_FORM = "2:"  # before a snapshot's fingerprint: files of another form are of another training
 
 
 class CheckpointError(ValueError):
     """The bytes given are no checkpoint of this project, or not one that fits what is being trained."""
+
+
+class SnapshotError(CheckpointError):
+    """A file to go on from cannot be gone on from: which, what was found, what was expected, what to do."""
 
 
 def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -57,7 +62,7 @@ def from_bytes(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         header_length = int.from_bytes(content[:_HEADER_LENGTH_BYTES], "little")
         header = json.loads(content[_HEADER_LENGTH_BYTES : _HEADER_LENGTH_BYTES + header_length])
         metadata = json.loads((header.get("__metadata__") or {}).get("nocturne", "{}"))
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"{len(content)} bytes that are no readable safetensors checkpoint ({error}); expected what to_bytes "
             "wrote: delete the file or publish that date again"
@@ -86,28 +91,50 @@ def fingerprint(*parts: object) -> str:
 class EarlyStopping:
     """Remembers the best figure of a held-out measure and says when to stop. Higher is better.
 
-    patience: evaluations without an improvement above `min_delta` after which `update` answers True; 0 never stops
-    early.
+    What is kept is the highest figure; what counts against stopping is a gain: a figure so much above the one that
+    gained last. patience: looks without a gain after which `update` answers True; 0 never stops early. min_epochs:
+    figures from before so many epochs were trained neither stop nor are kept.
     """
 
     patience: int
-    min_delta: float = 0.0
+    min_epochs: int = 0
     best_value: float = -np.inf
     best_epoch: int = -1
-    since_best: int = 0
+    reached: float = -np.inf  # the figure of the last gain
+    since_gain: int = 0
+    improved: bool = False  # whether the latest figure was the best so far
 
-    def update(self, epoch: int, value: float) -> bool:
-        """Take the figure of one epoch; True when training should stop. A NaN counts as no improvement."""
-        if value > self.best_value + self.min_delta:
-            self.best_value, self.best_epoch, self.since_best = float(value), epoch, 0
+    def update(self, epoch: int, value: float, least_gain: float = 0.0) -> bool:
+        """Take the figure of one epoch (0-based); True when training should stop. A NaN is neither best nor a gain."""
+        self.improved = epoch + 1 >= self.min_epochs and value > self.best_value
+        if epoch + 1 < self.min_epochs:
+            return False
+        if self.improved:
+            self.best_value, self.best_epoch = float(value), epoch
+        if value > self.reached + least_gain:
+            self.reached, self.since_gain = float(value), 0
         else:
-            self.since_best += 1
-        return 0 < self.patience <= self.since_best
+            self.since_gain += 1
+        return 0 < self.patience <= self.since_gain
 
-    @property
-    def improved(self) -> bool:
-        """Whether the latest `update` was the best so far."""
-        return self.best_epoch >= 0 and self.since_best == 0
+
+def standard_error(values: np.ndarray) -> float:
+    """Of the mean of independent values (n,); NaN for fewer than two."""
+    return float(np.std(values, ddof=1, dtype=np.float64) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+
+
+def least_gain(figure: float, error: float, share: float) -> float:
+    """What a look has to gain to count: a share of its figure, and never less than the figure's own standard error.
+
+    An error that is not known (NaN) asks for nothing.
+    """
+    return max(share * abs(figure), 0.0 if np.isnan(error) else error)
+
+
+def _content_of(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    """Of all that a snapshot says."""
+    parts = (part for name in sorted(arrays) for part in (name, np.asarray(arrays[name])))
+    return fingerprint(*parts, sorted(metadata.items()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +142,8 @@ class Snapshot:
     """A scratch file from which a killed training goes on: whole or absent, and only for the very same training.
 
     path: where; its folder must exist. fingerprint: of data, hyperparameters and seed; a file with another one is
-    ignored, since going on from another training's state would be silent nonsense.
+    ignored, since going on from another training's state would be silent nonsense. A file that was changed since it
+    was written is refused.
     """
 
     path: Path
@@ -123,7 +151,8 @@ class Snapshot:
 
     def save(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
         """Replace the file in one step: a kill at any moment leaves the former snapshot or the new one."""
-        content = to_bytes(arrays, {**metadata, "fingerprint": self.fingerprint})
+        own = {"fingerprint": f"{_SNAPSHOT_FORM}{self.fingerprint}", "content": _content_of(arrays, metadata)}
+        content = to_bytes(arrays, {**metadata, **own})
         temporary = self.path.with_name(f"{self.path.name}.tmp-{os.getpid()}")
         try:
             with open(temporary, "wb") as file:
@@ -135,14 +164,24 @@ class Snapshot:
             temporary.unlink(missing_ok=True)
 
     def load(self) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
-        """(arrays, metadata) of a snapshot of this very training, else None.
-
-        An unreadable file raises CheckpointError.
-        """
+        """(arrays, metadata) of a snapshot of this very training, else None. SnapshotError, OSError."""
         if not self.path.exists():
             return None
-        arrays, metadata = from_bytes(self.path.read_bytes())
-        return (arrays, metadata) if metadata.get("fingerprint") == self.fingerprint else None
+        try:
+            arrays, metadata = from_bytes(self.path.read_bytes())
+        except CheckpointError as error:
+            raise self.unusable(str(error).partition("; expected")[0]) from error
+        if metadata.pop("fingerprint", "") != f"{_SNAPSHOT_FORM}{self.fingerprint}":
+            return None
+        if metadata.pop("content", "") != _content_of(arrays, metadata):
+            raise self.unusable("arrays or numbers that were changed after they were written")
+        return arrays, metadata
+
+    def unusable(self, found: str) -> SnapshotError:
+        """What is raised where it cannot be gone on from."""
+        return SnapshotError(
+            f"{self.path}, from which a killed training goes on, holds {found}; expected the state as it was saved. "
+            "Delete the file: training then begins anew.")
 
     def remove(self) -> None:
         """Delete the file, once the training's result is committed."""

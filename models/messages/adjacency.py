@@ -92,7 +92,7 @@ class Adjacency:
             return FusedAttention.apply(self.offsets, self.sources, queries_VD, pairs_SY, heads, shift)
         keys_SD, values_SD = (half.contiguous() for half in pairs_SY.chunk(2, dim=1))
         α_EH = self.attention(queries_VD, keys_SD, heads, shift)
-        return self._sum_by_head(values_SD.view(self.n_sources, heads, -1), α_EH)
+        return self._sum_by_head(values_SD.view(self.n_sources, heads, values_SD.shape[1] // heads), α_EH)
 
     def attention(
         self, queries_VD: torch.Tensor, keys_SD: torch.Tensor, heads: int, shift: Shift | None = None
@@ -119,7 +119,7 @@ class Adjacency:
         """(V, D): Σ α · value over each destination's messages, head by head."""
         by_head, order = self._by_head(α_EH.shape[1])
         sums = by_head.weighted_sum(values_SHW.flatten(0, 1), α_EH.flatten().index_select(0, order))
-        return sums.view(self.n_destinations, -1)
+        return sums.view(self.n_destinations, values_SHW.shape[1] * values_SHW.shape[2])
 
     def _by_head(self, heads: int) -> tuple[Adjacency, torch.Tensor]:
         """Every node as one for each head, and the place in a flat (E, heads) of each of the E · heads messages."""

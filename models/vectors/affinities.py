@@ -9,7 +9,8 @@ distance means the same for every client and on every date. Not in the KQGC pape
   himself.
 
 How far that is depends on the model's family: `comparison.py`. All are standardised by the user's own distances to
-items (or users) at large, so that active users, who lie closer to everything, are not near everybody's clients.
+items (or users) at large, himself again left out, so that active users, who lie closer to everything, are not near
+everybody's clients.
 Shapes: n users, d dimensions, c client items, b items or users at large, r reference users.
 """
 
@@ -50,15 +51,17 @@ class Scales:
 
 def scales(
     users: np.ndarray,
+    user_ids: np.ndarray,
     purchase: np.ndarray | None,
     some_items: np.ndarray,
     some_users: np.ndarray,
+    some_ids: np.ndarray,
     comparer: Comparer,
 ) -> Scales:
     """The scales of n users (n, d) from items (b, d) and users (b, d) drawn at large, once for all clients.
 
-    purchase (d,): the relation's vector; None will do where the comparer takes none. Without items, or users, at large
-    the scale is NaN.
+    user_ids (n,), some_ids (b,): whose vectors `users` and `some_users` are. purchase (d,): the relation's vector; None
+    will do where the comparer takes none. Without items, or other users, at large the scale is NaN.
     """
     out = np.full((4, len(users)), np.nan)
     for rows in _chunks(users, max(len(some_items), len(some_users))):
@@ -66,12 +69,22 @@ def scales(
         if len(some_items):
             out[:2, rows] = _mean_and_spread(comparer.to_items(vectors, purchase, some_items))
         if len(some_users):
-            out[2:, rows] = _mean_and_spread(comparer.between_users(vectors, some_users))
+            himself = user_ids[rows][:, None] == some_ids[None]
+            out[2:, rows] = _of_others(comparer.between_users(vectors, some_users), himself)
     return Scales(*out)
 
 
 def _mean_and_spread(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return found.mean(1), found.std(1) + 1e-6
+
+
+def _of_others(found: np.ndarray, himself: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and spread of each row without its distances to himself: zeros, which are no distances to others."""
+    mean, spread = _mean_and_spread(found)
+    for row in np.flatnonzero(himself.any(1)):
+        others = found[row, ~himself[row]]
+        mean[row], spread[row] = (np.nan, np.nan) if not len(others) else (others.mean(), others.std() + 1e-6)
+    return mean, spread
 
 
 def affinities(

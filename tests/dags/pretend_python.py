@@ -16,6 +16,8 @@ with open(os.environ["PRETEND_NOTES"], "a", encoding="utf-8") as notes:
     )
 if name == "resolve_predecessor":
     print(json.dumps({"transe": "2026-01-05", "kqgc_mean": None}), flush=True)
+if module.endswith("resolve_request"):
+    print(json.dumps({"date": "2026-01-09"}), flush=True)
 print(f"12:00:00,000 {name} 2026-01-12: said by {name}", file=sys.stderr)
 ending = json.loads(os.environ.get("PRETEND_ENDINGS", "{}")).get(name, 0)
 if ending == "real":

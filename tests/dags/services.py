@@ -56,12 +56,11 @@ class Services:
                 break
         raise AssertionError(f"airflow {' '.join(arguments)}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
-    def api(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """GET, or POST where there is a body."""
+    def api(self, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> dict[str, Any]:
+        """GET, or POST where there is a body, or another method."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token()}"}
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/{path}", data=body and json.dumps(body).encode(), headers=headers
-        )
+        url, data = f"http://127.0.0.1:{self.port}/{path}", body and json.dumps(body).encode()
+        request = urllib.request.Request(url, data=data, headers=headers, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
@@ -91,19 +90,22 @@ class Services:
 
 
 @contextlib.contextmanager
-def running(folder: Path, config: Path, *first: list[str]) -> Iterator[Services]:
+def running(
+    folder: Path, config: Path, *first: list[str] | Callable[[Services], None], variables: dict[str, str] | None = None
+) -> Iterator[Services]:
     """Run the commands `first`, start the three daemons in `folder/airflow`, wait until they are healthy; stop them by
-    their process ids.
+    their process ids. `variables` are added to everybody's environment.
 
     `airflow backfill create` belongs to `first`: a busy SQLite refuses it half-way while the scheduler writes. The
     scheduler finds it there.
     """
     port, home = free_port(), folder / "airflow"
     prepare(home, config, folder / "prepare.log")
-    services = Services(environment(home, config) | settings(port, home), port, folder / "daemons")
+    own = environment(home, config) | settings(port, home) | (variables or {})
+    services = Services(own, port, folder / "daemons")
     services.logs.mkdir()
     for command in first:
-        services.run(*command)
+        command(services) if callable(command) else services.run(*command)
     started: list[subprocess.Popen[bytes]] = []
     try:
         for name in DAEMONS:

@@ -18,8 +18,11 @@ PROFILES = {"labels": {"taste": {}}, "min_users_per_class": 5}
 USERS, ITEMS, DAYS, EVENTS = 90, 30, 24, 1200
 
 
-def write(folder: Path, models: tuple[str, ...] = ("transe", "kqgc_mean"), **sections: Any) -> Path:
-    """Events, items and users below `folder/source`, and `folder/small.yaml`; returns the latter's path."""
+def write(
+    folder: Path, models: tuple[str, ...] = ("transe", "kqgc_mean"), first_day: datetime.date = FIRST_DAY,
+    days: int = DAYS, **sections: Any,
+) -> Path:  # fmt: skip
+    """Events of `days`, items and users below `folder/source`, and `folder/small.yaml`; returns the latter's path."""
     source = folder / "source"
     source.mkdir(parents=True)
     draw = random.Random(7)
@@ -36,7 +39,7 @@ def write(folder: Path, models: tuple[str, ...] = ("transe", "kqgc_mean"), **sec
     _csv(
         source / "events.csv",
         ["user_id", "item_id", "behavior", "event_time", "value"],
-        [_event(draw) for _ in range(EVENTS)],
+        [_event(draw, first_day, days) for _ in range(EVENTS * days // DAYS)],
     )
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(configuration(models) | sections, sort_keys=False), encoding="utf-8")
@@ -92,13 +95,12 @@ def configuration(models: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _event(draw: random.Random) -> list[str]:
+def _event(draw: random.Random, first_day: datetime.date, days: int) -> list[str]:
     """Users of even number like items of even number."""
     user = draw.randrange(USERS)
     item = draw.randrange(ITEMS // 2) * 2 + (user % 2 if draw.random() < 0.9 else draw.randrange(2))
-    moment = datetime.datetime.combine(FIRST_DAY, datetime.time()) + datetime.timedelta(
-        seconds=draw.randrange(DAYS * 86400)
-    )
+    second = draw.randrange(days * 86400)
+    moment = datetime.datetime.combine(first_day, datetime.time()) + datetime.timedelta(seconds=second)
     behavior = "purchase" if draw.random() < 0.4 else "view"
     return [f"u{user}", f"i{item}", behavior, moment.isoformat(sep=" ") + "+00:00", f"{draw.uniform(1, 50):.2f}"]
 

@@ -58,6 +58,7 @@ SCENARIOS = [
         "conf": {"date": "2026-01-12", "seeds": "a b;c.csv", "k": 5},
         "endings": {},
     },
+    {"name": "typo", "dag": "lookalike_audience", "date": None, "conf": {"seed": "a.csv"}, "endings": {}},
 ]
 
 
@@ -193,6 +194,16 @@ def test_the_run_and_its_report_link_to_the_page(runs: dict[str, Run]) -> None:
 def test_an_audience_on_demand(runs: dict[str, Run]) -> None:
     run = runs["on demand"]
     assert run.state == "success"
-    assert {"--date=2026-01-12", "--seeds=a b;c.csv", "--client=none", "--k=5", "--model=kqgc_mean"} <= set(
+    resolved = run.arguments("resolve_request_kqgc_mean")
+    assert {"--date=2026-01-12", "--exact=true", "--model=kqgc_mean"} <= set(resolved)
+    passed_on = "--date=2026-01-09"  # what the first task said
+    assert {passed_on, "--seeds=a b;c.csv", "--client=none", "--k=5", "--model=kqgc_mean"} <= set(
         run.arguments("find_audience_kqgc_mean")
     )
+
+
+def test_a_request_with_an_unknown_key_fails_at_its_first_task(runs: dict[str, Run]) -> None:
+    run = runs["typo"]
+    assert run.state == "failed" and run.names == []
+    assert run.tasks == {"resolve_request": "failed", "find_audience": "upstream_failed"}
+    assert "Found 'seed'" in run.said and "Did you mean 'seeds'?" in run.said

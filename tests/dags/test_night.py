@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from feature_store import FeatureStore, Table
+from feature_store.lineage import built_on, findings
+from feature_store.tree import DataRoot
 from jobs.run_nights import airflow, environment, failures, job_line
 from jobs.summarise_nights import read_night
 from tests.dags import small_log
@@ -89,6 +91,28 @@ def test_the_table_at_the_end_tells_what_came_out(night: tuple[Path, subprocess.
     assert "train_lookalike was skipped on 2026-01-21" in done.stdout
     report = next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("Report "))
     assert Path(report).is_file()
+
+
+def test_every_manifest_says_what_it_was_built_on(night: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """So that `verify` tells what hangs on a task that ran again alone."""
+    root = DataRoot(str(night[0] / "data"))
+    found = {
+        name: {edge.table for edge in built_on(table.manifest(NIGHT))}
+        for name, table in root.tables.items()
+        if table.key == "dt" and not name.startswith(("run_metrics/", "requested"))}
+    vectors, items = "feature_store/user_embeddings/model=transe", "entity_embeddings/transe"
+    assert found == {
+        "rejected_events": set(),
+        "knowledge_graph": {"clean_events"},
+        "interactions": {"clean_events"},
+        "user_labels": {"clean_events"},
+        "checkpoints/transe": {"knowledge_graph"},
+        vectors: {"checkpoints/transe", "interactions"},
+        items: {"checkpoints/transe", "interactions"},
+        "profile_predictions": {vectors, "user_labels"},
+        "reports": {"rejected_events", "knowledge_graph", "interactions", vectors, items},
+    }
+    assert not list(findings(root))
 
 
 def test_an_audience_on_demand(night: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 MIDNIGHT = datetime.datetime(2026, 1, 12, tzinfo=datetime.UTC)
 
 
-def operator(program: str, **arguments: Any) -> Any:
+def operator(program: str, kind: Any = None, **arguments: Any) -> Any:
     from dagkit.tasks import JobOperator
 
-    return JobOperator(task_id="probe", command=[sys.executable, "-c", program], **arguments)
+    return (kind or JobOperator)(task_id="probe", command=[sys.executable, "-c", program], **arguments)
 
 
 def context(**params: Any) -> dict[str, Any]:

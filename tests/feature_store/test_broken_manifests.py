@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from feature_store import Manifest, Table
+from feature_store import Manifest, Table, prune
 from feature_store.__main__ import main
-from feature_store.errors import ManifestBroken
+from feature_store.errors import LockHeld, ManifestBroken
 from tests.feature_store.samples import embeddings, publish
 
 DATES = ["2026-01-05", "2026-01-06"]
@@ -83,6 +85,89 @@ def test_that_partition_is_named_as_broken_and_the_rest_goes_on(
     assert table.read(DATES[0]).equals(embeddings(0, dt=DATES[0]))
     publish(table, DATES[1], embeddings(3))
     assert table.read(DATES[1]).equals(embeddings(3)) and table.verify(DATES[1]) == []
+
+
+def _spoil_not_json(path: Path) -> None:
+    path.write_text("{")
+
+
+def _spoil_newer(path: Path) -> None:
+    _with_checksum(path, schema_version=(9, 0))
+
+
+def _spoil_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _spoil_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def _spoil_window(path: Path) -> None:
+    _with_checksum(path, fields={"label_window": ["2026-01-01", 7]})
+
+
+@pytest.mark.parametrize("spoil", [_spoil_not_json, _spoil_newer, _spoil_folder, _spoil_link, _spoil_window])
+def test_prune_leaves_what_is_broken_and_does_the_rest(
+    spoil: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dates = [f"2026-01-{day:02d}" for day in range(1, 13)]
+    table, other = (Table(str(tmp_path / name)) for name in ("user_tables", "others"))
+    for date in dates:
+        publish(table, date, embeddings(0, dt=date))
+        publish(other, date, embeddings(0, dt=date))
+    broken = Path(table.path(dates[2]), "_manifest.json")
+    spoil(broken)
+    before = sorted(path.name for path in broken.parent.iterdir())
+    older = ["prune", "--root", str(tmp_path), "--retention", '{"user_tables": 5, "others": 5}']
+    assert main([*older, "--dry-run"]) == 1 and table.values() == dates
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("10 partitions"), "6 and 6, but the broken one and the one before it"
+    assert main(older) == 1
+    said = capsys.readouterr().out
+    assert f"PROBLEM {broken.parent}" in said
+    assert re.search(rf"^user_tables {dates[2]} \(.*\): kept: its manifest is broken$", said, re.MULTILINE)
+    assert table.values() == [dates[1], dates[2], *dates[6:]], "what may be its predecessor stays"
+    assert f"perhaps the predecessor of user_tables {dates[2]}, whose manifest is broken" in said
+    assert other.values() == dates[6:]
+    assert sorted(path.name for path in broken.parent.iterdir()) == before
+
+
+def test_a_broken_newest_manifest_hides_no_label_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dates = [f"2026-01-{day:02d}" for day in range(1, 13)]
+    vectors, models = (Table(str(tmp_path / name)) for name in ("vectors", "models"))
+    for at, date in enumerate(dates):
+        publish(vectors, date, embeddings(0, dt=date))
+        if at >= 7:
+            with models.replace(date) as commit:
+                commit.write_bytes(".txt", b"x")
+                commit.fields["label_window"] = [dates[at - 7], date]
+    Path(models.path(dates[-1]), "_manifest.json").write_text("{")
+    assert main(["prune", "--root", str(tmp_path), "--retention", '{"vectors": 2}']) == 1
+    assert "a label window needs it" in capsys.readouterr().out
+    assert vectors.values() == dates[3:], "from the last readable window's start on"
+
+
+def test_a_partition_that_cannot_be_deleted_stops_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, honest = Table(str(tmp_path / "user_tables")), prune.delete
+    dates = ["2026-01-01", "2026-01-02", "2026-01-09"]
+    for date in dates:
+        publish(table, date, embeddings(0, dt=date))
+
+    def delete(root: object, candidate: prune.Candidate) -> None:
+        if candidate.value == dates[0]:
+            raise LockHeld("somebody writes it")
+        honest(root, candidate)
+
+    monkeypatch.setattr(prune, "delete", delete)
+    assert main(["prune", "--root", str(tmp_path), "--table", "user_tables", "--days", "3"]) == 1
+    said = capsys.readouterr().out
+    assert "PROBLEM somebody writes it" in said and "kept: it could not be deleted" in said and "1 partitions" in said
+    assert table.values() == [dates[0], dates[2]]
 
 
 def test_unknown_sorting_columns_are_a_problem_of_that_partition(

@@ -101,9 +101,11 @@ def test_verify_exits_with_one_and_names_the_file_or_the_command(
     Path(table.path(DATES[0]), "part-00000-orphan.parquet").write_bytes(b"")
     status, text = _run(root, capsys, "verify")
     assert status == 1 and "note" in text and "part-00000-orphan" in text
-    assert "airflow tasks clear nightly_user_embeddings -s 2026-01-12 -e 2026-01-12 -y" in text
-    last = "With what hangs on them 1 dates are to be run again, oldest first: airflow tasks clear"
-    assert text.splitlines()[-1].startswith(last)
+    command = "airflow backfill create --dag-id nightly_user_embeddings --from-date 2026-01-12 --to-date 2026-01-12"
+    first, second = text.splitlines()[:2]
+    assert first == f"Run this date again: {command} --max-active-runs 1 --reprocess-behavior completed"
+    former = f"built on a former version of its predecessor {NAME} 2026-01-05"
+    assert second.startswith(f"PROBLEM 2026-01-12: {NAME}: {former}")
     assert _run(root, capsys, "verify", NAME, DATES[0])[0] == 0
     path = Path(table.files(DATES[1])[0])
     path.write_bytes(path.read_bytes()[:-1])

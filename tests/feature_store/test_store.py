@@ -110,7 +110,7 @@ def test_several_dates_are_one_space_or_an_error_that_names_the_dates(store: Fea
         _ = features.manifest
     publish(store.table(VIEW, "transe"), DATES[1], embeddings(1, dt=DATES[1]), space_id="b")
     publish(store.table(VIEW, "transe"), DATES[2], embeddings(1, dt=DATES[2]), space_id="b")
-    rerun = "airflow tasks clear nightly_user_embeddings -s 2026-01-12 -e 2026-01-19 -y"
+    rerun = "airflow backfill create --dag-id nightly_user_embeddings --from-date 2026-01-12 --to-date 2026-01-19 --max"
     with pytest.raises(SpaceMismatch, match=rf"dt=2026-01-05 is in 'a', dt=2026-01-12 is in 'b'.*{rerun}"):
         store.read(VIEW, model="transe", dt=DATES)
     assert store.read(VIEW, model="transe", dt=DATES[1:]).table.num_rows
@@ -265,7 +265,7 @@ def test_the_join_refuses_to_mix_spaces(store: FeatureStore) -> None:
     publish(store.table(VIEW, "transe"), DATES[1], embeddings(1, dt=DATES[1]), space_id="b")
     moments = pa.array([datetime.datetime(2026, 1, 6), datetime.datetime(2026, 1, 13)], pa.timestamp("ns"))
     rows = pa.table({"user_id": ["u00001", "u00001"], "event_timestamp": moments})
-    with pytest.raises(SpaceMismatch, match="-s 2026-01-12 -e 2026-01-12"):
+    with pytest.raises(SpaceMismatch, match="--from-date 2026-01-12 --to-date 2026-01-12"):
         point_in_time(store, rows, VIEW, model="transe")
     assert point_in_time(store, rows, VIEW, model="transe", allow_other_spaces=True).column("embedding").null_count == 0
     assert point_in_time(store, rows.slice(1), VIEW, model="transe").num_rows == 1

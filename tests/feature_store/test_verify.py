@@ -154,7 +154,8 @@ def test_a_republished_predecessor_lists_the_dates_built_on_it_and_their_command
             commit.fields.update(fields)
         assert [finding.rerun for finding in _found(root)] == stale  # equal content: nothing to rerun
     assert "former version of its predecessor checkpoints/transe 2026-01-06" in str(_found(root)[0])
-    assert "airflow tasks clear nightly_user_embeddings -s 2026-01-07 -e 2026-01-07 -y" in str(_found(root)[0])
+    again = "airflow backfill create --dag-id nightly_user_embeddings --from-date 2026-01-07 --to-date 2026-01-07 "
+    assert f"Run it again: {again}--max-active-runs 1 --reprocess-behavior completed\n" in str(_found(root)[0])
 
 
 def test_dates_that_hang_on_a_stale_one_are_told_with_it(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from feature_store import Table
+from feature_store import Leases, Table
 from feature_store.errors import (
     BadName,
     CannotWrite,
@@ -27,11 +28,15 @@ from jobs.configuration.load import load_settings
 from jobs.events.places import SourceError
 from jobs.program import (
     FINAL,
+    NOT_YET,
+    PUT_OFF,
     SKIPPED,
     Input,
     JobError,
     MayPass,
+    NotYet,
     Output,
+    PutOff,
     Skip,
     execute,
     is_final,
@@ -64,11 +69,17 @@ def run(
     SEEN.update(locals())
     metrics.put("rows_out", 5, {"<b>": "ü"})
     if end == "skip":
-        raise Skip("nothing")
+        raise Skip("nothing to do")
+    if end == "want":
+        raise Skip("no x", wanted=[{"table": "x", "dt": "2026-01-31"}])
     if end == "fail":
         raise JobError("found x")
     if end == "pass":
         raise MayPass("busy")
+    if end == "not yet":
+        raise NotYet("later")
+    if end == "put off":
+        raise PutOff("much later")
     if end == "bug":
         raise KeyError("a bug is no message")
 
@@ -94,7 +105,8 @@ def test_tables_default_to_the_data_root_and_can_be_named(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("end", "status", "figure", "said"),
-    [("well", 0, 0, None), ("skip", SKIPPED, 99, "nothing"), ("fail", FINAL, 1, "found x"), ("pass", 1, 1, "busy")],
+    [("well", 0, 0, None), ("skip", SKIPPED, 99, "nothing to do"), ("fail", FINAL, 1, "found x"),
+     ("pass", 1, 1, "busy"), ("put off", PUT_OFF, PUT_OFF, "much later")],
 )
 def test_exit_status_and_figures_say_how_it_ended(
     tmp_path: Path, end: str, status: int, figure: int, said: str | None
@@ -131,6 +143,36 @@ def test_a_stage_within_a_job_fails_as_it_would_alone(end: str, kind: type[Excep
     with pytest.raises(JobError, match="test_program failed: ") as error:
         run_stage(run, given, load_settings(write_config(tmp_path)))
     assert type(error.value) is kind
+def test_a_skip_leaves_what_was_wanting_and_the_next_run_does_not(tmp_path: Path) -> None:
+    table = Table(str(tmp_path / "data/run_metrics/stage=test_program"))
+    for end, wanted in (("want", [{"table": "x", "dt": "2026-01-31"}]), ("skip", None), ("want", ...), ("well", None)):
+        call(tmp_path, "--end", end)
+        assert wanted is ... or table.manifest("2026-02-01").fields.get("wanted") == wanted
+
+
+def test_a_job_that_comes_too_early_leaves_no_figures(tmp_path: Path) -> None:
+    """Those of the night's last time stay."""
+    assert call(tmp_path) == 0
+    before = figures(tmp_path)
+    assert call(tmp_path, "--end", "not yet") == NOT_YET and figures(tmp_path) == before
+
+
+@pytest.mark.parametrize("end", ["well", "skip", "fail", "bug"])
+def test_the_last_job_ends_the_nights_lease_however_it_ends(
+    tmp_path: Path, end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leases, hour = Leases(str(tmp_path / "data/nights")), datetime.timedelta(hours=1)
+    leases.write("2026-02-01", datetime.timedelta(seconds=9))
+    leases.write("2026-02-08", hour, put_off_for="2026-02-01", run="run <8>")
+    leases.write("2026-02-09", hour, put_off_for="2026-02-08", run="run 9")
+    assert call(tmp_path) == 0
+    assert leases.get("2026-02-01").until > leases.clock() + hour / 5, "any job renews it"
+    given = ["--date", "2026-02-01", "--config", str(write_config(tmp_path)), "--k", "3", "--end", end]
+    capsys.readouterr()
+    with contextlib.suppress(KeyError):
+        execute(run, given, ends_night=True)
+    assert leases.get("2026-02-01") is None and json.loads(capsys.readouterr().out) == {"resume": ["run <8>"]}
+    assert execute(run, given[:-1] + ["well"], ends_night=True) == 0, "again: there is none to end"
 
 
 def test_a_bug_is_not_dressed_up_as_a_message(tmp_path: Path) -> None:
@@ -180,7 +222,7 @@ def test_a_date_begins_at_midnight_utc() -> None:
 
 PROGRAM_WITH_A_CHILD = """
 import subprocess, sys
-from jobs.program import peak_memory_mib
+from jobs.memory import peak_memory_mib
 
 before = peak_memory_mib()
 hungry = "x = bytearray(200 * 2**20); x[::4096] = b'1' * len(x[::4096]); print('up', flush=True); input()"

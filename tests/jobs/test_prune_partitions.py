@@ -42,6 +42,15 @@ def test_old_partitions_go_and_needed_ones_stay(tmp_path: Path) -> None:
     assert checkpoints.values() == [DATES[2], *DATES[-11:]]  # the predecessor of a kept night
 
 
+def test_a_broken_manifest_is_told_when_the_rest_is_pruned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reports = commit_dates(tmp_path, "reports")
+    broken = Path(reports.path(DATES[4]), "_manifest.json")
+    broken.write_text("{")
+    config = write_config(tmp_path, retention={"reports": 10}, lookalike={"label_window_days": 7})
+    assert prune(config) == 1 and f"Left, while the rest was pruned: {broken}" in caplog.text
+    assert reports.values() == [DATES[3], DATES[4], *DATES[-11:]]
+
+
 def test_label_windows_keep_their_start_however_short_the_retention(tmp_path: Path) -> None:
     start = datetime.date.fromisoformat(DATES[-1]) - datetime.timedelta(days=7)
     assert start.isoformat() in prune_partitions.needed_dates(datetime.date.fromisoformat(DATES[-1]), 7)

@@ -120,6 +120,16 @@ def test_a_warning_that_the_skip_repeats_is_said_once(tmp_path: Path) -> None:
         f"  train_profiles was skipped on {D}: label taste: {reason}"]
 
 
+def test_the_test_is_told_of_all_users_and_of_those_never_trained_on(tmp_path: Path) -> None:
+    settings = by_hand.settings(tmp_path, ("transe",))
+    by_hand.whole_night(settings.data_root, D, ("transe",))
+    figures = {"feature_set": "strong", "pr_auc_1to3": 0.5}
+    rows = [figures | {"untrained_pr_auc_1to3": figure} for figure in (0.42, 0.46, None)]
+    by_hand.stage(settings.data_root, "score_lookalike", D, backtest=rows)
+    said = summary(settings, [D])
+    assert re.search(r"test \(backtest\): strong +0\.500\n +test, untrained: strong +0\.440\n", said)
+
+
 def test_that_nothing_was_to_be_deleted_is_no_news(tmp_path: Path) -> None:
     settings = by_hand.settings(tmp_path, ("transe",))
     by_hand.whole_night(settings.data_root, D, ("transe",))

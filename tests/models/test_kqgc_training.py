@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import kqgc_training
 from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters
 from models.kqgc import KQGC
@@ -77,6 +78,42 @@ def test_early_stopping_returns_the_best_epochs_parameters() -> None:
     until_best = trained(data, dataclasses.replace(hyper, epochs=result.best_epoch + 1))
     for name, values in result.parameters.items():
         np.testing.assert_array_equal(values, until_best.parameters[name])
+
+
+def test_held_out_pairs_are_looked_at_batch_by_batch_and_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is that of a batch, however many pairs there are; each look draws the same."""
+    data, sizes, draw = planted(), [], kqgc_training._Trainer.batch
+
+    def watched(self: object, users: np.ndarray, items: np.ndarray) -> object:
+        sizes.append(users.size)
+        return draw(self, users, items)
+
+    monkeypatch.setattr(kqgc_training._Trainer, "batch", watched)
+    hyper = dataclasses.replace(FAST, batch_size=16, epochs=2, validation_share=0.3, evaluate_pairs=40, patience=0)
+    result = trained(data, hyper)
+    pairs = len(data.purchases[0]) - 40
+    epoch = [16] * (pairs // 16) + [pairs % 16] * (pairs % 16 > 0)
+    assert sizes == [*epoch, 16, 16, 8] * 2
+    still = trained(data, dataclasses.replace(hyper, learning_rate=1e-30, epochs=3))
+    assert len({entry["validation_loss"] for entry in still.history}) == 1
+    assert result.history[0]["validation_loss"] != result.history[1]["validation_loss"]
+
+
+def test_gains_within_the_looks_noise_stop_the_training() -> None:
+    """The error is that of pairs, and no gain below it, or below its share of the loss, counts."""
+    data = planted(n_users=200)
+    hyper = dataclasses.replace(FAST, epochs=40, learning_rate=0.003, patience=2, min_gain=0.0)
+    history = trained(data, hyper).history
+    reached, since = np.inf, 0
+    for entry in history:
+        assert 0 < entry["validation_loss_error"] < 0.2 and 0 < entry["validation_accuracy_error"] < 0.1
+        gained = entry["validation_loss"] < reached - entry["validation_loss_error"]
+        reached, since = (entry["validation_loss"], 0) if gained else (reached, since + 1)
+    assert since == 2 and len(history) < 40
+    losses = [entry["validation_loss"] for entry in history]
+    assert min(losses[-3:]) < max(losses[-3:]), "it rose and fell within the noise"
+    asked = trained(data, dataclasses.replace(hyper, min_gain=0.9)).history
+    assert len(asked) == 3, "nothing gains 90 % twice"
 
 
 def test_a_masked_own_edge_carries_no_message() -> None:

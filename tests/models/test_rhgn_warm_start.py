@@ -30,6 +30,26 @@ def test_a_warm_start_goes_on_and_takes_every_parameter_and_the_optimiser() -> N
     assert same(stored, first.checkpoint())
 
 
+def test_learned_rows_go_on_with_what_their_optimiser_remembers() -> None:
+    data = planted()
+    learned = types_of_nodes(data) == 1
+    first = trained(data, dataclasses.replace(FAST, epochs=10), learned=learned)
+    moments = [f"optimiser.learned_rows.{name}" for name in ("exp_avg", "exp_avg_sq", "step")]
+    stored, _ = from_bytes(to_bytes(first.checkpoint()))
+    assert all(stored[name].any() for name in moments) and stored[moments[0]].shape == (learned.sum(), 12)
+    hyper = dataclasses.replace(FAST, epochs=1, learning_rate=1e-12)
+    again = trained(data, hyper, learned=learned, initial=stored, features=first.features)
+    np.testing.assert_allclose(again.features, first.features, atol=1e-6)
+    assert again.checkpoint()[moments[2]] == 1.1 * stored[moments[2]]
+    anew = {name: values for name, values in stored.items() if name not in moments}
+    fast = dataclasses.replace(FAST, epochs=1)
+    found = [trained(data, fast, learned=learned, initial=one, features=first.features) for one in (stored, anew)]
+    assert (found[0].features != found[1].features).any()
+    fewer = learned & (np.arange(len(learned)) % 2 == 0)
+    with pytest.raises(ValueError, match="learned_rows.exp_avg.*a row for each node that is learned"):
+        trained(data, fast, learned=fewer, initial=stored)
+
+
 def test_a_warm_start_goes_on_at_its_share_of_the_rate_and_a_cold_one_at_the_whole() -> None:
     data = planted()
     stored = trained(data, FAST).checkpoint()

@@ -65,9 +65,9 @@ def test_no_fold_is_scored_by_references_of_its_own(
     root, _, seeds, _ = world
     seen, honest = [], find_audience.columns_of
 
-    def columns_of(source: Source, model: str, references: np.ndarray, with_history: bool) -> Columns:
+    def columns_of(source: Source, model: str, references: np.ndarray) -> Columns:
         seen.append(set(references))
-        return honest(source, model, references, with_history)
+        return honest(source, model, references)
 
     monkeypatch.setattr(find_audience, "columns_of", columns_of)
     path = tmp_path / "folds.txt"
@@ -125,6 +125,41 @@ def test_a_client_stands_for_its_buyers(world: tuple) -> None:
     assert report["seeds_known"] == len(buyers)
     assert not {row["user_id"] for row in rows} & buyers
     assert report["prevalence"] < report["pr_auc_population"] < 0.95  # what makes them seeds is not among the features
+
+
+def test_requests_that_named_no_name_do_not_replace_each_other(world: tuple, tmp_path: Path) -> None:
+    """Two people's `seeds.csv`, or one client for two models: told, not silently the last one's."""
+    root, _, seeds, alike = world
+    files = [tmp_path / "mine" / "twice.txt", tmp_path / "yours" / "twice.txt"]
+    for path, ids in zip(files, (seeds, alike), strict=True):
+        path.parent.mkdir()
+        path.write_text("\n".join(ids), encoding="utf-8")
+    first, _ = ask(root, seeds=files[0])
+    assert ask(root, seeds=files[0])[0] == first, "the same request again replaces its own"
+    told = r"twice/dt=.* holds the audience of another request \((seeds|k)=.*of its own"
+    for other in ({"seeds": files[1]}, {"seeds": files[0], "k": 60}):
+        with pytest.raises(JobError, match=told):
+            ask(root, **other)
+    assert table_input(root, "requested_audiences").table("twice").read(DATE.isoformat()).to_pylist() == first
+    assert ask(root, seeds=files[1], name="twice")[0] != first, "by that very name it is replaced"
+
+
+def test_of_two_such_requests_at_a_time_the_second_is_told(
+    world: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _, seeds, _ = world
+    path, honest = tmp_path / "at_once.txt", find_audience.describe
+    path.write_text("\n".join(seeds), encoding="utf-8")
+
+    def describe(*given: Any) -> dict[str, Any]:
+        monkeypatch.setattr(find_audience, "describe", honest)
+        ask(root, seeds=path, k=40)  # ends while this one works
+        return honest(*given)
+
+    monkeypatch.setattr(find_audience, "describe", describe)
+    with pytest.raises(JobError, match=r"at_once/dt=.* holds the audience of another request \(k=40\)"):
+        ask(root, seeds=path)
+    assert len(table_input(root, "requested_audiences").table("at_once").read(DATE.isoformat())) == 40
 
 
 @pytest.mark.parametrize(("request_", "message"), [

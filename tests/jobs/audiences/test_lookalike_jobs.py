@@ -134,8 +134,13 @@ def test_the_backtest_holds_the_scores_against_what_happened(world: tuple) -> No
 
 def test_a_night_without_its_label_start_is_skipped_with_what_to_run(world: tuple) -> None:
     root, *_ = world
-    with pytest.raises(Skip, match=r"dt=2026-02-23.*backfill create.*--from-date 2026-02-23"):
+    again = r"dt=2026-02-23.*backfill create.*--from-date 2026-02-23 --to-date 2026-03-02"
+    with pytest.raises(Skip, match=again) as skip:
         train(root, config(), START)
+    tables = {one["table"] for one in skip.value.wanted}
+    assert {"knowledge_graph", "interactions", "feature_store/user_embeddings/model=transe"} <= tables
+    assert {one["dt"] for one in skip.value.wanted} == {"2026-02-23"}
+    assert {one.get("same_space_as") for one in skip.value.wanted} == {None, "2026-03-02"}
 
 
 def test_another_space_is_skipped_with_the_dates_to_rerun(tmp_path: Path) -> None:
@@ -144,7 +149,7 @@ def test_another_space_is_skipped_with_the_dates_to_rerun(tmp_path: Path) -> Non
     users = {f"u{u:05d}": random.normal(size=DIMENSION) for u in range(200)}
     items = {f"i{i}": random.normal(size=DIMENSION) for i in range(ITEMS)}
     write_vectors(tmp_path, "transe", DATE, users, items, np.zeros(DIMENSION), space_id="other")
-    with pytest.raises(Skip, match=r"'space'.*'other'.*-s 2026-03-02"):
+    with pytest.raises(Skip, match=r"'space'.*'other'.*--from-date 2026-03-02 --to-date 2026-03-09"):
         train(tmp_path, config())
 
 

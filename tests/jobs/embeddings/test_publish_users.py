@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from feature_store import FeatureStore, Segments, Table
@@ -39,6 +40,7 @@ def test_entity_embeddings_hold_every_entity_and_relation_in_the_users_space(roo
     manifest = Table(str(root / "data/feature_store/user_embeddings/model=transe")).manifest(dt)
     assert manifest.fields["dimension"] == entities.schema.field("embedding").type.list_size
     assert manifest.fields["window"] == {"days": 45, "before": dt}
+    assert manifest.fields["max_gap_days"] == 30, "verify asks whether a predecessor was near enough"
     users = {r["raw"]: r["embedding"] for r in entities.to_pylist() if r["entity_type"] == "user"}
     published = FeatureStore(str(root / "data" / "feature_store")).read("user_embeddings", model="transe", dt=dt)
     np.testing.assert_allclose(published.matrix(), np.array([users[u] for u in published.user_ids()]))
@@ -120,6 +122,24 @@ def test_users_whose_events_are_not_in_the_graph_are_not_missed(root: Path) -> N
     assert published.manifest(str(DATES[0])).fields["quality"]["coverage"] == 1.0
     first = published.read(str(DATES[0])).to_pylist()[0]
     assert first["user_id"] == "u000" and first["n_events"] <= 6
+
+
+def test_n_events_counts_each_behaviour_in_its_own_window(root: Path) -> None:
+    """Interactions count over graph.window_days: of a pair with an event in `purchase`'s own window all the others too.
+    The graph counts those within."""
+    interactions, graph = (Table(str(root / "data" / name)) for name in ("interactions", "knowledge_graph"))
+    for table, name, count in ((interactions, "behavior", 9), (graph, "relation", 2)):
+        seen = table.read(str(DATES[0]))
+        purchases = pc.is_in(seen.column(name), value_set=pa.array(["purchase"] if name == "behavior" else [0]))
+        counts = pc.if_else(purchases, count, 1).cast(pa.int64())
+        with table.replace(str(DATES[0])) as commit:
+            commit.write_table(seen.set_column(seen.column_names.index("count"), seen.schema.field("count"), counts))
+    behaviors = {"purchase": {"window_days": 15}}
+    attributes = {"item_attributes": {"brand": {}}, "user_attributes": {"region": {}}}
+    night(write_config(root, graph={"behaviors": behaviors} | attributes), DATES[0])
+    published = Table(str(root / "data/feature_store/user_embeddings/model=transe")).read(str(DATES[0]))
+    n_items = interactions.read(str(DATES[0])).group_by("user").aggregate([([], "count_all")])
+    assert sorted(published.column("n_events").to_pylist()) == sorted(2 * n for n in n_items["count_all"].to_pylist())
 
 
 def test_items_and_relations_are_committed_before_the_users_that_need_them(root: Path) -> None:

@@ -93,6 +93,29 @@ def test_each_choice_is_of_its_own_types() -> None:
     np.testing.assert_array_equal(features("random", "random").vectors, at_random())
 
 
+def test_random_vectors_that_were_asked_for_are_learned_and_no_others() -> None:
+    """Codes among the values that are read too; who lacks a pretrained vector keeps the random one given instead."""
+    own, read = np.isin(KINDS, [2, 4]), np.isin(np.arange(len(RAW)), WORDS[:8])
+    for init, attributes, expected in (
+        ("transe", "transe", np.zeros(len(RAW), bool)), ("transe", "content", ~own & ~read),
+        ("random", "content", ~read), ("transe", "random", ~own), ("random", "random", np.ones(len(RAW), bool)),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(features(init, attributes).learned, expected)
+
+
+def test_learned_vectors_start_where_the_predecessors_ended_and_newcomers_at_random() -> None:
+    before = np.full((len(RAW), DIMENSION), np.nan, np.float32)
+    before[::2] = 7
+    found = node_features(NODES, edges(), transe(), "random", "transe", 0, None, before)
+    known, own = np.arange(len(RAW)) % 2 == 0, np.isin(KINDS, [2, 4])
+    assert (found.vectors[known & own] == 7).all()
+    np.testing.assert_array_equal(found.vectors[~known & own], at_random()[~known & own])
+    np.testing.assert_array_equal(found.vectors[~own], transe()[~own])
+    extra = found.where_learning_ended()
+    np.testing.assert_array_equal(extra["learned_rows"], np.flatnonzero(own))
+    np.testing.assert_array_equal(extra["learned"], found.vectors[own])
+
+
 def test_random_vectors_are_the_nodes_own_whoever_else_there_is() -> None:
     """Half of the nodes gone, the types numbered otherwise: the rest have the same vectors."""
     kept = np.arange(0, len(RAW), 2)

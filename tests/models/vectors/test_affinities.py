@@ -12,23 +12,28 @@ from tests.models.vectors.test_comparison import COMPARERS, far_item, far_user
 
 L1, L2 = Comparer("translation", "l1"), Comparer("translation", "l2")
 World = tuple[np.ndarray, np.ndarray, np.ndarray, Client, np.ndarray, np.ndarray]
+SOME = np.array([103, 108, *range(900, 912), 127])  # users at large: three of the world's own, and strangers
 
 
 def world(seed: int = 0, n: int = 30, d: int = 8) -> World:
-    """(users, their ids, purchase, client, items at large, users at large); user 4 has no vector."""
+    """(users, their ids, purchase, client, items at large, users at large, who are SOME); user 4 has no vector."""
     random = np.random.default_rng(seed)
     users = random.normal(size=(n, d)).astype(np.float32)
     users[4] = np.nan
     ids = np.arange(100, 100 + n)
     references = np.array([0, 3, 7, 9, 11, 12, 13, 20, 21, 22, 25, 28])
     client = Client(random.normal(size=(7, d)), users[references].astype(np.float64), ids[references])
-    return users, ids, random.normal(size=d), client, random.normal(size=(12, d)), random.normal(size=(15, d))
+    purchase, some_items, some_users = random.normal(size=d), random.normal(size=(12, d)), random.normal(size=(15, d))
+    own = np.isin(SOME, ids)
+    some_users[own] = users[SOME[own] - 100]
+    return users, ids, purchase, client, some_items, some_users
 
 
 def found_in(data: World, comparer: Comparer) -> np.ndarray:
     """The affinities of everything in a world."""
     users, ids, purchase, client, some_items, some_users = data
-    return affinities(users, ids, purchase, client, scales(users, purchase, some_items, some_users, comparer), comparer)
+    scale = scales(users, ids, purchase, some_items, some_users, SOME, comparer)
+    return affinities(users, ids, purchase, client, scale, comparer)
 
 
 def slow(row: int, data: World, comparer: Comparer) -> list[float]:
@@ -45,7 +50,8 @@ def slow(row: int, data: World, comparer: Comparer) -> list[float]:
     to_items = sorted(map(to_item, client.items))
     others = [r for r, i in zip(client.references, client.reference_ids, strict=True) if i != ids[row]]
     to_users = sorted(map(to_user, others))
-    item_scale, user_scale = list(map(to_item, some_items)), list(map(to_user, some_users))
+    item_scale = list(map(to_item, some_items))
+    user_scale = [to_user(other) for other, i in zip(some_users, SOME, strict=True) if i != ids[row]]
     items = [to_items[0], np.mean(to_items[:NEAR_ITEMS]), np.mean(to_items), to_item(client.items.mean(0))]
     users = [to_users[0], np.mean(to_users[:NEAR_REFERENCES]), np.mean(to_users), to_user(np.mean(others, 0))]
     parts = ((items, item_scale), (users, user_scale))
@@ -91,14 +97,16 @@ def former(data: World, norm: str) -> np.ndarray:
     centroid = np.abs(to_centroid).sum(1) if norm == "l1" else np.sqrt((to_centroid**2).sum(1))
     columns = [found.min(1), nearest(found, NEAR_REFERENCES), np.where(himself, 0, found).sum(1) / left, centroid]
     out[there, 4:] = standard(columns, far(vectors, some_users))
-    return out
+    return out  # but for users at large, whose distances to themselves counted
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 def test_a_translation_gives_the_former_numbers_to_the_last_bit(norm: str) -> None:
     for seed in range(3):
         data = world(seed, n=200, d=33)
-        np.testing.assert_array_equal(found_in(data, Comparer("translation", norm)), former(data, norm))
+        others, found = ~np.isin(data[1], SOME), found_in(data, Comparer("translation", norm))
+        np.testing.assert_array_equal(found[others], former(data, norm)[others])
+        assert (found[~others, 4:] != former(data, norm)[~others, 4:]).all()
 
 
 @pytest.mark.parametrize("comparer", COMPARERS, ids=str)
@@ -119,6 +127,21 @@ def test_orthogonal_maps_leave_l2_affinities_and_change_l1() -> None:
 
 
 @pytest.mark.parametrize("comparer", COMPARERS, ids=str)
+def test_a_users_distance_to_himself_is_no_part_of_his_scale(comparer: Comparer) -> None:
+    """As if he had not been drawn; alone at large, he has no scale. Another user at the same place does count."""
+    users, ids, purchase, _, some_items, some_users = world()
+    with_him = scales(users, ids, purchase, some_items, some_users, SOME, comparer)
+    without = scales(users, ids, purchase, some_items, some_users[1:], SOME[1:], comparer)
+    for name in ("user_mean", "user_spread"):
+        assert getattr(with_him, name)[3] == pytest.approx(getattr(without, name)[3], rel=1e-12)
+        assert getattr(with_him, name)[0] != getattr(without, name)[0]
+    alone = scales(users, ids, purchase, some_items, users[3:4].astype(np.float64), ids[3:4], comparer)
+    assert np.isnan([alone.user_mean[3], alone.user_spread[3]]).all() and np.isfinite(alone.user_mean[5])
+    other = scales(users, ids, purchase, some_items, users[3:4].astype(np.float64), np.array([999]), comparer)
+    assert other.user_mean[3] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("comparer", COMPARERS, ids=str)
 def test_a_client_without_items_or_reference_users_has_no_distances(comparer: Comparer) -> None:
     users, ids, purchase, _, some_items, some_users = world()
     nothing = np.zeros((0, 8))
@@ -134,7 +157,7 @@ def test_without_items_at_large_only_users_are_compared(comparer: Comparer) -> N
     own = Client(nothing, client.references, client.reference_ids)
     found = found_in((users, ids, purchase, own, nothing, some_users), comparer)
     assert np.isnan(found[:, :4]).all() and np.isfinite(np.delete(found, 4, 0)[:, 4:]).all()
-    scale = scales(users, purchase, nothing, nothing, comparer)
+    scale = scales(users, ids, purchase, nothing, nothing, np.zeros(0, np.int64), comparer)
     assert np.isnan([scale.item_mean, scale.item_spread, scale.user_mean, scale.user_spread]).all()
 
 
