@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -37,8 +38,9 @@ ALWAYS = {
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
 
-# SQLSTATE of what the data or the query are to blame for: data exception, wrong statement, raise_error
-BY_DATA = re.compile(r"SQLSTATE: (22|42|P0)")
+# SQLSTATE of what the data or the query are to blame for: data exception, wrong statement, raise_error; a path that is
+# not found (42K03) may have been a committed file that was replaced meanwhile
+BY_DATA = re.compile(r"SQLSTATE: (22|42(?!K03)|P0)")
 # names are names, never globs; without the second, several files of which one looks like a glob are read twice
 PLAIN = {"__globPaths__": "false", "recursiveFileLookup": "true"}
 
@@ -55,13 +57,22 @@ def session(spark: Spark, name: str) -> Iterator[SparkSession]:
         with explained(name):
             yield active
         return
-    started = _builder(spark, name).getOrCreate()
+    _require_java()
+    with explained(f"starting for {name}; its own words stand above this line"):
+        started = _builder(spark, name).getOrCreate()
     started.sparkContext.setLogLevel("ERROR")
     try:
         with explained(name):
             yield started
     finally:
         started.stop()
+
+
+def _require_java() -> None:
+    """JobError where there is none: no other try would find one."""
+    if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
+        raise JobError("Found no Java on the path and no JAVA_HOME; Spark needs Java 17. Debian: apt install "
+                       "openjdk-17-jre-headless.")
 
 
 @contextmanager

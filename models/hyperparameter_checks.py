@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 MOST = 1_000_000_000  # of any number
@@ -25,3 +26,9 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     """Raise unless value is one of the choices."""
     if value not in choices:
         raise HyperparameterError(f"{name} is {value!r:.300}; expected one of {', '.join(sorted(choices))}")
+
+
+def check_device(name: str, value: str) -> None:
+    """Raise unless value names a device as PyTorch does."""
+    if not re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d{1,3})?", value):
+        raise HyperparameterError(f"{name} is {value!r:.300}; expected a device such as cpu, cuda or cuda:0")

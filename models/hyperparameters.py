@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.hyperparameter_checks import HyperparameterError, check_choice, check_range
+from models.hyperparameter_checks import HyperparameterError, check_choice, check_device, check_range
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class TransEHyperparameters:
         check_choice("loss", self.loss, ("margin", "self_adversarial"))
         check_choice("optimizer", self.optimizer, ("adagrad", "sgd"))
         check_choice("engine", self.engine, ("numba", "torch"))
+        check_device("device", self.device)
         for name in ("dimension", "negatives", "negatives_shared_by", "epochs", "batch_size", "evaluate_every"):
             check_range(name, getattr(self, name), 1)
         for name in ("margin", "learning_rate"):
@@ -107,6 +108,7 @@ class KQGCHyperparameters:
 
     def __post_init__(self) -> None:
         check_choice("aggregator", self.aggregator, ("mean", "attention1", "attention2"))
+        check_device("device", self.device)
         check_choice("attention_normalisation", self.attention_normalisation, ("softmax", "ratio"))
         check_choice("norm", self.norm, ("l1", "l2"))
         for name in ("layers", "negatives", "fanout", "batch_size", "epochs", "evaluate_every", "inference_chunk"):
@@ -164,6 +166,7 @@ class RHGNHyperparameters:
 
     def __post_init__(self) -> None:
         check_choice("init", self.init, ("transe", "random"))
+        check_device("device", self.device)
         check_choice("init_attributes", self.init_attributes, ("transe", "content", "random"))
         check_choice("softmax_over", self.softmax_over, ("all", "relation"))
         check_choice("stop_on", self.stop_on, ("loss", "macro_f1"))

@@ -198,13 +198,13 @@ class MarkerSensor(BaseSensorOperator):
     """Waits until a file or folder exists; gives its worker slot back between looks.
 
     check: a command that ends with status 2 where the configuration is wrong, and there is nothing to wait for.
-    done: a file that is there once the night has read its input; then a marker that came to be asked for later holds
-    nothing up.
+    done: files of which one is there once the night has read its input; then a marker that came to be asked for later
+    holds nothing up.
     """
 
     template_fields: Sequence[str] = ("path", "done")
 
-    def __init__(self, *, path: str, check: list[str], done: str, **arguments: Any) -> None:
+    def __init__(self, *, path: str, check: list[str], done: list[str], **arguments: Any) -> None:
         super().__init__(mode="reschedule", **arguments)
         self.path, self.check, self.done = path, check, done
 
@@ -215,17 +215,19 @@ class MarkerSensor(BaseSensorOperator):
         self.log.info("Looking for %s", self.path)
         if Path(self.path).exists():
             return True
-        if Path(self.done).exists():
-            self.log.info("It is not there, but this date was run before (%s): nothing to wait for", self.done)
-            return True
-        return False
+        found = next((file for file in self.done if Path(file).exists()), None)
+        if found:
+            self.log.info("It is not there, but this date was run before (%s): nothing to wait for", found)
+        return found is not None
 
 
 def wait_for_source(settings: Settings) -> MarkerSensor:
     """The wait for the marker that the configuration names; fails after its limit, without another try. A date that
     was run before is not held up."""
-    read = f"{datasets.uri(settings, 'rejected_events')}/dt={NIGHT}/_manifest.json".removeprefix("file://")
+    vectors = [f"{datasets.uri(settings, 'user_embeddings')}/model={model}" for model in settings.models]
+    tables = [datasets.uri(settings, "rejected_events"), *vectors]  # of which `retention` may have taken the first
+    done = [f"{table}/dt={NIGHT}/_manifest.json".removeprefix("file://") for table in tables]
     return MarkerSensor(
-        task_id="wait_for_source", path=settings.ready_marker.replace("{ds}", NIGHT), poke_interval=60, done=read,
+        task_id="wait_for_source", path=settings.ready_marker.replace("{ds}", NIGHT), poke_interval=60, done=done,
         check=[settings.python, "-m", "jobs.configuration", settings.config],
         timeout=settings.ready_timeout.total_seconds(), execution_timeout=None, doc_md=wait_for_source.__doc__)

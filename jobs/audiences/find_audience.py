@@ -31,7 +31,7 @@ from jobs.audiences.features import Columns, past_buyers
 from jobs.audiences.lessons import Days, Lesson, first_days, timed, untimed
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import held_out_of, one_to, sampled_with, uniform
-from jobs.audiences.seeds import Match, match, read_days, read_seeds
+from jobs.audiences.seeds import Match, match, read_days, read_from, read_seeds
 from jobs.audiences.train_lookalike import Config
 from jobs.configuration.predicates import parse
 from jobs.program import Input, JobError, Output, code_version, log, main, metrics
@@ -217,6 +217,7 @@ def run(
         commit.write_bytes(".html", render_request(report).encode(), hint="report")
         commit.fields |= {
             "request": request, "model": model, "code_version": code_version(),
+            "sources": {"seeds": read_from(seeds)} if seeds else {},
             "inputs": tables.lineage([date], [model])}  # fmt: skip
     metrics.put("rows_in", found.given)
     metrics.put("rows_out", chosen.num_rows)

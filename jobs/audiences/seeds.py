@@ -9,12 +9,14 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.spreadsheet import plain
 from jobs.events.damage import check_whole, read_parquet
+from jobs.events.fingerprint import fingerprints
 from jobs.events.places import find_file
 from jobs.events.read_source import parquet_schema
 from jobs.program import JobError
@@ -48,6 +50,11 @@ def read_seeds(path: Path) -> pa.Array:
     if not len(ids):
         raise JobError(f"{path} holds no user id. Expected one a line, or a column of them, called {COLUMN}.")
     return ids
+
+
+def read_from(path: Path) -> list[dict[str, Any]]:
+    """What was read, as a manifest has it: name, size and sha256."""
+    return fingerprints([str(path)], "parquet" if path.suffix.lower() == ".parquet" else "csv")
 
 
 def _plain_text(path: Path) -> str:

@@ -26,6 +26,9 @@ from models.hyperparameters import TreeHyperparameters
 
 OWNER = Pattern(r"[^,\x00-\x1f]{1,200}", "a name without a comma, of at most 200 characters")
 ADDRESS = Pattern(r"https?://[^\s<>\"']{1,1000}", "an address such as https://files.example.com/reports")
+MASTER = Pattern(
+    r"local(\[(\*|\d{1,4})(, ?\d{1,4})?\])?|local-cluster\[[\d, ]{5,40}\]|yarn|(spark|k8s)://\S{1,500}",
+    "a master such as local[4], local[*], spark://host:7077, yarn or k8s://https://host:6443")
 MEMORY = Pattern(r"[1-9]\d{0,8}[kmgtKMGT]?[bB]?", "a size such as 2g or 800m")
 
 
@@ -33,7 +36,8 @@ MEMORY = Pattern(r"[1-9]\d{0,8}[kmgtKMGT]?[bB]?", "a size such as 2g or 800m")
 class SourceTable:
     """One input table: where it lies and how its columns are called there."""
 
-    path: LocalPath  # a file, a folder or a glob; relative paths are relative to the configuration file
+    # a file, a folder or a glob, relative to the configuration file; a name that exists is that file, whatever it holds
+    path: LocalPath
     format: Literal["parquet", "csv", "jsonl"] = "parquet"
     columns: dict[str, str] = field(default_factory=dict)  # our column → the source's; those not named keep their name
     # our column → one value for every row, e.g. behavior: purchase
@@ -172,7 +176,7 @@ class Lookalike:
 class Spark:
     """How Spark is started."""
 
-    master: str = "local[2]"
+    master: Annotated[str, MASTER] = "local[2]"
     driver_memory: Annotated[str, MEMORY] = "2g"
     shuffle_partitions: Annotated[int, Range(1, 100_000)] = 4
     conf: dict[str, str] = field(default_factory=dict)  # anything else

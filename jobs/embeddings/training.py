@@ -91,6 +91,7 @@ class Tonight:
     ) -> Tonight:
         """tables: as in `GraphTables`. PartitionMissing for a graph or a checkpoint that is not there."""
         postpone_compiler()
+        require_device(model, config)
         found, dt = GraphTables(*tables), date.isoformat()
         night = read_night(dt, found.knowledge_graph, found.entity_ids, found.relations)
         sources = {name: read_checkpoint(found.checkpoints.table(name), dt) for name in sources_of(model, config)}
@@ -164,6 +165,20 @@ class Tonight:
         metrics.put("history", detail=outcome.history)
         if outcome.best_epoch is not None:
             report_best(outcome.history, outcome.best_epoch, families.family_of(self.model).measure)
+
+
+def require_device(model: str, config: Config) -> None:
+    """JobError where the configuration asks for a GPU that this machine does not show: to fail now, and for good."""
+    name = families.family_of(model).name
+    device = getattr(config.families[name], "device", "cpu")
+    if not device.startswith("cuda"):
+        return
+    import torch
+
+    at, there = int(device.partition(":")[2] or 0), torch.cuda.device_count()
+    if at >= there:
+        raise JobError(f"{name}.device is {device}, and PyTorch finds {there} CUDA devices on this machine; expected "
+                       f"it among them. Set {name}.device: cpu, or run the task where the GPU is.")
 
 
 def last_trained(checkpoint: Checkpoint) -> datetime.date:

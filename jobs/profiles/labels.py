@@ -20,7 +20,7 @@ from jobs.events.places import SourceError, in_words
 from jobs.events.read_source import quoted, read_entities, unusable_id
 from jobs.graphs.catalogue import Kind, as_number, validity
 from jobs.graphs.ledgers import USER
-from jobs.program import Input, JobError
+from jobs.program import Input, JobError, MayPass
 from jobs.spark import explained
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def read_rows(
         try:
             with explained(f"reading the label {name!r}"):
                 found[name] = _read(frame, users, label, profiles.column(name), f"profiles.labels.{name}", date), ""
+        except MayPass:  # Spark stopped, and nothing is wrong with the label
+            raise
         except JobError as error:
             found[name] = ROWS.empty_table(), str(error)
     return found

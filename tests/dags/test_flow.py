@@ -179,7 +179,7 @@ def test_a_date_outside_the_data_fails_at_its_first_task_at_once(runs: dict[str,
 
 def test_seeds_that_are_not_there_hold_nobody_up(runs: dict[str, Run]) -> None:
     run = runs["no seeds"]
-    assert run.state == "failed" and run.names == ["find_audience_kqgc_mean"], "one try"
+    assert run.state == "failed" and run.names == ["resolve_request_kqgc_mean", "find_audience_kqgc_mean"], "one try"
     assert "Nothing to read at nowhere.csv" in run.said
 
 

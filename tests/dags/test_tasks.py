@@ -119,25 +119,27 @@ def test_the_wait_for_the_input_takes_its_path_from_the_night(small: Path, dagba
     assert path == str(tmp_path / "ready" / "2026-01-12")
     sensor.path = path
     sensor.done = sensor.render_template(sensor.done, context() | {"night": tasks.night}, dag.get_template_env())
-    assert sensor.done == str(small.parent / "x/rejected_events/dt=2026-01-12/_manifest.json")
-    sensor.done = str(tmp_path / "never")
+    assert sensor.done[0] == str(small.parent / "x/rejected_events/dt=2026-01-12/_manifest.json")
     assert sensor.poke({}) is False
     Path(path).mkdir(parents=True)
     assert sensor.poke({}) is True
 
 
+@pytest.mark.parametrize(
+    ("name", "model"), [("rejected_events", None), ("user_embeddings", "transe"), ("user_embeddings", "kqgc_mean")])
 def test_a_marker_that_is_asked_for_later_holds_no_date_that_was_run(
-    small: Path, dagbag: DagBag, tmp_path: Path
+    name: str, model: str | None, small: Path, dagbag: DagBag, tmp_path: Path
 ) -> None:
+    """Whichever table `retention` has left of it."""
     from dagkit import settings, tasks
 
-    root = tmp_path / "data"
-    given = settings._settings({"data_root": str(root), "source": {"ready_marker": "ready/{ds}"}}, small)
-    sensor = tasks.wait_for_source(given)
-    sensor.path, sensor.done = "nowhere", sensor.done.replace(tasks.NIGHT, "2026-01-12")
-    with Output("rejected_events", str(root / "rejected_events")).table().replace("2026-01-12") as commit:
+    root, contract = tmp_path / "data", TABLES[name]
+    tree = {"data_root": str(root), "source": {"ready_marker": "ready/{ds}"}}
+    sensor = tasks.wait_for_source(settings._settings(tree, small))
+    sensor.path, sensor.done = "nowhere", [file.replace(tasks.NIGHT, "2026-01-12") for file in sensor.done]
+    with Output(name, f"{root}/{contract.folder}").table(model).replace("2026-01-12") as commit:
         assert sensor.poke({}) is False, "a date that has begun and read nothing waits"
-        commit.write_table(TABLES["rejected_events"].arrow_schema().empty_table())
+        commit.write_table(contract.arrow_schema(3 if model else None).empty_table())
     assert sensor.poke({}) is True
 
 

@@ -56,6 +56,9 @@ def test_people_like_the_seeds_come_first_and_seeds_stay_out(world: tuple, tmp_p
     assert report["pr_auc_population"] > 1.3 * report["prevalence"]
     assert "in time" in report["quality"] and "test" not in json.dumps(report)
     assert [row["rank"] for row in rows] == list(range(1, 51))
+    manifest = table_input(root, "requested_audiences", Output).table("seeds").existing_manifest(DATE.isoformat())
+    (read,) = manifest.fields["sources"]["seeds"]
+    assert (read["name"], read["size"]) == ("seeds.txt", path.stat().st_size) and len(read["sha256"]) == 64
 
 
 def test_no_fold_is_scored_by_references_of_its_own(

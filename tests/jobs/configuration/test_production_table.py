@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from jobs.configuration.settings import settings_class
-from jobs.program import FAILED, FINAL, SKIPPED
+from jobs.program import FAILED, FINAL, NOT_YET, PUT_OFF, SKIPPED
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs/production.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `([\w.]+)` \| `([^`]+)` \| (.+) \|$", TEXT, re.MULTILINE)
@@ -42,4 +42,4 @@ def test_the_table_holds_what_a_schedule_needs() -> None:
 
 def test_every_exit_status_stands_in_the_other_table() -> None:
     statuses = {int(number) for number in re.findall(r"^\| (\d+)[ ,]", TEXT, re.MULTILINE)}
-    assert statuses == {0, 2, FAILED, FINAL, SKIPPED}
+    assert statuses == {0, 2, FAILED, FINAL, SKIPPED, NOT_YET, PUT_OFF}

@@ -11,7 +11,7 @@ import pytest
 from feature_store import FeatureStore, Table
 from jobs.arrays import INDUCTIVE, TRAINED, read_checkpoint
 from jobs.embeddings import pretrain_transe, publish_users, smooth_kqgc
-from jobs.program import execute
+from jobs.program import FINAL, execute
 from tests.jobs.embeddings.planted import N_USERS, write_config, write_graph, write_ledgers
 from tests.jobs.embeddings.planted_nights import DATES, USERS, night, same_group_share
 
@@ -227,3 +227,9 @@ def test_deterministic_nights_repeat_and_ignore_what_later_nights_put_into_the_l
             for folder in (root, other)
         ]
         assert hashes[0] == hashes[1]
+
+
+def test_a_gpu_that_is_not_there_is_one_message_and_no_other_try(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = write_config(root, transe={"dimension": 8, "engine": "torch", "device": "cuda:99"})
+    assert execute(pretrain_transe.run, ["--date", str(DATES[0]), "--config", str(config)]) == FINAL
+    assert "transe.device is cuda:99, and PyTorch finds" in caplog.text and "Traceback" not in caplog.text

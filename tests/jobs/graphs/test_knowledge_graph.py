@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,10 @@ def test_rows_are_sorted_and_the_manifest_says_what_they_were_built_on(built: tu
         "user_region",
     ]
     assert manifest.fields["window"]["behaviors"] == {"view": 4, "purchase": 10}
+    files = {kind: [file["name"] for file in files] for kind, files in manifest.fields["sources"].items()}
+    assert files == {"source.items": ["items.parquet"], "source.users": ["users.parquet"]}
+    (read,) = manifest.fields["sources"]["source.items"]
+    assert read["sha256"] == hashlib.sha256((root / "items.parquet").read_bytes()).hexdigest()
 
 
 def test_figures_count_the_graph_and_what_the_catalogue_lacks(built: tuple[Path, World]) -> None:

@@ -105,6 +105,8 @@ def test_rows_are_sorted_by_their_bytes_and_contradictions_stand_as_nulls(spark:
         "gender": 0, "age_band": 1, "colour": 0}  # fmt: skip
     details = {name: json.loads(detail) for name, _, detail in metrics.rows if detail}
     assert details["labels"] == manifest.fields["labels"]
+    (read,) = manifest.fields["sources"]["source.users"]
+    assert (read["name"], len(read["sha256"])) == ("users.parquet", 64)
 
 
 def test_nothing_from_the_date_on_is_read(spark: SparkSession, tmp_path: Path) -> None:
