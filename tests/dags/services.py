@@ -59,9 +59,8 @@ class Services:
     def api(self, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> dict[str, Any]:
         """GET, or POST where there is a body, or another method."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token()}"}
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/{path}", data=body and json.dumps(body).encode(), headers=headers, method=method
-        )
+        url, data = f"http://127.0.0.1:{self.port}/{path}", body and json.dumps(body).encode()
+        request = urllib.request.Request(url, data=data, headers=headers, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 

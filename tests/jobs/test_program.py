@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from feature_store import Leases, Table
+from feature_store.errors import CannotWrite
 from jobs.program import (
     NOT_YET,
     PUT_OFF,
@@ -108,6 +109,17 @@ def test_a_job_that_comes_too_early_leaves_no_figures(tmp_path: Path) -> None:
     assert call(tmp_path) == 0
     before = figures(tmp_path)
     assert call(tmp_path, "--end", "not yet") == NOT_YET and figures(tmp_path) == before
+
+
+def test_a_lease_that_cannot_be_ended_fails_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: Leases, value: str) -> None:
+        raise CannotWrite("the disk refuses")
+
+    monkeypatch.setattr(Leases, "end", refuse)
+    given = ["--date", "2026-02-01", "--config", str(write_config(tmp_path)), "--k", "3"]
+    assert execute(run, given, ends_night=True) == 0 and "could not be ended: the disk refuses" in caplog.text
 
 
 @pytest.mark.parametrize("end", ["well", "skip", "fail", "bug"])
