@@ -103,7 +103,8 @@ class KQGCHyperparameters:
     evaluate_every: int = 1  # epochs between two looks at the held-out pairs
     # share of the held-out loss that a look has to gain to count, and never less than the loss's standard error
     min_gain: float = 0.01
-    patience: int = 3  # looks without a gain before stopping; 0 never stops early. The best look is kept
+    # looks without a gain before stopping; 0 never stops early. The best look is kept, on a warm start the last gain's
+    patience: int = 3
     device: str = "cpu"  # cpu, cuda, cuda:0, ...; sampling stays on the CPU
     inference_chunk: int = 65_536  # destination nodes computed at a time: bounds memory, leaves the result as it is
 
