@@ -120,7 +120,7 @@ def test_a_warm_start_keeps_the_look_that_gained_last() -> None:
     """Nothing gains 100 % on the first look: its parameters are kept, though later ones are a little better."""
     data = planted(n_users=200)
     first = trained(data, dataclasses.replace(FAST, epochs=2)).checkpoint()
-    hyper = dataclasses.replace(FAST, epochs=6, patience=0, min_gain=1.0)
+    hyper = dataclasses.replace(FAST, epochs=6, patience=0, min_gain=1.0, learning_rate=0.003)
     warm, cold = trained(data, hyper, initial=first), trained(data, hyper)
     losses = [entry["validation_loss"] for entry in warm.history]
     assert warm.best_epoch == 0 and min(losses) < losses[0]
