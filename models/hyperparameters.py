@@ -41,11 +41,13 @@ class TransEHyperparameters:
     evaluate_every: int = 5  # epochs between two looks at the held-out edges
     # share of the filtered MRR that a look has to gain to count, and never less than the MRR's standard error
     min_gain: float = 0.03
-    patience: int = 2  # looks without a gain before stopping; 0 never stops early. The best look is kept
+    # looks without a gain before stopping; 0 never stops early. The best look is kept, on a warm start that of the last
+    # gain: later ones move vectors away from the night before, and within the noise
+    patience: int = 2
     # epochs (or all, where `epochs` is less) before a look counts: vectors still get better for other tasks when the
     # MRR rises no more
     min_epochs: int = 20
-    warm_min_epochs: int = 5  # the same on a warm start, which begins where the predecessor ended
+    warm_min_epochs: int = 5  # on a warm start, which begins where the predecessor ended (`make stopping`)
 
     def __post_init__(self) -> None:
         check_choice("norm", self.norm, ("l1", "l2"))
@@ -102,7 +104,8 @@ class KQGCHyperparameters:
     evaluate_every: int = 1  # epochs between two looks at the held-out pairs
     # share of the held-out loss that a look has to gain to count, and never less than the loss's standard error
     min_gain: float = 0.01
-    patience: int = 3  # looks without a gain before stopping; 0 never stops early. The best look is kept
+    # looks without a gain before stopping; 0 never stops early. The best look is kept, on a warm start the last gain's
+    patience: int = 3
     device: str = "cpu"  # cpu, cuda, cuda:0, ...; sampling stays on the CPU
     inference_chunk: int = 65_536  # destination nodes computed at a time: bounds memory, leaves the result as it is
 

@@ -171,11 +171,15 @@ def train_kqgc(
     if not users.size or not item_candidates.size:
         return KQGCResult(*trainer.state(), [], -1)
     with deterministic_kernels(deterministic):
-        return _run_epochs(trainer, users, items, progress)
+        return _run_epochs(trainer, users, items, initial is not None, progress)
 
 
 def _run_epochs(
-    trainer: _Trainer, users: np.ndarray, items: np.ndarray, progress: Callable[[dict[str, float]], None] | None
+    trainer: _Trainer,
+    users: np.ndarray,
+    items: np.ndarray,
+    warm: bool,
+    progress: Callable[[dict[str, float]], None] | None,
 ) -> KQGCResult:
     hyper = trainer.model.hyper
     order = trainer.random.permutation(users.size)
@@ -189,6 +193,7 @@ def _run_epochs(
         least_gain=lambda entry: least_gain(entry["validation_loss"], entry["validation_loss_error"], hyper.min_gain),
         evaluate_every=hyper.evaluate_every,
         patience=hyper.patience,
+        keeps_gains=warm,
         progress=progress,
     )
     return KQGCResult(*best, history, best_epoch)

@@ -40,17 +40,18 @@ def train_transe(
 ) -> TransEResult:
     """Train until the held-out MRR stops rising or the epochs are over; the state of the best look is returned.
 
-    Looks count from `min_epochs` on, on a warm start from `warm_min_epochs` on.
+    Looks count from `min_epochs` on, on a warm start from `warm_min_epochs` on; there the look that gained last is
+    kept: what comes after it moves vectors within the noise, away from the night before.
 
     deterministic: one thread; equal arguments give equal bits. resume: a scratch file, written after every look at the
     held-out edges, from which the same call goes on after a kill; the caller removes it. progress: called with each
     epoch's record.
     """
     snapshot = _snapshot(resume, triples, hyper, seed, deterministic, initial)
-    min_epochs = min(hyper.epochs, hyper.min_epochs if initial is None else hyper.warm_min_epochs)
-    run = _Run.taken_up(snapshot) or _Run.begun(
-        initialise(triples, hyper, seed, initial), EarlyStopping(hyper.patience, min_epochs)
-    )
+    warm = initial is not None
+    min_epochs = min(hyper.epochs, hyper.warm_min_epochs if warm else hyper.min_epochs)
+    stopping = EarlyStopping(hyper.patience, min_epochs, keeps_gains=warm)
+    run = _Run.taken_up(snapshot) or _Run.begun(initialise(triples, hyper, seed, initial), stopping)
     model = TransE(triples, hyper, seed=seed, deterministic=deterministic, state=run.state)
     for epoch in range(len(run.history), hyper.epochs):
         if run.stopped:

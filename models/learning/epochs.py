@@ -27,6 +27,7 @@ def run_epochs(
     patience: int,
     progress: Callable[[dict[str, float]], None] | None,
     least_gain: Callable[[dict[str, float]], float] = lambda entry: 0.0,
+    keeps_gains: bool = False,
 ) -> tuple[State, list[dict[str, float]], int]:
     """(best state, history, best epoch) of a training that looks at held-out data now and then.
 
@@ -34,9 +35,9 @@ def run_epochs(
     evaluate: the figures of held-out data, added to the history; without it every epoch is better than the one before.
     figure: what of them decides, higher is better. least_gain: by how much of the figure a look has to gain to count.
     patience: looks without a gain before stopping; 0 never stops early. Whether they stopped or not, the best look is
-    kept.
+    kept, or with keeps_gains the one that gained last.
     """
-    stopping, best, best_epoch = EarlyStopping(patience), state(), -1
+    stopping, best, best_epoch = EarlyStopping(patience, keeps_gains=keeps_gains), state(), -1
     history: list[dict[str, float]] = []
     for epoch in range(epochs):
         started = time.perf_counter()

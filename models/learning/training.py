@@ -93,11 +93,13 @@ class EarlyStopping:
 
     What is kept is the highest figure; what counts against stopping is a gain: a figure so much above the one that
     gained last. patience: looks without a gain after which `update` answers True; 0 never stops early. min_epochs:
-    figures from before so many epochs were trained neither stop nor are kept.
+    figures from before so many epochs were trained neither stop nor are kept. keeps_gains: what gained last is kept,
+    not the highest.
     """
 
     patience: int
     min_epochs: int = 0
+    keeps_gains: bool = False
     best_value: float = -np.inf
     best_epoch: int = -1
     reached: float = -np.inf  # the figure of the last gain
@@ -106,15 +108,14 @@ class EarlyStopping:
 
     def update(self, epoch: int, value: float, least_gain: float = 0.0) -> bool:
         """Take the figure of one epoch (0-based); True when training should stop. A NaN is neither best nor a gain."""
-        self.improved = epoch + 1 >= self.min_epochs and value > self.best_value
+        self.improved = False
         if epoch + 1 < self.min_epochs:
             return False
+        gained = value > self.reached + least_gain
+        self.improved = gained if self.keeps_gains else value > self.best_value
         if self.improved:
             self.best_value, self.best_epoch = float(value), epoch
-        if value > self.reached + least_gain:
-            self.reached, self.since_gain = float(value), 0
-        else:
-            self.since_gain += 1
+        self.reached, self.since_gain = (float(value), 0) if gained else (self.reached, self.since_gain + 1)
         return 0 < self.patience <= self.since_gain
 
 

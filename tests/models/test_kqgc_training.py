@@ -116,6 +116,17 @@ def test_gains_within_the_looks_noise_stop_the_training() -> None:
     assert len(asked) == 3, "nothing gains 90 % twice"
 
 
+def test_a_warm_start_keeps_the_look_that_gained_last() -> None:
+    """Nothing gains 100 % on the first look: its parameters are kept, though later ones are a little better."""
+    data = planted(n_users=200)
+    first = trained(data, dataclasses.replace(FAST, epochs=2)).checkpoint()
+    hyper = dataclasses.replace(FAST, epochs=6, patience=0, min_gain=1.0, learning_rate=0.003)
+    warm, cold = trained(data, hyper, initial=first), trained(data, hyper)
+    losses = [entry["validation_loss"] for entry in warm.history]
+    assert warm.best_epoch == 0 and min(losses) < losses[0]
+    assert cold.best_epoch == int(np.argmin([entry["validation_loss"] for entry in cold.history])) > 0
+
+
 def test_a_masked_own_edge_carries_no_message() -> None:
     """One pair, one edge: masked, the two nodes have no neighbours, so the loss is that of bare vectors."""
     graph = KnowledgeGraph(np.array([0]), np.array([0]), np.array([1]), n_entities=3, n_relations=1)

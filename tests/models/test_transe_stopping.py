@@ -108,14 +108,15 @@ def test_a_look_ranks_among_so_many_candidates_at_most(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("cold", "min_epochs"), [(True, 12), (False, 4)])
 def test_no_look_counts_before_the_least_number_of_epochs(cold: bool, min_epochs: int) -> None:
-    """Nothing gains 100 %: it stops after its patience, and the best is one of the looks that count."""
+    """Nothing gains 100 %: it stops after its patience, and keeps the best of the looks that count; on a warm start the
+    first one, on which nothing gained."""
     triples = twins()
     hyper = replace(LOOKS, min_epochs=12, warm_min_epochs=4, patience=2, min_gain=1.0)
     start = None if cold else warm(triples, train_transe(triples, SMALL, seed=0, deterministic=True).state)
     result = train_transe(triples, hyper, seed=1, deterministic=True, initial=start)
     assert len(result.history) == min_epochs + 2
     counting = [record["validation_mrr"] for record in result.history[min_epochs - 1 :]]
-    assert result.best_epoch == min_epochs - 1 + int(np.argmax(counting))
+    assert result.best_epoch == min_epochs - 1 + (int(np.argmax(counting)) if cold else 0)
 
 
 def test_fewer_epochs_than_the_least_number_keep_the_last_one() -> None:
