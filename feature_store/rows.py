@@ -30,13 +30,12 @@ def read_rows(
     filter: pc.Expression | None,
 ) -> pa.Table:
     """All files' rows, one after the other. DataDamaged, ArrowException, OSError; StoreError for unknown columns."""
-    if columns is not None:
-        _check_columns(columns, schema_of(disk, paths[0], entries[0]).names, paths[0])
     if filter is None:
         tables = [_read_whole(disk, path, entry, columns) for path, entry in zip(paths, entries, strict=True)]
         return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
     for path, entry in zip(paths, entries, strict=True):
         with _checked(disk, path, entry) as (file, frames):
+            _check_columns(columns, file.schema_arrow.names, path)
             _check_groups(frames, file.metadata, _groups_with(disk, path, filter), path, entry)
     return pq.read_table(
         list(paths),
@@ -60,6 +59,7 @@ def check_frames(disk: Disk, path: str, entry: FileEntry) -> None:
 def _read_whole(disk: Disk, path: str, entry: FileEntry, columns: list[str] | None) -> pa.Table:
     """One chunk per column, so that a matrix is a view of it."""
     with _checked(disk, path, entry) as (file, frames):
+        _check_columns(columns, file.schema_arrow.names, path)
         _check_groups(frames, file.metadata, range(file.metadata.num_row_groups), path, entry)
         return file.read(columns)
 
@@ -103,7 +103,7 @@ def _damaged(path: str, found: str) -> DataDamaged:
     return DataDamaged(f"{path} {found}. `verify` names the file; roll the partition back or publish it again.")
 
 
-def _check_columns(columns: list[str], there: list[str], path: str) -> None:
-    unknown = sorted(set(columns) - set(there))
+def _check_columns(columns: list[str] | None, there: list[str], path: str) -> None:
+    unknown = sorted(set(columns or ()) - set(there))
     if unknown:
         raise StoreError(f"Found no column {unknown} in {path}; it has {there}.")

@@ -37,7 +37,7 @@ class TransEHyperparameters:
     # of the edges, held out of training to stop early, with all other edges between the same two entities; 0 trains on
     # all
     validation_share: float = 0.02
-    evaluate_edges: int = 10_000  # held-out edges, at most; enough for a standard error of 1 to 3 % of the MRR
+    evaluate_edges: int = 10_000  # held-out edges, at most; so many have a standard error of 1 to 3 % of the MRR
     evaluate_every: int = 5  # epochs between two looks at the held-out edges
     # share of the filtered MRR that a look has to gain to count, and never less than the MRR's standard error
     min_gain: float = 0.03

@@ -76,12 +76,20 @@ class LastJob(JobOperator):
     """The night's last job: the runs that waited for the night's end with their places given up are run again."""
 
     def ended(self, context: Any, result: str | None) -> None:
-        for run_id in json.loads(result or "{}").get("resume", ()):
+        for run_id in _waiting(result):
             self.log.info("Run %s waited for this night's end: it is run again", run_id)
             try:
                 run_again(context["dag_run"].dag_id, run_id)
             except AirflowRuntimeError as error:
                 self.log.warning("Run %s could not be cleared: %s. Clear it by hand.", run_id, error)
+
+
+def _waiting(result: str | None) -> list[str]:
+    """The runs that the job named, if it did; a line that only looks like its result is none."""
+    try:
+        return list(json.loads(result or "{}").get("resume", ()))
+    except ValueError:
+        return []
 
 
 def run_again(dag_id: str, run_id: str) -> None:

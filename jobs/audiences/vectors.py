@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from feature_store import FeatureStore
 from feature_store.errors import SpaceMismatch
+from feature_store.layout import rerun_command
 from jobs.arrays import finite_matrix
 from jobs.audiences.snapshot import Ledger, positions
 from jobs.program import Input, JobError
@@ -106,7 +107,7 @@ def _require_together(what: str, dt: str, of_users: dict[str, Any], of_items: di
     mine, theirs = of_users.get("space_id"), of_items.get("space_id")
     if mine != theirs:
         found = f"{what}: users are in space {mine!r}, items in {theirs!r}"
-        raise SpaceMismatch(f"{found}. Expected one. Run publish_users for {dt} again.")
+        raise SpaceMismatch(f"{found}. Expected one. Run: {rerun_command(dt, dt)}")
     if any(of_items.get(name) != of_users.get(name) for name in ("inputs", "rotation")):
         raise JobError(
             f"{what}: users and items were not published together (one of them was rolled back, or its publish broke "

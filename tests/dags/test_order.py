@@ -113,6 +113,10 @@ def test_a_task_that_comes_too_early_gives_its_slot_back(dagbag: DagBag) -> None
         operator("print('given up'); raise SystemExit(76)").execute(context())
 
 
+def test_a_line_that_only_looks_like_a_result_is_none(dagbag: DagBag) -> None:
+    operator("print('{half')", kind=type(dagbag.dags[DAG].get_task("write_report"))).execute(context())
+
+
 @pytest.mark.parametrize("ending", [0, 1])
 def test_the_nights_last_task_clears_the_runs_that_waited_for_it(
     dagbag: DagBag, monkeypatch: pytest.MonkeyPatch, ending: int

@@ -157,6 +157,17 @@ def test_a_job_that_comes_too_early_leaves_no_figures(tmp_path: Path) -> None:
     assert call(tmp_path, "--end", "not yet") == NOT_YET and figures(tmp_path) == before
 
 
+def test_a_lease_that_cannot_be_ended_fails_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: Leases, value: str) -> None:
+        raise CannotWrite("the disk refuses")
+
+    monkeypatch.setattr(Leases, "end", refuse)
+    given = ["--date", "2026-02-01", "--config", str(write_config(tmp_path)), "--k", "3"]
+    assert execute(run, given, ends_night=True) == 0 and "could not be ended: the disk refuses" in caplog.text
+
+
 @pytest.mark.parametrize("end", ["well", "skip", "fail", "bug"])
 def test_the_last_job_ends_the_nights_lease_however_it_ends(
     tmp_path: Path, end: str, capsys: pytest.CaptureFixture[str]

@@ -96,7 +96,7 @@ def read_task(name: str) -> Task:
     folder = SHARED_DATA / name
     if not folder.is_dir():
         raise SystemExit(f"{name} is not in ../shared/data beside the repository; put the data set there")
-    return _alibaba(alibaba_ecomm.read(folder)) if name == "alibaba-ecomm" else _movielens(movielens.read(folder))
+    return _alibaba(alibaba_ecomm.read(folder)) if name == "alibaba-ecomm" else of_films(name, movielens.read(folder))
 
 
 def _alibaba(imported: alibaba_ecomm.Imported) -> Task:
@@ -110,12 +110,14 @@ def _alibaba(imported: alibaba_ecomm.Imported) -> Task:
     return assemble("alibaba-ecomm", imported.events, items, attributes, users, list(alibaba_ecomm.BEHAVIORS.values()))
 
 
-def _movielens(imported: movielens.Imported) -> Task:
+def of_films(name: str, imported: movielens.Imported) -> Task:
+    """ml-1m, or ml-100k, which knows no directors and actors."""
     items = imported.items.to_pandas()
     items["year"] = items["year"].map(lambda year: f"{year:.0f}", na_action="ignore")
     users = imported.users.to_pandas().rename(columns={"age_band": "age"})
     attributes = {"genres": "genre", "directors": "director", "actors": "actor", "year": "year"}
-    return assemble("ml-1m", imported.events, items, attributes, users, ["liked", "seen", "disliked"])
+    attributes = {column: kind for column, kind in attributes.items() if column in items}
+    return assemble(name, imported.events, items, attributes, users, ["liked", "seen", "disliked"])
 
 
 def assemble(
@@ -178,12 +180,16 @@ def split_of(labels: np.ndarray, seed: int) -> np.ndarray:
 
 def transe_vectors(task: Task, seed: int) -> np.ndarray:
     """float32 (n, DIMENSION): TransE of the task's graph, which holds no label."""
+    hyper = TransEHyperparameters(dimension=DIMENSION, epochs=20, threads=1)
+    return train_transe(triples_of(task), hyper, seed=seed, deterministic=True).state.entities
+
+
+def triples_of(task: Task) -> Triples:
+    """What TransE trains on."""
     m, edges = len(task.relation_names), (task.heads, task.relations, task.tails)
     tail_types = np.array([task.types[task.tails[task.relations == r][0]] for r in range(m)])
     head_types = (np.arange(m) >= task.behaviors).astype(np.int64)
-    triples = Triples(*edges, task.types, head_types, tail_types, task.keys, np.arange(m, dtype=np.uint64))
-    hyper = TransEHyperparameters(dimension=DIMENSION, epochs=20, threads=1)
-    return train_transe(triples, hyper, seed=seed, deterministic=True).state.entities
+    return Triples(*edges, task.types, head_types, tail_types, task.keys, np.arange(m, dtype=np.uint64))
 
 
 def random_vectors(task: Task, seed: int) -> np.ndarray:

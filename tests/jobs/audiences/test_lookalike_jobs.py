@@ -16,6 +16,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from feature_store import Table, lineage
+from feature_store.errors import SpaceMismatch
 from feature_store.tree import DataRoot
 from jobs.audiences import train_lookalike
 from jobs.audiences.snapshot import Ledger
@@ -235,6 +236,13 @@ def test_users_and_items_of_different_publishes_are_not_taken_together(world: tu
         commit.write_table(rows)
         commit.fields |= fields | {"inputs": {"transe": another}}
     with pytest.raises(JobError, match="not published together.*publish_users for"):
+        read_vectors("transe", DATE, tables["user_embeddings"], tables["entity_embeddings"], ledger, "purchase")
+    items.rollback(dt)
+    with items.replace(dt) as commit:
+        commit.write_table(rows)
+        commit.fields |= fields | {"space_id": "another"}
+    again = f"airflow backfill create .*--from-date {dt} --to-date {dt}"
+    with pytest.raises(SpaceMismatch, match=f"'another'.* Run: {again}"):
         read_vectors("transe", DATE, tables["user_embeddings"], tables["entity_embeddings"], ledger, "purchase")
     items.rollback(dt)
     read_vectors("transe", DATE, tables["user_embeddings"], tables["entity_embeddings"], ledger, "purchase")

@@ -94,7 +94,7 @@ def test_tables_go_where_the_command_line_says(spark: SparkSession, tmp_path: Pa
     assert execute(build_graphs.run, call(config, *options)) == 0
     assert Table(f"{elsewhere}/graph").values() == [str(NIGHT)] and Table(f"{elsewhere}/events", "day").values()
     written = {path.name for path in (config.parent / "data").iterdir()}
-    assert written == {"rejected_events", "relations", "interactions", "run_metrics"}
+    assert written == {"rejected_events", "relations", "interactions", "run_metrics", "nights"}
 
 
 def test_without_labels_none_are_read(spark: SparkSession, tmp_path: Path) -> None:
