@@ -13,7 +13,6 @@ import json
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.configuration.sections import SourceTable
 from jobs.events.damage import AGAIN, BROKEN_GZIP, PEEK_LINES, check_parquet, check_whole, malformed_line, open_lines
@@ -101,8 +100,7 @@ def header(source: SourceTable, file: str) -> list[str]:
 
 def parquet_schema(file: str) -> pa.Schema:
     """SourceError when the file is no whole Parquet."""
-    check_parquet(file)
-    return pq.read_schema(file)
+    return check_parquet(file).schema.to_arrow_schema()
 
 
 def resolve_columns(
