@@ -43,7 +43,8 @@ def services(folder: Path) -> Iterator[Services]:
     """A running Airflow with two backfills, of two dates and of one, all of whose runs were cleared together."""
     config = small_log.write(folder, (quick_nights.MODEL,))
     quick = {
-        "NOCTURNE_PYTHON": str(quick_nights.interpreter(folder)), "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO"}
+        "NOCTURNE_PYTHON": str(quick_nights.interpreter(folder)), "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1"}  # between one task and the next
     clear = ["tasks", "clear", DAG, "-s", DATES[0], "-e", DATES[2], "-y"]
     first = [backfill(DATES[0], DATES[1]), as_if_done, backfill(DATES[2], DATES[2]), as_if_done, clear]
     with running(folder, config, ["dags", "unpause", DAG], *first, variables=quick) as started:

@@ -114,7 +114,7 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Week]:
     document = small_log.configuration((quick_nights.MODEL,))["dag"]
     config = small_log.write(
         folder, (quick_nights.MODEL,), first_day=NIGHTS[0] - datetime.timedelta(days=25), days=60,
-        dag=document | {"schedule": SCHEDULE, "dates": NIGHTS, "start_date": NIGHTS[0], "retries": 1})  # fmt: skip
+        dag=document | {"schedule": SCHEDULE, "dates": NIGHTS, "start_date": NIGHTS[0]})  # fmt: skip
     quick = {"NOCTURNE_PYTHON": str(quick_nights.interpreter(folder))} if QUICK else {}
     backfill = ["backfill", "create", "--dag-id", DAG, "--from-date", DATES[0], "--to-date", DATES[3],
                 "--max-active-runs", "1"]  # fmt: skip
