@@ -107,8 +107,8 @@ def test_every_manifest_says_what_it_was_built_on(night: tuple[Path, subprocess.
         "interactions": {"clean_events"},
         "user_labels": {"clean_events"},
         "checkpoints/transe": {"knowledge_graph"},
-        vectors: {"checkpoints/transe", "interactions"},
-        items: {"checkpoints/transe", "interactions"},
+        vectors: {"checkpoints/transe", "knowledge_graph"},
+        items: {"checkpoints/transe", "knowledge_graph"},
         "profile_predictions": {vectors, "user_labels"},
         "reports": {"rejected_events", "knowledge_graph", "interactions", vectors, items},
     }
