@@ -18,7 +18,6 @@ import inspect
 import json
 import logging
 import os
-import resource
 import sys
 import time
 import types
@@ -32,6 +31,7 @@ import pyarrow as pa
 from feature_store import Leases, Segments, Table
 from feature_store.errors import StoreError
 from jobs.configuration import load as configuration
+from jobs.memory import peak_memory_mib
 from jobs.night_lease import end_night, renewed
 from jobs.tables import TABLES, Contract
 from jobs.warned import warnings_kept
@@ -160,17 +160,9 @@ def execute(run: Callable[..., None], argv: list[str] | None = None, ends_night:
         with renewed(leases, arguments.date, length) if arguments.date else contextlib.nullcontext():
             status, _ = _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
     finally:
-        if ends_night:
-            _end_night(leases, arguments.date)
-    return status
-
-
-def _end_night(leases: Leases, date: datetime.date) -> None:
-    try:
-        if waiting := end_night(leases, date):
+        if ends_night and (waiting := end_night(leases, arguments.date)):
             print(json.dumps({"resume": waiting}), flush=True)
-    except StoreError as error:  # it runs out by itself
-        log.error("The lease of the night of %s could not be ended: %s", date, error)
+    return status
 
 
 def run_stage(run: Callable[..., None], given: Mapping[str, Any], settings: configuration.Settings) -> int:
@@ -308,35 +300,6 @@ def _variant(call: dict[str, Any]) -> str:
     """Jobs that run once per model have one stage per model."""
     model = call.get("model")
     return f"_{model}" if isinstance(model, str) else ""
-
-
-def peak_memory_mib() -> float:
-    """Peak resident memory of this process and of every program it started and that still runs (Spark's JVM), in MiB.
-
-    Each process's own peak, added up, so an upper bound of the peak of their sum. Linux tells of other processes;
-    elsewhere only this one counts.
-    """
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return own + sum(_peak_of(pid) for pid in _descendants(os.getpid()))
-
-
-def _descendants(pid: int) -> list[int]:
-    """Process ids below `pid`, from /proc."""
-    try:
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except OSError:  # no /proc here, or the process has just ended
-        return []
-    return [p for child in children for p in (child, *_descendants(child))]
-
-
-def _peak_of(pid: int) -> float:
-    """VmHWM of a process in MiB; 0 when it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
 
 
 def code_version() -> str:

@@ -187,7 +187,7 @@ def test_a_date_begins_at_midnight_utc() -> None:
 
 PROGRAM_WITH_A_CHILD = """
 import subprocess, sys
-from jobs.program import peak_memory_mib
+from jobs.memory import peak_memory_mib
 
 before = peak_memory_mib()
 hungry = "x = bytearray(200 * 2**20); x[::4096] = b'1' * len(x[::4096]); print('up', flush=True); input()"
