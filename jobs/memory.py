@@ -1,4 +1,4 @@
-"""How much memory a job took, with the programs that it started."""
+"""How much memory a job and the programs that it started took at most."""
 
 from __future__ import annotations
 

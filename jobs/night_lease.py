@@ -52,9 +52,14 @@ def end_night(leases: Leases, date: datetime.date) -> list[str]:
 
     A night that was itself put off has not been: its lease stays.
     """
-    own = leases.get(date.isoformat())
-    if own is not None and PUT_OFF_FOR in own.said:
+    dt = date.isoformat()
+    try:
+        own = leases.get(dt)
+        if own is not None and PUT_OFF_FOR in own.said:
+            return []
+        leases.end(dt)
+        waiting = [lease.said for lease in leases.holding() if lease.said.get(PUT_OFF_FOR) == dt]
+    except StoreError as error:  # it runs out by itself
+        log.error("The lease of the night of %s could not be ended: %s", date, error)
         return []
-    leases.end(date.isoformat())
-    waiting = [lease.said for lease in leases.holding() if lease.said.get(PUT_OFF_FOR) == date.isoformat()]
     return [said[RUN] for said in waiting if isinstance(said.get(RUN), str)]

@@ -169,17 +169,9 @@ def execute(run: Callable[..., None], argv: list[str] | None = None, ends_night:
         with renewed(leases, arguments.date, length) if arguments.date else contextlib.nullcontext():
             status, _ = _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
     finally:
-        if ends_night:
-            _end_night(leases, arguments.date)
-    return status
-
-
-def _end_night(leases: Leases, date: datetime.date) -> None:
-    try:
-        if waiting := end_night(leases, date):
+        if ends_night and (waiting := end_night(leases, arguments.date)):
             print(json.dumps({"resume": waiting}), flush=True)
-    except StoreError as error:  # it runs out by itself
-        log.error("The lease of the night of %s could not be ended: %s", date, error)
+    return status
 
 
 def run_stage(run: Callable[..., None], given: Mapping[str, Any], settings: configuration.Settings) -> int:
