@@ -62,7 +62,7 @@ def nights(config: Path, spark: SparkSession, request: pytest.FixtureRequest) ->
         ends = {execute(job.run, base) for job in (train_lookalike, score_lookalike)}
         assert ends == ({99} if date == NIGHTS[0] else {0})
         assert execute(train_profiles.run, base) == 0
-        assert execute(write_report.run, base) == 0
+        assert execute(write_report.run, base, ends_night=True) == 0
     return config.parent / "data"
 
 
