@@ -34,6 +34,7 @@ import pyarrow as pa
 from feature_store import Leases, Segments, Table
 from feature_store.errors import CannotWrite, LockHeld, StoreError
 from jobs.configuration import load as configuration
+from jobs.late_imports import postpone_statistics
 from jobs.memory import peak_memory_mib
 from jobs.night_lease import end_night, renewed
 from jobs.tables import TABLES, Contract
@@ -44,6 +45,7 @@ log = logging.getLogger("nocturne")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # imports make objects that stay: looking for garbage among them takes a sixth of their time
 gc.set_threshold(50_000, 20, 20)
+postpone_statistics()
 FAILED, FINAL, SKIPPED, NOT_YET, PUT_OFF = 1, 3, 99, 75, 76
 # what a disk refuses today and tomorrow; a file that is gone may have been replaced, and a full disk been cleared
 FOR_GOOD = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)

@@ -16,12 +16,11 @@ import datetime
 import json
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xgboost
 
 from feature_store import Commit
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
@@ -35,6 +34,9 @@ from jobs.configuration.predicates import Predicate, parse
 from jobs.configuration.sections import Graph, Lookalike, Publishing
 from jobs.program import Input, Output, Skip, code_version, log, main, metrics
 from models.classifiers.lookalike import Calibration, OneClassError, calibrate, fit, margins_of, to_bytes
+
+if TYPE_CHECKING:
+    import xgboost
 
 SAID_CLIENTS = 5  # of those without a model, in the reason of a skip
 

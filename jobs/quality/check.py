@@ -92,8 +92,7 @@ def _sentence(result: dict[str, Any]) -> str:
 def _library() -> Any:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    for seldom_used in ("scipy.stats", "altair"):
-        postpone(seldom_used)
+    postpone("altair")
     gx = importlib.import_module("great_expectations")
     importlib.import_module("great_expectations.expectations")
     return gx

@@ -140,7 +140,8 @@ class _Dot(torch.autograd.Function):
         with torch.enable_grad():
             weights_E = x_SD.new_ones(adjacency.sources.numel(), requires_grad=True)
             sums_VD = adjacency.weighted_sum(x_SD.detach(), weights_E)
-            return torch.autograd.grad(sums_VD, weights_E, y_VD)[0]
+            # not grad(sums_VD, weights_E, y_VD): for its check of shapes torch imports a whole algebra system
+            return torch.autograd.grad((sums_VD * y_VD).sum(), weights_E)[0]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
