@@ -238,4 +238,4 @@ def test_no_label_is_no_work_and_no_vectors_are_named(world: tuple) -> None:
     with pytest.raises(Skip, match="No label is configured"):
         train_only(root, config(labels={}))
     with pytest.raises(PartitionMissing, match="user_embeddings"):
-        train(root, config(), datetime.date(2026, 1, 1))
+        train(root, config(), DATE + datetime.timedelta(days=1))
