@@ -11,7 +11,7 @@ from feature_store import Table
 from jobs import prune_partitions
 from jobs.configuration.load import load_settings
 from jobs.configuration.tree import ConfigError
-from jobs.program import execute
+from jobs.program import FINAL, execute
 from tests.jobs.embeddings.planted import write_config
 
 DATES = [f"2026-01-{day:02d}" for day in range(1, 29)]
@@ -47,7 +47,7 @@ def test_a_broken_manifest_is_told_when_the_rest_is_pruned(tmp_path: Path, caplo
     broken = Path(reports.path(DATES[4]), "_manifest.json")
     broken.write_text("{")
     config = write_config(tmp_path, retention={"reports": 10}, lookalike={"label_window_days": 7})
-    assert prune(config) == 1 and f"Left, while the rest was pruned: {broken}" in caplog.text
+    assert prune(config) == FINAL and f"Left, while the rest was pruned: {broken}" in caplog.text
     assert reports.values() == [DATES[3], DATES[4], *DATES[-11:]]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from feature_store import Table
-from jobs.program import JobError, Metrics, Skip, execute, log
+from jobs.program import FINAL, JobError, Metrics, Skip, execute, log
 from jobs.warned import warnings_kept
 from tests.jobs.embeddings.planted import write_config
 
@@ -37,7 +37,7 @@ def figures(folder: Path) -> dict[str, str | None]:
     return {row["metric"]: row["detail"] for row in table.to_pylist()}
 
 
-@pytest.mark.parametrize(("end", "status"), [("well", 0), ("skip", 99), ("fail", 1)])
+@pytest.mark.parametrize(("end", "status"), [("well", 0), ("skip", 99), ("fail", FINAL)])
 def test_warnings_are_kept_once_each_and_the_end_is_none_of_them(tmp_path: Path, end: str, status: int) -> None:
     handlers = list(log.handlers)
     assert execute(run, ["--date", "2026-02-01", "--config", str(write_config(tmp_path)), "--end", end]) == status
