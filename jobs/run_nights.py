@@ -14,6 +14,7 @@ import datetime
 import itertools
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,7 @@ JOB_LINE = re.compile(
     r"^\S+ \[\w+\s*\] [\d-]{10} [\d:]{8},\d{3} (?P<stage>\w+) \d{4}-\d\d-\d\d: (?P<text>.*?)\s*"
     r"(\[airflow\.task\S*\]\s*)?(loc=\S+)?\s*$"
 )
+ENDED = f"ended {secrets.token_hex(8)}"  # a word that no job's text can say, before how a night ended
 ANSI = re.compile(r"\x1b\[[\d;]*m")
 EXCEPTION = re.compile(r"^airflow\.sdk\.exceptions\.Airflow(Fail)?Exception: ")
 AIRFLOW_LINE = re.compile(r"^\d{4}-\d\d-\d\dT")
@@ -84,18 +86,16 @@ def airflow_process(home: Path, config: Path) -> Iterator[subprocess.Popen[str]]
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     text = {"text": True, "encoding": "utf-8", "errors": "backslashreplace"}
     # -P: the program's folder holds no modules for others
-    command = [sys.executable, "-P", str(PLAY_NIGHTS)]
+    command = [sys.executable, "-P", str(PLAY_NIGHTS), ENDED]
     with subprocess.Popen(command, env=environment(home, config), **streams, **text) as process:
         yield process
 
 
 def run_night(date: datetime.date, nights: subprocess.Popen[str], log: Path) -> float:
     """One night through the DAG; returns its seconds."""
-    started, state = time.perf_counter(), f"night {date}: "
+    started, state, ended = time.perf_counter(), f"{ENDED} {date}: ", None
     with contextlib.suppress(BrokenPipeError):  # it has ended: its last words follow
-        nights.stdin.write(f"{date}\n")
-        nights.stdin.flush()
-    ended = None
+        os.write(nights.stdin.fileno(), f"{date}\n".encode())  # no buffer, which would fail again when it is closed
     with log.open("w", encoding="utf-8") as sink:
         for line in nights.stdout:
             sink.write(line)

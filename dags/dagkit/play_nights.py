@@ -1,8 +1,8 @@
-"""Nights of the DAG in one Airflow process, without a scheduler: `play_nights.py` reads a date a line from standard
-input and plays it as `airflow dags test nightly_user_embeddings D` would.
+"""Nights of the DAG in one Airflow process, without a scheduler: `play_nights.py WORD` reads a date a line from
+standard input and plays it as `airflow dags test nightly_user_embeddings D` would.
 
 Airflow's start takes longer than most stages do; here it happens once. After each night a line on standard output,
-`night D: STATE`, says how it ended. jobs/run_nights.py starts this program and gives it one date after the other.
+`WORD D: STATE`, says how it ended. jobs/run_nights.py starts this program and gives it one date after the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
         if FILE.stem not in bag.dags:
             raise SystemExit(f"{FILE.name} has no DAG: {bag.import_errors}")
         run = bag.dags[FILE.stem].test(logical_date=datetime.datetime.combine(date, datetime.time(), datetime.UTC))
-        print(f"night {date}: {run.state}", flush=True)
+        print(f"{sys.argv[1]} {date}: {run.state}", flush=True)
 
 
 if __name__ == "__main__":

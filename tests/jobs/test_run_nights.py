@@ -70,6 +70,25 @@ def test_airflow_runs_every_task_of_an_old_night_from_the_default_start_date(
     assert "publish_users_transe" in said and said.count("--date=1931-02-08") == said.count("\n") == 8
 
 
+@pytest.mark.parametrize(
+    ("airflow", "said"),
+    [("raise SystemExit('no database')", "no database"),
+     ("date = input(); print(f'night {date}: success'); print('ended ' + '0' * 16 + f' {date}: success')", "success"),
+     ("date = input(); print('x'); print(f'{sys.argv[1]} {date}: failed'); input()", "x")],
+    ids=["ends at once", "says what is no end", "a failed night"],
+)  # fmt: skip
+def test_a_night_is_done_when_airflow_says_so_in_its_own_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, airflow: str, said: str
+) -> None:
+    settings, played = by_hand.settings(tmp_path, ("transe",)), tmp_path / "airflow.py"
+    played.write_text(f"import sys\n{airflow}\n", encoding="utf-8")
+    monkeypatch.setattr(run_nights, "prepare", lambda *given: None)
+    monkeypatch.setattr(run_nights, "PLAY_NIGHTS", played)
+    with pytest.raises(run_nights.NightFailed, match=f"(?s)night of {D} failed.*{said}"):
+        run_nights.run_nights(tmp_path / "small.yaml", [D, D], tmp_path / "run")
+    assert not Path(settings.data_root).exists()
+
+
 def test_every_shipped_configuration_runs_its_own_dates_and_earlier_ones() -> None:
     from jobs.configuration.load import load_settings
 
