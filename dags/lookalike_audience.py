@@ -23,7 +23,7 @@ import functools
 from airflow.sdk import Param, dag
 from dagkit.requests import until
 from dagkit.settings import load
-from dagkit.tasks import house_defaults, job
+from dagkit.tasks import date_parameter, house_defaults, job
 
 SETTINGS = load()
 INPUTS = [
@@ -63,13 +63,7 @@ PARAMETERS = {
         title="Model",
         description="whose user vectors are used",
     ),
-    "date": Param(
-        None,
-        type=["null", "string"],
-        format="date",
-        title="Date",
-        description="a published night, dt=D; empty: the newest one",
-    ),
+    "date": date_parameter("a published night, dt=D; empty: the newest one"),
     "name": Param(
         None,
         type=["null", "string"],

@@ -55,11 +55,9 @@ def night(params: Any, dag_run: Any) -> str:
     return dag_run.logical_date.astimezone(datetime.UTC).date().isoformat()
 
 
-def date_parameter() -> Param:
-    """The parameter `date`, for manual runs."""
-    return Param(
-        None, type=["null", "string"], format="date", title="Date", description="dt=D, if not the run's logical date"
-    )
+def date_parameter(description: str = "dt=D, if not the run's logical date") -> Param:
+    """The parameter `date`, which may be left out."""
+    return Param(None, type=["null", "string"], format="date", title="Date", description=description)
 
 
 def house_defaults(settings: Settings) -> dict[str, Any]:
