@@ -88,6 +88,9 @@ def test_early_stopping_counts_gains_and_keeps_the_best() -> None:
     figures = [0.2, 0.3, 0.32, 0.34, 0.33]
     assert [stopping.update(i, v, 0.05) for i, v in enumerate(figures)] == [False, False, False, False, True]
     assert (stopping.best_epoch, stopping.best_value) == (3, 0.34)
+    gained = EarlyStopping(patience=3, keeps_gains=True)
+    assert [gained.update(i, v, 0.05) for i, v in enumerate(figures)][-1]
+    assert (gained.best_epoch, gained.best_value) == (1, 0.3), "the others are higher, and no gain"
     gains = EarlyStopping(patience=3, keeps_gains=True)
     assert [gains.update(i, v, 0.05) for i, v in enumerate([0.2, 0.3, 0.32, 0.36, 0.35])] == [False] * 5
     assert (gains.best_epoch, gains.best_value) == (3, 0.36) and not gains.improved
