@@ -207,3 +207,21 @@ class TreeHyperparameters:
         for name in ("learning_rate", "subsample", "colsample"):
             check_range(name, getattr(self, name), 0, 1, open_minimum=True)
         check_range("min_child_weight", self.min_child_weight, 0)
+
+
+@dataclass(frozen=True)
+class PooledTreeHyperparameters(TreeHyperparameters):
+    """As its parent, for the trees that read the rows of all item sets (models/classifiers/pooled.py)."""
+
+    rounds: int = 600
+    learning_rate: float = 0.05
+    max_depth: int = 5
+    early_stopping_rounds: int = 40
+    subsample: float = 0.6
+    colsample: float = 0.4
+    min_child_weight: float = 30.0
+    boosters: int = 4  # each learns without one fold of users; their mean margin is the model's
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("boosters", self.boosters, 2, 64)

@@ -78,6 +78,10 @@ class Source:
             there = there[np.sort(np.argsort(order, kind="stable")[:most])]
         return ids[there]
 
+    def of_items(self, name: str, items: np.ndarray) -> ClientSource:
+        """As `client`, for any set: items bool per item of the snapshot."""
+        return ClientSource(self, name, items)
+
     def client(self, name: str, predicate: Predicate) -> ClientSource:
         own = frozenset(bought_name(attribute, value) for attribute, value in mentioned(predicate))
         return ClientSource(self, name, self.snapshot.matching(predicate), own)
@@ -123,6 +127,11 @@ class ClientSource:
         return self._affinities[model]
 
     def _affinity(self, model: str, references: np.ndarray) -> Columns:
+        everybody = np.arange(len(self.source.users))
+        return Columns([f"{model}:{name}" for name in NAMES], self.affinity_of(model, references, everybody))
+
+    def affinity_of(self, model: str, references: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """float32 (p, 8): of the eligible users with these numbers."""
         source, vectors = self.source, self.source.vectors[model]
         mine, theirs = source.snapshot.items[self.items], source.ledger.raw_of(references)
         item_raw = source.snapshot.item_raw.take(pa.array(np.flatnonzero(self.items)))
@@ -131,9 +140,8 @@ class ClientSource:
             references, theirs, vectors.user_ids, "references", self.name, MOST_REFERENCES)
         native = vectors.native
         client = Client(native(vectors.items_of(items)), native(vectors.users_of(references)), references)
-        users, ids, purchase = source.native(model), source.users.ids, vectors.native_purchase
-        values = affinities(users, ids, purchase, client, source.scales(model), vectors.comparer)
-        return Columns([f"{model}:{name}" for name in NAMES], values)
+        users, ids, scale = source.native(model)[rows], source.users.ids[rows], source.scales(model).of(rows)
+        return affinities(users, ids, vectors.native_purchase, client, scale, vectors.comparer)
 
     def columns(self, chosen: FeatureSet) -> Columns:
         """All columns of a feature set."""

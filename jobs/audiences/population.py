@@ -19,6 +19,8 @@ from jobs.program import Input
 
 # 6 (training) : 4 (validation) is that of the paper on Knowledge Query-based Graph Convolution, section 4.2.
 TRAIN_SHARE, EARLY_STOPPING_SHARE = 0.6, 0.1
+NOBODYS_SHARE = 0.1  # of all users, within the 4: not even the pooled trees learn from them
+SPLIT = "split"  # the draw that decides both, the same for all clients
 
 
 def days_between(clean_events: Input, first: datetime.date, end: datetime.date) -> list[str]:
@@ -85,7 +87,7 @@ def draw_sample(
 ) -> Sample:
     """Split the eligible 6:4 and draw negatives in either part. `allowed`: False for users left
     out of training and scoring."""
-    in_training = ~never_trained_on(eligible, seed, client)
+    in_training = uniform(seed, SPLIT, "", eligible) < TRAIN_SHARE
     order = uniform(seed, "negative", client, eligible)
     training = sampled_with(negatives_per_positive, labels, in_training & allowed, order)
     validation = ~in_training & allowed
@@ -93,10 +95,10 @@ def draw_sample(
     return Sample(labels, training, held_out, validation, one_to(negatives_per_positive, labels, validation, order))
 
 
-def never_trained_on(raw: pa.Array, seed: int, client: str) -> np.ndarray:
-    """bool per user: on the side of the split that no night's trees learn from. It hangs on the id, not on what the
+def never_trained_on(raw: pa.Array, seed: int) -> np.ndarray:
+    """bool per user: one of those whom no trees of any night and client learn from. It hangs on the id, not on what the
     user did: of these, buyers and others are as they come."""
-    return uniform(seed, "split", client, raw) >= TRAIN_SHARE
+    return uniform(seed, SPLIT, "", raw) >= 1 - NOBODYS_SHARE
 
 
 def held_out_of(labels: np.ndarray, training: np.ndarray, order: np.ndarray) -> np.ndarray:

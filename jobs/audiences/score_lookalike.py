@@ -106,7 +106,7 @@ def backtest(
     raw = scores.column("user_id").cast(pa.large_string()).combine_chunks()
     labels, not_scored = label(raw, buyers)
     values, k = scores.column("score").to_numpy().astype(np.float64), config.lookalike.top_k
-    order, untrained = uniform(config.seed, "backtest", client, raw), never_trained_on(raw, config.seed, client)
+    order, untrained = uniform(config.seed, "backtest", client, raw), never_trained_on(raw, config.seed)
     figures = figures_of(labels, values, order, config)
     of_untrained = figures_of(labels[untrained], values[untrained], order[untrained], config)
     figures |= {f"untrained_{name}": figure for name, figure in of_untrained.items()}

@@ -22,7 +22,7 @@ from jobs.configuration.ranges import (
     Share,
 )
 from models import families
-from models.hyperparameters import TreeHyperparameters
+from models.hyperparameters import PooledTreeHyperparameters, TreeHyperparameters
 
 OWNER = Pattern(r"[^,\x00-\x1f]{1,200}", "a name without a comma, of at most 200 characters")
 ADDRESS = Pattern(r"https?://[^\s<>\"']{1,1000}", "an address such as https://files.example.com/reports")
@@ -160,7 +160,7 @@ class Lookalike:
     label_window_days: Days = 7  # L
     active_days: Days = 28  # eligible: an event in so many days before the features' date
     negatives_per_positive: Annotated[int, Range(1, 10_000)] = 3
-    min_positives: AtLeastOne = 100  # a client with fewer is skipped, with a warning
+    min_positives: AtLeastOne = 100  # alone (pooled: false), a client with fewer is skipped, with a warning
     exclude_past_buyers: bool = False  # prospects only; then left out of training too
     top_k: AtLeastOne = 1000
     feature_sets: list[str] | None = None  # none: both baselines, and strong + affinities of each published model
@@ -169,6 +169,10 @@ class Lookalike:
     # have
     history_attribute: str | None = None
     trees: TreeHyperparameters = TreeHyperparameters()
+    # one model learns from every set of items with buyers, and scores every client; false: each client is learnt alone
+    pooled: bool = True
+    label_windows: Annotated[int, Range(1, 24)] = 3  # past windows of L days that it learns from, as far as the log goes
+    pooled_trees: PooledTreeHyperparameters = PooledTreeHyperparameters()
     bootstrap_draws: Annotated[int, Range(0, 100_000)] = 200  # for intervals
 
 

@@ -15,6 +15,7 @@ from models.hyperparameters import TreeHyperparameters
 from models.shapes import expect
 
 _NEWTON_STEPS = 50
+PRIOR_SPREAD = 0.3  # of slope and intercept about those of the pool: what some ten positives outweigh
 _SLOPE_FLOOR = 1e-3  # a calibration must not turn the ranking around
 
 
@@ -83,28 +84,48 @@ def margins_of(booster: xgboost.Booster, features: np.ndarray, threads: int = 2)
     return booster.inplace_predict(features, predict_type="margin")
 
 
-def calibrate(margins: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Logistic regression of the labels on the margins by Newton's method, on a population as it is (not sampled).
+def calibrate(
+    margins: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray | None = None,
+    towards: Calibration | None = None,
+) -> Calibration:
+    """Logistic regression of the labels on the margins by Newton's method.
 
-    Platt's targets (n₊+1)/(n₊+2) and 1/(n₋+2) keep it finite when the classes part.
+    On a population as it is, or drawn with `weights` (n,): how many users each stands for. Platt's targets
+    (n₊+1)/(n₊+2) and 1/(n₋+2) keep it finite when the classes part. `towards`: a calibration that slope and intercept
+    are drawn to by normal priors of PRIOR_SPREAD, so that few positives move them little.
     """
-    x, positives = margins.astype(np.float64), int(labels.sum())
-    targets = np.where(labels, (positives + 1) / (positives + 2), 1 / (len(labels) - positives + 2))
-    slope, intercept = 1.0, float(np.log(targets.mean() / (1 - targets.mean())) - x.mean()) if len(x) else 0.0
-    for _ in range(_NEWTON_STEPS if len(x) else 0):
-        p = 1 / (1 + np.exp(-(slope * x + intercept)))
-        error, weight = p - targets, p * (1 - p)
+    x, weights = margins.astype(np.float64), np.ones(len(margins)) if weights is None else weights.astype(np.float64)
+    if not len(x):
+        return towards or Calibration(1.0, 0.0)
+    targets = _platt_targets(labels, weights)
+    mean = float(np.average(targets, weights=weights))
+    centre = np.array([towards.slope, towards.intercept]) if towards else np.array([1.0, _log_odds(mean) - x.mean()])
+    precision = PRIOR_SPREAD**-2 if towards else 0.0
+    found = centre.copy()
+    for _ in range(_NEWTON_STEPS):
+        p = 1 / (1 + np.exp(-(found[0] * x + found[1])))
+        error, weight = weights * (p - targets), weights * p * (1 - p)
         mixed = (weight * x).sum()
-        hessian = np.array([[(weight * x * x).sum(), mixed], [mixed, weight.sum()]]) + 1e-9 * np.eye(2)
-        step = np.linalg.solve(hessian, [(error * x).sum(), error.sum()])
+        hessian = np.array([[(weight * x * x).sum(), mixed], [mixed, weight.sum()]]) + (precision + 1e-9) * np.eye(2)
+        step = np.linalg.solve(hessian, [(error * x).sum(), error.sum()] + precision * (found - centre))
         step *= min(1.0, 2.0 / (np.abs(step).max() + 1e-12))
-        slope, intercept = slope - step[0], intercept - step[1]
+        found = found - step
         if np.abs(step).max() < 1e-9:
             break
-    if slope < _SLOPE_FLOOR:
-        mean = targets.mean()
-        return Calibration(_SLOPE_FLOOR, float(np.log(mean / (1 - mean)) - _SLOPE_FLOOR * x.mean()))
-    return Calibration(float(slope), float(intercept))
+    if found[0] < _SLOPE_FLOOR:
+        return Calibration(_SLOPE_FLOOR, _log_odds(mean) - _SLOPE_FLOOR * float(np.average(x, weights=weights)))
+    return Calibration(float(found[0]), float(found[1]))
+
+
+def _platt_targets(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    positives, negatives = weights[labels].sum(), weights[~labels].sum()
+    return np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+
+def _log_odds(share: float) -> float:
+    return float(np.log(share / (1 - share)))
 
 
 def to_bytes(booster: xgboost.Booster) -> bytes:

@@ -48,6 +48,10 @@ class Scales:
     user_mean: np.ndarray
     user_spread: np.ndarray
 
+    def of(self, rows: np.ndarray) -> Scales:
+        """Of the users with these numbers."""
+        return Scales(self.item_mean[rows], self.item_spread[rows], self.user_mean[rows], self.user_spread[rows])
+
 
 def scales(
     users: np.ndarray,

@@ -1,0 +1,150 @@
+"""What every user did on every day of a stretch of clean_events, as arrays by user and day.
+
+The columns of the pooled classifier (set_columns.py) are counted from it as of any day within the stretch, so that
+several label windows need one reading and no night's tables.
+Shapes: E rows of one behaviour (a user, an item, a day), U users, n items.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.audiences.population import days_between
+from jobs.program import Input
+from models.kernels.set_history import NEVER
+
+EPOCH = datetime.date(1970, 1, 1)
+BATCH_ROWS = 4_000_000  # raw ids looked up at a time: the look-up's table is built once for so many
+_READ = ["user_id", "item_id", "behavior", "quantity", "value"]
+
+
+@dataclass(frozen=True)
+class Behavior:
+    """One behaviour's rows, those of user u at start[u]:start[u + 1], by day: see models/kernels/set_history.py."""
+
+    start: np.ndarray  # int64 (U + 1,)
+    item: np.ndarray  # int32 (E,)
+    day: np.ndarray  # int32 (E,), days since 1970
+    count: np.ndarray  # float32 (E,), events
+    money: np.ndarray  # float32 (E,), value times quantity
+    previous: np.ndarray  # int32 (E,), the day before on which the user did it with the item; NEVER without one
+
+    @property
+    def user(self) -> np.ndarray:
+        """int64 (E,)."""
+        return np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
+
+    def within(self, first: int, end: int) -> np.ndarray:
+        """bool (E,): the days first <= day < end."""
+        return (self.day >= first) & (self.day < end)
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """Users and items by number, in the order of their raw ids' bytes; behaviours by name; the days that were read."""
+
+    users: pa.Array
+    items: pa.Array
+    behaviors: dict[str, Behavior]
+    first: int  # days since 1970: the first day on which there is an event
+
+    def numbers(self, raw: pa.Array) -> np.ndarray:
+        """int64: the users' numbers, -1 for who has no event in the stretch."""
+        return _numbers(raw, self.users)
+
+    def items_among(self, raw: pa.Array) -> np.ndarray:
+        """As `numbers`, of items."""
+        return _numbers(raw, self.items)
+
+    def active(self, first: int, end: int) -> np.ndarray:
+        """Numbers, ascending, of the users with any event on the days first <= day < end."""
+        seen = np.zeros(len(self.users), bool)
+        for behavior in self.behaviors.values():
+            seen[behavior.user[behavior.within(first, end)]] = True
+        return np.flatnonzero(seen)
+
+
+def day_number(day: datetime.date) -> int:
+    """Days since 1970."""
+    return (day - EPOCH).days
+
+
+def read_log(clean_events: Input, first: datetime.date, end: datetime.date, more_items: pa.Array) -> EventLog:
+    """The events with first <= day < end. `more_items`: raw ids of items that get a number though they have no event."""
+    days = days_between(clean_events, first, end)
+    parts = [_of_day(clean_events, day) for day in days]
+    nothing = pa.array([], pa.large_string())
+    users = _sorted([p.column("user_id") for p in parts] or [nothing])
+    items = _sorted([p.column("item_id") for p in parts] + [more_items])
+    names = sorted({name for p in parts for name in pc.unique(p.column("behavior")).to_pylist()})
+    rows = [_numbered(batch, users, items, names) for batch in _batches(parts)]
+    codes, user, item, day, count, money = (np.concatenate(c) for c in zip(*rows, strict=True)) if rows else _nothing()
+    behaviors = {
+        name: _arranged(*(c[codes == code] for c in (user, item, day, count, money)), len(users))
+        for code, name in enumerate(names)}  # fmt: skip
+    return EventLog(users, items, behaviors, int(day.min()) if len(day) else day_number(end))
+
+
+def _of_day(clean_events: Input, day: str) -> pa.Table:
+    """user_id, item_id, behavior, day, count, money: a row for what a user did with an item on the day."""
+    rows = clean_events.table().read(day, columns=_READ)
+    quantity = pc.fill_null(rows.column("quantity").cast(pa.float64()), 1.0)
+    money = pc.fill_null(pc.multiply(rows.column("value").cast(pa.float64()), quantity), 0.0)
+    texts = [rows.column(name).cast(pa.large_string()) for name in _READ[:3]]
+    events = pa.table([*texts, money], names=[*_READ[:3], "money"])
+    found = events.group_by(_READ[:3], use_threads=False).aggregate([([], "count_all"), ("money", "sum")])
+    number = pa.repeat(pa.scalar(day_number(datetime.date.fromisoformat(day)), pa.int32()), found.num_rows)
+    return found.append_column("day", number)
+
+
+def _sorted(columns: list[pa.ChunkedArray | pa.Array]) -> pa.Array:
+    """The different texts of all columns, by their bytes."""
+    seen = pa.array([], pa.large_string())
+    for column in columns:
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        seen = pc.unique(pa.chunked_array([seen, *(pc.unique(c) for c in chunks)], pa.large_string()))
+    return seen.take(pc.sort_indices(seen))
+
+
+def _batches(parts: list[pa.Table]) -> list[pa.Table]:
+    batches, waiting = [], []
+    for part in parts:
+        waiting.append(part)
+        if sum(p.num_rows for p in waiting) >= BATCH_ROWS:
+            batches, waiting = [*batches, pa.concat_tables(waiting)], []
+    return [*batches, pa.concat_tables(waiting)] if waiting else batches
+
+
+def _numbered(rows: pa.Table, users: pa.Array, items: pa.Array, names: list[str]) -> tuple[np.ndarray, ...]:
+    """codes of behaviours, users, items, days, counts, money."""
+    codes = _numbers(rows.column("behavior"), pa.array(names, pa.large_string())).astype(np.int16)
+    user, item = (_numbers(rows.column(n), to).astype(np.int32) for n, to in (("user_id", users), ("item_id", items)))
+    day, count, money = (rows.column(name).to_numpy() for name in ("day", "count_all", "money_sum"))
+    return codes, user, item, day, count.astype(np.float32), money.astype(np.float32)
+
+
+def _nothing() -> list[np.ndarray]:
+    return [np.zeros(0, kind) for kind in (np.int16, np.int32, np.int32, np.int32, np.float32, np.float32)]
+
+
+def _arranged(
+    user: np.ndarray, item: np.ndarray, day: np.ndarray, count: np.ndarray, money: np.ndarray, users: int
+) -> Behavior:
+    """Rows of one behaviour by user, day and item."""
+    by_pair = np.lexsort((day, item, user))
+    same = (np.diff(user[by_pair]) == 0) & (np.diff(item[by_pair]) == 0)
+    previous = np.full(len(user), NEVER, np.int32)
+    previous[by_pair[1:]] = np.where(same, day[by_pair[:-1]], NEVER)
+    order = np.lexsort((item, day, user))
+    start = np.searchsorted(user[order], np.arange(users + 1))
+    return Behavior(start, *(column[order] for column in (item, day, count, money, previous)))
+
+
+def _numbers(raw: pa.Array | pa.ChunkedArray, known: pa.Array) -> np.ndarray:
+    at = pc.index_in(raw.cast(pa.large_string()), value_set=known)
+    return at.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -1,0 +1,181 @@
+"""From a night's tables to the pooled classifier and, for each client, to its own model and the mean of both.
+
+All columns are counted from clean_events, so that no earlier night is needed: the first one has audiences where the log
+reaches back. Shapes: u eligible users of the newest window.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import xgboost
+
+from jobs.audiences.event_log import EventLog, day_number, read_log
+from jobs.audiences.item_sets import CLIENT, ItemSets, item_sets
+from jobs.audiences.nights import Tables
+from jobs.audiences.pooled import (
+    Columns, Lessons, Rows, chosen_sets, fit_folds, margin, rows_of_client, rows_of_pool, unseen_margin)  # fmt: skip
+from jobs.audiences.pooled_rows import folds, keys_of, odds_of_draw, window_of
+from jobs.audiences.set_affinities import Published, affinities, affinity_names, published_at
+from jobs.audiences.set_columns import Past, columns, names
+from jobs.audiences.snapshot import Snapshot
+from jobs.configuration.predicates import Predicate
+from jobs.configuration.sections import Graph, Lookalike
+from jobs.program import log as logger
+from models.classifiers.lookalike import Calibration, OneClassError, calibrate
+from models.classifiers.precision_recall import average_precision
+
+LEAST_SETS = 20  # in the newest window: with fewer, one model for all is a model of a few clients
+LEAST_OWN_BUYERS = 30  # in all windows: a client with fewer has no model of its own
+OWN_SHARES = (0.0, 0.25, 0.5, 0.75)  # of a client with very many buyers; which one, validation tells
+HALF_OF_OWN = 100  # buyers at which a client's own model has half of that share
+CHUNK = 100_000  # users whose columns are held at a time
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One client in the newest window, all (u,): who bought, who counts, and margins of boosters that never saw the
+    user; own is None where the client has too few buyers. odds: of the draws that the trees learned from."""
+
+    labels: np.ndarray
+    allowed: np.ndarray
+    pooled: np.ndarray
+    own: np.ndarray | None
+    own_boosters: list[xgboost.Booster]
+    buyers: int
+    odds: float
+
+    def blended(self, own_share: float) -> np.ndarray:
+        """float32 (u,)."""
+        return self.pooled if self.own is None else (1 - own_share) * self.pooled + own_share * self.own
+
+
+def past_of(log: EventLog, date: datetime.date, graph: Graph, lookalike: Lookalike) -> Past:
+    """What is known on `date` of the users who are eligible then."""
+    today = day_number(date)
+    eligible = log.active(today - lookalike.active_days, today)
+    return Past(log, today, graph.window_days, lookalike.label_window_days, graph.purchase, eligible)
+
+
+def columns_of(
+    pasts: list[Past], tables: Tables, sets: ItemSets, models: list[str], graph: Graph, lookalike: Lookalike,
+    keys: np.ndarray, seed: int,
+) -> tuple[Columns, list[str]]:  # fmt: skip
+    """What the columns of these pasts are, and their names."""
+
+    @functools.cache
+    def published(today: int) -> Published | None:
+        (past,) = (p for p in pasts if p.today == today)
+        return published_at(tables, past, models, graph, lookalike, seed)
+
+    def of(past: Past, place: int, rows: np.ndarray) -> np.ndarray:
+        near = affinities(published(past.today), models, past, sets, place, rows, keys)
+        return np.concatenate([columns(past, sets, place, rows), near], axis=1)
+
+    return of, [*names(pasts[0]), *affinity_names(models)]
+
+
+def lessons_of(
+    tables: Tables, date: datetime.date, snapshot: Snapshot, clients: Mapping[str, Predicate], models: list[str],
+    graph: Graph, lookalike: Lookalike, seed: int,
+) -> Lessons | str:  # fmt: skip
+    """What the pooled classifier of `date` learns from; or why there is too little."""
+    days, window = lookalike.label_window_days, datetime.timedelta(days=lookalike.label_window_days)
+    first = date - lookalike.label_windows * window - datetime.timedelta(days=graph.window_days)
+    log = read_log(tables.clean_events, first, date, snapshot.item_raw)
+    starts = [date - k * window for k in range(1, lookalike.label_windows + 1)]
+    starts = [start for start in starts if day_number(start) - log.first >= days]
+    if not starts:
+        return (
+            f"the log begins less than two label windows before {date}: of {days} days each "
+            "(lookalike.label_window_days), one to know users by and one to see who buys")
+    sets = item_sets(snapshot, log, clients)
+    windows = [window_of(past_of(log, start, graph, lookalike), sets, days) for start in starts]
+    if (there := int(windows[0].usable().sum())) < LEAST_SETS:
+        return f"{there} sets of items have buyers enough between {starts[0]} and {date}; {LEAST_SETS} are needed"
+    keys, pasts = keys_of(log.users, seed), [w.past for w in windows]
+    of, named = columns_of(pasts, tables, sets, models, graph, lookalike, keys, seed)
+    fold = folds(log, lookalike.pooled_trees.boosters, seed)
+    return Lessons(sets, windows, fold, keys, of, named)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The boosters, and what turns their margins, less a set's odds of draw, into probabilities in general."""
+
+    boosters: list[xgboost.Booster]
+    calibration: Calibration
+    figures: dict[str, int]
+
+
+def fit_pool(lessons: Lessons, lookalike: Lookalike, seed: int) -> Pool:
+    """OneClassError where all sets together cannot teach."""
+    rows, hyper = rows_of_pool(lessons, lookalike.exclude_past_buyers), lookalike.pooled_trees
+    boosters = fit_folds(rows, hyper.boosters, hyper, seed)
+    margins = unseen_margin(boosters, rows.features, rows.fold, hyper.threads) - rows.odds
+    stands_for = np.where(rows.labels, 1.0, np.exp(rows.odds))
+    figures = {
+        "rows": len(rows.labels), "columns": rows.features.shape[1], "windows": len(lessons.windows),
+        "sets": sum(len(chosen_sets(window, lessons.sets)) for window in lessons.windows),
+        "trees": sum(booster.num_boosted_rounds() for booster in boosters)}  # fmt: skip
+    return Pool(boosters, calibrate(margins, rows.labels, stands_for), figures)
+
+
+def judge(client: str, lessons: Lessons, pool: Pool, lookalike: Lookalike, seed: int) -> Judged:
+    """Fit a client's own model and have its newest window judged."""
+    place, window, prospects = lessons.sets.place(client), lessons.windows[0], lookalike.exclude_past_buyers
+    labels, allowed = window.labels(place), lessons.allowed(window, place, prospects)
+    rows = rows_of_client(lessons, place, prospects)
+    own = _own(client, rows, lookalike, seed)
+    fold, threads = lessons.fold[window.past.eligible], lookalike.pooled_trees.threads
+    margins = [np.empty(len(labels), np.float32) for _ in (pool.boosters, own)]
+    for start in range(0, len(labels), CHUNK):
+        chunk = np.arange(start, min(start + CHUNK, len(labels)))
+        features = lessons.columns(window.past, place, chunk)
+        for boosters, out in zip((pool.boosters, own), margins, strict=True):
+            out[chunk] = unseen_margin(boosters, features, fold[chunk], threads) if boosters else np.nan
+    buyers, odds = int(rows.labels.sum()), odds_of_draw(labels, allowed)
+    return Judged(labels, allowed, margins[0], margins[1] if own else None, own, buyers, odds)
+
+
+def _own(client: str, rows: Rows, lookalike: Lookalike, seed: int) -> list[xgboost.Booster]:
+    """None where there are too few buyers."""
+    if (buyers := int(rows.labels.sum())) < LEAST_OWN_BUYERS:
+        logger.info("client %s: %d buyers; the pooled model alone scores", client, buyers)
+        return []
+    try:
+        return fit_folds(rows, lookalike.pooled_trees.boosters, lookalike.trees, seed)
+    except OneClassError as error:
+        logger.info("client %s: the pooled model alone scores: %s", client, error)
+        return []
+
+
+def own_share(judged: Judged, most: float) -> float:
+    """How much of a client's margin is its own model's: the more buyers, the nearer to `most`."""
+    return 0.0 if judged.own is None else most * judged.buyers / (judged.buyers + HALF_OF_OWN)
+
+
+def choose_share(clients: list[Judged], rows: list[np.ndarray]) -> float:
+    """The share in OWN_SHARES with the best mean average precision of these users of each client; the least of
+    equals."""
+
+    def mean(most: float) -> float:
+        found = [
+            average_precision(j.labels[r], j.blended(own_share(j, most))[r])
+            for j, r in zip(clients, rows, strict=True) if j.own is not None and j.labels[r].any()]  # fmt: skip
+        return round(float(np.mean(found)), 6) if found else 0.0
+
+    return max(OWN_SHARES, key=lambda most: (mean(most), -most))
+
+
+def client_calibration(judged: Judged, margins: np.ndarray, pool: Pool) -> Calibration:
+    """Of the whole newest window, drawn to the pool's where buyers are few."""
+    use = judged.allowed
+    found = calibrate(margins[use] - judged.odds, judged.labels[use], towards=pool.calibration)
+    return Calibration(found.slope, found.intercept - found.slope * judged.odds)
+
+

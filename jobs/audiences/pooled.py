@@ -1,0 +1,111 @@
+"""The pooled classifier: one model that reads (user, item set) whatever the set.
+
+Its rows are those of pooled_rows.py, its columns those of set_columns.py and, where a night was published at a window's
+start, each model's affinities to the set (set_affinities.py). Each booster learns without one fold of users, who tell
+it when to stop: so the margins of all users are had from boosters that never saw them.
+Shapes: r rows, F columns, u eligible users, U users of the log.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import xgboost
+
+from jobs.audiences.item_sets import ItemSets
+from jobs.audiences.pooled_rows import MOST_BUYERS, NOBODYS, Window, draw, odds_of_draw, order_of
+from jobs.audiences.set_columns import Past
+from models.classifiers.lookalike import fit, margins_of
+from models.hyperparameters import TreeHyperparameters
+
+MOST_SETS = 200  # of a window, by a hash of the name: more take time and add little
+
+# (past, set, numbers of eligible users) → float32 (p, F)
+Columns = Callable[[Past, int, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What there is to learn from: the newest window first; fold int64 (U,), keys uint64 (U,) of the log's users."""
+
+    sets: ItemSets
+    windows: list[Window]
+    fold: np.ndarray
+    keys: np.ndarray
+    columns: Columns
+    names: list[str]
+
+    def allowed(self, window: Window, place: int, prospects: bool) -> np.ndarray:
+        """bool (u,): all, or those without a purchase of the set before the window."""
+        past = window.past
+        if not prospects:
+            return np.ones(len(past.eligible), bool)
+        return past.bought[past.eligible] @ self.sets.mask(place).astype(np.float32) == 0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """features float32 (r, F); labels bool (r,); fold int64 (r,) of the row's user; odds float64 (r,): of its draw."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    fold: np.ndarray
+    odds: np.ndarray
+
+    @classmethod
+    def together(cls, parts: list[Rows]) -> Rows:
+        return cls(*(np.concatenate([getattr(p, field.name) for p in parts]) for field in dataclasses.fields(cls)))
+
+
+def rows_of(lessons: Lessons, number: int, place: int, prospects: bool, most: int) -> Rows:
+    """One set's rows of the window of this number."""
+    window = lessons.windows[number]
+    users, labels, allowed = window.past.eligible, window.labels(place), lessons.allowed(window, place, prospects)
+    order = order_of(lessons.keys[users], f"{number} {lessons.sets.names[place]}")
+    rows = draw(labels, allowed, order, most)
+    odds = np.full(len(rows), odds_of_draw(labels, allowed))
+    return Rows(lessons.columns(window.past, place, rows), labels[rows], lessons.fold[users[rows]], odds)
+
+
+def chosen_sets(window: Window, sets: ItemSets) -> np.ndarray:
+    """Places of the sets that a window teaches: the usable ones that come first by a hash of their names."""
+    there = np.flatnonzero(window.usable())
+    order = [order_of(np.zeros(1, np.uint64), sets.names[place])[0] for place in there]
+    return np.sort(there[np.argsort(order, kind="stable")[:MOST_SETS]])
+
+
+def rows_of_pool(lessons: Lessons, prospects: bool) -> Rows:
+    """Of all chosen sets and windows."""
+    return Rows.together([
+        rows_of(lessons, number, place, prospects, MOST_BUYERS)
+        for number, window in enumerate(lessons.windows) for place in chosen_sets(window, lessons.sets)])  # fmt: skip
+
+
+def rows_of_client(lessons: Lessons, place: int, prospects: bool) -> Rows:
+    """All buyers of a client's set in all windows, and others."""
+    numbers = range(len(lessons.windows))
+    return Rows.together([rows_of(lessons, number, place, prospects, len(lessons.fold)) for number in numbers])
+
+
+def fit_folds(rows: Rows, folds: int, hyper: TreeHyperparameters, seed: int) -> list[xgboost.Booster]:
+    """A booster per fold, learned from all others'. OneClassError where a side has no buyer, or nobody else."""
+    used = rows.fold != NOBODYS
+    features, labels, fold = rows.features[used], rows.labels[used], rows.fold[used]
+    return [fit(features, labels, fold == k, hyper, seed + k) for k in range(folds)]
+
+
+def margin(boosters: list[xgboost.Booster], features: np.ndarray, threads: int) -> np.ndarray:
+    """float32 (r,): the boosters' mean."""
+    return np.mean([margins_of(booster, features, threads) for booster in boosters], axis=0, dtype=np.float32)
+
+
+def unseen_margin(boosters: list[xgboost.Booster], features: np.ndarray, fold: np.ndarray, threads: int) -> np.ndarray:
+    """float32 (r,): of each row from the booster that did not learn from its user; the mean for NOBODYS."""
+    out = np.empty(len(features), np.float32)
+    for k, booster in enumerate(boosters):
+        out[fold == k] = margins_of(booster, features[fold == k], threads)
+    out[fold == NOBODYS] = margin(boosters, features[fold == NOBODYS], threads)
+    return out

@@ -1,0 +1,72 @@
+"""Each published model's affinities to a set of items, as columns of the pooled classifier.
+
+They are as of the night that was published at a window's start. A model or a night that is missing leaves its columns
+empty: trees know what to do without.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+import numpy as np
+
+from jobs.audiences.event_log import EPOCH, EventLog
+from jobs.audiences.feature_sets import MOST_REFERENCES, Source
+from jobs.audiences.item_sets import ItemSets
+from jobs.audiences.nights import Tables
+from jobs.audiences.pooled_rows import order_of
+from jobs.audiences.set_columns import Past
+from jobs.configuration.sections import Graph, Lookalike
+from models.vectors.affinities import NAMES
+
+ASKED = 4  # times as many references are drawn as are used: some have no vector
+
+
+@dataclass(frozen=True)
+class Published:
+    """A night's vectors: where the snapshot's items and the ledger's users stand in the log."""
+
+    source: Source
+    items: np.ndarray
+    ledger_ids: np.ndarray
+
+    @classmethod
+    def of(cls, source: Source, log: EventLog) -> Published:
+        return cls(source, log.items_among(source.snapshot.item_raw), source.ledger.ids_of(log.users))
+
+
+def published_at(
+    tables: Tables, past: Past, models: list[str], graph: Graph, lookalike: Lookalike, seed: int
+) -> Published | None:
+    """The vectors of those of the models that were published for the past's day; None without any."""
+    date = EPOCH + datetime.timedelta(days=past.today)
+    if tables.knowledge_graph.table().manifest(date.isoformat()) is None:
+        return None
+    there = [model for model, space in tables.spaces(models, date).items() if space is not None]
+    if not there:
+        return None
+    return Published.of(tables.source(date, there, graph, lookalike, seed), past.log)
+
+
+def affinity_names(models: list[str]) -> list[str]:
+    return [f"{model}:{name}" for model in models for name in NAMES]
+
+
+def affinities(
+    published: Published | None, models: list[str], past: Past, sets: ItemSets, place: int, rows: np.ndarray,
+    keys: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """float32 (p, 8 for each model), NaN where there is nothing to say. keys uint64: of all users of the log."""
+    nothing = np.full((len(rows), len(NAMES)), np.nan, np.float32)
+    if published is None:
+        return np.concatenate([np.zeros((len(rows), 0), np.float32), *[nothing] * len(models)], axis=1)
+    source = published.source
+    buyers = np.flatnonzero(past.bought @ sets.mask(place).astype(np.float32))
+    order = order_of(keys[buyers], f"references {sets.names[place]}")
+    drawn = buyers[np.argsort(order, kind="stable")[: ASKED * MOST_REFERENCES]]
+    references = np.sort(published.ledger_ids[drawn])
+    client = source.of_items(sets.names[place], sets.mask(place)[published.items])
+    parts = [client.affinity_of(model, references, rows) if model in source.vectors else nothing for model in models]
+    return np.concatenate([nothing[:, :0], *parts], axis=1)
+
