@@ -217,6 +217,8 @@ def test_parameters_are_checked(dagbag: DagBag) -> None:
         "seeds": "",
         "name": "../x",
         "include_seeds": "no",
+        "suppress": "",
+        "control_share": 0.95,
     }
     for name, value in wrong.items():
         with pytest.raises(ParamValidationError):
