@@ -1,8 +1,8 @@
 """Write the night's page: one HTML file that needs no network.
 
-Reads run_metrics (every stage's figures), the days of clean_events, and samples of the night's tables. Every input may
-be missing: a night whose lookalike was skipped or whose model failed gets its page all the same, which says what is
-missing and why. Writes `reports/dt=D`.
+Reads run_metrics (every stage's figures), the days of clean_events, samples of the night's tables, and the audiences of
+the newest earlier night at most `training.max_gap_days` back. Every input may be missing: a night whose lookalike was
+skipped or whose model failed gets its page all the same, which says what is missing and why. Writes `reports/dt=D`.
 
 Equal nights give equal pages but for the seconds, memory and times of day: they stand in the page's last section
 alone, which the content hash leaves out.
@@ -20,10 +20,11 @@ import numpy as np
 
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph as GraphConfig
-from jobs.configuration.sections import Lookalike, Publishing
+from jobs.configuration.sections import Lookalike, Publishing, Training
 from jobs.configuration.settings import Families
 from jobs.program import Input, Output, code_version, main, metrics
 from jobs.report import lookalike, sections
+from jobs.report.changes import changes
 from jobs.report.flow import GRAPHS, Flow
 from jobs.report.likeness import moved_since
 from jobs.report.night import Night, read_night
@@ -42,6 +43,7 @@ class Config:
     lookalike: Lookalike
     seed: int
     profiles: Profiles = Profiles()
+    training: Training = Training()
 
     @property
     def flow(self) -> Flow:
@@ -65,13 +67,15 @@ class Tables:
     lookalike_scores: Input
     audiences: Input
 
-    def lineage(self, dt: str, models: Sequence[str]) -> Iterator[dict[str, str]]:
-        """Of D's partitions those that there are."""
+    def lineage(self, dt: str, models: Sequence[str], changed: dict[str, Any] | None) -> Iterator[dict[str, str]]:
+        """Of D's partitions those that there are, and the earlier audiences that `changed` was read from."""
         plain = (self.rejected_events, self.knowledge_graph, self.interactions, self.lookalike_scores, self.audiences)
         of_models = [(table, model) for model in models for table in (self.user_embeddings, self.entity_embeddings)]
         for table, model in [*((table, None) for table in plain), *of_models]:
             if table.table(model).manifest(dt) is not None:
                 yield table.lineage(dt, model)
+        if changed and not changed["problem"]:
+            yield self.audiences.lineage(changed["before"])
 
 
 def days_before(date: datetime.date, window_days: int, clean_events: Input) -> list[tuple[datetime.date, int]]:
@@ -129,12 +133,12 @@ def moved_of(night: Night, people: list[People], user_embeddings: Input) -> dict
 def without_times(night: Night, shown: dict[str, Any]) -> bytes:
     """The page but for its last section and the files' names, which are unique: what equal nights have in common."""
     contents = [entry for entry in shown["contents"] if entry[0] != "stages"]
-    audiences = [{**row, "file": None} for row in shown["audiences"]]
+    audiences = [{**row, "file": None, "control_file": None} for row in shown["audiences"]]
     return render(night, {**shown, "contents": contents, "stages": None, "audiences": audiences}).encode()
 
 
 def shown_on(date: datetime.date, night: Night, tables: Tables, config: Config) -> dict[str, Any]:
-    """What the page's templates read, but for its lineage."""
+    """What the page's templates read, but for its lineage and what changed."""
     dt, window_days, label_days = date.isoformat(), config.graph.window_days, config.lookalike.label_window_days
     came = days_before(date, window_days, tables.clean_events), reasons_of(dt, tables.rejected_events)
     people = people_of(date, config, tables)
@@ -157,8 +161,10 @@ def run(
         clean_events, rejected_events, knowledge_graph, interactions, entity_ids, relations, user_embeddings,
         entity_embeddings, lookalike_scores, audiences)  # fmt: skip
     night = read_night(date, run_metrics, config.flow)
-    lineage = list(tables.lineage(dt, config.publishing.models))
-    shown = shown_on(date, night, tables, config) | {"lineage": [f"{one['table']}/dt={one['dt']}" for one in lineage]}
+    changed = changes(date, config.training.max_gap_days, audiences)
+    lineage = list(tables.lineage(dt, config.publishing.models, changed))
+    shown = shown_on(date, night, tables, config) | {
+        "changes": changed, "lineage": [f"{one['table']}/dt={one['dt']}" for one in lineage]}
     page = render(night, shown).encode()
     with reports.table().replace(dt) as commit:
         commit.write_bytes(".html", page, hashed=without_times(night, shown))
