@@ -67,15 +67,13 @@ class Tables:
     lookalike_scores: Input
     audiences: Input
 
-    def lineage(self, dt: str, models: Sequence[str], changed: dict[str, Any] | None) -> Iterator[dict[str, str]]:
-        """Of D's partitions those that there are, and the earlier audiences that `changed` was read from."""
+    def lineage(self, dt: str, models: Sequence[str]) -> Iterator[dict[str, str]]:
+        """Of D's partitions those that there are."""
         plain = (self.rejected_events, self.knowledge_graph, self.interactions, self.lookalike_scores, self.audiences)
         of_models = [(table, model) for model in models for table in (self.user_embeddings, self.entity_embeddings)]
         for table, model in [*((table, None) for table in plain), *of_models]:
             if table.table(model).manifest(dt) is not None:
                 yield table.lineage(dt, model)
-        if changed and not changed["problem"]:
-            yield self.audiences.lineage(changed["before"])
 
 
 def days_before(date: datetime.date, window_days: int, clean_events: Input) -> list[tuple[datetime.date, int]]:
@@ -162,13 +160,15 @@ def run(
         entity_embeddings, lookalike_scores, audiences)  # fmt: skip
     night = read_night(date, run_metrics, config.flow)
     changed = changes(date, config.training.max_gap_days, audiences)
-    lineage = list(tables.lineage(dt, config.publishing.models, changed))
+    lineage = list(tables.lineage(dt, config.publishing.models))
     shown = shown_on(date, night, tables, config) | {
         "changes": changed, "lineage": [f"{one['table']}/dt={one['dt']}" for one in lineage]}
     page = render(night, shown).encode()
     with reports.table().replace(dt) as commit:
         commit.write_bytes(".html", page, hashed=without_times(night, shown))
         commit.fields |= {"inputs": lineage, "code_version": code_version()}
+        if changed and not changed["problem"]:  # no input: `verify` would have the night run again for one table of it
+            commit.fields["compared_with"] = audiences.lineage(changed["before"])
     metrics.put("page_bytes", len(page))
     metrics.put("rows_out", 1)
 

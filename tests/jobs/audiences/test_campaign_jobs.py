@@ -103,7 +103,7 @@ def ask(root: Path, look: Any, **request: Any) -> tuple[pd.DataFrame, dict[str, 
     files = table.files(DT)
     report = json.loads(Path(next(f for f in files if f.endswith(".json"))).read_text(encoding="utf-8"))
     page = Path(next(f for f in files if f.endswith(".html"))).read_text(encoding="utf-8")
-    assert ("Kept out of it" in page) == bool(report["suppressed"])
+    assert ("on a suppression list and kept out" in page) == bool(report["suppressed"])
     assert ("Control group" in page) == bool(report["control_share"])
     return rows, report, table
 
