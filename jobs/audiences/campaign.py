@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Commit
-from feature_store.spreadsheet import to_csv
+from feature_store.spreadsheet import plain, to_csv
 from jobs.audiences.population import uniform
 from jobs.audiences.seeds import match, read_from, read_ids
 from jobs.audiences.snapshot import Ledger
@@ -49,7 +49,7 @@ class Listed:
     read: list[dict[str, Any]]
     users: pa.Array = field(default_factory=lambda: _NOBODY)
 
-    def known_among(self, known: pa.Array | pa.ChunkedArray) -> Listed:
+    def known_among(self, known: pa.Array) -> Listed:
         """Byte for byte; an id that nobody has is tried as a cell of our own CSVs. A warning where nobody is known."""
         found = match(self.ids, known, _NOBODY)
         if len(self.ids) and not len(found.known):
@@ -90,10 +90,10 @@ class Campaign:
     def files(self, commit: Commit, audience: pa.Table, hint: str) -> dict[str, str | None]:
         """Writes the audience's CSVs, one of those to be mailed and, where a share is set, one of the control group;
         names by what they are."""
-        group, plain = audience.column("group"), audience.drop_columns("group")
+        group, columns = audience.column("group"), audience.drop_columns("group")
 
         def write(which: str, ending: str) -> str:
-            part = plain.filter(pc.equal(group, which))
+            part = columns.filter(pc.equal(group, which))
             return commit.write_bytes(".csv", to_csv(part), hint=hint[: 64 - len(ending)] + ending)
 
         control = write(CONTROL, "-control") if self.control_share else None
@@ -103,9 +103,10 @@ class Campaign:
         """Counts of an audience, told in the log as well; scored: raw ids of all who would be eligible."""
         suppressed = int((~self.may_be_in(scored)).sum())
         control = pc.sum(pc.equal(audience.column("group"), CONTROL)).as_py() or 0
-        log.info(
-            "%s: %d of %d eligible users are suppressed; of the %d in the audience %d are its control group",
-            self.name, suppressed, len(scored), audience.num_rows, control)  # fmt: skip
+        if len(self.users) or self.control_share:
+            log.info(
+                "%s: %d of %d eligible users are suppressed; of the %d in the audience %d are its control group",
+                self.name, suppressed, len(scored), audience.num_rows, control)  # fmt: skip
         return {
             "client": self.name, "eligible": len(scored), "suppressed": suppressed, "k": audience.num_rows,
             "control": control, "control_share": self.control_share}
@@ -135,8 +136,8 @@ def _read(key: str, path: Path) -> Listed:
     except (JobError, OSError) as error:
         kind = JobError if is_final(error) else MayPass
         raise kind(
-            f"The suppression list that {key} names cannot be used: {error} No audience is made without it. To have no "
-            "such list, leave the key out.") from error
+            f"The suppression list that {key} names cannot be used: {str(error).rstrip('.')}. No audience is made "
+            "without it. To have no such list, leave the key out.") from error
     if not len(ids):
         log.warning("%s: %s names nobody", key, path)
     return Listed(key, ids, read)
@@ -149,10 +150,11 @@ def known_among(
     that the graph takes in."""
     if not lists:
         return []
-    ledger = Ledger.read(entity_ids.segments("user")).raw
-    parts = [ledger, *(users.cast(pa.large_string()) for users in scored)]
-    chunks = [chunk for part in parts for chunk in (part.chunks if isinstance(part, pa.ChunkedArray) else [part])]
-    known = pc.unique(pa.chunked_array(chunks, pa.large_string()))
+    given = [one for listed in lists for one in listed.ids.to_pylist()]
+    wanted = pa.array(list({*given, *map(plain, given)}), pa.large_string())  # of all users only these are held
+    parts = (users.cast(pa.large_string()) for users in (Ledger.read(entity_ids.segments("user")).raw, *scored))
+    found = [part.filter(pc.is_in(part, value_set=wanted)).to_pylist() for part in parts]
+    known = pa.array(list(set().union(*found)), pa.large_string())
     return [listed.known_among(known) for listed in lists]
 
 
