@@ -8,13 +8,16 @@ Seeds stay out of the ranking; unknown ids are counted, not fatal.
 
 **Parameters**: `seeds`, a text, CSV or Parquet file of user ids where the worker can read it (a column `event_time`
 says when each became a seed), *or* `client`; `k`; `model`, whose vectors are used; `date`, a published night (else the
-newest one); `name`, under which the audience is kept; `include_seeds`. The audience, its CSV and its report are in
-`requested_audiences/<name>/dt=<date>`. The DAG has no schedule and is not paused; several requests run at a time.
+newest one); `name`, under which the audience is kept; `include_seeds`; `suppress`, a file of user ids who must not
+be in it, beside those of the configuration; `control_share` of the audience is not mailed and has a CSV of its own
+(else as configured). The audience, its CSV and its report are in `requested_audiences/<name>/dt=<date>`.
+The DAG has no schedule and is not paused; several requests run at a time.
 
 #### Something failed
 *Unknown key*: a typo in `--conf`; the first task names it, and the keys that would do. *No partition*: that night or
 model is not published: `python -m feature_store list` shows what is. *Too few seeds matched*: the message gives the
-match rate; the ids must be those of the event log, byte by byte. *Name taken*: another request has an audience of that
+match rate; the ids must be those of the event log, byte by byte. *A suppression list cannot be used*: the message
+names the key and the file; without the list there is no audience. *Name taken*: another request has an audience of that
 name and date; give this one a `name`, which then replaces what bears it.
 """
 
@@ -37,7 +40,7 @@ INPUTS = [
 ]
 OPTIONS = {
     name: "{{ params.%s if params.%s is not none else 'none' }}" % (name, name)
-    for name in ("seeds", "client", "k", "model", "name", "include_seeds")
+    for name in ("seeds", "client", "k", "model", "name", "include_seeds", "suppress", "control_share")
 }
 PARAMETERS = {
     "seeds": Param(
@@ -72,6 +75,21 @@ PARAMETERS = {
         description="of the audience; else the file's or the client's",
     ),
     "include_seeds": Param(False, type="boolean", title="Rank the seeds as well"),
+    "suppress": Param(
+        None,
+        type=["null", "string"],
+        minLength=1,
+        title="Suppression file",
+        description="text, CSV or Parquet file of user ids who must not be in it, beside the configuration's",
+    ),
+    "control_share": Param(
+        None,
+        type=["null", "number"],
+        minimum=0,
+        maximum=0.9,
+        title="Control group",
+        description="share of the audience that is not mailed, e.g. 0.1; empty: as configured",
+    ),
 }
 
 

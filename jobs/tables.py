@@ -158,6 +158,8 @@ _EVENT = (
     Field("ingested_at", "timestamp", "when the source took it in, UTC", nullable=True),
 )
 
+_GROUP = Field("group", "string", "mailing or control; null in partitions from before there was one", nullable=True)
+
 TABLES: dict[str, Contract] = {
     "clean_events": Contract(
         "clean_events", "day", _EVENT, "Usable events of one UTC day, shared by all nights.",
@@ -259,14 +261,17 @@ TABLES: dict[str, Contract] = {
             Field("rank", "int32", "1 is the likeliest"),
             Field("user_id", "string", "prospect"),
             Field("score", "float32", "calibrated probability"),
+            _GROUP,
         ),
-        "The k likeliest prospects per client (and one CSV per client).", sorted_by=("client", "rank")),
+        "The k likeliest prospects per client (and per client a CSV of those to be mailed, one of the control group).",
+        sorted_by=("client", "rank")),
     "requested_audiences": Contract(
         "requested_audiences/{name}", "dt",
         (
             Field("rank", "int32", "1 is the likeliest"),
             Field("user_id", "string", "prospect"),
             Field("score", "float32", "calibrated probability to belong to the seeds"),
+            _GROUP,
         ),
         "An audience somebody asked for: prospects like the seeds (and as CSV, with a report as JSON and HTML).",
         sorted_by=("rank",)),

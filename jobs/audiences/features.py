@@ -8,7 +8,7 @@ column means the same on both dates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,13 @@ class Vocabulary:
     history_attribute: str | None
     history: list[str]
 
+    def without(self, excluded: Collection[str]) -> Vocabulary:
+        """Less the attributes that stand in no column."""
+        demographics = {name: values for name, values in self.demographics.items() if name not in excluded}
+        if self.history_attribute in excluded:
+            return Vocabulary(demographics, None, [])
+        return Vocabulary(demographics, self.history_attribute, self.history)
+
 
 @dataclass(frozen=True)
 class Eligible:
@@ -67,14 +74,16 @@ class Eligible:
         return len(self.ids)
 
 
-def choose_vocabulary(snapshot: Snapshot, users: Eligible, history_attribute: str | None, purchase: str) -> Vocabulary:
-    """The columns of a training, from what was known at the snapshot's date."""
+def choose_vocabulary(
+    snapshot: Snapshot, users: Eligible, history_attribute: str | None, purchase: str, excluded: Collection[str] = ()
+) -> Vocabulary:
+    """The columns of a training, from what was known at the snapshot's date. excluded: attributes without one."""
     demographics = {}
     # By name: the order of columns must survive a checkpoint's JSON.
-    for name, edges in sorted(snapshot.user_attributes.items()):
+    for name, edges in sorted(_but(excluded, snapshot.user_attributes).items()):
         counts = np.bincount(edges.codes[positions(users.ids, edges.heads) >= 0], minlength=len(edges.values))
         demographics[name] = _most_frequent(edges.values, counts, MOST_DEMOGRAPHIC_VALUES)
-    attribute = history_attribute or coarsest(snapshot)
+    attribute = history_attribute or coarsest(snapshot, excluded)
     if attribute is None:
         return Vocabulary(demographics, None, [])
     edges = snapshot.item_attributes[attribute]
@@ -82,10 +91,15 @@ def choose_vocabulary(snapshot: Snapshot, users: Eligible, history_attribute: st
     return Vocabulary(demographics, attribute, _most_frequent(edges.values, counts, MOST_HISTORY_VALUES))
 
 
-def coarsest(snapshot: Snapshot) -> str | None:
+def coarsest(snapshot: Snapshot, excluded: Collection[str] = ()) -> str | None:
     """The item attribute with the fewest values, but enough to tell tastes apart, among those that most items have."""
-    sizes = {name: (len(edges.values), len(np.unique(edges.heads))) for name, edges in snapshot.item_attributes.items()}
+    known = _but(excluded, snapshot.item_attributes)
+    sizes = {name: (len(edges.values), len(np.unique(edges.heads))) for name, edges in known.items()}
     return coarsest_of(sizes, len(snapshot.items))
+
+
+def _but(excluded: Collection[str], attributes: dict[str, Attribute]) -> dict[str, Attribute]:
+    return {name: edges for name, edges in attributes.items() if name not in excluded}
 
 
 def _most_frequent(values: pa.Array, counts: np.ndarray, most: int) -> list[str]:

@@ -1,10 +1,11 @@
 """An audience on demand: seed users in, the k active users most like them out (after the paper on Knowledge Query-based
 Graph Convolution, section 4.1).
 
-Reads: a seed file, or a client of the configuration, whose buyers in the graph's window are the seeds;
-clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations, user_embeddings,
-entity_embeddings of D. Writes: requested_audiences/<name> of D: the audience as Parquet and CSV (see
-feature_store/spreadsheet.py), a report as JSON and HTML.
+Reads: a seed file, or a client of the configuration, whose buyers in the graph's window are the seeds; the suppression
+lists of all clients, of that client and of the request (campaign.py); clean_events of the days before D;
+knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings of D. Writes:
+requested_audiences/<name> of D: the audience as Parquet and CSV (one of those to be mailed, one of the control group,
+see feature_store/spreadsheet.py), a report as JSON and HTML.
 Guarantees: positives are the active seeds, negatives active users who are none, 1:3; what is learned from knows nothing
 of what made a seed one, where its time is known (lessons.py); everything else is as of D. The quality is that of a
 cross-validation and called in time: nothing here looks forward. Seeds stay out of the ranking unless `include_seeds`.
@@ -24,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Table
-from feature_store.spreadsheet import to_csv
+from jobs.audiences.campaign import Campaign, campaign_of, known_among, provenance, read_lists
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource, Source
 from jobs.audiences.features import Columns, past_buyers
@@ -34,6 +35,7 @@ from jobs.audiences.population import held_out_of, one_to, sampled_with, uniform
 from jobs.audiences.seeds import Match, match, read_days, read_from, read_seeds
 from jobs.audiences.train_lookalike import Config
 from jobs.configuration.predicates import parse
+from jobs.configuration.ranges import CONTROL_SHARE
 from jobs.program import Input, JobError, Output, code_version, log, main, metrics
 from jobs.report.page import render_request
 from jobs.tables import NAME, TABLES
@@ -98,35 +100,42 @@ def rank(lesson: Lesson, model: str, name: str, config: Config) -> Ranking:
     return Ranking(calibration(margins_now), figures, curve_figures(labels, told, calibration(told)))
 
 
-def audience(source: Source, scores: np.ndarray, allowed: np.ndarray, k: int) -> pa.Table:
+def audience(source: Source, scores: np.ndarray, allowed: np.ndarray, k: int, campaign: Campaign) -> pa.Table:
     """The k highest scores among the allowed; equal scores by user id."""
     rows = np.flatnonzero(allowed)
     top = rows[np.argsort(-scores[rows], kind="stable")[:k]]
     places, user_id = np.arange(1, len(top) + 1, dtype=np.int32), source.users.raw.take(pa.array(top)).cast(pa.string())
-    columns = [pa.array(places), user_id, pa.array(scores[top])]
-    return pa.Table.from_arrays(columns, schema=TABLES["requested_audiences"].arrow_schema())
+    columns = {"rank": places, "user_id": user_id, "score": scores[top]}
+    return campaign.grouped(pa.table(columns)).cast(TABLES["requested_audiences"].arrow_schema())
 
 
 def describe(
-    name: str, model: str, date: datetime.date, found: Match, lesson: Lesson, ranking: Ranking, handed_out: int
-) -> dict[str, Any]:
+    name: str, model: str, date: datetime.date, found: Match, lesson: Lesson, ranking: Ranking,
+    campaign: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     """The report, for JSON."""
     known = len(found.known)
     return {
         "audience": name, "date": date.isoformat(), "model": model, "seeds_given": found.given, "seeds_known": known,
         "seeds_unknown": found.given - known, "match_rate": number(found.rate), "seeds_active": found.active,
         "seeds_learned_from": int(lesson.positive.sum()), "seeds_have_times": lesson.timed,
-        "active_users": len(ranking.scores), "handed_out": handed_out,
+        "active_users": len(ranking.scores), "handed_out": campaign["k"], "suppressed": campaign["suppressed"],
+        "control": campaign["control"], "control_share": campaign["control_share"],
         "quality": "in time (cross-validation; nothing looks forward)", **ranking.figures, "curves": ranking.curves}
 
 
-def check_request(seeds: Path | None, client: str | None, k: int, model: str, name: str | None, config: Config) -> str:
+def check_request(
+    seeds: Path | None, client: str | None, k: int, model: str, control_share: float | None, name: str | None,
+    config: Config,
+) -> str:  # fmt: skip
     """The audience's name. JobError for a request that cannot be served."""
     if (seeds is None) == (client is None):
         wanted = "exactly one: a seed file, or a client of the configuration"
         raise JobError(f"Found seeds={seeds} and client={client}; expected {wanted}.")
     if k < 1:
         raise JobError(f"k is {k}; expected at least 1.")
+    if control_share is not None and not CONTROL_SHARE.holds(control_share):
+        raise JobError(f"control_share is {control_share}; expected {CONTROL_SHARE.wanted}.")
     if model not in config.publishing.models:
         published = ", ".join(config.publishing.models)
         raise JobError(f"Model {model!r} is not published; expected one of publishing.models: {published}.")
@@ -140,9 +149,9 @@ def refuse_taken(table: Table, dt: str, request: dict[str, Any], is_named: bool)
     """JobError where the audience of another request is there under a name that nobody gave."""
     there = table.manifest(dt)
     other = there.fields.get("request", request) if there else request
-    if is_named or other == request:
-        return
     asked = ", ".join(f"{key}={other.get(key)!r}" for key in request if other.get(key) != request[key])
+    if is_named or not asked:
+        return
     raise JobError(
         f"{table.path(dt)} holds the audience of another request ({asked}). Give this one a name of its own, "
         "or that very name to replace what is there.")
@@ -184,16 +193,20 @@ def run(
     date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input,
     relations: Input, user_embeddings: Input, entity_embeddings: Input, requested_audiences: Output, config: Config,
     seeds: Path | None = None, client: str | None = None, k: int = 1000, model: str = families.DEFAULT_MODELS[0],
-    include_seeds: bool = False, name: str | None = None,
+    include_seeds: bool = False, name: str | None = None, suppress: Path | None = None,
+    control_share: float | None = None,
 ) -> None:  # fmt: skip
     """Match the seeds, rank, report, commit."""
     graph = (knowledge_graph, interactions, entity_ids, relations)
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
-    request = {"seeds": seeds and str(seeds), "client": client, "k": k, "model": model, "include_seeds": include_seeds}
+    request = {
+        "seeds": seeds and str(seeds), "client": client, "k": k, "model": model, "include_seeds": include_seeds,
+        "suppress": suppress and str(suppress), "control_share": control_share}
     is_named, dt = name is not None, date.isoformat()
-    name = check_request(seeds, client, k, model, name, config)
+    name = check_request(seeds, client, k, model, control_share, name, config)
     table = requested_audiences.table(name)
     refuse_taken(table, dt, request, is_named)  # before the work
+    lists = read_lists(config.lookalike, [client] if client else [], suppress)
     given = None if seeds is None else (read_seeds(seeds), read_days(seeds))
     source = tables.source(date, [model], config.graph, config.lookalike, config.seed)
     given, days = given or seeds_of_client(tables, source, client, config)
@@ -205,20 +218,24 @@ def run(
     except OneClassError as error:
         them = f"{found.active} active seeds among {len(is_seed)} active users of {date}"
         raise JobError(f"{them} cannot be told apart in {FOLDS} folds: {error}") from error
-    chosen = audience(source, ranking.scores, np.ones(len(is_seed), bool) if include_seeds else ~is_seed, k)
+    lists = known_among(lists, entity_ids, [source.users.raw])
+    campaign = campaign_of(config.lookalike, client, lists, config.seed, name, control_share)
+    allowed = campaign.may_be_in(source.users.raw) & (include_seeds | ~is_seed)
+    chosen = audience(source, ranking.scores, allowed, k, campaign)
     if chosen.num_rows < k:
         log.warning("k is %d and only %d users can be ranked: all of them are handed out", k, chosen.num_rows)
-    report = describe(name, model, date, found, lesson, ranking, chosen.num_rows)
+    figures = campaign.figures(source.users.raw, chosen)
+    report = describe(name, model, date, found, lesson, ranking, figures)
     with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         refuse_taken(table, dt, request, is_named)  # under the lock: of two requests at a time one is the second
         commit.write_table(chosen, sorted_by=["rank"])
-        commit.write_bytes(".csv", to_csv(chosen), hint="audience")
+        campaign.files(commit, chosen, "audience")
         commit.write_bytes(".json", json.dumps(report, indent=1, ensure_ascii=False).encode(), hint="report")
         commit.write_bytes(".html", render_request(report).encode(), hint="report")
         commit.fields |= {
             "request": request, "model": model, "code_version": code_version(),
-            "sources": {"seeds": read_from(seeds)} if seeds else {},
-            "inputs": tables.lineage([date], [model])}  # fmt: skip
+            "inputs": tables.lineage([date], [model]), **provenance({name: campaign}, lists)}
+        commit.fields["sources"] |= {"seeds": read_from(seeds)} if seeds else {}
     metrics.put("rows_in", found.given)
     metrics.put("rows_out", chosen.num_rows)
     metrics.put("request", detail=report)

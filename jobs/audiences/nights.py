@@ -40,10 +40,13 @@ class Tables:
         snapshot, ledger = self.snapshot(date, graph), Ledger.read(self.entity_ids.segments("user"))
         raw = active_users(self.clean_events, date, lookalike.active_days)
         users = Eligible(raw, ledger.ids_of(raw))
-        vocabulary = vocabulary or choose_vocabulary(snapshot, users, lookalike.history_attribute, graph.purchase)
+        excluded = lookalike.exclude_attributes
+        if vocabulary is None:
+            history = lookalike.history_attribute
+            vocabulary = choose_vocabulary(snapshot, users, history, graph.purchase, excluded)
         published = (self.user_embeddings, self.entity_embeddings)
         vectors = {model: read_vectors(model, date, *published, ledger, graph.purchase) for model in models}
-        return Source(snapshot, users, ledger, vocabulary, graph, vectors, seed)
+        return Source(snapshot, users, ledger, vocabulary.without(excluded), graph, vectors, seed)
 
     def spaces(self, models: list[str], date: datetime.date) -> dict[str, str | None]:
         return {model: space_of(self.user_embeddings, model, date) for model in models}

@@ -2,12 +2,13 @@
 happened since.
 
 Reads: lookalike_models of D; clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations,
-user_embeddings, entity_embeddings of D; lookalike_scores of D - L. Writes: lookalike_scores and audiences of D
-(Parquet, and one CSV per client with cells that are safe in a spreadsheet, see
-feature_store/spreadsheet.py).
+user_embeddings, entity_embeddings of D; lookalike_scores of D - L; the suppression lists. Writes: lookalike_scores and
+audiences of D (Parquet, and per client a CSV of those to be mailed and one of the control group, with cells that are
+safe in a spreadsheet, see feature_store/spreadsheet.py).
 Guarantees: who is scored follows the rule of training; the backtest is the only figure called test. The baselines
 score as well, so that the backtest can tell what the chosen feature set gains out of time; audiences are the chosen
-one's alone. Skips where there is no model of D; the backtest is reported all the same.
+one's alone. Who is on a suppression list is scored, and in no audience (campaign.py). Skips where there is no model of
+D; the backtest is reported all the same.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.layout import rerun_command
-from feature_store.spreadsheet import to_csv
+from jobs.audiences.campaign import Campaign, campaign_of, known_among, provenance, read_lists
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.feature_sets import ClientSource
 from jobs.audiences.features import Vocabulary
@@ -85,12 +86,13 @@ def score_client(model: dict[str, Any], trained: Trained, client: ClientSource, 
     return pa.table([found[name] for name in schema.names], names=schema.names).cast(schema)
 
 
-def best(scores: pa.Table, k: int) -> pa.Table:
-    """The k highest scores as an audience; equal scores by user id."""
+def best(scores: pa.Table, k: int, campaign: Campaign) -> pa.Table:
+    """The k highest scores of those who may be in it as an audience; equal scores by user id."""
+    scores = scores.filter(pa.array(campaign.may_be_in(scores.column("user_id"))))
     order = np.lexsort((np.arange(scores.num_rows), -scores.column("score").to_numpy()))[:k]
     top = scores.take(pa.array(order)).select(["client", "user_id", "score"])
     places = pa.array(np.arange(1, len(order) + 1, dtype=np.int32))
-    return top.add_column(1, "rank", places).cast(TABLES["audiences"].arrow_schema())
+    return campaign.grouped(top.add_column(1, "rank", places)).cast(TABLES["audiences"].arrow_schema())
 
 
 def backtest(
@@ -177,6 +179,7 @@ def run(
 ) -> None:  # fmt: skip
     """Backtest, score, commit."""
     graph, dt, look = (knowledge_graph, interactions, entity_ids, relations), date.isoformat(), config.lookalike
+    lists = read_lists(look, look.clients)  # before the work: without one of them there is no audience
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     start = date - datetime.timedelta(days=look.label_window_days)
     report_backtest(tables, lookalike_scores, start, date, config)
@@ -190,7 +193,9 @@ def run(
         raise Skip(f"No client has a lookalike model of {date}: train_lookalike tells the buyers of each, and {least}.")
     scores = score_all(trained, scored, tables, date, config)
     pairs = [(m, table) for m, table in zip(scored, scores, strict=True) if trained.is_chosen(m)]
-    tops = [(m, table.num_rows, best(table, look.top_k)) for m, table in pairs]
+    lists = known_among(lists, entity_ids, [table.column("user_id") for _, table in pairs])
+    campaigns = {m["client"]: campaign_of(look, m["client"], lists, config.seed) for m in scored}
+    tops = [(m, table, best(table, look.top_k, campaigns[m["client"]])) for m, table in pairs]
     models = models_of([FeatureSet.parse(trained.index["chosen"], config.publishing.models)])
     inputs = [lookalike_models.lineage(dt), *tables.lineage([date], models)]
     fields = {"feature_set": trained.index["chosen"], "code_version": code_version(), "inputs": inputs}
@@ -199,17 +204,24 @@ def run(
         commit.fields |= fields
     with audiences.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(pa.concat_tables(top for _, _, top in tops), sorted_by=["client", "rank"])
-        files = [commit.write_bytes(".csv", to_csv(top), hint=model["client"][:64]) for model, _, top in tops]
-        commit.fields |= fields
-    for model, n, _ in tops:
-        if n <= look.top_k:
-            name = model["client"]
-            log.warning("client %s: lookalike.top_k is %d and %d users are eligible: all of them", name, look.top_k, n)
+        files = [campaigns[model["client"]].files(commit, top, model["client"]) for model, _, top in tops]
+        commit.fields |= fields | provenance(campaigns, lists)
+    figures = [campaigns[model["client"]].figures(table.column("user_id"), top) for model, table, top in tops]
+    warn_of_everybody(figures, look.top_k)
     metrics.put("rows_in", max(t.num_rows for t in scores))
     metrics.put("rows_out", sum(top.num_rows for _, _, top in tops))
+    metrics.put("suppression", detail=[listed.figures for listed in lists])
     metrics.put("audiences", detail=[
-        {"client": m["client"], "feature_set": m["feature_set"], "eligible": n, "k": top.num_rows, "file": file}
-        for (m, n, top), file in zip(tops, files, strict=True)])  # fmt: skip
+        {"feature_set": m["feature_set"], **figure, **named}
+        for (m, _, _), figure, named in zip(tops, figures, files, strict=True)])  # fmt: skip
+
+
+def warn_of_everybody(figures: list[dict[str, Any]], top_k: int) -> None:
+    """Where an audience takes in all who may be in one."""
+    for of_client in figures:
+        if (n := of_client["eligible"] - of_client["suppressed"]) <= top_k:
+            name = of_client["client"]
+            log.warning("client %s: lookalike.top_k is %d and %d users are eligible: all of them", name, top_k, n)
 
 
 if __name__ == "__main__":

@@ -38,16 +38,22 @@ class Match:
 
 
 def read_seeds(path: Path) -> pa.Array:
-    """Unique ids as they stand in the file: never trimmed or folded. JobError when the file cannot be read."""
-    file = find_file(path, "the parameter seeds")
+    """As `read_ids`; somebody has to be in it."""
+    return read_ids(path, "the parameter seeds")
+
+
+def read_ids(path: Path, setting: str, may_be_empty: bool = False) -> pa.Array:
+    """Unique ids as they stand in the file: never trimmed or folded. JobError when the file cannot be read, or holds
+    none; may_be_empty: a header (or Parquet's columns) without a row says that there is none."""
+    file = find_file(path, setting)
     try:
-        ids = _READERS.get(path.suffix.lower(), _from_text)(file)
+        rows = _READERS.get(path.suffix.lower(), _from_text)(file)
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
         found = f"{path} cannot be read as {path.suffix or 'text'} ({error})"
         raise JobError(f"{found}. Expected UTF-8 text or CSV, or Parquet, of user ids.") from error
-    ids = pc.unique(ids.drop_null())
+    ids = pc.unique(rows.drop_null())
     ids = ids.filter(pc.not_equal(ids, ""))
-    if not len(ids):
+    if not len(ids) and not (may_be_empty and not len(rows)):
         raise JobError(f"{path} holds no user id. Expected one a line, or a column of them, called {COLUMN}.")
     return ids
 
@@ -126,10 +132,19 @@ def _from_text(path: Path) -> pa.Array:
 def _from_csv(path: Path) -> pa.Array:
     rows = list(csv.reader(io.StringIO(_plain_text(path), newline="")))
     if not rows or not rows[0]:
-        return pa.array([], pa.large_string())
+        return pa.array([""], pa.large_string())
+    _require_commas(rows[0], path)
     at = rows[0].index(COLUMN) if COLUMN in rows[0] else 0
     body = rows[1:] if COLUMN in rows[0] else rows
     return pa.array([row[at] for row in body if len(row) > at], pa.large_string())
+
+
+def _require_commas(header: list[str], path: Path) -> None:
+    """JobError where each line would be taken for one id."""
+    whole = header[0] if len(header) == 1 and header[0] != COLUMN else ""
+    for separator in ";\t|":
+        if COLUMN in (name.strip('"') for name in whole.split(separator)):
+            raise JobError(f"{path} has columns separated by {separator!r}; expected commas. Write it with commas.")
 
 
 def _from_parquet(path: Path) -> pa.Array:

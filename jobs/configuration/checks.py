@@ -17,7 +17,7 @@ from jobs.tables import TABLES
 from models import families
 
 if TYPE_CHECKING:
-    from jobs.configuration.sections import Events, Graph, Source, SourceTable
+    from jobs.configuration.sections import Events, Graph, Lookalike, Source, SourceTable
     from jobs.configuration.settings import Settings
 
 
@@ -180,3 +180,19 @@ def _check_lookalike(settings: Settings) -> None:
         "lookalike.history_attribute",
         f"one of graph.item_attributes: {known}",
     )
+    _check_campaigns(lookalike, settings.graph)
+
+
+def _check_campaigns(lookalike: Lookalike, graph: Graph) -> None:
+    for name in lookalike.campaigns:
+        known = listed(lookalike.clients) or "none is configured"
+        expect(name in lookalike.clients, name, f"lookalike.campaigns.{name}", f"one of lookalike.clients: {known}")
+    known = listed(sorted({*graph.user_attributes, *graph.item_attributes})) or "none is configured"
+    wanted = f"one of graph.user_attributes and graph.item_attributes: {known}"
+    for i, name in enumerate(lookalike.exclude_attributes):
+        is_one = name in graph.user_attributes or name in graph.item_attributes
+        expect(is_one, name, f"lookalike.exclude_attributes[{i}]", wanted)
+    attribute = lookalike.history_attribute
+    kept = attribute is None or attribute not in lookalike.exclude_attributes
+    wanted = "an attribute that lookalike.exclude_attributes does not leave out of the columns"
+    expect(kept, attribute, "lookalike.history_attribute", wanted)

@@ -11,12 +11,13 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jobs.configuration.checks import check
 from jobs.configuration.document import read_document
-from jobs.configuration.sections import SourceTable
+from jobs.configuration.sections import Lookalike, SourceTable
 from jobs.configuration.settings import Settings, settings_class
 from jobs.configuration.tree import build
 
@@ -63,4 +64,14 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         ready_marker=source.ready_marker and anchor(source.ready_marker))
     root, docs = anchor(settings.data_root), settings.quality.data_docs
     quality = dataclasses.replace(settings.quality, data_docs=docs and f"{root}/{docs}")
-    return dataclasses.replace(settings, data_root=root, source=source, quality=quality)
+    lookalike = _with_lists(settings.lookalike, anchor)
+    return dataclasses.replace(settings, data_root=root, source=source, quality=quality, lookalike=lookalike)
+
+
+def _with_lists(lookalike: Lookalike, anchor: Callable[[str], str]) -> Lookalike:
+    """The files of those who may not be written to, anchored."""
+    campaigns = {
+        name: dataclasses.replace(campaign, suppress=campaign.suppress and anchor(campaign.suppress))
+        for name, campaign in lookalike.campaigns.items()}
+    suppress = lookalike.suppress and anchor(lookalike.suppress)
+    return dataclasses.replace(lookalike, suppress=suppress, campaigns=campaigns)

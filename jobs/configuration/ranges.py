@@ -74,6 +74,8 @@ Share = Annotated[float, Range(0, 1)]
 PositiveShare = Annotated[float, Range(0, 1, open_minimum=True)]
 Days = Annotated[int, Range(1, MOST_DAYS)]
 Count = Annotated[int, Range(0, MOST)]
+CONTROL_SHARE = Range(0, 0.9)  # of an audience: most of it, or all, is no control group
+ControlShare = Annotated[float, CONTROL_SHARE]
 AtLeastOne = Annotated[int, Range(1, MOST)]
 Minutes = Annotated[int, Range(1, 43_200)]  # at most thirty days
 LocalPath = Annotated[str, Place()]

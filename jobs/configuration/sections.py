@@ -13,6 +13,7 @@ from jobs.configuration.ranges import (
     MOST,
     MOST_DAYS,
     AtLeastOne,
+    ControlShare,
     Count,
     Days,
     LocalPath,
@@ -152,6 +153,14 @@ class Publishing:
 
 
 @dataclass(frozen=True)
+class Campaign:
+    """What one client's audiences keep to (docs/campaigns.md)."""
+
+    suppress: LocalPath | None = None  # as lookalike.suppress, and beside it
+    control_share: ControlShare | None = None  # in place of lookalike.control_share
+
+
+@dataclass(frozen=True)
 class Lookalike:
     """Target prospecting: who buys from a client next."""
 
@@ -163,6 +172,12 @@ class Lookalike:
     min_positives: AtLeastOne = 100  # alone (pooled: false), a client with fewer is skipped, with a warning
     exclude_past_buyers: bool = False  # prospects only; then left out of training too
     top_k: AtLeastOne = 1000
+    # a file of user ids (text, CSV, Parquet), relative to the configuration file: they are in no audience
+    suppress: LocalPath | None = None
+    control_share: ControlShare = 0.0  # of each audience: drawn by hash and not mailed, so that uplift can be measured
+    campaigns: dict[str, Campaign] = field(default_factory=dict)  # client → what differs for it
+    # attributes of users or items that stand in no column, e.g. [gender, age]
+    exclude_attributes: list[str] = field(default_factory=list)
     feature_sets: list[str] | None = None  # none: both baselines, and strong + affinities of each published model
     score_with: str | None = None  # the feature set that scores; none: the best mean validation PR-AUC
     # item attribute whose values are the categories of purchases and of attention; none: the coarsest that most items

@@ -192,6 +192,11 @@ def _mean_gain(rows: Sequence[Row], sets: Sequence[str], base: str, chosen: Sequ
     return mean_gains(rows, sets, base).get(str(chosen[0]["feature_set"])) if chosen else None
 
 
+def suppression(night: Night) -> list[Row]:
+    """The suppression lists, with how many ids each holds and how many of them are known."""
+    return night["score_lookalike"].table("suppression")
+
+
 def audiences(night: Night, expected_buyers: Mapping[str, float], sizes: Mapping[str, int]) -> list[Row]:
     """Prospects per client; expected_buyers: the sum of calibrated scores over an audience, sizes: its
     length, both from the table."""

@@ -1,8 +1,8 @@
 """Write the night's page: one HTML file that needs no network.
 
-Reads run_metrics (every stage's figures), the days of clean_events, and samples of the night's tables. Every input may
-be missing: a night whose lookalike was skipped or whose model failed gets its page all the same, which says what is
-missing and why. Writes `reports/dt=D`.
+Reads run_metrics (every stage's figures), the days of clean_events, samples of the night's tables, and the audiences of
+the newest earlier night at most `training.max_gap_days` back. Every input may be missing: a night whose lookalike was
+skipped or whose model failed gets its page all the same, which says what is missing and why. Writes `reports/dt=D`.
 
 Equal nights give equal pages but for the seconds, memory and times of day: they stand in the page's last section
 alone, which the content hash leaves out.
@@ -20,10 +20,11 @@ import numpy as np
 
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph as GraphConfig
-from jobs.configuration.sections import Lookalike, Publishing
+from jobs.configuration.sections import Lookalike, Publishing, Training
 from jobs.configuration.settings import Families
 from jobs.program import Input, Output, code_version, main, metrics
 from jobs.report import lookalike, sections
+from jobs.report.changes import changes
 from jobs.report.flow import GRAPHS, Flow
 from jobs.report.likeness import moved_since
 from jobs.report.night import Night, read_night
@@ -42,6 +43,7 @@ class Config:
     lookalike: Lookalike
     seed: int
     profiles: Profiles = Profiles()
+    training: Training = Training()
 
     @property
     def flow(self) -> Flow:
@@ -129,12 +131,12 @@ def moved_of(night: Night, people: list[People], user_embeddings: Input) -> dict
 def without_times(night: Night, shown: dict[str, Any]) -> bytes:
     """The page but for its last section and the files' names, which are unique: what equal nights have in common."""
     contents = [entry for entry in shown["contents"] if entry[0] != "stages"]
-    audiences = [{**row, "file": None} for row in shown["audiences"]]
+    audiences = [{**row, "file": None, "control_file": None} for row in shown["audiences"]]
     return render(night, {**shown, "contents": contents, "stages": None, "audiences": audiences}).encode()
 
 
 def shown_on(date: datetime.date, night: Night, tables: Tables, config: Config) -> dict[str, Any]:
-    """What the page's templates read, but for its lineage."""
+    """What the page's templates read, but for its lineage and what changed."""
     dt, window_days, label_days = date.isoformat(), config.graph.window_days, config.lookalike.label_window_days
     came = days_before(date, window_days, tables.clean_events), reasons_of(dt, tables.rejected_events)
     people = people_of(date, config, tables)
@@ -157,12 +159,16 @@ def run(
         clean_events, rejected_events, knowledge_graph, interactions, entity_ids, relations, user_embeddings,
         entity_embeddings, lookalike_scores, audiences)  # fmt: skip
     night = read_night(date, run_metrics, config.flow)
+    changed = changes(date, config.training.max_gap_days, audiences)
     lineage = list(tables.lineage(dt, config.publishing.models))
-    shown = shown_on(date, night, tables, config) | {"lineage": [f"{one['table']}/dt={one['dt']}" for one in lineage]}
+    shown = shown_on(date, night, tables, config) | {
+        "changes": changed, "lineage": [f"{one['table']}/dt={one['dt']}" for one in lineage]}
     page = render(night, shown).encode()
     with reports.table().replace(dt) as commit:
         commit.write_bytes(".html", page, hashed=without_times(night, shown))
         commit.fields |= {"inputs": lineage, "code_version": code_version()}
+        if changed and not changed["problem"]:  # no input: `verify` would have the night run again for one table of it
+            commit.fields["compared_with"] = audiences.lineage(changed["before"])
     metrics.put("page_bytes", len(page))
     metrics.put("rows_out", 1)
 

@@ -217,6 +217,8 @@ def test_parameters_are_checked(dagbag: DagBag) -> None:
         "seeds": "",
         "name": "../x",
         "include_seeds": "no",
+        "suppress": "",
+        "control_share": 0.95,
     }
     for name, value in wrong.items():
         with pytest.raises(ParamValidationError):
@@ -229,8 +231,8 @@ def test_hostile_parameters_stay_one_argument(dagbag: DagBag) -> None:
     dag = dagbag.dags["lookalike_audience"]
     hostile = "--k=1; rm -rf $(pwd) `id` {{ 7 * 7 }} '\" \n|"
     task = dag.get_task("find_audience")
-    command = rendered(task, dag, seeds=hostile)
-    assert f"--seeds={hostile}" in command
+    command = rendered(task, dag, seeds=hostile, suppress=hostile, control_share=0.2)
+    assert {f"--seeds={hostile}", f"--suppress={hostile}", "--control-share=0.2"} <= set(command)
     assert "--date=2026-01-12" in command and "--client=none" in command
     assert len(command) == len(task.command)
 

@@ -266,8 +266,13 @@ def _backtest(i: int, client: str, feature_set: str, at: float) -> dict[str, Any
 
 
 def write_audiences(root: Path) -> None:
-    rows = [(c, r + 1, f"user-{r:05d}", 0.5 / (r + 1)) for c in CLIENTS for r in range(20)]
-    commit(root, "audiences", dict(zip(("client", "rank", "user_id", "score"), zip(*rows, strict=True), strict=True)))
+    """Twenty each, of whom some were not there the night before, and others were."""
+    names = ("client", "rank", "user_id", "score", "group")
+    for date, first in ((BEFORE, 6), (DATE, 0)):
+        rows = [
+            (client, r + 1, f"user-{first + r:05d}", 0.5 / (r + 1), "control" if r % 5 == 4 else "mailing")
+            for client in CLIENTS for r in range(20)]  # fmt: skip
+        commit(root, "audiences", dict(zip(names, zip(*rows, strict=True), strict=True)), value=date.isoformat())
 
 
 def write_night(root: Path, n_users: int = 120) -> Path:
