@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from scipy import sparse
 
 from jobs.audiences.event_log import EventLog

@@ -15,10 +15,18 @@ import numpy as np
 import xgboost
 
 from jobs.audiences.event_log import EventLog, day_number, read_log
-from jobs.audiences.item_sets import CLIENT, ItemSets, item_sets
+from jobs.audiences.item_sets import ItemSets, item_sets
 from jobs.audiences.nights import Tables
 from jobs.audiences.pooled import (
-    Columns, Lessons, Rows, chosen_sets, fit_folds, margin, rows_of_client, rows_of_pool, unseen_margin)  # fmt: skip
+    Columns,  # fmt: skip
+    Lessons,
+    Rows,
+    chosen_sets,
+    fit_folds,
+    rows_of_client,
+    rows_of_pool,
+    unseen_margin,
+)
 from jobs.audiences.pooled_rows import folds, keys_of, odds_of_draw, window_of
 from jobs.audiences.set_affinities import Published, affinities, affinity_names, published_at
 from jobs.audiences.set_columns import Past, columns, names

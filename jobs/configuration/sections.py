@@ -186,7 +186,7 @@ class Lookalike:
     trees: TreeHyperparameters = TreeHyperparameters()
     # one model learns from every set of items with buyers, and scores every client; false: each client is learnt alone
     pooled: bool = True
-    label_windows: Annotated[int, Range(1, 24)] = 3  # past windows of L days that it learns from, as far as the log goes
+    label_windows: Annotated[int, Range(1, 24)] = 3  # past windows of L days to learn from, as far as the log goes
     pooled_trees: PooledTreeHyperparameters = PooledTreeHyperparameters()
     bootstrap_draws: Annotated[int, Range(0, 100_000)] = 200  # for intervals
 
