@@ -10,15 +10,17 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xgboost
 
 from feature_store import Commit
 from jobs.audiences.features import Vocabulary
 from jobs.program import Input
 from models.classifiers.lookalike import Calibration, from_bytes, margins_of, to_bytes
+
+if TYPE_CHECKING:
+    import xgboost
 
 BASELINES = ("baseline", "strong")  # score beside what was chosen, for the backtest
 POOLED, OWN, BLEND = "pooled", "own", "blend"

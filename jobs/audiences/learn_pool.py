@@ -10,9 +10,9 @@ import datetime
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xgboost
 
 from jobs.audiences.event_log import EventLog, day_number, read_log
 from jobs.audiences.fitted import BLEND, OWN, POOLED, Fitted, Part
@@ -39,6 +39,9 @@ from jobs.configuration.sections import Graph, Lookalike
 from jobs.program import log as logger
 from models.classifiers.lookalike import Calibration, OneClassError, calibrate
 from models.classifiers.precision_recall import average_precision
+
+if TYPE_CHECKING:
+    import xgboost
 
 LEAST_SETS = 20  # in the newest window: with fewer, one model for all is a model of a few clients
 LEAST_OWN_BUYERS = 30  # in all windows: a client with fewer has no model of its own
