@@ -107,7 +107,7 @@ def lessons_of(
         return (
             f"the log begins less than two label windows before {date}: of {days} days each "
             "(lookalike.label_window_days), one to know users by and one to see who buys")
-    sets = item_sets(snapshot, log, clients)
+    sets = item_sets(snapshot, log, clients, lookalike.exclude_attributes)
     windows = [window_of(past_of(log, start, graph, lookalike), sets, days) for start in starts]
     if (there := int(windows[0].usable().sum())) < LEAST_SETS:
         return f"{there} sets of items have buyers enough between {starts[0]} and {date}; {LEAST_SETS} are needed"

@@ -186,7 +186,7 @@ def columns_of_sets(
     look, graph = config.lookalike, config.graph
     snapshot = tables.snapshot(date, graph)
     log = read_log(tables.clean_events, date - datetime.timedelta(days=graph.window_days), date, snapshot.item_raw)
-    sets, past = item_sets(snapshot, log, clients_of(config)), past_of(log, date, graph, look)
+    sets, past = item_sets(snapshot, log, clients_of(config), look.exclude_attributes), past_of(log, date, graph, look)
     keys = keys_of(log.users, config.seed)
     of, named = columns_of([past], tables, sets, config.publishing.models, graph, look, keys, config.seed)
     everybody, found = np.ones(len(past.eligible), bool), {}

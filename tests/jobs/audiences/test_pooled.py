@@ -206,6 +206,14 @@ def test_a_set_of_the_same_items_counts_once_under_the_clients_name(world: tuple
     assert len(set(members)) == len(members)
 
 
+def test_an_excluded_attribute_makes_no_set_and_says_nothing_of_kind(world: tuple) -> None:
+    root, *_ = world
+    all_sets, sets = lessons(root, config()).sets, lessons(root, config(exclude_attributes=["category"])).sets
+    assert any(name.startswith("category=") for name in all_sets.names)
+    assert not any(name.startswith("category=") for name in sets.names)
+    assert sets.values.shape[1] == all_sets.values.shape[1] - 5
+
+
 def test_history_is_counted_from_the_events_themselves(world: tuple) -> None:
     root, log, *_ = world
     found = lessons(root, config())
