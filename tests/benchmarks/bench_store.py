@@ -3,8 +3,8 @@
 `python -m tests.benchmarks.bench_store [USERS [REPEATS]]`. The store writes the same Parquet settings, and also hashes
 content and file, checks the order, syncs, and commits; both sync the file here, so that the disk is not what differs.
 "unchecked" reads the store's own file without its checks, "by page" with the CRC of every page checked by Arrow, as
-partitions of before there were hashes of column chunks are read. Repeats, each beginning with the next call; medians,
-by the clock and by the processor. What checks cost is told by the latter, which other work on the machine changes less:
+partitions of before there were hashes of column chunks are read. Repeats, each in an order of its own; medians, by
+the clock and by the processor. What checks cost is told by the latter, which other work on the machine changes less:
 the median, over the repeats, of the seconds with checks ÷ the seconds without, of the same repeat, − 1.
 
 Every run is appended to tests/benchmarks/results/store.json, oldest first. The last lines read
@@ -15,6 +15,7 @@ import datetime
 import json
 import os
 import platform
+import random
 import resource
 import shutil
 import statistics
@@ -100,10 +101,12 @@ def measure(folder: Path, users: int, dimension: int, repeats: int) -> Seconds:
     }
     found: Seconds = {name: [] for name in calls}
     for repeat in range(1 + repeats):
-        order = list(calls)[repeat % len(calls) :] + list(calls)[: repeat % len(calls)]  # what ran before leaves traces
+        order = list(calls)
+        if repeat:  # the first one warms up, and writes first; what ran before leaves traces in Arrow's memory
+            random.Random(repeat).shuffle(order)
         for name in order:
             spent = seconds(calls[name])
-            if repeat:  # the first one warms up
+            if repeat:
                 found[name].append(spent)
     return found
 
