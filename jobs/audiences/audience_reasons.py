@@ -118,6 +118,16 @@ def reasons(
     return rows
 
 
+def with_texts(audience: pa.Table, rows: Sequence[dict]) -> pa.Table:
+    """The audience of one client with the columns reason_1 to reason_3 for its CSV; null where there is none."""
+    said = {(row["user_id"], row["reason"]): row["text"] for row in rows}
+    users = audience.column("user_id").to_pylist()
+    for number in range(1, MOST_REASONS + 1):
+        texts = pa.array([said.get((user, number)) for user in users], pa.string())
+        audience = audience.append_column(f"reason_{number}", texts)
+    return audience
+
+
 def share_of_gain(boosters: Sequence[xgboost.Booster], names: Sequence[str], group: Callable[[str], str]) -> Figures:
     """Group → its columns' share of the boosters' total gain, the largest first."""
     shares: Figures = {}

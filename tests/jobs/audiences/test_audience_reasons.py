@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 import xgboost
 
-from jobs.audiences.audience_reasons import blended, group_of, reasons, share_of_gain, text_of
+from feature_store.spreadsheet import to_csv
+from jobs.audiences.audience_reasons import blended, group_of, reasons, share_of_gain, text_of, with_texts
 
 NAMES = ["buy:days", "buy:since", "buy:gap", "user:buy:days", "set:buyers", "m:near_references"]
 
@@ -45,3 +46,10 @@ def test_reasons_are_told_with_figures_and_not_against_them() -> None:
     for group in ("overdue", "share of purchases", "how often", "how lately", "activity", "goes with it", "vectors: m"):
         assert text_of(group, never, "buy") is None and text_of(group, {}, "buy") is None
     assert text_of("overdue", own | {"buy:since": 11.0}, "buy") is None
+
+
+def test_the_csv_has_the_texts_in_safe_cells() -> None:
+    rows = [{"user_id": "b", "reason": 1, "text": "=run"}, {"user_id": "b", "reason": 2, "text": "close"}]
+    found = with_texts(pa.table({"user_id": ["a", "b"]}), rows)
+    assert found.column("reason_1").to_pylist() == [None, "=run"] and found.column_names[-1] == "reason_3"
+    assert to_csv(found).decode().splitlines()[2] == '"b","\'=run","close",""'
