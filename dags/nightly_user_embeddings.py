@@ -145,7 +145,7 @@ def train_lookalike():
 def score_lookalike():
     return job(
         SETTINGS, "audiences.score_lookalike", inputs=[*FEATURES, "lookalike_models"],
-        outputs=["lookalike_scores", "audiences"], outlets=[datasets.audiences(SETTINGS)],
+        outputs=["lookalike_scores", "audiences", "audience_reasons"], outlets=[datasets.audiences(SETTINGS)],
         trigger_rule=TriggerRule.NONE_FAILED,  # the backtest needs no training tonight
         doc_md="Scores everybody eligible at D, hands out the k likeliest per client, and holds the scores of D − L "
         "against what happened. Skipped where neither is there.")  # fmt: skip
@@ -163,7 +163,7 @@ def train_profiles():
 def write_report():
     return job(
         SETTINGS, "report.write_report", operator=LastJob, trigger_rule=TriggerRule.ALL_DONE, outputs=["reports"],
-        inputs=["rejected_events", *FEATURES, "lookalike_scores", "audiences", "run_metrics"],
+        inputs=["rejected_events", *FEATURES, "lookalike_scores", "audiences", "audience_reasons", "run_metrics"],
         outlets=[datasets.reports(SETTINGS)], report=report_of(SETTINGS, NIGHT),
         doc_md="The night's page: written also when something before it failed or was skipped, and says so. The link "
         "*Report of the night* leads to it.")  # fmt: skip

@@ -34,10 +34,11 @@ import pyarrow as pa
 from feature_store import Leases, Segments, Table
 from feature_store.errors import StoreError, may_pass
 from jobs.configuration import load as configuration
+from jobs.contracts import Contract
 from jobs.late_imports import postpone_statistics
 from jobs.memory import peak_memory_mib
 from jobs.night_lease import end_night, renewed
-from jobs.tables import TABLES, Contract
+from jobs.tables import TABLES
 from jobs.warned import warnings_kept
 
 log = logging.getLogger("nocturne")

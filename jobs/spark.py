@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from feature_store import Commit
     from jobs.configuration.sections import Spark
-    from jobs.tables import Contract
+    from jobs.contracts import Contract
 
 LOCAL = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 ALWAYS = {

@@ -24,6 +24,7 @@ FOLDERS = {
     "lookalike_models": "lookalike_models",
     "lookalike_scores": "lookalike_scores",
     "audiences": "audiences",
+    "audience_reasons": "audience_reasons",
     "requested_audiences": "requested_audiences",
     "attention": "attention",
     "profile_predictions": "profile_predictions",

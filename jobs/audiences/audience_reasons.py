@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
-import xgboost
+
+from models.classifiers.trees import xgboost
 
 MOST_REASONS = 3
 OVERDUE, LATELY, SHARE, OFTEN = "overdue", "how lately", "share of purchases", "how often"

@@ -36,9 +36,10 @@ from jobs.audiences.seeds import Match, match, read_days, read_from, read_seeds
 from jobs.audiences.train_lookalike import Config
 from jobs.configuration.predicates import parse
 from jobs.configuration.ranges import CONTROL_SHARE
+from jobs.contracts import NAME
 from jobs.program import Input, JobError, Output, code_version, log, main, metrics
 from jobs.report.page import render_request
-from jobs.tables import NAME, TABLES
+from jobs.tables import TABLES
 from models import families
 from models.classifiers.lookalike import OneClassError, calibrate, fit, margins_of
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.compute as pc
 from scipy import sparse
 
 from jobs.audiences.event_log import EventLog
@@ -70,9 +71,10 @@ def item_sets(
     for attribute, edges in sorted(snapshot.item_attributes.items()):
         if attribute in excluded:
             continue
-        of_value = _by_value(edges, numbers, len(log.items))
+        in_order = pc.sort_indices(edges.values)  # by raw value: the ledger's order says when each came up
+        of_value = _by_value(edges, numbers, len(log.items))[in_order.to_numpy()]
         values.append(of_value)
-        for code, value in enumerate(edges.values.to_pylist()):
+        for code, value in enumerate(edges.values.take(in_order).to_pylist()):
             items = of_value.indices[of_value.indptr[code] : of_value.indptr[code + 1]].astype(np.int64)
             if len(items) and items.tobytes() not in taken:
                 taken.add(items.tobytes())

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.layout import rerun_command
+from jobs.audiences.audience_reasons import blended, reasons, with_texts
 from jobs.audiences.campaign import Campaign, campaign_of, known_among, provenance, read_lists
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.event_log import read_log
@@ -155,14 +156,12 @@ def report_backtest(
 
 
 def score_all(
-    trained: Trained, scored: list[dict[str, Any]], tables: Tables, date: datetime.date, config: Config
-) -> list[pa.Table]:
-    """One table of scores per model."""
+    trained: Trained, scored: list[dict[str, Any]], of_sets: dict[str, Scored], tables: Tables, date: datetime.date,
+    config: Config,
+) -> list[pa.Table]:  # fmt: skip
+    """One table of scores per model. of_sets: the columns of each client that has models by them."""
     alone = [m for m in scored if m["feature_set"] not in OF_SETS]
     of_alone = columns_alone(trained, alone, tables, date, config) if alone else {}
-    by_sets = {m["client"] for m in scored if m["feature_set"] in OF_SETS}
-    of_sets = columns_of_sets(by_sets, tables, date, config) if by_sets else {}
-
     found: dict[tuple[str, str], pa.Table] = {}
     for client, mine in itertools.groupby(scored, key=lambda m: m["client"]):
         models = list(mine)
@@ -199,9 +198,11 @@ def columns_alone(
 
 
 def columns_of_sets(
-    names: set[str], tables: Tables, date: datetime.date, config: Config
+    scored: list[dict[str, Any]], tables: Tables, date: datetime.date, config: Config
 ) -> dict[str, Scored]:
-    """By client: what users did relative to its items, before D."""
+    """By client that has models by them: what users did relative to its items, before D."""
+    if not (names := {m["client"] for m in scored if m["feature_set"] in OF_SETS}):
+        return {}
     look, graph = config.lookalike, config.graph
     snapshot = tables.snapshot(date, graph)
     log = read_log(tables.clean_events, date - datetime.timedelta(days=graph.window_days), date, snapshot.item_raw)
@@ -220,7 +221,7 @@ def columns_of_sets(
 def run(
     date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input,
     relations: Input, user_embeddings: Input, entity_embeddings: Input, lookalike_models: Input,
-    lookalike_scores: Output, audiences: Output, config: Config,
+    lookalike_scores: Output, audiences: Output, audience_reasons: Output, config: Config,
 ) -> None:  # fmt: skip
     """Backtest, score, commit."""
     graph, dt, look = (knowledge_graph, interactions, entity_ids, relations), date.isoformat(), config.lookalike
@@ -236,7 +237,8 @@ def run(
     if not scored:
         least = f"lookalike.min_positives is {look.min_positives}"
         raise Skip(f"No client has a lookalike model of {date}: train_lookalike tells the buyers of each, and {least}.")
-    scores = score_all(trained, scored, tables, date, config)
+    of_sets = columns_of_sets(scored, tables, date, config)
+    scores = score_all(trained, scored, of_sets, tables, date, config)
     pairs = [(m, table) for m, table in zip(scored, scores, strict=True) if trained.is_chosen(m)]
     lists = known_among(lists, entity_ids, [table.column("user_id") for _, table in pairs])
     campaigns = {m["client"]: campaign_of(look, m["client"], lists, config.seed) for m in scored}
@@ -248,9 +250,17 @@ def run(
     with lookalike_scores.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(pa.concat_tables(scores), sorted_by=["client", "feature_set", "user_id"])
         commit.fields |= fields
+    why = [reasons_of(m, top, of_sets.get(m["client"]), trained, config) for m, _, top in tops]
+    with audience_reasons.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        contract = TABLES["audience_reasons"]
+        rows = pa.Table.from_pylist([row for one in why for row in one], schema=contract.arrow_schema())
+        commit.write_table(rows, sorted_by=list(contract.sorted_by))
+        commit.fields |= fields
     with audiences.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(pa.concat_tables(top for _, _, top in tops), sorted_by=["client", "rank"])
-        files = [campaigns[model["client"]].files(commit, top, model["client"]) for model, _, top in tops]
+        told = [with_texts(top, rows) if rows else top for (_, _, top), rows in zip(tops, why, strict=True)]
+        files = [
+            campaigns[m["client"]].files(commit, top, m["client"]) for (m, _, _), top in zip(tops, told, strict=True)]
         commit.fields |= fields | provenance(campaigns, lists)
     figures = [campaigns[model["client"]].figures(table.column("user_id"), top) for model, table, top in tops]
     warn_of_everybody(figures, look.top_k)
@@ -258,8 +268,29 @@ def run(
     metrics.put("rows_out", sum(top.num_rows for _, _, top in tops))
     metrics.put("suppression", detail=[listed.figures for listed in lists])
     metrics.put("audiences", detail=[
-        {"feature_set": m["feature_set"], **figure, **named}
+        {"feature_set": m["feature_set"], **learned_from(m), **figure, **named}
         for (m, _, _), figure, named in zip(tops, figures, files, strict=True)])  # fmt: skip
+
+
+def learned_from(model: dict[str, Any]) -> dict[str, Any]:
+    """How many buyers of its own the client's model knows, and what its own model's share is; {} of a client learnt
+    alone."""
+    return {name: model["figures"][name] for name in ("own_buyers", "own_share") if name in model["figures"]}
+
+
+def reasons_of(
+    model: dict[str, Any], audience: pa.Table, of: Scored | None, trained: Trained, config: Config
+) -> list[dict[str, Any]]:
+    """Of the first of an audience; none by feature sets whose columns are not relative to a set."""
+    if model["feature_set"] not in OF_SETS or of is None or not config.lookalike.reasons_for:
+        return []
+    users = audience.column("user_id").combine_chunks().slice(0, config.lookalike.reasons_for)
+    features = of.columns(pc.index_in(users.cast(pa.large_string()), value_set=of.raw).to_numpy().astype(np.int64))
+    boosters = trained.boosters([model])
+    parts = [(boosters[tuple(part["files"])], part["weight"]) for part in model["parts"]]
+    found = blended(parts, features, config.lookalike.trees.threads)
+    purchase, models = config.graph.purchase, config.publishing.models
+    return reasons(model["client"], users, features, of.names, found, purchase, models)
 
 
 def warn_of_everybody(figures: list[dict[str, Any]], top_k: int) -> None:

@@ -64,7 +64,7 @@ def affinities(
     buyers = np.flatnonzero(past.bought @ sets.mask(place).astype(np.float32))
     order = order_of(keys[buyers], f"references {sets.names[place]}")
     drawn = buyers[np.argsort(order, kind="stable")[: ASKED * MOST_REFERENCES]]
-    references = np.sort(published.ledger_ids[drawn])
+    references = published.ledger_ids[np.sort(drawn)]  # in the order of raw ids: the ledger's says when each came
     client = source.of_items(sets.names[place], sets.mask(place)[published.items])
     parts = [client.affinity_of(model, references, rows) if model in source.vectors else nothing for model in models]
     return np.concatenate([nothing[:, :0], *parts], axis=1)

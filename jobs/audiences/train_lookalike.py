@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from jobs.audiences.audience_reasons import group_of, share_of_gain
 from jobs.audiences.evaluation import number
 from jobs.audiences.fitted import BASELINES, BLEND, OF_SETS, Fitted, repeatable, to_json, write
 from jobs.audiences.learn_pool import Pool, fit_clients, lessons_of
@@ -67,6 +69,11 @@ class Together:
     lessons: Lessons
     pool: Pool
     fitted: list[Fitted]
+    gain: dict[str, float]  # group of columns → its share of the trees' gain
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return {**self.pool.figures, "gain": {group: number(share) for group, share in self.gain.items()}}
 
 
 def feature_sets_of(config: Config, beside_pool: bool) -> list[FeatureSet]:
@@ -101,7 +108,8 @@ def learn_together(
         fitted, pool = fit_clients(lessons, list(clients), look, seed)
     except OneClassError as error:
         return str(error)
-    return Together(lessons, pool, fitted)
+    group = functools.partial(group_of, purchase=config.graph.purchase, models=models)
+    return Together(lessons, pool, fitted, share_of_gain(pool.boosters, lessons.names, group))
 
 
 def learn_alone(
@@ -154,7 +162,7 @@ def report(alone: Alone, together: Together | str, chosen: str | None) -> None:
     metrics.put("rows_out", len(fitted))
     metrics.put("spaces", detail=alone.spaces)
     metrics.put("clients", detail=_of_pool(pooled) if pooled else _of_tasks(alone))
-    metrics.put("pool", detail=pooled.pool.figures if pooled else {"reason": together})
+    metrics.put("pool", detail=pooled.figures if pooled else {"reason": together})
     metrics.put("pr_auc", detail=[f.figures for f in fitted])
     metrics.put("curves", detail=[f.curves for f in fitted])
     metrics.put("chosen", detail={f.client: chosen for f in fitted})

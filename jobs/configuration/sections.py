@@ -172,6 +172,7 @@ class Lookalike:
     min_positives: AtLeastOne = 100  # alone (pooled: false), a client with fewer is skipped, with a warning
     exclude_past_buyers: bool = False  # prospects only; then left out of training too
     top_k: AtLeastOne = 1000
+    reasons_for: Annotated[int, Range(0, 1_000_000)] = 1000  # the first so many of each audience get reasons in words
     # a file of user ids (text, CSV, Parquet), relative to the configuration file: they are in no audience
     suppress: LocalPath | None = None
     control_share: ControlShare = 0.0  # of each audience: drawn by hash and not mailed, so that uplift can be measured

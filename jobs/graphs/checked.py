@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store import Commit
+from jobs.contracts import Contract
 from jobs.program import metrics
 from jobs.quality.check import check, require
 from jobs.quality.suites import Suite
 from jobs.spark import PLAIN, write
-from jobs.tables import Contract
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

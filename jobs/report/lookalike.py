@@ -6,12 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
+from jobs.program import Input
 from jobs.report import text
 from jobs.report.charts import Axis, Series, as_percent, line_chart
 from jobs.report.night import Night
 
 Row = dict[str, Any]
+BASELINES = ("baseline", "strong")  # the feature sets that others are held against
+EXAMPLES = 5  # users of each audience whose reasons are shown
 
 
 def quality(night: Night) -> Row | None:
@@ -36,7 +40,7 @@ def quality(night: Night) -> Row | None:
         drawn = curve_charts(client, lines, mine[0].get("prevalence"), {sets[0], str(chosen.get(client))})
         legend = [(colour, name) for name, colour, _ in lines]
         clients.append({"client": client, "rows": table, "facts": mine[0], "curves": drawn, "legend": legend})
-    bases = [name for name in sets if "+" not in name]
+    bases = [name for name in sets if name in BASELINES]
     gains = {base: mean_gains(rows, sets, base) for base in bases}
     first = gains[bases[0]] if bases else {}
     listed = [{"name": n, "colour": colours[n], "gains": [gains[base].get(n) for base in bases]} for n in sets]
@@ -143,7 +147,7 @@ def backtest(night: Night) -> Row:
     chosen, everybody = ([r for r in drawn if r[name]] for name in ("chosen", "everybody"))
     curves = {_of(curve): curve for curve in stage.table("backtest_curves")}
     lines = [(_of(r)[0], r["colour"], curves[_of(r)]) for r in chosen if curves.get(_of(r))]
-    gains = [(base, _mean_gain(rows, sets, base, chosen)) for base in sets if "+" not in base]
+    gains = [(base, _mean_gain(rows, sets, base, chosen)) for base in sets if base in BASELINES]
     return {
         "rows": drawn, "clients": [[r for r in drawn if str(r["client"]) == client] for client in colours],
         "chosen": chosen, "everybody": says_nothing(everybody) if everybody else "",
@@ -190,6 +194,29 @@ def _first_figure(rows: Sequence[Row], row: Row) -> float | None:
 def _mean_gain(rows: Sequence[Row], sets: Sequence[str], base: str, chosen: Sequence[Row]) -> float | None:
     """Mean gain of the chosen features over a baseline, None where that one was chosen."""
     return mean_gains(rows, sets, base).get(str(chosen[0]["feature_set"])) if chosen else None
+
+
+def gain_by_group(night: Night) -> list[Row]:
+    """What the pooled trees learned from: each group of columns with its share of their gain, the largest first."""
+    gain = night["train_lookalike"].mapping("pool").get("gain") or {}
+    return [{"group": group, "share": share} for group, share in gain.items()]
+
+
+def pool(night: Night) -> Row:
+    """What the pooled classifier learned from; {"reason": …} where each client was learnt alone."""
+    return night["train_lookalike"].mapping("pool")
+
+
+def why(dt: str, audience_reasons: Input) -> list[Row]:
+    """Per client the first users with their reasons."""
+    if audience_reasons.table().manifest(dt) is None:
+        return []
+    found: dict[str, dict[str, Row]] = {}
+    columns = ["client", "user_id", "rank", "text"]
+    for row in audience_reasons.table().read(dt, columns, pc.field("rank") <= EXAMPLES).to_pylist():
+        user = found.setdefault(row["client"], {}).setdefault(row["user_id"], {**row, "texts": []})
+        user["texts"].append(row["text"])
+    return [{"client": client, "users": list(users.values())} for client, users in found.items()]
 
 
 def suppression(night: Night) -> list[Row]:

@@ -94,6 +94,7 @@ def shown_of(
         "graph": sections.graph(night), "training": training(night), "first_training": next(night.training())[1],
         "quality": lookalike.quality(night), "too_few": lookalike.too_few(night),
         "backtest": lookalike.backtest(night), "audiences": audiences,
+        "pool": lookalike.pool(night), "gain_by_group": lookalike.gain_by_group(night),
         "suppression": lookalike.suppression(night), "profiles": profiles.profiles(night),
         "heads": profiles.heads_of(night), "space": sections.space(night, moved), "first_publish": first_publish(night),
         "own_sections": [{"template": m.TEMPLATE, "shown": m.shown(night)} for m in _modules(night)],

@@ -66,10 +66,13 @@ class Tables:
     entity_embeddings: Input
     lookalike_scores: Input
     audiences: Input
+    audience_reasons: Input
 
     def lineage(self, dt: str, models: Sequence[str]) -> Iterator[dict[str, str]]:
         """Of D's partitions those that there are."""
-        plain = (self.rejected_events, self.knowledge_graph, self.interactions, self.lookalike_scores, self.audiences)
+        plain = (
+            self.rejected_events, self.knowledge_graph, self.interactions, self.lookalike_scores, self.audiences,
+            self.audience_reasons)  # fmt: skip
         of_models = [(table, model) for model in models for table in (self.user_embeddings, self.entity_embeddings)]
         for table, model in [*((table, None) for table in plain), *of_models]:
             if table.table(model).manifest(dt) is not None:
@@ -144,20 +147,21 @@ def shown_on(date: datetime.date, night: Night, tables: Tables, config: Config) 
     audiences = lookalike.audiences(night, *expected_buyers(dt, tables.audiences))
     return shown_of(night, sections.arrival(night, *came), audiences, people, moved, config.seed) | {
         "window_days": window_days, "label_days": label_days, "label_start": date - datetime.timedelta(days=label_days),
-        "contents": contents_of(night, bool(people)), "stages": sections.stages(night),
+        "why": lookalike.why(dt, tables.audience_reasons), "contents": contents_of(night, bool(people)),
+        "stages": sections.stages(night),
         "whole": GRAPHS if night[GRAPHS].ran else None}
 
 
 def run(
     date: datetime.date, clean_events: Input, rejected_events: Input, knowledge_graph: Input, interactions: Input,
     entity_ids: Input, relations: Input, user_embeddings: Input, entity_embeddings: Input, lookalike_scores: Input,
-    audiences: Input, run_metrics: Input, reports: Output, config: Config,
+    audiences: Input, audience_reasons: Input, run_metrics: Input, reports: Output, config: Config,
 ) -> None:  # fmt: skip
     """Write and commit the page of D."""
     dt = date.isoformat()
     tables = Tables(
         clean_events, rejected_events, knowledge_graph, interactions, entity_ids, relations, user_embeddings,
-        entity_embeddings, lookalike_scores, audiences)  # fmt: skip
+        entity_embeddings, lookalike_scores, audiences, audience_reasons)  # fmt: skip
     night = read_night(date, run_metrics, config.flow)
     changed = changes(date, config.training.max_gap_days, audiences)
     lineage = list(tables.lineage(dt, config.publishing.models))

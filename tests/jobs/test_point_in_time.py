@@ -40,6 +40,7 @@ COMPARED = [
     "lookalike_models",
     "lookalike_scores",
     "audiences",
+    "audience_reasons",
     "attention",
     "profile_predictions",
     *(
@@ -243,6 +244,7 @@ def test_a_ledger_filled_by_another_future_changes_no_published_vector_or_audien
         "feature_store",
         "lookalike_scores",
         "audiences",
+        "audience_reasons",
         "attention",
         "profile_predictions",
         "clean_events",

@@ -13,8 +13,9 @@ import pytest
 from feature_store import Table
 from feature_store.columns import described
 from feature_store.errors import StoreError
+from jobs.contracts import ARROW, SPARK, Contract, Field
 from jobs.program import Output
-from jobs.tables import ARROW, SPARK, TABLES, Contract, Field, markdown
+from jobs.tables import TABLES, markdown
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

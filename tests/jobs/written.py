@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from feature_store.tree import DataRoot
-from jobs.tables import NAME, TABLES
+from jobs.contracts import NAME
+from jobs.tables import TABLES
 
 
 def wrong_columns(data_root: Path) -> dict[str, list[str]]:

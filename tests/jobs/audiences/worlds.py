@@ -135,7 +135,7 @@ def train(root: Path, settings: train_lookalike.Config, date: datetime.date = DA
 
 def score(root: Path, settings: train_lookalike.Config, date: datetime.date = DATE) -> dict[str, Any]:
     metrics.rows.clear()
-    outputs = {name: table_input(root, name, Output) for name in ("lookalike_scores", "audiences")}
+    outputs = {name: table_input(root, name, Output) for name in ("lookalike_scores", "audiences", "audience_reasons")}
     inputs = reads(root) | {"lookalike_models": table_input(root, "lookalike_models")}
     score_lookalike.run(date=date, **inputs, **outputs, config=settings)
     return figures()
