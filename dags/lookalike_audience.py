@@ -37,6 +37,7 @@ INPUTS = [
     "relations",
     "user_embeddings",
     "entity_embeddings",
+    "lookalike_models",
 ]
 OPTIONS = {
     name: "{{ params.%s if params.%s is not none else 'none' }}" % (name, name)
