@@ -154,8 +154,8 @@ def test_other_campaigns_are_other_requests_and_older_ones_are_not(world: Path) 
     output = table_input(world, "requested_audiences", Output)
 
     def run(**more: Any) -> None:
-        find_audience.run(
-            date=DATE, **reads_of_request(world), **asked, **more, requested_audiences=output, config=settings())  # fmt: skip
+        given = reads_of_request(world) | asked | more
+        find_audience.run(date=DATE, **given, requested_audiences=output, config=settings())
 
     run()
     table = output.table("brand_0")

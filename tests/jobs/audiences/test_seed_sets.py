@@ -111,7 +111,8 @@ def test_the_density_of_seeds_is_against_that_of_all_and_nobody_is_near_himself(
     assert len(past.eligible) <= AT_LARGE, "so that all users stand for all"
     for place, row in enumerate(rows):
         user = past.eligible[row]
-        far = {int(o): float(np.linalg.norm(space.vectors[user] - space.vectors[o])) for o in past.eligible if o != user}
+        others = [int(other) for other in past.eligible if other != user]
+        far = {o: float(np.linalg.norm(space.vectors[user] - space.vectors[o])) for o in others}
         mean, spread = np.mean(list(far.values())), np.std(list(far.values())) + 1e-6
         for sharp in SHARPNESS:
             near = {o: math.exp(-sharp * (d - mean) / spread) for o, d in far.items()}
