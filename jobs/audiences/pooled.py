@@ -23,7 +23,7 @@ from jobs.audiences.set_columns import Past
 from models.classifiers.lookalike import fit, margins_of
 from models.hyperparameters import TreeHyperparameters
 
-MOST_SETS = 200  # of a window, by a hash of the name: more take time and add little
+MOST_SETS = 120  # of a window, by a hash of the name: more take time and add little
 
 # (past, set, numbers of eligible users) → float32 (p, F)
 Columns = Callable[[Past, int, np.ndarray], np.ndarray]
