@@ -9,7 +9,6 @@ windows, so that a user's rows are never on both sides of a split. It is kept in
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -27,13 +26,11 @@ from jobs.configuration.sections import Lookalike
 from jobs.program import Input
 from jobs.program import log as logger
 from models.classifiers.lookalike import OneClassError, from_bytes, to_bytes
-from models.hyperparameters import TreeHyperparameters
 
 SIZES = (5, 10, 20, 50, 100)  # seeds of the lists that are played; a set takes the next one in turn
 MOST_LISTS = 60  # of a window, by a hash of the sets' names
 MOST_BUYERS = 60  # next window's, of a list: many lists teach more than many rows of one
 LEAST_LISTS = 20  # in all windows: a model of fewer is one of a few lists
-LEARNING_RATE, ROUNDS, PATIENCE = 0.1, 200, 20  # of a model in its seconds; all else as the pooled trees
 ENTRY = "seed_lists"  # of the index of lookalike_models
 
 
@@ -120,21 +117,16 @@ def step_of(window: Window, lessons: Lessons) -> int:
     return max(1, -(-len(chosen_sets(window, lessons.sets)) // MOST_LISTS))
 
 
-def hyper_of(lookalike: Lookalike) -> TreeHyperparameters:
-    return dataclasses.replace(
-        lookalike.pooled_trees, learning_rate=LEARNING_RATE, rounds=ROUNDS, early_stopping_rounds=PATIENCE)
-
-
 def fit_seed_lists(lessons: Lessons, models: list[str], lookalike: Lookalike, seed: int) -> SeedModel | None:
     """None, with the reason in the log, where too few lists can be played."""
-    started, lists = time.perf_counter(), lists_of(lessons, models)
+    started, lists, hyper = time.perf_counter(), lists_of(lessons, models), lookalike.pooled_trees
     parts = list(played(lessons, lists))
     if len(parts) < LEAST_LISTS:
         logger.info("no model of seed lists: %d lists can be played, %d are needed", len(parts), LEAST_LISTS)
         return None
     rows = Rows.together(parts)
     try:
-        boosters = fit_folds(rows, lookalike.pooled_trees.boosters, hyper_of(lookalike), seed)
+        boosters = fit_folds(rows, hyper.boosters, hyper, seed)
     except OneClassError as error:
         logger.info("no model of seed lists: %s", error)
         return None

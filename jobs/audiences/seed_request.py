@@ -32,7 +32,7 @@ from jobs.program import log as logger
 
 LEAST_SEEDS = 5  # for the night's model
 LEAST_OWN = 30  # for a classifier of the list alone
-OWN_SHARE, HALF_OF_OWN = 0.5, 100  # of a list of very many seeds; seeds at which it is half of that
+OWN_SHARE, HALF_OF_OWN = 0.5, 250  # of a list of very many seeds; seeds at which it is half of that
 
 
 @dataclass(frozen=True)
@@ -146,4 +146,4 @@ def learned(
     if not items:
         logger.warning("the seeds bought nothing in the window more than others do: vectors and activity alone rank")
     spaces = sorted(request.now.spaces)
-    return Learned(told, now, {"items": items, "lists": model.figures.get("lists"), "spaces": spaces})
+    return Learned(told, now, {"set_items": items, "lists": model.figures.get("lists"), "spaces": spaces})
