@@ -27,9 +27,10 @@ from jobs.program import Input
 from jobs.program import log as logger
 from models.classifiers.lookalike import OneClassError, from_bytes, to_bytes
 
-SIZES = (5, 10, 20, 50, 100)  # seeds of the lists that are played; a set takes the next one in turn
+# seeds of the lists that are played, a set taking the next one in turn; 5 twice: so few are the hardest to read
+SIZES = (5, 10, 5, 20, 100)
 MOST_LISTS = 60  # of a window, by a hash of the sets' names
-MOST_BUYERS = 60  # next window's, of a list: many lists teach more than many rows of one
+MOST_BUYERS = 40  # next window's, of a list: many lists teach more than many rows of one
 LEAST_LISTS = 20  # in all windows: a model of fewer is one of a few lists
 ENTRY = "seed_lists"  # of the index of lookalike_models
 

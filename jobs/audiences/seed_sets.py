@@ -2,8 +2,9 @@
 
 A list has no items. So those stand for it that tell seeds from others best: of each item and each attribute value it is
 counted how many seeds and how many of all users bought it before the day, and how surprising that is (`evidence`). The
-items with the most are the list's set, for which the pooled classifier's columns exist (set_columns.py); with their
-weights all of a user's events say something, not those with the set alone.
+items with the most are the list's set, or all items of the one value that chance would not bring out among so many; the
+pooled classifier's columns exist for it (set_columns.py). Items have weights, too, so that all of a user's events say
+something, not those with the set alone.
 How near: the density of seeds around the user ÷ that of all users, in each vector space and by what was bought (deWet
 and Ou, Finding Users Who Act Alike, KDD 2019, who count both in cells of a locality-sensitive hash; here a kernel of
 the distance weighs every seed, and no cell's border cuts one off).
@@ -24,7 +25,8 @@ from jobs.audiences.set_affinities import Published
 from jobs.audiences.set_columns import LIFT_PRIOR, Past, columns, names
 from models.kernels import set_history as kernel
 
-MOST_ITEMS = 100  # of a list's set
+MOST_ITEMS = 100  # of a list's set, unless it is all items of a value
+SURE = 1.0  # times the log of the number of values: evidence that chance does not bring about among so many
 MOST_VALUES = 5  # attribute values whose evidence counts for their items
 MOST_SEEDS = 512  # whose distances are taken, by a hash of their ids
 AT_LARGE = 256  # users who stand for all
@@ -110,6 +112,8 @@ class SeedLists:
         top = np.argsort(-told, kind="stable")[:MOST_ITEMS]
         of_set = np.zeros(n, bool)
         of_set[top[told[top] > 0]] = True
+        if by_value.max(initial=0) > SURE * np.log(max(2, int((of_value > 0).sum()))):
+            of_set = (self.sets.values[:, [best[0]]].toarray() > 0).ravel()
         weights = np.stack([lift, np.where(held > 0, lift, 0), told, self.sets.values @ of_best])
         first = best[:1]
         facts = [
