@@ -15,7 +15,7 @@ runs the same from a shell.
 | `resolve_predecessor` | `training.on_gap: fail` and a night is missing: run the missing dates first, or set `warm`. |
 %(families)s
 | `publish_…` | A check before publishing failed (coverage, norms, alignment); **readers still have the former version**. The message names the check. Other models are published all the same; audiences wait for all of them. |
-| `train_lookalike` skipped | No vectors of D − L in the same space; the reason names the dates to rerun. Nothing to do on the first nights. Or no client has `lookalike.min_positives` buyers: the reason has their counts. |
+| `train_lookalike` skipped | Fewer than 20 item sets with buyers, or a log too short: then clients are learnt alone, and D − L has to be there, in the same space; the reason names the dates to rerun. Or no client has `lookalike.min_positives` buyers: the reason has their counts. |
 | `score_lookalike` | A suppression list cannot be used: the message names its key and its file. Deliver the file, clear the task: without it no audience is made. |
 | `train_profiles` skipped | No label can be modelled; the reason says of each what is missing. A label that cannot stops no other. |
 | `write_report` | The embeddings are out; clear the task. |

@@ -1,4 +1,4 @@
-"""Nocturne's feature store: Parquet partitions with atomic commits. Needs pyarrow and numpy only."""
+"""Nocturne's feature store: Parquet partitions with atomic commits. Needs pyarrow, numpy and xxhash only."""
 
 from feature_store.commit import Commit
 from feature_store.content import content_hash

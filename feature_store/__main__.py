@@ -1,6 +1,8 @@
 """python -m feature_store: list, describe, read, verify, rollback and prune what lies under a data root.
 
-Exit status: 0 fine; 1 `verify` found problems; 2 refused, with one message that says what to do.
+Exit status: 0 fine; 1 `verify` found problems, or another try may end otherwise (a lock is held, a disk full); 2
+refused; 3 what lies there is damaged, too new or of different spaces. All but the first with one message that says what
+to do; after 2 and 3 another try would end the same.
 """
 
 import argparse
@@ -9,8 +11,11 @@ import sys
 from collections.abc import Callable
 
 from feature_store import commands
-from feature_store.errors import StoreError
+from feature_store.errors import DataDamaged, ManifestBroken, SchemaTooNew, SpaceMismatch, StoreError, may_pass
 from feature_store.view import USER_EMBEDDINGS
+
+MAY_PASS, REFUSED, FINAL = 1, 2, 3
+FOUND_WRONG = (DataDamaged, ManifestBroken, SchemaTooNew, SpaceMismatch)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,7 +73,9 @@ def main(argv: list[str] | None = None) -> int:
         return status
     except StoreError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
+        if may_pass(error):
+            return MAY_PASS
+        return FINAL if isinstance(error, FOUND_WRONG) else REFUSED
     except BrokenPipeError:  # `| head` has seen enough; nothing is left to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

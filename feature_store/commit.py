@@ -126,7 +126,7 @@ class Commit:
             digest, size = sha256_of(self._disk, path)
             try:
                 with self._disk.open(path) as source:
-                    frames = Frames(source).all()
+                    frames, chunks = Frames(source).all(), Frames(source).chunks()
                     file = pq.ParquetFile(source, page_checksum_verification=True)
                     self._check_schema(file.schema_arrow, path)
                     for batch in batches_of(file, ROW_GROUP_ROWS):
@@ -136,7 +136,7 @@ class Commit:
                 raise DataDamaged(
                     f"{path} is no readable Parquet file ({error}). Nothing was published. Write it again."
                 ) from error
-        self._files.append(FileEntry(name, size, digest, rows, frames=frames))
+        self._files.append(FileEntry(name, size, digest, rows, frames=frames, chunks=chunks))
 
     def _check_schema(self, schema: pa.Schema, where: str) -> None:
         check_columns(schema, where, self._schema_problem)
@@ -164,8 +164,9 @@ class Commit:
             finally:
                 sink.close()
             with self._disk.open(f"{self.path}/{name}") as source:
-                frames = Frames(source).all()
-        self._files.append(FileEntry(name, sink.tell(), sink.sha256(), end - start, frames=frames))
+                frames, chunks = Frames(source).all(), Frames(source).chunks()
+        entry = FileEntry(name, sink.tell(), sink.sha256(), end - start, frames=frames, chunks=chunks)
+        self._files.append(entry)
         return end
 
 

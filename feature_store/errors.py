@@ -53,7 +53,17 @@ class DiskFull(CannotWrite):
     """No space left."""
 
 
+# what a disk refuses today and tomorrow; a file that is gone may have been replaced, and a full disk been cleared
+_FOR_GOOD = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 _UNCHANGED = "What was published before is unchanged."
+
+
+def may_pass(error: StoreError | OSError) -> bool:
+    """Whether another try may end otherwise: a lock that is held, a disk that is full or fails."""
+    if isinstance(error, (OSError, CannotWrite)):
+        cause = error if isinstance(error, OSError) else error.__cause__
+        return getattr(cause, "errno", None) not in _FOR_GOOD
+    return isinstance(error, LockHeld)
 
 
 @contextmanager

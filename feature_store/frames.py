@@ -5,16 +5,20 @@ A page's own bytes carry a CRC, which Arrow checks when it reads them. Its heade
 Frames, each a SHA-256: the footer; all else outside the row groups; and one for each row group: its page
 headers, and whole every page that has no CRC or is of a kind that Arrow does not check. Format of the headers: Thrift's
 compact protocol, parquet.thrift's PageHeader.
+
+Beside them, for readers that need no CRC then, a quick hash of each column chunk whole (checked_file.py).
 """
 
 import hashlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 _TAIL_BYTES = 8  # the footer's length and "PAR1"
 _WINDOW_BYTES = 256  # of most page headers; a longer one is read anew
 _LONGEST_HEADER = 1 << 20
+_PIECE_BYTES = 1 << 20  # stays in a processor's cache from its reading to its hashing
 _CHECKED_KINDS = (0, 2, 3)  # data page, dictionary page, data page v2
 _KIND, _COMPRESSED_SIZE, _CRC = 1, 3, 4  # PageHeader's fields
 
@@ -35,7 +39,7 @@ class Frames:
     def outside(self, metadata: pq.FileMetaData) -> str:
         """All before the footer that no row group holds: magic bytes, indexes, filters, gaps."""
         digest, at = hashlib.sha256(), 0
-        ranges = sorted(chunk for group in self._ranges(metadata) for chunk in group)
+        ranges = sorted(chunk for group in self.ranges(metadata) for chunk in group)
         for start, end in [*ranges, (self._footer_at, self._footer_at)]:
             digest.update(self._read(at, start))
             at = max(at, end)
@@ -43,7 +47,7 @@ class Frames:
 
     def row_group(self, metadata: pq.FileMetaData, number: int) -> str:
         digest = hashlib.sha256()
-        for start, end in self._ranges(metadata)[number]:
+        for start, end in self.ranges(metadata)[number]:
             while start < end:
                 header, payload_end = self._page(start, end)
                 digest.update(header)
@@ -56,11 +60,23 @@ class Frames:
         groups = (self.row_group(metadata, number) for number in range(metadata.num_row_groups))
         return (self.footer(), self.outside(metadata), *groups)
 
-    def _ranges(self, metadata: pq.FileMetaData) -> list[list[tuple[int, int]]]:
+    def chunks(self) -> tuple[str, ...]:
+        """Of each row group its column chunks' hashes, one after the other: what a manifest's file entry keeps too."""
+        groups = self.ranges(pq.read_metadata(self._source))
+        return tuple("".join(self._chunk(start, end) for start, end in group) for group in groups)
+
+    def ranges(self, metadata: pq.FileMetaData) -> list[list[tuple[int, int]]]:
+        """Where the column chunks of each row group start and end, in the order of their columns."""
         if self._chunks is None:
             groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
             self._chunks = [[_range(group.column(n)) for n in range(group.num_columns)] for group in groups]
         return self._chunks
+
+    def _chunk(self, start: int, end: int) -> str:
+        digest = xxhash.xxh3_64()
+        for at in range(start, end, _PIECE_BYTES):
+            digest.update(self._read(at, min(end, at + _PIECE_BYTES)))
+        return digest.hexdigest()
 
     def _page(self, start: int, end: int) -> tuple[bytes, int]:
         """(the bytes to hash of the page at `start`, where the next one starts); all up to `end` where it is none."""

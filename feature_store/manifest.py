@@ -25,7 +25,8 @@ class FileEntry:
 
     `content_sha256` stands in the content hash in place of `sha256`, where the
     file holds what two equal runs do not share; else "". `frames` are the hashes of what a Parquet file's page
-    checksums do not cover (frames.py); empty for other files, and in manifests of before there were any.
+    checksums do not cover, `chunks` those of its column chunks, a text for each row group (frames.py); empty for other
+    files, and in manifests of before there were any.
     """
 
     name: str
@@ -34,6 +35,7 @@ class FileEntry:
     row_count: int
     content_sha256: str = ""
     frames: tuple[str, ...] = ()
+    chunks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ def _file_entry(tree: dict) -> FileEntry:
         _count(tree["row_count"]),
         _text(tree.get("content_sha256", "")),
         tuple(map(_text, tree.get("frames", ()))),
+        tuple(map(_text, tree.get("chunks", ()))),
     )
 
 

@@ -15,8 +15,8 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
-import errno
 import gc
+import hashlib
 import inspect
 import json
 import logging
@@ -32,7 +32,7 @@ from typing import Any
 import pyarrow as pa
 
 from feature_store import Leases, Segments, Table
-from feature_store.errors import CannotWrite, LockHeld, StoreError
+from feature_store.errors import StoreError, may_pass
 from jobs.configuration import load as configuration
 from jobs.late_imports import postpone_statistics
 from jobs.memory import peak_memory_mib
@@ -47,8 +47,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 gc.set_threshold(50_000, 20, 20)
 postpone_statistics()
 FAILED, FINAL, SKIPPED, NOT_YET, PUT_OFF = 1, 3, 99, 75, 76
-# what a disk refuses today and tomorrow; a file that is gone may have been replaced, and a full disk been cleared
-FOR_GOOD = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 class JobError(Exception):
@@ -203,10 +201,7 @@ def status_of(error: JobError | StoreError | OSError) -> int:
 def is_final(error: JobError | StoreError | OSError) -> bool:
     """Whether another try would end the same: what a person has to mend, and time does not. docs/production.md has it
     as a table."""
-    if isinstance(error, (OSError, CannotWrite)):
-        cause = error if isinstance(error, OSError) else error.__cause__
-        return getattr(cause, "errno", None) in FOR_GOOD
-    return not isinstance(error, (MayPass, LockHeld))
+    return not (isinstance(error, MayPass) or may_pass(error))
 
 
 def stage_of(run: Callable[..., None]) -> str:
@@ -324,9 +319,14 @@ def _finish(
 
 
 def _variant(call: dict[str, Any]) -> str:
-    """Jobs that run once per model have one stage per model."""
+    """Jobs that run once per model have one stage per model; requests, which can be named, one for all that they ask:
+    another's figures, of the same model and date, do not take the place of theirs."""
     model = call.get("model")
-    return f"_{model}" if isinstance(model, str) else ""
+    of_model = f"_{model}" if isinstance(model, str) else ""
+    if "name" not in call:
+        return of_model
+    asked = {name: str(value) for name, value in call.items() if not isinstance(value, Input) and name != "config"}
+    return f"{of_model}_{hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 def code_version() -> str:

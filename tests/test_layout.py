@@ -20,7 +20,7 @@ OURS = {"feature_store", "jobs", "models"}
 # line).
 ALLOWED = {
     "dags": {"airflow", "yaml", "dagkit", "models.families"},
-    "feature_store": {"pyarrow", "numpy"},
+    "feature_store": {"pyarrow", "numpy", "xxhash"},
     "models": {"torch", "numpy", "scipy", "sklearn", "numba", "llvmlite", "triton", "safetensors", "xgboost", "gensim"},
     "jobs": {
         "models",

@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xgboost
 
 from feature_store import Commit
 from jobs.audiences.features import Vocabulary
 from jobs.program import Input
 from models.classifiers.lookalike import Calibration, from_bytes, margins_of, to_bytes
 
+if TYPE_CHECKING:
+    from xgboost import Booster
+
 BASELINES = ("baseline", "strong")  # score beside what was chosen, for the backtest
 POOLED, OWN, BLEND = "pooled", "own", "blend"
 OF_SETS = (POOLED, OWN, BLEND)  # feature sets whose columns are those of set_columns.py
+Files = tuple[str, ...]  # of a part's boosters
 
 
 @dataclass(frozen=True)
 class Part:
     weight: float
-    boosters: list[xgboost.Booster]
+    boosters: list[Booster]
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Fitted:
     curves: dict[str, Any]
 
 
-def mean_margin(boosters: list[xgboost.Booster], features: np.ndarray, threads: int) -> np.ndarray:
+def mean_margin(boosters: list[Booster], features: np.ndarray, threads: int) -> np.ndarray:
     """float32 (n,)."""
     return np.mean([margins_of(booster, features, threads) for booster in boosters], axis=0, dtype=np.float32)
 
@@ -53,7 +56,7 @@ def write(models: Iterable[Fitted], commit: Commit) -> list[dict[str, Any]]:
     """Puts the models' bytes, each booster once; the entries of the index."""
     files: dict[int, str] = {}
 
-    def file_of(booster: xgboost.Booster, hint: str) -> str:
+    def file_of(booster: Booster, hint: str) -> str:
         if id(booster) not in files:
             files[id(booster)] = commit.write_bytes(".ubj", to_bytes(booster), hint=hint[:64])
         return files[id(booster)]
@@ -98,8 +101,15 @@ class Trained:
         found = self.index["vocabulary"]
         return None if found is None else Vocabulary(**found)
 
-    def parts(self, model: dict[str, Any]) -> list[Part]:
-        return [Part(part["weight"], [from_bytes(self.content[f]) for f in part["files"]]) for part in model["parts"]]
+    def boosters(self, models: Iterable[dict[str, Any]]) -> dict[Files, list[Booster]]:
+        """Of all parts of these models, by their files."""
+        wanted = dict.fromkeys(tuple(part["files"]) for model in models for part in model["parts"])
+        return {files: [from_bytes(self.content[file]) for file in files] for files in wanted}
+
+    def margin(self, model: dict[str, Any], of_parts: Mapping[Files, np.ndarray]) -> np.ndarray:
+        """float32 (n,): the weighted sum of the parts' margins."""
+        terms = [np.float32(part["weight"]) * of_parts[tuple(part["files"])] for part in model["parts"]]
+        return np.sum(terms, axis=0, dtype=np.float32)
 
     def calibration(self, model: dict[str, Any]) -> Calibration:
         return Calibration(**model["calibration"])

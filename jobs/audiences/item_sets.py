@@ -7,7 +7,7 @@ Shapes: n items of the log, s sets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,8 +55,11 @@ class ItemSets:
         return (self.values @ (share * np.log(known.sum() / carriers))).astype(np.float32)
 
 
-def item_sets(snapshot: Snapshot, log: EventLog, clients: Mapping[str, Predicate]) -> ItemSets:
-    """All sets of D's graph; clients first, each with its own name, then the values that are no client."""
+def item_sets(
+    snapshot: Snapshot, log: EventLog, clients: Mapping[str, Predicate], excluded: Collection[str] = ()
+) -> ItemSets:
+    """All sets of D's graph; clients first, each with its own name, then the values that are no client, but of
+    attributes that are excluded."""
     at = log.items_among(snapshot.item_raw)  # the log numbers every item of the graph
     numbers = {int(ledger): int(number) for ledger, number in zip(snapshot.items, at, strict=True)}
     names, members, values = [], [], []
@@ -65,6 +68,8 @@ def item_sets(snapshot: Snapshot, log: EventLog, clients: Mapping[str, Predicate
         members.append(np.sort(at[snapshot.matching(predicate)]))
     taken = {one.tobytes() for one in members}
     for attribute, edges in sorted(snapshot.item_attributes.items()):
+        if attribute in excluded:
+            continue
         of_value = _by_value(edges, numbers, len(log.items))
         values.append(of_value)
         for code, value in enumerate(edges.values.to_pylist()):

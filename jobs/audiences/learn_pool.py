@@ -9,9 +9,9 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xgboost
 
 from jobs.audiences.event_log import EventLog, day_number, read_log
 from jobs.audiences.fitted import BLEND, OWN, POOLED, Fitted, Part
@@ -39,6 +39,9 @@ from jobs.configuration.sections import Graph, Lookalike
 from jobs.program import log as logger
 from models.classifiers.lookalike import Calibration, OneClassError, calibrate
 from models.classifiers.precision_recall import average_precision
+
+if TYPE_CHECKING:
+    import xgboost
 
 LEAST_SETS = 20  # in the newest window: with fewer, one model for all is a model of a few clients
 LEAST_OWN_BUYERS = 30  # in all windows: a client with fewer has no model of its own
@@ -112,7 +115,7 @@ def lessons_of(
         return (
             f"the log begins less than two label windows before {date}: of {days} days each "
             "(lookalike.label_window_days), one to know users by and one to see who buys")
-    sets = item_sets(snapshot, log, clients)
+    sets = item_sets(snapshot, log, clients, lookalike.exclude_attributes)
     windows = [window_of(past_of(log, start, graph, lookalike), sets, days) for start in starts]
     if (there := int(windows[0].usable().sum())) < LEAST_SETS:
         return f"{there} sets of items have buyers enough between {starts[0]} and {date}; {LEAST_SETS} are needed"

@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xgboost
 
 from jobs.audiences.fitted import mean_margin
 from jobs.audiences.item_sets import ItemSets
@@ -22,6 +22,9 @@ from jobs.audiences.set_affinities import Published
 from jobs.audiences.set_columns import Past
 from models.classifiers.lookalike import fit, margins_of
 from models.hyperparameters import TreeHyperparameters
+
+if TYPE_CHECKING:
+    import xgboost
 
 MOST_SETS = 120  # of a window, by a hash of the name: more take time and add little
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ from feature_store.layout import rerun_command
 from jobs.audiences.campaign import Campaign, campaign_of, known_among, provenance, read_lists
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.event_log import read_log
-from jobs.audiences.fitted import OF_SETS, Trained, mean_margin, read_models
+from jobs.audiences.fitted import OF_SETS, Files, Trained, mean_margin, read_models
 from jobs.audiences.item_sets import item_sets
 from jobs.audiences.learn_pool import CHUNK, columns_of, past_of
 from jobs.audiences.nights import Tables
@@ -39,6 +40,9 @@ from jobs.configuration.feature_names import FeatureSet, models_of
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
 from jobs.tables import TABLES
 from models.classifiers.precision_recall import precision_at
+
+if TYPE_CHECKING:
+    from xgboost import Booster
 
 
 @dataclass(frozen=True)
@@ -53,24 +57,34 @@ class Scored:
     date: datetime.date
 
 
-def score_client(model: dict[str, Any], trained: Trained, of: Scored, config: Config) -> pa.Table:
-    """Every eligible user's score, sorted by user id; past buyers only where training knew them too."""
-    if of.names != model["columns"]:
-        missing = sorted(set(model["columns"]) ^ set(of.names))[:5]
-        what = f"The features of {of.date} for {model['client']}"
-        raise JobError(f"{what} differ from those of training, e.g. in {missing}. Run train_lookalike again.")
-    parts, threads = trained.parts(model), config.lookalike.trees.threads
-    margins = np.zeros(len(of.rows), np.float32)
+def score_client(models: list[dict[str, Any]], trained: Trained, of: Scored, config: Config) -> list[pa.Table]:
+    """Every eligible user's score by each of one client's models that read these columns, sorted by user id; past
+    buyers only where training knew them too."""
+    for model in models:
+        if of.names != model["columns"]:
+            missing = sorted(set(model["columns"]) ^ set(of.names))[:5]
+            what = f"The features of {of.date} for {model['client']}"
+            raise JobError(f"{what} differ from those of training, e.g. in {missing}. Run train_lookalike again.")
+    margins = margins_of_parts(trained.boosters(models), of, config.lookalike.trees.threads)
+    raw = of.raw.take(pa.array(of.rows)).cast(pa.string())
+    return [_scores(model, trained, trained.margin(model, margins), raw) for model in models]
+
+
+def margins_of_parts(boosters: Mapping[Files, list[Booster]], of: Scored, threads: int) -> dict[Files, np.ndarray]:
+    """float32 (n,) of each part: what several models share is predicted once, and columns are had once."""
+    found = {files: np.empty(len(of.rows), np.float32) for files in boosters}
     for start in range(0, len(of.rows), CHUNK):
         features = of.columns(of.rows[start : start + CHUNK])
-        for part in parts:
-            margins[start : start + CHUNK] += part.weight * mean_margin(part.boosters, features, threads)
-    scores = trained.calibration(model)(margins)
-    schema, n = TABLES["lookalike_scores"].arrow_schema(), len(of.rows)
+        for files, mine in boosters.items():
+            found[files][start : start + CHUNK] = mean_margin(mine, features, threads)
+    return found
+
+
+def _scores(model: dict[str, Any], trained: Trained, margins: np.ndarray, raw: pa.Array) -> pa.Table:
+    schema, n = TABLES["lookalike_scores"].arrow_schema(), len(margins)
     found = {
-        "client": pa.repeat(model["client"], n), "feature_set": pa.repeat(model["feature_set"], n),
-        "user_id": of.raw.take(pa.array(of.rows)).cast(pa.string()), "score": pa.array(scores),
-        "chosen": pa.repeat(trained.is_chosen(model), n)}  # fmt: skip
+        "client": pa.repeat(model["client"], n), "feature_set": pa.repeat(model["feature_set"], n), "user_id": raw,
+        "score": pa.array(trained.calibration(model)(margins)), "chosen": pa.repeat(trained.is_chosen(model), n)}
     return pa.table([found[name] for name in schema.names], names=schema.names).cast(schema)
 
 
@@ -149,11 +163,16 @@ def score_all(
     by_sets = {m["client"] for m in scored if m["feature_set"] in OF_SETS}
     of_sets = columns_of_sets(by_sets, tables, date, config) if by_sets else {}
 
-    def of(model: dict[str, Any]) -> Scored:
-        name = model["feature_set"]
-        return of_sets[model["client"]] if name in OF_SETS else of_alone[model["client"], name]
-
-    return [score_client(model, trained, of(model), config) for model in scored]
+    found: dict[tuple[str, str], pa.Table] = {}
+    for client, mine in itertools.groupby(scored, key=lambda m: m["client"]):
+        models = list(mine)
+        together = [m for m in models if m["feature_set"] in OF_SETS]
+        groups = [(together, of_sets.get(client))] if together else []
+        groups += [([m], of_alone[client, m["feature_set"]]) for m in models if m not in together]
+        for group, of in groups:
+            tables_of_scores = score_client(group, trained, of, config)
+            found |= {(client, m["feature_set"]): t for m, t in zip(group, tables_of_scores, strict=True)}
+    return [found[m["client"], m["feature_set"]] for m in scored]
 
 
 def columns_alone(
@@ -186,7 +205,7 @@ def columns_of_sets(
     look, graph = config.lookalike, config.graph
     snapshot = tables.snapshot(date, graph)
     log = read_log(tables.clean_events, date - datetime.timedelta(days=graph.window_days), date, snapshot.item_raw)
-    sets, past = item_sets(snapshot, log, clients_of(config)), past_of(log, date, graph, look)
+    sets, past = item_sets(snapshot, log, clients_of(config), look.exclude_attributes), past_of(log, date, graph, look)
     keys = keys_of(log.users, config.seed)
     of, named = columns_of([past], tables, sets, config.publishing.models, graph, look, keys, config.seed)
     everybody, found = np.ones(len(past.eligible), bool), {}

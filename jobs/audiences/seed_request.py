@@ -109,7 +109,8 @@ def asked(
     """Reads the log once, as far back as the earliest border asks for."""
     source, borders = lesson.now, lesson.borders
     past = past_at(lesson, clean_events, date, graph, look)
-    log, sets, keys = past.log, item_sets(source.snapshot, past.log, {}), keys_of(past.log.users, seed)
+    log, keys = past.log, keys_of(past.log.users, seed)
+    sets = item_sets(source.snapshot, log, {}, look.exclude_attributes)
     published = Published.of(source, log) if source.vectors else None
     now = then = SeedLists(past, sets, published, model.models, keys)
     if borders is not None:

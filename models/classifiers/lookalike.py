@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import xgboost
 
+from models.classifiers.trees import xgboost
 from models.hyperparameters import TreeHyperparameters
 from models.shapes import expect
 

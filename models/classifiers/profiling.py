@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import xgboost
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import confusion_matrix, f1_score
 
 from models.classifiers.precision_recall import calibration_curve
+from models.classifiers.trees import xgboost
 from models.hyperparameters import TreeHyperparameters
 from models.shapes import expect, expect_indices
 

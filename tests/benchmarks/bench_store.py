@@ -1,19 +1,25 @@
 """Publishing and reading 1,000,000 × 100 float32 with the store against plain pyarrow.parquet.
 
-`python -m tests.benchmarks.bench_store`. The store writes the same Parquet settings, and also hashes content and file,
-checks the order, syncs, and commits; both sync the file here, so that the disk is not what differs. "read unchecked"
-reads the store's own file without its checks (page checksums, and hashes of what they do not cover). Alternating
-repeats, best of each, by the clock and by the processor: what checks cost is told by the latter, which other work on
-the machine changes less. The last lines read `checks: <store ÷ unchecked − 1, read> <the same, look-up>` and
-`ratio: <store ÷ pyarrow, write> read: <the same, read>`.
+`python -m tests.benchmarks.bench_store [USERS [REPEATS]]`. The store writes the same Parquet settings, and also hashes
+content and file, checks the order, syncs, and commits; both sync the file here, so that the disk is not what differs.
+"unchecked" reads the store's own file without its checks, "by page" with the CRC of every page checked by Arrow, as
+partitions of before there were hashes of column chunks are read. Repeats, each in an order of its own; by the clock and
+by the processor. What checks cost is told by the latter, which other work on the machine changes less: the lowest of
+all repeats, which met the least of it, with checks ÷ without, − 1. Beside it is kept the median of the same ratio
+within each repeat.
 
-Nearly all that checks cost is Arrow's CRC-32 of the pages, which passes over each byte once; hashes of what it does not
-cover are less than a hundredth of a read.
+Every run is appended to tests/benchmarks/results/store.json, oldest first. The last lines read
+`checks: <read> <look-up>`, the same `by page:`, and `ratio: <store ÷ pyarrow, write> read: <the same, read>`.
 """
 
+import datetime
+import json
 import os
+import platform
+import random
 import resource
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -23,13 +29,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from feature_store import FeatureStore
 from feature_store.store import as_utc
 from feature_store.view import as_matrix, count_after
 
-REPEATS = 5
+REPEATS = 30
+WRITES = 5  # repeats that write too
+RESULTS = Path(__file__).parent / "results" / "store.json"
+Seconds = dict[str, list[tuple[float, float]]]  # (by the clock, of all threads on a processor) of each repeat
 
 
 def rows(users: int, dimension: int) -> pa.Table:
@@ -49,14 +59,17 @@ def write_plain(table: pa.Table, path: Path) -> None:
     os.close(descriptor)
 
 
-def read_unchecked(store: FeatureStore, users: pa.Array | None = None) -> None:
-    """What `read store` and `look-up store` do, but for the checks of the bytes."""
+def read_bare(store: FeatureStore, users: pa.Array | None = None, by_page: bool = False) -> None:
+    """What `read store` and `look-up store` do, but for the checks of the bytes; by_page: Arrow checks pages' CRCs."""
     table = store.table("user_embeddings", "bench")
     manifest, (path,) = table.manifest("1970-01-01"), table.files("1970-01-01")
-    if users is not None:
-        rows = pq.read_table(path, filters=pc.field("user_id").isin(users), partitioning=None)
-    else:
-        rows = pq.ParquetFile(path, pre_buffer=True).read()
+    checks = {"pre_buffer": True, "page_checksum_verification": by_page}
+    with table.disk.open(path) as source:
+        if users is None:
+            rows = pq.ParquetFile(source, **checks).read()
+        else:
+            format = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(**checks))
+            rows = format.make_fragment(source).to_table(filter=pc.field("user_id").isin(users))
     count_after(rows.column("event_timestamp"), as_utc(manifest.partition["dt"]))
     as_matrix(rows.column("embedding"))
 
@@ -69,8 +82,7 @@ def seconds(call: Callable[[], object]) -> tuple[float, float]:
     return spent, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def measure(folder: Path, users: int, dimension: int) -> dict[str, tuple[float, float]]:
-    """Best seconds of each, as `seconds` gives them."""
+def measure(folder: Path, users: int, dimension: int, repeats: int) -> Seconds:
     table, plain, store = rows(users, dimension), folder / "plain.parquet", FeatureStore(str(folder / "feature_store"))
     one = [f"user-{users // 2:09d}"]
 
@@ -82,31 +94,56 @@ def measure(folder: Path, users: int, dimension: int) -> dict[str, tuple[float, 
         "write pyarrow": lambda: write_plain(table, plain),
         "write store": publish,
         "read pyarrow": lambda: as_matrix(pq.read_table(plain, partitioning=None).column("embedding")),
+        "read unchecked": lambda: read_bare(store),
         "read store": lambda: store.read("user_embeddings", model="bench", as_of="1970-01-02").matrix(),
-        "read unchecked": lambda: read_unchecked(store),
+        "read by page": lambda: read_bare(store, by_page=True),
+        "look-up unchecked": lambda: read_bare(store, pa.array(one)),
         "look-up store": lambda: store.read("user_embeddings", model="bench", dt="1970-01-01", user_ids=one).matrix(),
-        "look-up unchecked": lambda: read_unchecked(store, pa.array(one)),
+        "look-up by page": lambda: read_bare(store, pa.array(one), by_page=True),
     }
-    best = dict.fromkeys(calls, (float("inf"), float("inf")))
-    for _ in range(REPEATS):
-        for name, call in calls.items():
-            best[name] = tuple(map(min, best[name], seconds(call)))
-    return best
+    found: Seconds = {name: [] for name in calls}
+    for repeat in range(1 + repeats):
+        order = [name for name in calls if repeat < WRITES or not name.startswith("write")]
+        if repeat:  # the first one warms up, and writes first; what ran before leaves traces in Arrow's memory
+            random.Random(repeat).shuffle(order)
+        for name in order:
+            spent = seconds(calls[name])
+            if repeat:
+                found[name].append(spent)
+    return found
+
+
+def cost(found: Seconds, what: str, of: str) -> tuple[float, float]:
+    """Processor time of a read's checks as a share of the read without them: of the lowest, and within repeats."""
+    checked, bare = ([processor for _, processor in found[name]] for name in (f"{what} {of}", f"{what} unchecked"))
+    within = statistics.median(one / other for one, other in zip(checked, bare, strict=True))
+    return min(checked) / min(bare) - 1, within - 1
 
 
 def main() -> None:
-    users = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    given = [int(argument) for argument in sys.argv[1:]]
+    users, repeats = given + [1_000_000, REPEATS][len(given) :]
     folder = Path(tempfile.mkdtemp(prefix="bench_store-"))
     try:
-        best = measure(folder, users, 100)
+        found = measure(folder, users, 100, repeats)
     finally:
         shutil.rmtree(folder)
-    for name, (clock, processor) in best.items():
+    medians = {name: [statistics.median(of) for of in zip(*spent, strict=True)] for name, spent in found.items()}
+    for name, (clock, processor) in medians.items():
         print(f"{name}: {clock:.3f} s, {processor:.3f} s of processors")
-    whole, one = (best[f"{what} store"][1] / best[f"{what} unchecked"][1] - 1 for what in ("read", "look-up"))
-    print(f"checks: {whole:.1%} {one:.1%}")
-    write, read = (best[f"{what} store"][0] / best[f"{what} pyarrow"][0] for what in ("write", "read"))
+    checks = {of: {what: cost(found, what, of) for what in ("read", "look-up")} for of in ("store", "by page")}
+    write, read = (medians[f"{what} store"][0] / medians[f"{what} pyarrow"][0] for what in ("write", "read"))
+    keep({"users": users, "repeats": repeats, "medians": medians, "checks": checks, "write": write, "read": read})
+    for of, name in (("store", "checks"), ("by page", "by page")):
+        print(f"{name}: {checks[of]['read'][0]:.1%} {checks[of]['look-up'][0]:.1%}")
     print(f"ratio: {write:.2f} read: {read:.2f}")
+
+
+def keep(run: dict[str, object]) -> None:
+    runs = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
+    runs.append({"run_at": when, "machine": f"{os.cpu_count()} cores, {platform.machine()}"} | run)
+    RESULTS.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -185,3 +185,22 @@ def test_it_starts_as_a_module_and_imports_neither_pandas_nor_engines(root: Path
     everything = "import sys, feature_store, feature_store.__main__, feature_store.join"
     code = f"{everything}; print([m for m in {heavy} if m in sys.modules])"
     assert _program(sys.executable, "-c", code).stdout.strip() == "[]"
+
+
+def test_the_exit_status_tells_what_another_try_may_change(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As those of the jobs do."""
+    table = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe")
+    with table.replace(DATES[0]) as commit:
+        commit.write_table(embeddings(0, dt=DATES[0]))
+        status, text = _run(root, capsys, "rollback", NAME, DATES[0], "--wait-seconds", "0")
+    assert status == 1 and text.startswith("LockHeld")
+    (root / "file").write_bytes(b"")
+    for output, expected, said in (("none/x.csv", 1, "No such file"), ("file/x.csv", 2, "Not a directory")):
+        status, text = _run(root, capsys, "read", "--model", "transe", "--output", str(root / output))
+        assert status == expected and said in text
+    path = Path(table.files(DATES[0])[0])
+    path.write_bytes(path.read_bytes()[:-1])
+    for broken in ("DataDamaged", "ManifestBroken"):
+        status, text = _run(root, capsys, "read", "--model", "transe", "--dt", DATES[0])
+        assert status == 3 and text.startswith(broken) and len(text.splitlines()) == 1
+        Path(table.path(DATES[0]), "_manifest.json").write_bytes(b"{")

@@ -143,6 +143,25 @@ def test_a_stage_within_a_job_fails_as_it_would_alone(end: str, kind: type[Excep
     with pytest.raises(JobError, match="test_program failed: ") as error:
         run_stage(run, given, load_settings(write_config(tmp_path)))
     assert type(error.value) is kind
+
+
+def request(date: datetime.date, clean_events: Input, model: str, config: Config, name: str | None, k: int = 5) -> None:
+    metrics.put("rows_out", k)
+    if name == "taken":
+        raise JobError("it is")
+
+
+def test_requests_of_one_model_and_date_keep_their_figures(tmp_path: Path) -> None:
+    """Also beside one that is refused; one that is made again takes its own place."""
+    common = ["--date", "2026-02-01", "--config", str(write_config(tmp_path)), "--model", "a"]
+    for asked in (["--k", "3"], ["--k", "4"], ["--k", "4"], ["--k", "3", "--name", "taken"]):
+        execute(request, [*common, *asked])
+    found = [Table(str(stage)).read("2026-02-01").to_pylist() for stage in (tmp_path / "data/run_metrics").iterdir()]
+    told = [{row["metric"]: row["value"] for row in rows} for rows in found]
+    assert sorted((one["rows_out"], one["status"]) for one in told) == [(3, 0), (3, 1), (4, 0)]
+    assert all(path.name.startswith("stage=test_program_a_") for path in (tmp_path / "data/run_metrics").iterdir())
+
+
 def test_a_skip_leaves_what_was_wanting_and_the_next_run_does_not(tmp_path: Path) -> None:
     table = Table(str(tmp_path / "data/run_metrics/stage=test_program"))
     for end, wanted in (("want", [{"table": "x", "dt": "2026-01-31"}]), ("skip", None), ("want", ...), ("well", None)):

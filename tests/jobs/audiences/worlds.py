@@ -22,6 +22,7 @@ DIMENSION, BRANDS, ITEMS = 8, 4, 80
 GRAPH = Graph(
     behaviors={"view": Relation(), "purchase": Relation()}, window_days=40,
     item_attributes={"brand": Attribute(), "category": Attribute()}, user_attributes={"age": Attribute()})  # fmt: skip
+STYLED = dataclasses.replace(GRAPH, item_attributes=GRAPH.item_attributes | {"style": Attribute()})
 SETS = ["baseline", "strong", "strong+transe:affinity", "baseline+transe:raw"]
 READS = (
     "clean_events", "knowledge_graph", "interactions", "entity_ids", "relations", "user_embeddings",
@@ -42,10 +43,11 @@ def day(date: datetime.date, days: float) -> pd.Timestamp:
     return (pd.Timestamp(date, tz="UTC") + pd.Timedelta(days=days)).as_unit("us")
 
 
-def items() -> dict[str, pd.DataFrame]:
-    """Item i is of brand i mod 4 and of category i mod 5."""
+def items(styles: int = 0) -> dict[str, pd.DataFrame]:
+    """Item i is of brand i mod 4 and of category i mod 5; where there are styles, of style i mod styles."""
     names = [f"i{i}" for i in range(ITEMS)]
-    return {
+    more = {"style": pd.DataFrame({"id": names, "value": [f"s{i % styles}" for i in range(ITEMS)]})} if styles else {}
+    return more | {
         "brand": pd.DataFrame({"id": names, "value": [f"b{i % BRANDS}" for i in range(ITEMS)]}),
         "category": pd.DataFrame({"id": names, "value": [f"c{i % 5}" for i in range(ITEMS)]})}  # fmt: skip
 
@@ -58,13 +60,13 @@ def events(users: np.ndarray, bought: np.ndarray, days: np.ndarray, behavior: st
         "event_time": times, "quantity": 1.0, "value": 5.0})  # fmt: skip
 
 
-def log_of(frames: list[pd.DataFrame], users: int) -> Log:
+def log_of(frames: list[pd.DataFrame], users: int, styles: int = 0) -> Log:
     """These events; user u is of age u mod 3."""
     ids, ages = [f"u{u:05d}" for u in range(users)], [str(u % 3) for u in range(users)]
-    return Log(pd.concat(frames, ignore_index=True), items(), {"age": pd.DataFrame({"id": ids, "value": ages})})
+    return Log(pd.concat(frames, ignore_index=True), items(styles), {"age": pd.DataFrame({"id": ids, "value": ages})})
 
 
-def planted(root: Path, users: int = 1200, seed: int = 0, **vectors: Any) -> Log:
+def planted(root: Path, users: int = 1200, seed: int = 0, styles: int = 0, **vectors: Any) -> Log:
     """Users are near one brand in the vectors' space and buy it more often, before and after D - L;
     past purchases are few."""
     random = np.random.default_rng(seed)
@@ -81,13 +83,13 @@ def planted(root: Path, users: int = 1200, seed: int = 0, **vectors: Any) -> Log
         events(before, chosen(before), -30 * random.random(len(before))),
         events(after, chosen(after), 7 * random.random(len(after))),
         events(views, random.integers(0, ITEMS, len(views)), -20 * random.random(len(views)), "view")]  # fmt: skip
-    log = log_of(frames, users)
+    log = log_of(frames, users, styles)
     centres = 3 * np.eye(BRANDS, DIMENSION)
     user_vectors = {f"u{u:05d}": centres[taste[u]] + random.normal(size=DIMENSION) for u in range(users)}
     item_vectors = {f"i{i}": centres[i % BRANDS] + 0.3 * random.normal(size=DIMENSION) for i in range(ITEMS)}
     write_clean_events(root, log)
     for date in (START, DATE):
-        write_graphs(root, log, date, GRAPH)
+        write_graphs(root, log, date, STYLED if styles else GRAPH)
         write_vectors(root, "transe", date, user_vectors, item_vectors, np.zeros(DIMENSION), **vectors)
     return log
 

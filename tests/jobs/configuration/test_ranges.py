@@ -102,7 +102,8 @@ def test_a_data_root_may_be_a_file_uri(tmp_path: Path) -> None:
 
 
 HINTS = typing.get_type_hints(settings_class())
-HYPERPARAMETERS = {HINTS[family.name] for family in families.FAMILIES} | {TreeHyperparameters, PooledTreeHyperparameters}
+TREES = {TreeHyperparameters, PooledTreeHyperparameters}
+HYPERPARAMETERS = {HINTS[family.name] for family in families.FAMILIES} | TREES
 
 
 def numbers(cls: Any, path: str) -> Iterator[tuple[str, Any]]:

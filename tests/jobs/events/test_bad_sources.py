@@ -82,6 +82,11 @@ def a_date_before_the_data_begins(sandbox: Sandbox) -> str:
     return r"No event in the window.*run from 2026-01-20 to 2026-01-20\. Choose a date after the data begins"
 
 
+def a_date_after_the_data(sandbox: Sandbox) -> str:
+    sandbox.write_parquet([event("u", day) for day in (1, 2)])
+    return r"No event in the window.*Choose a date before the data has left the window: 2026-01-07 or earlier"
+
+
 def nothing_there(sandbox: Sandbox) -> str:
     return r"Nothing to read at .*events.parquet"
 
@@ -97,6 +102,7 @@ CASES = [
     damaged_parquet,
     no_event_in_the_window,
     a_date_before_the_data_begins,
+    a_date_after_the_data,
     nothing_there,
 ]
 
