@@ -1,10 +1,11 @@
 """
 ### One audience on demand
 
-Seed users (or a client of the configuration) in, the `k` active users most like them out. Positives are the seeds,
-negatives are active users who are none, 1:3; vectors are those of `date`, and what is learned from ends where a seed
-became one. The quality is that of a cross-validation, called *in time*: only the nightly DAG's backtest looks forward.
-Seeds stay out of the ranking; unknown ids are counted, not fatal.
+Seed users (or a client of the configuration) in, the `k` active users most like them out. The night's model of seed
+lists ranks, from 5 seeds up; from 30 up its mean with a classifier of this list alone (seeds against active users who
+are none, 1:3), which ranks by itself where the night has no such model. Vectors are those of `date`, and what is
+learned from ends where a seed became one. The quality is that of a cross-validation, called *in time*: only the nightly
+DAG's backtest looks forward. Seeds stay out of the ranking; unknown ids are counted, not fatal.
 
 **Parameters**: `seeds`, a text, CSV or Parquet file of user ids where the worker can read it (a column `event_time`
 says when each became a seed), *or* `client`; `k`; `model`, whose vectors are used; `date`, a published night (else the
@@ -16,9 +17,9 @@ The DAG has no schedule and is not paused; several requests run at a time.
 #### Something failed
 *Unknown key*: a typo in `--conf`; the first task names it, and the keys that would do. *No partition*: that night or
 model is not published: `python -m feature_store list` shows what is. *Too few seeds matched*: the message gives the
-match rate; the ids must be those of the event log, byte by byte. *A suppression list cannot be used*: the message
-names the key and the file; without the list there is no audience. *Name taken*: another request has an audience of that
-name and date; give this one a `name`, which then replaces what bears it.
+counts and how many are needed; the ids must be those of the event log, byte by byte. *A suppression list cannot be
+used*: the message names the key and the file; without the list there is no audience. *Name taken*: another request has
+an audience of that name and date; give this one a `name`, which then replaces what bears it.
 """
 
 import functools
@@ -37,6 +38,7 @@ INPUTS = [
     "relations",
     "user_embeddings",
     "entity_embeddings",
+    "lookalike_models",
 ]
 OPTIONS = {
     name: "{{ params.%s if params.%s is not none else 'none' }}" % (name, name)
@@ -125,8 +127,8 @@ def lookalike_audience():
         inputs=INPUTS,
         outputs=["requested_audiences"],
         options={"date": "{{ ti.xcom_pull(task_ids='resolve_request')['date'] }}"} | OPTIONS,
-        doc_md="Reads the seeds, fits one classifier, ranks the active users who are no seeds, and says how good it "
-        "is.",
+        doc_md="Reads the seeds, ranks the active users who are none by the night's model of seed lists and a "
+        "classifier of this list, and says how good it is.",
     )
     night >> audience
 

@@ -7,6 +7,7 @@ Shapes: E rows of one behaviour (a user, an item, a day), U users, n items.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from dataclasses import dataclass
 
@@ -67,6 +68,21 @@ class EventLog:
         for behavior in self.behaviors.values():
             seen[behavior.user[behavior.within(first, end)]] = True
         return np.flatnonzero(seen)
+
+
+def moved_to(log: EventLog, borders: np.ndarray, today: int) -> EventLog:
+    """Of each user the events before a day of his own, moved so that this day becomes `today`. borders int64 (U,)."""
+
+    def moved(rows: Behavior) -> Behavior:
+        user = rows.user
+        kept = rows.day < borders[user]
+        by = (today - borders[user[kept]]).astype(np.int32)
+        start = np.concatenate([[0], np.cumsum(kept)])[rows.start]
+        previous = rows.previous[kept]
+        previous = np.where(previous == NEVER, NEVER, previous + by).astype(np.int32)
+        return Behavior(start, rows.item[kept], rows.day[kept] + by, rows.count[kept], rows.money[kept], previous)
+
+    return dataclasses.replace(log, behaviors={name: moved(rows) for name, rows in log.behaviors.items()})
 
 
 def day_number(day: datetime.date) -> int:

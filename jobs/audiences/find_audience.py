@@ -3,12 +3,16 @@ Graph Convolution, section 4.1).
 
 Reads: a seed file, or a client of the configuration, whose buyers in the graph's window are the seeds; the suppression
 lists of all clients, of that client and of the request (campaign.py); clean_events of the days before D;
-knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings of D. Writes:
+knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings, lookalike_models of D. Writes:
 requested_audiences/<name> of D: the audience as Parquet and CSV (one of those to be mailed, one of the control group,
 see feature_store/spreadsheet.py), a report as JSON and HTML.
-Guarantees: positives are the active seeds, negatives active users who are none, 1:3; what is learned from knows nothing
-of what made a seed one, where its time is known (lessons.py); everything else is as of D. The quality is that of a
-cross-validation and called in time: nothing here looks forward. Seeds stay out of the ranking unless `include_seeds`.
+Who ranks: the night's model of seed lists (seed_lessons.py), from 5 seeds up; from 30 up its mean with a classifier of
+this list alone, which counts the more, the more seeds there are. Where the night has no such model, that classifier by
+itself, and the report says so.
+Guarantees: the classifier's positives are the active seeds, its negatives active users who are none, 1:3; what is
+learned from knows nothing of what made a seed one, where its time is known (lessons.py); everything else is as of D.
+The quality is that of a cross-validation and called in time: nothing here looks forward. Seeds stay out of the ranking
+unless `include_seeds`.
 """
 
 from __future__ import annotations
@@ -32,6 +36,8 @@ from jobs.audiences.features import Columns, past_buyers
 from jobs.audiences.lessons import Days, Lesson, first_days, timed, untimed
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import held_out_of, one_to, sampled_with, uniform
+from jobs.audiences.seed_lessons import SeedModel, read_seed_model
+from jobs.audiences.seed_request import LEAST_OWN, LEAST_SEEDS, Learned, learned, own_share
 from jobs.audiences.seeds import Match, match, read_days, read_from, read_seeds
 from jobs.audiences.train_lookalike import Config
 from jobs.configuration.predicates import parse
@@ -43,17 +49,34 @@ from jobs.tables import TABLES
 from models import families
 from models.classifiers.lookalike import OneClassError, calibrate, fit, margins_of
 
-FOLDS, LEAST_SEEDS = 5, 30
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Least:
+    """How many seeds a request needs; and why as many, where the night's model of lists would do with fewer."""
+
+    seeds: int
+    reason: str = ""
+
+    @classmethod
+    def with_model(cls, is_there: bool, date: datetime.date) -> Least:
+        missing = f"the night of {date} has no model of seed lists, with which {LEAST_SEEDS} would do"
+        return cls(LEAST_SEEDS) if is_there else cls(LEAST_OWN, f" ({missing})")
+
+    def __str__(self) -> str:
+        return f"{self.seeds}{self.reason}"
 
 
 @dataclass(frozen=True)
 class Ranking:
     """Every active user's score (calibrated, from a model that was not trained on him where he was
-    sampled) and what it is worth."""
+    sampled), what it is worth, and of what share of it the list's own classifier and the night's model of lists are."""
 
     scores: np.ndarray
     figures: dict[str, Any]
     curves: dict[str, Any]
+    weights: dict[str, float]
 
 
 def seeds_of_client(tables: Tables, source: Source, client: str, config: Config) -> tuple[pa.Array, Days]:
@@ -76,9 +99,17 @@ def columns_of(source: Source, model: str, references: np.ndarray) -> Columns:
     return Columns.side_by_side([source.baseline, near.only(lambda name: "reference" in name)])
 
 
-def rank(lesson: Lesson, model: str, name: str, config: Config) -> Ranking:
-    """Cross-validate over five folds of users; each fold is scored by a model and reference
-    users from the other four. The figures are by the lesson's columns, the scores by those of D."""
+@dataclass(frozen=True)
+class Margins:
+    """float32 (n,) each: `told` of the quality, by the lesson's columns; `now` of the ranking, by those of D."""
+
+    told: np.ndarray
+    now: np.ndarray
+
+
+def margins_alone(lesson: Lesson, model: str, name: str, config: Config) -> Margins:
+    """Of a classifier of the list alone, over five folds of users; each fold is scored by a model and reference users
+    from the other four."""
     now, then, is_seed, look, seed = lesson.now, lesson.then, lesson.positive, config.lookalike, config.seed
     raw, ratio, threads = now.users.raw, look.negatives_per_positive, look.trees.threads
     order, early = uniform(seed, "negative", name, raw), uniform(seed, "early stopping", name, raw)
@@ -89,16 +120,38 @@ def rank(lesson: Lesson, model: str, name: str, config: Config) -> Ranking:
         train, rest = sampled & (fold != held), fold == held
         references = np.sort(now.users.ids[is_seed & train])
         columns = columns_of(then, model, references)
-        learned = columns.values[train], is_seed[train], held_out_of(is_seed, train, early)[train]
-        booster = fit(*learned, look.trees, seed, columns.monotone)
+        fitted = columns.values[train], is_seed[train], held_out_of(is_seed, train, early)[train]
+        booster = fit(*fitted, look.trees, seed, columns.monotone)
         margins[rest] = margins_of(booster, columns.values[rest], threads)
         columns = columns if then is now else columns_of(now, model, references)
         margins_now[rest] = margins_of(booster, columns.values[rest], threads)
+    return Margins(margins, margins_now)
+
+
+def rank(lesson: Lesson, model: str, name: str, config: Config, learned: Learned | None = None) -> Ranking:
+    """By a classifier of the list alone; with `learned`, of the night's model of seed lists, by a mean of both, or by
+    that alone where the seeds are few. OneClassError where neither can be had."""
+    share, margins = 1.0 if learned is None else own_share(int(lesson.positive.sum())), None
+    try:
+        margins = margins_alone(lesson, model, name, config) if share else None
+    except OneClassError as error:
+        if learned is None:
+            raise
+        share = 0.0
+        log.info("the night's model of seed lists alone ranks: %s", error)
+    if learned is not None:
+        own = margins or learned
+        told, now = ((1 - share) * a + share * b for a, b in ((learned.told, own.told), (learned.now, own.now)))
+        margins = Margins(told, now)
+    look, seed = config.lookalike, config.seed
+    order = uniform(seed, "negative", name, lesson.now.users.raw)
     judged = np.flatnonzero(lesson.allowed)
-    labels, told = is_seed[judged], margins[judged]
-    calibration, at_ratio = calibrate(told, labels), one_to(ratio, is_seed, lesson.allowed, order)[judged]
+    labels, told = lesson.positive[judged], margins.told[judged]
+    at_ratio = one_to(look.negatives_per_positive, lesson.positive, lesson.allowed, order)[judged]
+    calibration = calibrate(told, labels)
     figures = precision_figures(labels, told, at_ratio, look.bootstrap_draws, seed)
-    return Ranking(calibration(margins_now), figures, curve_figures(labels, told, calibration(told)))
+    used = {"own": round(share, 4), "learned": round(1 - share, 4)}
+    return Ranking(calibration(margins.now), figures, curve_figures(labels, told, calibration(told)), used)
 
 
 def audience(source: Source, scores: np.ndarray, allowed: np.ndarray, k: int, campaign: Campaign) -> pa.Table:
@@ -112,9 +165,9 @@ def audience(source: Source, scores: np.ndarray, allowed: np.ndarray, k: int, ca
 
 def describe(
     name: str, model: str, date: datetime.date, found: Match, lesson: Lesson, ranking: Ranking,
-    campaign: dict[str, Any],
+    campaign: dict[str, Any], by_night: Learned | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The report, for JSON."""
+    """The report, for JSON. `learned`: of the night's model of seed lists; null where the night has none."""
     known = len(found.known)
     return {
         "audience": name, "date": date.isoformat(), "model": model, "seeds_given": found.given, "seeds_known": known,
@@ -122,7 +175,8 @@ def describe(
         "seeds_learned_from": int(lesson.positive.sum()), "seeds_have_times": lesson.timed,
         "active_users": len(ranking.scores), "handed_out": campaign["k"], "suppressed": campaign["suppressed"],
         "control": campaign["control"], "control_share": campaign["control_share"],
-        "quality": "in time (cross-validation; nothing looks forward)", **ranking.figures, "curves": ranking.curves}
+        "quality": "in time (cross-validation; nothing looks forward)", **ranking.figures, "curves": ranking.curves,
+        "weights": ranking.weights, "learned": by_night and by_night.figures}
 
 
 def check_request(
@@ -158,15 +212,15 @@ def refuse_taken(table: Table, dt: str, request: dict[str, Any], is_named: bool)
         "or that very name to replace what is there.")
 
 
-def seeds_among(source: Source, found: Match, date: datetime.date, active_days: int) -> np.ndarray:
+def seeds_among(source: Source, found: Match, date: datetime.date, active_days: int, least: Least) -> np.ndarray:
     """bool per active user: a seed. JobError where there are too few of them, or nobody else."""
     log.info(
         "seeds: %d given, %d known, %d active in the last %d days",
         found.given, len(found.known), found.active, active_days)  # fmt: skip
-    if found.active < LEAST_SEEDS:
+    if found.active < least.seeds:
         raise JobError(
             f"Of {found.given} seeds {len(found.known)} are known and {found.active} were active in the {active_days} "
-            f"days before {date}; at least {LEAST_SEEDS} active ones are needed. Check that the ids are those of the "
+            f"days before {date}; at least {least} active ones are needed. Check that the ids are those of the "
             "event log, byte by byte, or give more.")
     is_seed = pc.is_in(source.users.raw, value_set=found.known).to_numpy(zero_copy_only=False)
     if is_seed.all():
@@ -176,23 +230,42 @@ def seeds_among(source: Source, found: Match, date: datetime.date, active_days: 
 
 
 def lesson_for(
-    source: Source, found: Match, is_seed: np.ndarray, days: Days | None, clean_events: Input, name: str, config: Config
-) -> Lesson:
+    source: Source, found: Match, is_seed: np.ndarray, days: Days | None, clean_events: Input, name: str,
+    config: Config, least: Least,
+) -> Lesson:  # fmt: skip
     """What to learn from. JobError where what made the seeds seeds is all that is known of too many of them."""
     if days is None:
         return untimed(source, is_seed)
     lesson = timed(source, is_seed, days, clean_events, config.lookalike.active_days, name)
-    if (known := int(lesson.positive.sum())) < LEAST_SEEDS:
+    if (known := int(lesson.positive.sum())) < least.seeds:
         raise JobError(
             f"Of {found.active} active seeds {known} were active in the {config.lookalike.active_days} days before the "
-            f"day on which they became seeds; at least {LEAST_SEEDS} are needed to learn who becomes one. Ask for a "
+            f"day on which they became seeds; at least {least} are needed to learn who becomes one. Ask for a "
             "later date, give more seeds, or give them without times.")
     return lesson
 
 
+def models_read(tables: Tables, night: SeedModel | None, date: datetime.date) -> list[str]:
+    """The models whose vectors the night's model of seed lists reads and `date` has."""
+    if night is None:
+        log.warning("%s has no model of seed lists: a classifier of this list alone ranks", date)
+        return []
+    return [model for model, space in tables.spaces(night.models, date).items() if space is not None]
+
+
+def learned_of(
+    night: SeedModel | None, lesson: Lesson, clean_events: Input, date: datetime.date, name: str, config: Config
+) -> Learned | None:
+    """What the night's model of seed lists makes of the list; None without one."""
+    if night is None:
+        return None
+    return learned(night, lesson, clean_events, date, FOLDS, config.graph, config.lookalike, config.seed, name)
+
+
 def run(
     date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input,
-    relations: Input, user_embeddings: Input, entity_embeddings: Input, requested_audiences: Output, config: Config,
+    relations: Input, user_embeddings: Input, entity_embeddings: Input, lookalike_models: Input,
+    requested_audiences: Output, config: Config,
     seeds: Path | None = None, client: str | None = None, k: int = 1000, model: str = families.DEFAULT_MODELS[0],
     include_seeds: bool = False, name: str | None = None, suppress: Path | None = None,
     control_share: float | None = None,
@@ -209,13 +282,17 @@ def run(
     refuse_taken(table, dt, request, is_named)  # before the work
     lists = read_lists(config.lookalike, [client] if client else [], suppress)
     given = None if seeds is None else (read_seeds(seeds), read_days(seeds))
-    source = tables.source(date, [model], config.graph, config.lookalike, config.seed)
+    night = read_seed_model(lookalike_models, dt)
+    least = Least.with_model(night is not None, date)
+    models = list(dict.fromkeys([model, *models_read(tables, night, date)]))
+    source = tables.source(date, models, config.graph, config.lookalike, config.seed)
     given, days = given or seeds_of_client(tables, source, client, config)
     found = match(given, source.ledger.raw, source.users.raw)
-    is_seed = seeds_among(source, found, date, config.lookalike.active_days)
-    lesson = lesson_for(source, found, is_seed, days, clean_events, name, config)
+    is_seed = seeds_among(source, found, date, config.lookalike.active_days, least)
+    lesson = lesson_for(source, found, is_seed, days, clean_events, name, config, least)
+    by_night = learned_of(night, lesson, clean_events, date, name, config)
     try:
-        ranking = rank(lesson, model, name, config)
+        ranking = rank(lesson, model, name, config, by_night)
     except OneClassError as error:
         them = f"{found.active} active seeds among {len(is_seed)} active users of {date}"
         raise JobError(f"{them} cannot be told apart in {FOLDS} folds: {error}") from error
@@ -226,7 +303,7 @@ def run(
     if chosen.num_rows < k:
         log.warning("k is %d and only %d users can be ranked: all of them are handed out", k, chosen.num_rows)
     figures = campaign.figures(source.users.raw, chosen)
-    report = describe(name, model, date, found, lesson, ranking, figures)
+    report = describe(name, model, date, found, lesson, ranking, figures, by_night)
     with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         refuse_taken(table, dt, request, is_named)  # under the lock: of two requests at a time one is the second
         commit.write_table(chosen, sorted_by=["rank"])
@@ -235,7 +312,8 @@ def run(
         commit.write_bytes(".html", render_request(report).encode(), hint="report")
         commit.fields |= {
             "request": request, "model": model, "code_version": code_version(),
-            "inputs": tables.lineage([date], [model]), **provenance({name: campaign}, lists)}
+            "inputs": tables.lineage([date], models) + ([lookalike_models.lineage(dt)] if night else []),
+            **provenance({name: campaign}, lists)}
         commit.fields["sources"] |= {"seeds": read_from(seeds)} if seeds else {}
     metrics.put("rows_in", found.given)
     metrics.put("rows_out", chosen.num_rows)

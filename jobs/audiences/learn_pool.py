@@ -7,7 +7,6 @@ reaches back. Shapes: u eligible users of the newest window.
 from __future__ import annotations
 
 import datetime
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from jobs.audiences.pooled import (
     Columns,  # fmt: skip
     Lessons,
     Rows,
+    VectorsAt,
     chosen_sets,
     fit_folds,
     rows_of_client,
@@ -75,19 +75,27 @@ def past_of(log: EventLog, date: datetime.date, graph: Graph, lookalike: Lookali
     return Past(log, today, graph.window_days, lookalike.label_window_days, graph.purchase, eligible)
 
 
+def vectors_of(tables: Tables, models: list[str], graph: Graph, lookalike: Lookalike, seed: int) -> VectorsAt:
+    """What was published for a past's day, read once."""
+    known: dict[int, Published | None] = {}
+
+    def of(past: Past) -> Published | None:
+        if past.today not in known:
+            known[past.today] = published_at(tables, past, models, graph, lookalike, seed)
+        return known[past.today]
+
+    return of
+
+
 def columns_of(
     pasts: list[Past], tables: Tables, sets: ItemSets, models: list[str], graph: Graph, lookalike: Lookalike,
-    keys: np.ndarray, seed: int,
+    keys: np.ndarray, seed: int, vectors: VectorsAt | None = None,
 ) -> tuple[Columns, list[str]]:  # fmt: skip
     """What the columns of these pasts are, and their names."""
-
-    @functools.cache
-    def published(today: int) -> Published | None:
-        (past,) = (p for p in pasts if p.today == today)
-        return published_at(tables, past, models, graph, lookalike, seed)
+    published = vectors or vectors_of(tables, models, graph, lookalike, seed)
 
     def of(past: Past, place: int, rows: np.ndarray) -> np.ndarray:
-        near = affinities(published(past.today), models, past, sets, place, rows, keys)
+        near = affinities(published(past), models, past, sets, place, rows, keys)
         return np.concatenate([columns(past, sets, place, rows), near], axis=1)
 
     return of, [*names(pasts[0]), *affinity_names(models)]
@@ -112,9 +120,10 @@ def lessons_of(
     if (there := int(windows[0].usable().sum())) < LEAST_SETS:
         return f"{there} sets of items have buyers enough between {starts[0]} and {date}; {LEAST_SETS} are needed"
     keys, pasts = keys_of(log.users, seed), [w.past for w in windows]
-    of, named = columns_of(pasts, tables, sets, models, graph, lookalike, keys, seed)
+    vectors = vectors_of(tables, models, graph, lookalike, seed)
+    of, named = columns_of(pasts, tables, sets, models, graph, lookalike, keys, seed, vectors)
     fold = folds(log, lookalike.pooled_trees.boosters, seed)
-    return Lessons(sets, windows, fold, keys, of, named)
+    return Lessons(sets, windows, fold, keys, of, named, vectors)
 
 
 @dataclass(frozen=True)

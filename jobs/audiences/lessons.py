@@ -45,19 +45,24 @@ class Lesson:
     """Whom to learn from, of the n users of D who are ranked.
 
     then: their columns, each as of the user's border; the very `now` where that is D for all. allowed: bool (n,), was
-    active before it; positive: and is a seed. timed: whether borders are the seeds' own.
+    active before it; positive: and is a seed. borders: int64 (n,), days since 1970; None where they are D for all.
     """
 
     now: Source
     then: Source
     allowed: np.ndarray
     positive: np.ndarray
-    timed: bool
+    borders: np.ndarray | None
+
+    @property
+    def timed(self) -> bool:
+        """Whether borders are the seeds' own."""
+        return self.borders is not None
 
 
 def untimed(now: Source, is_seed: np.ndarray) -> Lesson:
     """Columns as of D."""
-    return Lesson(now, now, np.ones(len(is_seed), bool), is_seed, False)
+    return Lesson(now, now, np.ones(len(is_seed), bool), is_seed, None)
 
 
 def timed(now: Source, is_seed: np.ndarray, days: Days, clean_events: Input, active_days: int, name: str) -> Lesson:
@@ -70,7 +75,7 @@ def timed(now: Source, is_seed: np.ndarray, days: Days, clean_events: Input, act
     seen, last_day = events_before(borders, now, clean_events)
     then = dataclasses.replace(now, snapshot=dataclasses.replace(now.snapshot, interactions=seen))
     allowed = borders - last_day <= active_days
-    return Lesson(now, then, allowed, is_seed & allowed, True)
+    return Lesson(now, then, allowed, is_seed & allowed, borders)
 
 
 def drawn(own: np.ndarray, limit: int, order: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from jobs.audiences.fitted import mean_margin
 from jobs.audiences.item_sets import ItemSets
 from jobs.audiences.pooled_rows import MOST_BUYERS, NOBODYS, Window, draw, odds_of_draw, order_of
+from jobs.audiences.set_affinities import Published
 from jobs.audiences.set_columns import Past
 from models.classifiers.lookalike import fit, margins_of
 from models.hyperparameters import TreeHyperparameters
@@ -29,6 +30,7 @@ MOST_SETS = 120  # of a window, by a hash of the name: more take time and add li
 
 # (past, set, numbers of eligible users) → float32 (p, F)
 Columns = Callable[[Past, int, np.ndarray], np.ndarray]
+VectorsAt = Callable[[Past], Published | None]  # those published for a past's day
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Lessons:
     keys: np.ndarray
     columns: Columns
     names: list[str]
+    vectors: VectorsAt = lambda past: None
 
     def allowed(self, window: Window, place: int, prospects: bool) -> np.ndarray:
         """bool (u,): all, or those without a purchase of the set before the window."""

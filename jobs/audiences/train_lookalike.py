@@ -32,6 +32,7 @@ from jobs.audiences.nights import Tables, skip_unless_comparable
 from jobs.audiences.one_client import Task, fit_all, make_task
 from jobs.audiences.pooled import Lessons
 from jobs.audiences.population import purchases_between
+from jobs.audiences.seed_lessons import ENTRY, fit_seed_lists, repeatable_entry
 from jobs.audiences.snapshot import Snapshot
 from jobs.configuration.feature_names import FeatureSet, default_names, models_of
 from jobs.configuration.load import config_hash
@@ -208,15 +209,17 @@ def run(
         log.warning("nothing to compare the pooled classifier with: %s", skip)
         alone = Alone()
     fitted = [*alone.fitted, *(together.fitted if is_pooled else [])]
+    lists = fit_seed_lists(together.lessons, config.publishing.models, look, config.seed) if is_pooled else None
     chosen = choose(fitted, is_pooled, look.score_with) if fitted else None
     report(alone, together, chosen)
+    metrics.put("seed_lists", detail=lists and lists.figures)
     starts = [start] if not is_pooled else [window.past.date for window in together.lessons.windows]
     index = {
         "label_start": start.isoformat(), "chosen": chosen, "vocabulary": alone.vocabulary, "spaces": alone.spaces,
         "label_windows": [one.isoformat() for one in starts]}  # fmt: skip
     with lookalike_models.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
-        index["models"] = write(fitted, commit)
-        commit.write_bytes(".json", to_json(index), hint="index", hashed=to_json(repeatable(index)))
+        index |= {"models": write(fitted, commit), ENTRY: lists and lists.write(commit)}
+        commit.write_bytes(".json", to_json(index), hint="index", hashed=to_json(repeatable_entry(repeatable(index))))
         models = config.publishing.models if is_pooled else models_of(sets)
         commit.fields |= {
             "label_window": [start.isoformat(), dt], "spaces": alone.spaces, "chosen": chosen,

@@ -17,7 +17,7 @@ from jobs.audiences import find_audience
 from jobs.audiences.score_lookalike import read_models
 from jobs.configuration.sections import Campaign
 from jobs.program import JobError, Output
-from tests.jobs.audiences.worlds import DATE, config, planted, reads, score, train
+from tests.jobs.audiences.worlds import DATE, config, planted, reads, reads_of_request, score, train
 from tests.jobs.report.tables_by_hand import table_input
 from tests.jobs.written import wrong_columns
 
@@ -97,7 +97,7 @@ def test_without_its_list_no_audience_is_made(world: Path, tmp_path: Path) -> No
 def ask(root: Path, look: Any, **request: Any) -> tuple[pd.DataFrame, dict[str, Any], Table]:
     """(the audience, its report, its table)."""
     output = table_input(root, "requested_audiences", Output)
-    given = reads(root) | {"k": 60, "model": "transe"} | request
+    given = reads_of_request(root) | {"k": 60, "model": "transe"} | request
     find_audience.run(date=DATE, **given, requested_audiences=output, config=look)
     rows, table = handed_out(root, "requested_audiences", request["name"])
     files = table.files(DT)
@@ -154,8 +154,8 @@ def test_other_campaigns_are_other_requests_and_older_ones_are_not(world: Path) 
     output = table_input(world, "requested_audiences", Output)
 
     def run(**more: Any) -> None:
-        find_audience.run(
-            date=DATE, **reads(world), **asked, **more, requested_audiences=output, config=settings())  # fmt: skip
+        given = reads_of_request(world) | asked | more
+        find_audience.run(date=DATE, **given, requested_audiences=output, config=settings())
 
     run()
     table = output.table("brand_0")

@@ -14,7 +14,7 @@ from jobs.audiences.feature_sets import Source
 from jobs.audiences.features import Columns
 from jobs.audiences.population import active_users
 from jobs.program import JobError, Output
-from tests.jobs.audiences.worlds import BRANDS, DATE, START, config, planted, reads
+from tests.jobs.audiences.worlds import BRANDS, DATE, START, config, planted, reads_of_request
 from tests.jobs.report.tables_by_hand import Log, table_input
 
 
@@ -31,7 +31,7 @@ def ask(root: Path, **request: Any) -> tuple[list[dict[str, Any]], dict[str, Any
     """(the audience's rows, its report)."""
     table = table_input(root, "requested_audiences", Output)
     asked = {"k": 50, "model": "transe"} | request
-    find_audience.run(date=DATE, **reads(root), requested_audiences=table, config=config(), **asked)
+    find_audience.run(date=DATE, **reads_of_request(root), requested_audiences=table, config=config(), **asked)
     name = request.get("name") or request.get("client") or request["seeds"].stem
     files = table.table(name).files(DATE.isoformat())
     report = json.loads(Path(next(f for f in files if f.endswith(".json"))).read_text(encoding="utf-8"))

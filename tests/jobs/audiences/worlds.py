@@ -125,6 +125,11 @@ def reads(root: Path) -> dict[str, Any]:
     return {name: table_input(root, name) for name in READS}
 
 
+def reads_of_request(root: Path) -> dict[str, Any]:
+    """The input tables of find_audience."""
+    return reads(root) | {"lookalike_models": table_input(root, "lookalike_models")}
+
+
 def train(root: Path, settings: train_lookalike.Config, date: datetime.date = DATE) -> dict[str, Any]:
     """Run the job; its figures by name (detail where there is one)."""
     metrics.rows.clear()

@@ -1,0 +1,124 @@
+"""A model of lists of seeds: what is played, who is a row, what is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from feature_store import Table
+from jobs.audiences import learn_pool, seed_lessons
+from jobs.audiences.fitted import repeatable
+from jobs.audiences.learn_pool import lessons_of
+from jobs.audiences.nights import Tables
+from jobs.audiences.pooled import Lessons
+from jobs.audiences.pooled_rows import NOBODYS
+from jobs.audiences.seed_lessons import SIZES, fit_seed_lists, lists_of, played, read_seed_model, repeatable_entry
+from jobs.audiences.seed_sets import SeedLists
+from tests.jobs.audiences.worlds import DATE, GRAPH, config, planted, reads, train
+from tests.jobs.report.tables_by_hand import table_input
+
+DT = DATE.isoformat()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    planted(root, users=700)
+    return root
+
+
+@pytest.fixture
+def few_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The world has nine sets of items."""
+    monkeypatch.setattr(learn_pool, "LEAST_SETS", 5)
+    monkeypatch.setattr(seed_lessons, "LEAST_LISTS", 5)
+
+
+@pytest.fixture
+def lessons(root: Path, few_sets: None) -> Lessons:
+    tables, look = Tables(**reads(root)), config().lookalike
+    found = lessons_of(tables, DATE, tables.snapshot(DATE, GRAPH), {}, ["transe"], GRAPH, look, 0)
+    assert not isinstance(found, str), found
+    return found
+
+
+def test_seeds_bought_before_and_are_never_asked_for(lessons: Lessons, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are others; their label is whether they buy in the window; no row of the list is a seed."""
+    asked, honest = [], SeedLists.columns
+
+    def columns(self: SeedLists, found: Any, seeds: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        asked.append((self.past.today, seeds, self.past.eligible[rows]))
+        return honest(self, found, seeds, rows)
+
+    monkeypatch.setattr(SeedLists, "columns", columns)
+    parts = list(played(lessons, lists_of(lessons, ["transe"])))
+    assert len(parts) == len(asked) > 10
+    assert {len(seeds) for _, seeds, _ in asked} == set(SIZES)
+    by_day = {window.past.today: window for window in lessons.windows}
+    for part, (today, seeds, users) in zip(parts, asked, strict=True):
+        assert not set(seeds) & set(users) and len(users) == len(part.labels)
+        assert (part.fold == lessons.fold[users]).all()
+        window = by_day[today]
+        fits = []
+        for place in range(len(lessons.sets)):
+            of_set = lessons.sets.mask(place).astype(np.float32)
+            rows = np.searchsorted(window.past.eligible, users)
+            bought = (window.past.bought[seeds] @ of_set > 0).all()
+            fits.append(bought and (window.labels(place)[rows] == part.labels).all())
+        assert any(fits), "of one set all seeds bought before, and the buyers after are the labels"
+
+
+def test_trees_of_a_fold_learn_from_no_user_of_it(lessons: Lessons, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, honest = [], seed_lessons.fit_folds
+
+    def fit_folds(rows: Any, *more: Any) -> Any:
+        given.append(rows)
+        return honest(rows, *more)
+
+    monkeypatch.setattr(seed_lessons, "fit_folds", fit_folds)
+    model = fit_seed_lists(lessons, ["transe"], config().lookalike, 0)
+    assert model is not None and len(model.boosters) == config().lookalike.pooled_trees.boosters
+    (rows,) = given
+    assert set(np.unique(rows.fold)) == {NOBODYS, *range(len(model.boosters))}
+    assert model.figures["lists"] > 10 and model.figures["columns"] == len(model.columns) == rows.features.shape[1]
+    assert any(name.startswith("transe:density") for name in model.columns)
+    at = model.columns.index("transe:density_1")
+    sizes = model.columns.index("list:seeds")
+    assert np.isfinite(rows.features[:, at]).any() and np.isnan(rows.features[:, at]).any(), "one window has vectors"
+    assert set(np.unique(rows.features[:, sizes])) == set(map(float, SIZES))
+
+
+def test_too_few_lists_or_a_window_without_buyers_give_no_model(lessons: Lessons, caplog: Any) -> None:
+    few = dataclasses.replace(lessons, windows=lessons.windows[:0])
+    assert fit_seed_lists(few, ["transe"], config().lookalike, 0) is None
+    nobody = [dataclasses.replace(w, bought=w.bought * 0) for w in lessons.windows]
+    assert fit_seed_lists(dataclasses.replace(lessons, windows=nobody), [], config().lookalike, 0) is None
+
+
+def test_the_night_keeps_it_and_equal_nights_keep_the_same(root: Path, few_sets: None) -> None:
+    assert train(root, config())["seed_lists"]["lists"] > 10
+    table = Table(f"{root}/lookalike_models")
+    before = table.existing_manifest(DT).content_hash
+    model = read_seed_model(table_input(root, "lookalike_models"), DT)
+    assert model is not None and model.models == ["transe"]
+    assert [b.num_features() for b in model.boosters] == [len(model.columns)] * len(model.boosters)
+    (index,) = (json.loads(blob) for name, blob in table.blobs(DT).items() if name.endswith(".json"))
+    shown = repeatable_entry(repeatable(index))
+    assert "files" in index["seed_lists"] and "files" not in shown["seed_lists"]
+    assert "seconds" not in shown["seed_lists"]["figures"]
+    train(root, config())
+    assert table.existing_manifest(DT).content_hash == before
+
+
+def test_a_night_that_learns_each_client_alone_has_none(root: Path) -> None:
+    assert train(root, config(pooled=False))["seed_lists"] is None
+    assert read_seed_model(table_input(root, "lookalike_models"), DT) is None
+
+
+def test_a_night_without_classifiers_has_none(tmp_path: Path) -> None:
+    assert read_seed_model(table_input(tmp_path, "lookalike_models"), DT) is None
