@@ -213,10 +213,10 @@ class TreeHyperparameters:
 class PooledTreeHyperparameters(TreeHyperparameters):
     """As its parent, for the trees that read the rows of all item sets (models/classifiers/pooled.py)."""
 
-    rounds: int = 600
-    learning_rate: float = 0.05
+    rounds: int = 400
+    learning_rate: float = 0.1
     max_depth: int = 5
-    early_stopping_rounds: int = 40
+    early_stopping_rounds: int = 20
     subsample: float = 0.6
     colsample: float = 0.4
     min_child_weight: float = 30.0

@@ -75,7 +75,7 @@ def day_number(day: datetime.date) -> int:
 
 
 def read_log(clean_events: Input, first: datetime.date, end: datetime.date, more_items: pa.Array) -> EventLog:
-    """The events with first <= day < end. `more_items`: raw ids of items that get a number though they have no event."""
+    """The events with first <= day < end. `more_items`: raw ids of items that have a number without one."""
     days = days_between(clean_events, first, end)
     parts = [_of_day(clean_events, day) for day in days]
     nothing = pa.array([], pa.large_string())

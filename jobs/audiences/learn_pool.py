@@ -15,6 +15,7 @@ import numpy as np
 import xgboost
 
 from jobs.audiences.event_log import EventLog, day_number, read_log
+from jobs.audiences.fitted import BLEND, OWN, POOLED, Fitted, Part
 from jobs.audiences.item_sets import ItemSets, item_sets
 from jobs.audiences.nights import Tables
 from jobs.audiences.pooled import (
@@ -28,9 +29,11 @@ from jobs.audiences.pooled import (
     unseen_margin,
 )
 from jobs.audiences.pooled_rows import folds, keys_of, odds_of_draw, window_of
+from jobs.audiences.population import Sample, draw_sample
 from jobs.audiences.set_affinities import Published, affinities, affinity_names, published_at
 from jobs.audiences.set_columns import Past, columns, names
 from jobs.audiences.snapshot import Snapshot
+from jobs.audiences.validation import Validated
 from jobs.configuration.predicates import Predicate
 from jobs.configuration.sections import Graph, Lookalike
 from jobs.program import log as logger
@@ -194,10 +197,45 @@ def choose_share(clients: list[Judged], rows: list[np.ndarray]) -> float:
     return max(OWN_SHARES, key=lambda most: (mean(most), -most))
 
 
-def client_calibration(judged: Judged, margins: np.ndarray, pool: Pool) -> Calibration:
-    """Of the whole newest window, drawn to the pool's where buyers are few."""
-    use = judged.allowed
-    found = calibrate(margins[use] - judged.odds, judged.labels[use], towards=pool.calibration)
+def client_calibration(judged: Judged, margins: np.ndarray, pool: Pool, among: np.ndarray) -> Calibration:
+    """Of these users (u,) of the newest window, drawn to the pool's where buyers are few."""
+    found = calibrate(margins[among] - judged.odds, judged.labels[among], towards=pool.calibration)
     return Calibration(found.slope, found.intercept - found.slope * judged.odds)
 
 
+def fit_clients(lessons: Lessons, clients: list[str], look: Lookalike, seed: int) -> tuple[list[Fitted], Pool]:
+    """Every client, by the pooled model, by its own where it has one, and by the mean of both. OneClassError where the
+    sets cannot teach."""
+    pool = fit_pool(lessons, look, seed)
+    judged = [judge(client, lessons, pool, look, seed) for client in clients]
+    raw = lessons.windows[0].past.raw
+    samples = [
+        draw_sample(raw, j.labels, j.allowed, look.negatives_per_positive, seed, client)
+        for client, j in zip(clients, judged, strict=True)]  # fmt: skip
+    most = choose_share(judged, [np.flatnonzero(sample.validation_sampled) for sample in samples])
+    found = [
+        one for client, j, sample in zip(clients, judged, samples, strict=True)
+        for one in _fitted(client, j, sample, pool, most, lessons, look, seed)]  # fmt: skip
+    return found, pool
+
+
+def _fitted(
+    client: str, judged: Judged, sample: Sample, pool: Pool, most: float, lessons: Lessons, look: Lookalike, seed: int
+) -> list[Fitted]:
+    share = own_share(judged, most)
+    shares = {POOLED: 0.0, BLEND: share} | ({} if judged.own is None else {OWN: 1.0})
+    place = lessons.sets.place(client)
+    more = {
+        "eligible": int(judged.allowed.sum()), "own_share": round(share, 4), "own_buyers": judged.buyers,
+        "not_eligible_buyers": int(lessons.windows[0].not_eligible[place])}  # fmt: skip
+    out = []
+    for name, own in shares.items():
+        margins = judged.blended(own)
+        unseen = client_calibration(judged, margins, pool, judged.allowed & ~sample.validation)
+        parts = [Part(1 - own, pool.boosters)] * (own < 1) + [Part(own, judged.own_boosters)] * (own > 0)
+        trees = sum(booster.num_boosted_rounds() for part in parts for booster in part.boosters)
+        seen = Validated(client, name, lessons.windows[0].past.raw, sample, margins)
+        out.append(seen.fitted(
+            lessons.names, parts, client_calibration(judged, margins, pool, judged.allowed), unseen(margins),
+            more | {"trees": trees}, look, seed))  # fmt: skip
+    return out

@@ -52,11 +52,14 @@ class Tables:
         return {model: space_of(self.user_embeddings, model, date) for model in models}
 
     def lineage(self, dates: list[datetime.date], models: list[str]) -> list[dict[str, str]]:
-        """For manifests: every partition that was read, but the days of clean_events, which the graphs name."""
+        """For manifests: every partition there was to read of these dates, but the days of clean_events, which the
+        graphs name."""
         days = [d.isoformat() for d in dates]
         plain, of_models = (self.knowledge_graph, self.interactions), (self.user_embeddings, self.entity_embeddings)
-        found = [table.lineage(day) for table in plain for day in days]
-        return found + [table.lineage(day, model) for table in of_models for model in models for day in days]
+        wanted = [(table, day, None) for table in plain for day in days]
+        wanted += [(table, day, model) for table in of_models for model in models for day in days]
+        there = ((table, day, model) for table, day, model in wanted if table.table(model).manifest(day) is not None)
+        return [table.lineage(day, model) for table, day, model in there]
 
 
 def skip_unless_comparable(tables: Tables, start: datetime.date, date: datetime.date, sets: list[FeatureSet]) -> None:

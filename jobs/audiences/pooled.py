@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import xgboost
 
+from jobs.audiences.fitted import mean_margin
 from jobs.audiences.item_sets import ItemSets
 from jobs.audiences.pooled_rows import MOST_BUYERS, NOBODYS, Window, draw, odds_of_draw, order_of
 from jobs.audiences.set_columns import Past
 from models.classifiers.lookalike import fit, margins_of
 from models.hyperparameters import TreeHyperparameters
 
-MOST_SETS = 200  # of a window, by a hash of the name: more take time and add little
+MOST_SETS = 120  # of a window, by a hash of the name: more take time and add little
 
 # (past, set, numbers of eligible users) → float32 (p, F)
 Columns = Callable[[Past, int, np.ndarray], np.ndarray]
@@ -41,9 +42,7 @@ class Lessons:
     def allowed(self, window: Window, place: int, prospects: bool) -> np.ndarray:
         """bool (u,): all, or those without a purchase of the set before the window."""
         past = window.past
-        if not prospects:
-            return np.ones(len(past.eligible), bool)
-        return past.bought[past.eligible] @ self.sets.mask(place).astype(np.float32) == 0
+        return past.never_bought(self.sets.mask(place)) if prospects else np.ones(len(past.eligible), bool)
 
 
 @dataclass(frozen=True)
@@ -97,15 +96,10 @@ def fit_folds(rows: Rows, folds: int, hyper: TreeHyperparameters, seed: int) -> 
     return [fit(features, labels, fold == k, hyper, seed + k) for k in range(folds)]
 
 
-def margin(boosters: list[xgboost.Booster], features: np.ndarray, threads: int) -> np.ndarray:
-    """float32 (r,): the boosters' mean."""
-    return np.mean([margins_of(booster, features, threads) for booster in boosters], axis=0, dtype=np.float32)
-
-
 def unseen_margin(boosters: list[xgboost.Booster], features: np.ndarray, fold: np.ndarray, threads: int) -> np.ndarray:
     """float32 (r,): of each row from the booster that did not learn from its user; the mean for NOBODYS."""
     out = np.empty(len(features), np.float32)
     for k, booster in enumerate(boosters):
         out[fold == k] = margins_of(booster, features[fold == k], threads)
-    out[fold == NOBODYS] = margin(boosters, features[fold == NOBODYS], threads)
+    out[fold == NOBODYS] = mean_margin(boosters, features[fold == NOBODYS], threads)
     return out

@@ -29,10 +29,12 @@ NOBODYS = -1  # fold of the users on whom no trees learn
 
 @dataclass(frozen=True)
 class Window:
-    """One label window: what was known at its start, and which eligible users bought of which set in it: csr (u, s)."""
+    """One label window: what was known at its start, which eligible users bought of which set in it: csr (u, s); and
+    how many others did, int (s,)."""
 
     past: Past
     bought: sparse.csr_array
+    not_eligible: np.ndarray
 
     @property
     def buyers(self) -> np.ndarray:
@@ -57,11 +59,14 @@ def window_of(past: Past, sets: ItemSets, days: int) -> Window:
     """The window that begins on the past's last day."""
     log, purchase = past.log, past.purchase
     if purchase not in log.behaviors:
-        return Window(past, sparse.csr_array((len(past.eligible), len(sets)), dtype=np.float32))
-    pairs = pairs_of(log, log.behaviors[purchase], past.today, past.today + days)[past.eligible]
+        nobody = sparse.csr_array((len(past.eligible), len(sets)), dtype=np.float32)
+        return Window(past, nobody, np.zeros(len(sets), np.int64))
+    pairs = pairs_of(log, log.behaviors[purchase], past.today, past.today + days)
     bought = sparse.csr_array(pairs @ sets.members.T.astype(np.float32))
     bought.data = (bought.data > 0).astype(np.float32)
-    return Window(past, bought)
+    mine = sparse.csr_array(bought[past.eligible])
+    others = np.asarray(bought.sum(axis=0) - mine.sum(axis=0)).ravel().astype(np.int64)
+    return Window(past, mine, others)
 
 
 def folds(log: EventLog, number: int, seed: int) -> np.ndarray:

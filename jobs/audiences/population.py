@@ -81,6 +81,11 @@ class Sample:
     validation: np.ndarray
     validation_sampled: np.ndarray
 
+    @property
+    def positives(self) -> int:
+        """Buyers who count: those in training and in validation."""
+        return int((self.labels & (self.training | self.validation)).sum())
+
 
 def draw_sample(
     eligible: pa.Array, labels: np.ndarray, allowed: np.ndarray, negatives_per_positive: int, seed: int, client: str

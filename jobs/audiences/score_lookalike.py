@@ -14,8 +14,8 @@ D; the backtest is reported all the same.
 from __future__ import annotations
 
 import datetime
-import itertools
-import json
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,62 +26,50 @@ import pyarrow.compute as pc
 from feature_store.layout import rerun_command
 from jobs.audiences.campaign import Campaign, campaign_of, known_among, provenance, read_lists
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
-from jobs.audiences.feature_sets import ClientSource
-from jobs.audiences.features import Vocabulary
+from jobs.audiences.event_log import read_log
+from jobs.audiences.fitted import OF_SETS, Trained, mean_margin, read_models
+from jobs.audiences.item_sets import item_sets
+from jobs.audiences.learn_pool import CHUNK, columns_of, past_of
 from jobs.audiences.nights import Tables
+from jobs.audiences.one_client import label
+from jobs.audiences.pooled_rows import keys_of
 from jobs.audiences.population import never_trained_on, one_to, purchases_between, uniform
-from jobs.audiences.train_lookalike import Config, clients_of, label
+from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.feature_names import FeatureSet, models_of
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
 from jobs.tables import TABLES
-from models.classifiers.lookalike import Calibration, from_bytes, margins_of
 from models.classifiers.precision_recall import precision_at
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The models of a date that score, by client: the index that train_lookalike wrote, and the bytes of each model."""
+class Scored:
+    """Whom a client's model scores: rows, numbers of eligible users with ids `raw`, and columns: numbers → float32
+    (n, F)."""
 
-    index: dict[str, Any]
-    models: list[dict[str, Any]]  # of the chosen feature set and of the baselines
-    content: dict[str, bytes]
-
-    def is_chosen(self, model: dict[str, Any]) -> bool:
-        return model["feature_set"] == self.index["chosen"]
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return Vocabulary(**self.index["vocabulary"])
+    names: list[str]
+    columns: Callable[[np.ndarray], np.ndarray]
+    rows: np.ndarray
+    raw: pa.Array
+    date: datetime.date
 
 
-def read_models(lookalike_models: Input, dt: str) -> Trained | None:
-    """None when nothing was trained for the date."""
-    table = lookalike_models.table()
-    if table.manifest(dt) is None:
-        return None
-    content = table.blobs(dt)
-    (index,) = (json.loads(blob) for name, blob in content.items() if name.endswith(".json"))
-    sets = ("baseline", "strong", index["chosen"])
-    of_sets = (m for m in index["models"] if m["feature_set"] in sets)
-    scoring = sorted(of_sets, key=lambda m: (m["client"], m["feature_set"]))
-    return Trained(index, scoring, {m["file"]: content[m["file"]] for m in scoring})
-
-
-def score_client(model: dict[str, Any], trained: Trained, client: ClientSource, config: Config) -> pa.Table:
+def score_client(model: dict[str, Any], trained: Trained, of: Scored, config: Config) -> pa.Table:
     """Every eligible user's score, sorted by user id; past buyers only where training knew them too."""
-    source, look = client.source, config.lookalike
-    columns = client.columns(FeatureSet.parse(model["feature_set"], config.publishing.models))
-    if columns.names != model["columns"]:
-        missing = sorted(set(model["columns"]) ^ set(columns.names))[:5]
-        what = f"The features of {source.snapshot.date} for {model['client']}"
+    if of.names != model["columns"]:
+        missing = sorted(set(model["columns"]) ^ set(of.names))[:5]
+        what = f"The features of {of.date} for {model['client']}"
         raise JobError(f"{what} differ from those of training, e.g. in {missing}. Run train_lookalike again.")
-    rows = np.flatnonzero(~client.bought_before) if look.exclude_past_buyers else np.arange(len(source.users))
-    booster = from_bytes(trained.content[model["file"]])
-    scores = Calibration(**model["calibration"])(margins_of(booster, columns.values[rows], look.trees.threads))
-    schema, n = TABLES["lookalike_scores"].arrow_schema(), len(rows)
+    parts, threads = trained.parts(model), config.lookalike.trees.threads
+    margins = np.zeros(len(of.rows), np.float32)
+    for start in range(0, len(of.rows), CHUNK):
+        features = of.columns(of.rows[start : start + CHUNK])
+        for part in parts:
+            margins[start : start + CHUNK] += part.weight * mean_margin(part.boosters, features, threads)
+    scores = trained.calibration(model)(margins)
+    schema, n = TABLES["lookalike_scores"].arrow_schema(), len(of.rows)
     found = {
         "client": pa.repeat(model["client"], n), "feature_set": pa.repeat(model["feature_set"], n),
-        "user_id": source.users.raw.take(pa.array(rows)).cast(pa.string()), "score": pa.array(scores),
+        "user_id": of.raw.take(pa.array(of.rows)).cast(pa.string()), "score": pa.array(scores),
         "chosen": pa.repeat(trained.is_chosen(model), n)}  # fmt: skip
     return pa.table([found[name] for name in schema.names], names=schema.names).cast(schema)
 
@@ -155,9 +143,25 @@ def report_backtest(
 def score_all(
     trained: Trained, scored: list[dict[str, Any]], tables: Tables, date: datetime.date, config: Config
 ) -> list[pa.Table]:
-    """One table of scores per model. Skip when D's vectors are not in the space that was learned in."""
-    sets = [FeatureSet.parse(m["feature_set"], config.publishing.models) for m in scored]
-    models, clients = models_of(sets), clients_of(config)
+    """One table of scores per model."""
+    alone = [m for m in scored if m["feature_set"] not in OF_SETS]
+    of_alone = columns_alone(trained, alone, tables, date, config) if alone else {}
+    by_sets = {m["client"] for m in scored if m["feature_set"] in OF_SETS}
+    of_sets = columns_of_sets(by_sets, tables, date, config) if by_sets else {}
+
+    def of(model: dict[str, Any]) -> Scored:
+        name = model["feature_set"]
+        return of_sets[model["client"]] if name in OF_SETS else of_alone[model["client"], name]
+
+    return [score_client(model, trained, of(model), config) for model in scored]
+
+
+def columns_alone(
+    trained: Trained, scored: list[dict[str, Any]], tables: Tables, date: datetime.date, config: Config
+) -> dict[tuple[str, str], Scored]:
+    """By client and feature set. Skip when D's vectors are not in the space that was learned in."""
+    parsed = {m["feature_set"]: FeatureSet.parse(m["feature_set"], config.publishing.models) for m in scored}
+    models, clients = models_of(list(parsed.values())), clients_of(config)
     for model, space in tables.spaces(models, date).items():
         learned_in = trained.index["spaces"][model]
         if space != learned_in:
@@ -165,11 +169,33 @@ def score_all(
                 f"The models of {date} learned in space {learned_in!r} of {model}, whose {date} is in {space!r}. "
                 f"Run: {rerun_command(date.isoformat(), date.isoformat())}")
     source = tables.source(date, models, config.graph, config.lookalike, config.seed, trained.vocabulary)
-    tables_of_scores = []
-    for name, models_of_client in itertools.groupby(scored, key=lambda m: m["client"]):
-        client = source.client(name, clients[name])
-        tables_of_scores += [score_client(m, trained, client, config) for m in models_of_client]
-    return tables_of_scores
+    found = {}
+    for model in scored:
+        client = source.client(model["client"], clients[model["client"]])
+        columns = client.columns(parsed[model["feature_set"]])
+        wanted = ~client.bought_before if config.lookalike.exclude_past_buyers else np.ones(len(source.users), bool)
+        found[model["client"], model["feature_set"]] = Scored(
+            columns.names, columns.values.__getitem__, np.flatnonzero(wanted), source.users.raw, date)
+    return found
+
+
+def columns_of_sets(
+    names: set[str], tables: Tables, date: datetime.date, config: Config
+) -> dict[str, Scored]:
+    """By client: what users did relative to its items, before D."""
+    look, graph = config.lookalike, config.graph
+    snapshot = tables.snapshot(date, graph)
+    log = read_log(tables.clean_events, date - datetime.timedelta(days=graph.window_days), date, snapshot.item_raw)
+    sets, past = item_sets(snapshot, log, clients_of(config)), past_of(log, date, graph, look)
+    keys = keys_of(log.users, config.seed)
+    of, named = columns_of([past], tables, sets, config.publishing.models, graph, look, keys, config.seed)
+    everybody, found = np.ones(len(past.eligible), bool), {}
+    for name in names:
+        place = sets.place(name)
+        wanted = past.never_bought(sets.mask(place)) if look.exclude_past_buyers else everybody
+        columns = functools.partial(of, past, place)
+        found[name] = Scored(named, columns, np.flatnonzero(wanted), past.raw, date)
+    return found
 
 
 def run(
@@ -196,9 +222,10 @@ def run(
     lists = known_among(lists, entity_ids, [table.column("user_id") for _, table in pairs])
     campaigns = {m["client"]: campaign_of(look, m["client"], lists, config.seed) for m in scored}
     tops = [(m, table, best(table, look.top_k, campaigns[m["client"]])) for m, table in pairs]
-    models = models_of([FeatureSet.parse(trained.index["chosen"], config.publishing.models)])
+    chosen, published = trained.index["chosen"], config.publishing.models
+    models = published if chosen in OF_SETS else models_of([FeatureSet.parse(chosen, published)])
     inputs = [lookalike_models.lineage(dt), *tables.lineage([date], models)]
-    fields = {"feature_set": trained.index["chosen"], "code_version": code_version(), "inputs": inputs}
+    fields = {"feature_set": chosen, "code_version": code_version(), "inputs": inputs}
     with lookalike_scores.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(pa.concat_tables(scores), sorted_by=["client", "feature_set", "user_id"])
         commit.fields |= fields

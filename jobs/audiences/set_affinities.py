@@ -6,12 +6,11 @@ empty: trees know what to do without.
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.audiences.event_log import EPOCH, EventLog
+from jobs.audiences.event_log import EventLog
 from jobs.audiences.feature_sets import MOST_REFERENCES, Source
 from jobs.audiences.item_sets import ItemSets
 from jobs.audiences.nights import Tables
@@ -40,7 +39,7 @@ def published_at(
     tables: Tables, past: Past, models: list[str], graph: Graph, lookalike: Lookalike, seed: int
 ) -> Published | None:
     """The vectors of those of the models that were published for the past's day; None without any."""
-    date = EPOCH + datetime.timedelta(days=past.today)
+    date = past.date
     if tables.knowledge_graph.table().manifest(date.isoformat()) is None:
         return None
     there = [model for model, space in tables.spaces(models, date).items() if space is not None]

@@ -7,13 +7,15 @@ Shapes: p users asked for, u eligible users, n items, F columns.
 
 from __future__ import annotations
 
+import datetime
 import functools
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from scipy import sparse
 
-from jobs.audiences.event_log import Behavior, EventLog
+from jobs.audiences.event_log import EPOCH, Behavior, EventLog
 from jobs.audiences.item_sets import ItemSets
 from models.kernels import set_history as kernel
 
@@ -34,6 +36,16 @@ class Past:
     lately_days: int
     purchase: str
     eligible: np.ndarray
+
+    @property
+    def raw(self) -> pa.Array:
+        """The eligible users' raw ids, by their bytes."""
+        return self.log.users.take(pa.array(self.eligible))
+
+    @property
+    def date(self) -> datetime.date:
+        """The day that `today` is the number of."""
+        return EPOCH + datetime.timedelta(days=self.today)
 
     @property
     def first(self) -> int:
@@ -74,6 +86,10 @@ class Past:
         if self.purchase not in self.log.behaviors:
             return sparse.csr_array((len(self.log.users), len(self.log.items)), dtype=np.float32)
         return pairs_of(self.log, self.log.behaviors[self.purchase], self.first, self.today)
+
+    def never_bought(self, of_set: np.ndarray) -> np.ndarray:
+        """bool (u,): eligible users without a purchase of the set in the window."""
+        return self.bought[self.eligible] @ of_set.astype(np.float32) == 0
 
     @functools.cached_property
     def lesson_of_lift(self) -> tuple[sparse.csr_array, sparse.csr_array, np.ndarray]:

@@ -8,7 +8,7 @@ import zoneinfo
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from jobs.configuration.feature_names import FeatureSet
+from jobs.configuration.feature_names import POOLED_SETS, FeatureSet
 from jobs.configuration.messages import ConfigError, expect, listed
 from jobs.configuration.predicates import PredicateError, parse
 from jobs.configuration.profiles import check_profiles
@@ -149,7 +149,8 @@ def _check_retention(settings: Settings) -> None:
             f"retention.{name}",
             f"a table with dates: {', '.join(n for n, t in TABLES.items() if t.key != 'segments')}",
         )
-        least = lookalike.label_window_days + 1
+        windows = lookalike.label_windows if lookalike.pooled and name == "clean_events" else 1
+        least = windows * lookalike.label_window_days + 1
         if name == "clean_events":
             least += max(settings.graph.window_days, lookalike.active_days)
         expect(days >= least, days, f"retention.{name}", f"at least {least} days, which later nights still read")
@@ -165,9 +166,9 @@ def _check_lookalike(settings: Settings) -> None:
         except PredicateError as error:
             raise ConfigError(str(error)) from error
     named = {f"lookalike.feature_sets[{i}]": name for i, name in enumerate(lookalike.feature_sets or [])}
-    for path, name in (
-        named | ({"lookalike.score_with": lookalike.score_with} if lookalike.score_with else {})
-    ).items():
+    if lookalike.score_with and not (lookalike.pooled and lookalike.score_with in POOLED_SETS):
+        named["lookalike.score_with"] = lookalike.score_with
+    for path, name in named.items():
         try:
             FeatureSet.parse(name, settings.publishing.models)
         except ValueError as error:

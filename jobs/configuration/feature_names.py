@@ -1,8 +1,9 @@
 """Feature sets by name.
 
-`baseline`, `strong`, or either followed by `+<model>:<kind>`, several times if wanted; kind is raw (the published
-vector), affinity (models/vectors/affinities.py) or both: `strong+<model>:affinity`. Standard library and the records
-of the families only: the configuration checks names here.
+`pooled` and `blend` score where the pooled classifier serves. Of a client learnt alone: `baseline`, `strong`, or
+either followed by `+<model>:<kind>`, several times if wanted; kind is raw (the published vector), affinity
+(models/vectors/affinities.py) or both: `strong+<model>:affinity`. Standard library and the records of the families
+only: the configuration checks names here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from jobs.configuration.messages import shown
 from models import families
 
+POOLED_SETS = ("pooled", "blend")  # of the pooled classifier: it alone, and its mean with a client's own model
 _EXTRA = re.compile(r"(?P<model>[a-z0-9_]+):(?P<kind>raw|affinity|both)")
 
 

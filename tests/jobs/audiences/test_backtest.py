@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.audiences.population import TRAIN_SHARE, draw_sample, never_trained_on, uniform
+from jobs.audiences.population import NOBODYS_SHARE, draw_sample, never_trained_on, uniform
 from jobs.audiences.score_lookalike import backtest
 from jobs.program import Skip
 from jobs.tables import TABLES
@@ -43,7 +43,7 @@ def test_the_others_of_the_test_are_not_those_that_training_drew() -> None:
 def test_users_never_trained_on_have_figures_of_their_own() -> None:
     """Scores that know what happened to all but those users."""
     random = np.random.default_rng(3)
-    unknown = uniform(0, "split", "x", USERS) >= TRAIN_SHARE
+    unknown = uniform(0, "split", "", USERS) >= 1 - NOBODYS_SHARE
     found = held_against(np.where(unknown, 0.5, np.where(BOUGHT, 1.0, 0.0)) + 1e-3 * random.random(len(USERS)))
     assert found["untrained"] == unknown.sum() and found["untrained_buyers"] == (unknown & BOUGHT).sum()
     assert found["untrained_pr_auc_1to3"] == pytest.approx(0.25, abs=0.03)
@@ -52,15 +52,15 @@ def test_users_never_trained_on_have_figures_of_their_own() -> None:
 
 
 def test_nobody_never_trained_on_is_in_the_training_of_any_night() -> None:
-    never = never_trained_on(USERS, 5, "acme")
-    assert never.mean() == pytest.approx(1 - TRAIN_SHARE, abs=0.02)
+    never = never_trained_on(USERS, 5)
+    assert never.mean() == pytest.approx(NOBODYS_SHARE, abs=0.02)
     for night in range(4):
         labels = np.random.default_rng(night).random(len(USERS)) < 0.1
         assert not (draw_sample(USERS, labels, np.ones(len(USERS), bool), 3, 5, "acme").training & never).any()
 
 
 def test_where_all_were_trained_on_that_figure_is_missing() -> None:
-    trained_on = USERS.filter(pa.array(~never_trained_on(USERS, 0, "x"))).slice(0, 1).cast(pa.string())
+    trained_on = USERS.filter(pa.array(~never_trained_on(USERS, 0))).slice(0, 1).cast(pa.string())
     names = {"client": ["x"], "feature_set": ["strong"], "user_id": trained_on, "score": pa.array([0.5], pa.float32())}
     found, _ = backtest(pa.table(names), trained_on.cast(pa.large_string()), "2026-03-02", config())
     assert (found["untrained"], found["untrained_pr_auc_1to3"]) == (0, None)

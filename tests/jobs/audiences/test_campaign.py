@@ -150,7 +150,7 @@ def test_the_control_group_is_a_share(share: float) -> None:
 def test_the_control_group_hangs_on_client_and_user_alone() -> None:
     some = of(0.2)
     assert (some == of(0.2)).all() and not (of(0.1) & ~some).any(), "a larger share keeps who was in it"
-    for other in (of(0.2, "dune"), of(0.2, seed=1), never_trained_on(USERS, 0, "acme")):
+    for other in (of(0.2, "dune"), of(0.2, seed=1), never_trained_on(USERS, 0)):
         together = (some & other).mean() / other.mean()
         assert together == pytest.approx(0.2, abs=0.03), "independent of other draws"
     campaign = campaign_of(Lookalike(control_share=0.2), None, [], 0, "acme")

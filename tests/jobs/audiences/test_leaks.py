@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from jobs.audiences import nights, population, train_lookalike
+from jobs.audiences import nights, one_client, population
 from jobs.audiences.population import active_users, purchases_between
 from tests.jobs.audiences.worlds import DATE, SETS, START, config, day, events, null, planted, score, train
 from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events
@@ -91,13 +91,13 @@ def test_what_can_be_found_is_found(planted_root: Path) -> None:
 
 
 def test_shuffled_labels_are_at_prevalence(planted_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = train_lookalike.label
+    honest = one_client.label
 
     def shuffled(eligible: pa.Array, buyers: pa.Array) -> tuple[np.ndarray, int]:
         labels, rest = honest(eligible, buyers)
         return np.random.default_rng(len(buyers)).permutation(labels), rest
 
-    monkeypatch.setattr(train_lookalike, "label", shuffled)
+    monkeypatch.setattr(one_client, "label", shuffled)
     for name, value in excess(train(planted_root, config())).items():
         assert abs(value) < TOLERANCE, f"{name} is {value:+.3f} off prevalence"
 

@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score
 from feature_store import Table, lineage
 from feature_store.errors import SpaceMismatch
 from feature_store.tree import DataRoot
-from jobs.audiences import train_lookalike
+from jobs.audiences import one_client
 from jobs.audiences.snapshot import Ledger
 from jobs.audiences.vectors import read_vectors
 from jobs.configuration.tree import ConfigError
@@ -158,14 +158,14 @@ def test_users_are_drawn_once_per_client_and_shared_by_all_feature_sets(
     world: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, *_ = world
-    drawn, used, honest, fit = [], {}, train_lookalike.draw_sample, train_lookalike.fit_one
+    drawn, used, honest, fit = [], {}, one_client.draw_sample, one_client.fit_one
 
-    def fit_one(task: train_lookalike.Task, *rest: object) -> train_lookalike.Fitted:
+    def fit_one(task: one_client.Task, *rest: object) -> one_client.Fitted:
         used.setdefault(task.client.name, []).append(id(task.sample))
         return fit(task, *rest)
 
-    monkeypatch.setattr(train_lookalike, "draw_sample", lambda *given: drawn.append(given[-1]) or honest(*given))
-    monkeypatch.setattr(train_lookalike, "fit_one", fit_one)
+    monkeypatch.setattr(one_client, "draw_sample", lambda *given: drawn.append(given[-1]) or honest(*given))
+    monkeypatch.setattr(one_client, "fit_one", fit_one)
     found = pd.DataFrame(train(root, config(feature_sets=["baseline", "strong"]))["pr_auc"])
     assert sorted(drawn) == sorted(config().lookalike.clients)
     assert {name: (len(samples), len(set(samples))) for name, samples in used.items()} == dict.fromkeys(drawn, (2, 1))

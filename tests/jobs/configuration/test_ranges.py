@@ -16,7 +16,7 @@ from jobs.configuration.messages import ConfigError
 from jobs.configuration.ranges import Range
 from jobs.configuration.settings import settings_class
 from models import families
-from models.hyperparameters import HyperparameterError, TreeHyperparameters
+from models.hyperparameters import HyperparameterError, PooledTreeHyperparameters, TreeHyperparameters
 from tests.jobs.embeddings.planted import write_config
 
 PURCHASES = {"behaviors": {"purchase": {}}}
@@ -102,7 +102,7 @@ def test_a_data_root_may_be_a_file_uri(tmp_path: Path) -> None:
 
 
 HINTS = typing.get_type_hints(settings_class())
-HYPERPARAMETERS = {HINTS[family.name] for family in families.FAMILIES} | {TreeHyperparameters}
+HYPERPARAMETERS = {HINTS[family.name] for family in families.FAMILIES} | {TreeHyperparameters, PooledTreeHyperparameters}
 
 
 def numbers(cls: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,118 @@
+"""A night's classifiers as they are kept in `lookalike_models`: an index in JSON, and XGBoost's own bytes beside it.
+
+An entry of the index is one client's model by one feature set: its margin is the weighted sum of its parts, a part's
+margin the mean of its boosters. The pooled boosters are parts of every client's entry and kept once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xgboost
+
+from feature_store import Commit
+from jobs.audiences.features import Vocabulary
+from jobs.program import Input
+from models.classifiers.lookalike import Calibration, from_bytes, margins_of, to_bytes
+
+BASELINES = ("baseline", "strong")  # score beside what was chosen, for the backtest
+POOLED, OWN, BLEND = "pooled", "own", "blend"
+OF_SETS = (POOLED, OWN, BLEND)  # feature sets whose columns are those of set_columns.py
+
+
+@dataclass(frozen=True)
+class Part:
+    weight: float
+    boosters: list[xgboost.Booster]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One client's model by one feature set, and its figures on validation."""
+
+    client: str
+    feature_set: str
+    columns: list[str]
+    parts: list[Part]
+    calibration: Calibration
+    figures: dict[str, Any]
+    curves: dict[str, Any]
+
+
+def mean_margin(boosters: list[xgboost.Booster], features: np.ndarray, threads: int) -> np.ndarray:
+    """float32 (n,)."""
+    return np.mean([margins_of(booster, features, threads) for booster in boosters], axis=0, dtype=np.float32)
+
+
+def write(models: Iterable[Fitted], commit: Commit) -> list[dict[str, Any]]:
+    """Puts the models' bytes, each booster once; the entries of the index."""
+    files: dict[int, str] = {}
+
+    def file_of(booster: xgboost.Booster, hint: str) -> str:
+        if id(booster) not in files:
+            files[id(booster)] = commit.write_bytes(".ubj", to_bytes(booster), hint=hint[:64])
+        return files[id(booster)]
+
+    return [
+        {"client": one.client, "feature_set": one.feature_set, "columns": one.columns,
+         "calibration": dataclasses.asdict(one.calibration), "figures": one.figures,
+         "parts": [{"weight": part.weight, "files": [file_of(b, one.client) for b in part.boosters]}
+                   for part in one.parts]}
+        for one in models]  # fmt: skip
+
+
+def to_json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, sort_keys=True).encode()
+
+
+def repeatable(index: dict[str, Any]) -> dict[str, Any]:
+    """What two equal runs share of an index: all but the unique names of files and the seconds that fitting took."""
+
+    def of(model: dict[str, Any]) -> dict[str, Any]:
+        figures = {name: figure for name, figure in model["figures"].items() if name != "seconds"}
+        parts = [{"weight": part["weight"], "boosters": len(part["files"])} for part in model["parts"]]
+        return model | {"figures": figures, "parts": parts}
+
+    return index | {"models": [of(model) for model in index["models"]]}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The models of a date that score: the index, and the bytes of each file."""
+
+    index: dict[str, Any]
+    models: list[dict[str, Any]]  # of the chosen feature set, of those beside it and of the baselines
+    content: dict[str, bytes]
+
+    def is_chosen(self, model: dict[str, Any]) -> bool:
+        return model["feature_set"] == self.index["chosen"]
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """None where no baseline was fitted."""
+        found = self.index["vocabulary"]
+        return None if found is None else Vocabulary(**found)
+
+    def parts(self, model: dict[str, Any]) -> list[Part]:
+        return [Part(part["weight"], [from_bytes(self.content[f]) for f in part["files"]]) for part in model["parts"]]
+
+    def calibration(self, model: dict[str, Any]) -> Calibration:
+        return Calibration(**model["calibration"])
+
+
+def read_models(lookalike_models: Input, dt: str) -> Trained | None:
+    """None when nothing was trained for the date."""
+    table = lookalike_models.table()
+    if table.manifest(dt) is None:
+        return None
+    content = table.blobs(dt)
+    (index,) = (json.loads(blob) for name, blob in content.items() if name.endswith(".json"))
+    wanted = {*BASELINES, *OF_SETS, index["chosen"]}
+    scoring = sorted(
+        (m for m in index["models"] if m["feature_set"] in wanted), key=lambda m: (m["client"], m["feature_set"]))
+    return Trained(index, scoring, content)
