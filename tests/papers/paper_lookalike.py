@@ -8,8 +8,8 @@ own; then clients of whom 0, 5, 20 or 100 buyers are known (cold_clients.py). Ve
 are kept, as all scores are, under --work: a run that broke off goes on.
 
 PR-AUC at 1:3 (20 fixed draws, gains.py); intervals by a bootstrap over users. `--validation` stops before the test and
-writes nothing; each run that scores the test anew is counted in tests/papers/results/paper_lookalike.json. The last
-line reads `over_strong: <percent> low: <percent> cold: <percent>`.
+writes nothing; tests/papers/results/paper_lookalike.json counts how often the test was scored, by other code each time.
+The last line reads `over_strong: <percent> low: <percent> cold: <percent>`.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "paper_lookalike.json"
 SEEDS, EARLIER = 3, 1  # one window before T1: today's classifiers and the affinities of validation learn from it
 OURS = [f"{name}{variant}" for variant in VARIANTS for name in ("pooled", "blend")]
+MODULES = ("lookalike_frames", "lookalike_rows", "lookalike_peers", "item_peers", "cold_clients")
 COLD_COUNTED = (0, 5, 20)  # of the buyers known, in the last line
 COLD_PEERS = [f"{peer} of {target}" for peer in PEERS for target in cold_clients.TARGETS]
 
@@ -88,7 +89,6 @@ class Scores:
         self.nights, self.date = nights, nights.dates[number]
         self.seed, self.settings = seed, nights.settings(seed)
         self.test = number == len(nights.dates) - 2
-        self.fresh = False
 
     @functools.cached_property
     def frame(self) -> Frame:
@@ -100,7 +100,7 @@ class Scores:
 
     def _kept(self, what: str, modules: tuple[str, ...], compute) -> Arrays:
         def computed() -> Arrays:
-            self.fresh, started = True, time.perf_counter()
+            started = time.perf_counter()
             found = compute()
             spent = time.perf_counter() - started
             say(f"  {self.nights.shop.name} {self.date} seed {self.seed}: {what}, {spent:.0f} s")
@@ -152,10 +152,9 @@ def _arrays(rows: lookalike_rows.Rows) -> Arrays:
         f"{name}{SEPARATOR}{client}{SEPARATOR}p": row.probabilities for (name, client), row in rows.items()}
 
 
-def day_of(nights: Nights, number: int, seeds: range, with_cold: bool) -> tuple[Day, bool]:
-    """All that was scored on a day, and whether any of it was computed now."""
+def day_of(nights: Nights, number: int, seeds: range, with_cold: bool) -> Day:
+    """All that was scored on a day."""
     warm, cold = Results([], []), {known: Results([], []) for known in KNOWN}
-    fresh = False
     for seed in seeds:
         scores = Scores(nights, number, seed)
         labels, found = scores.labels(), scores.warm()
@@ -168,8 +167,7 @@ def day_of(nights: Nights, number: int, seeds: range, with_cold: bool) -> tuple[
             row, known, client = key.split(SEPARATOR)
             cold[int(known)].scored.append(Scored(client, seed, row, labels[client], margins))
             cold[int(known)].probabilities.append(None)
-        fresh |= scores.fresh
-    return Day(warm, cold), fresh
+    return Day(warm, cold)
 
 
 def assess(shop: Shop, before: Day, day: Day, on_test: bool) -> tuple[dict[str, Any], Draws]:
@@ -186,6 +184,7 @@ def assess(shop: Shop, before: Day, day: Day, on_test: bool) -> tuple[dict[str, 
     found = {
         "shop": shop.name, "chosen": chosen, "over_strong": float(gain(figures, chosen, "strong")),
         "eligible": len(shown.scored[0].labels), "buyers": _buyers(shown),
+        "validation_only": {row: mean_of(known, row) for row in before.warm.rows if row not in shown.rows},
         "rows": [_row(row, known, figures, draws, shown, before.warm if on_test else None) for row in shown.rows],
         "cold": [_cold_row(n, cold_figures[n], cold_draws[n], peer) for n, peer in chosen_cold.items()]}
     parts = Draws((figures, draws), (cold_figures, cold_draws), chosen, chosen_cold)
@@ -264,6 +263,8 @@ def show(found: dict[str, Any]) -> None:
             f"{row['row']:<28} {row['validation'] or np.nan:.4f} {row['pr_auc']:.4f} {row['over_strong']:+7.2f} "
             "[{:+6.2f}, {:+6.2f}]  ".format(*row["interval"])
             + f"{row['precision_at_100']:.3f}  {row['precision_at_1000']:.3f}  {loss}")
+    for row, value in found["validation_only"].items():
+        say(f"{row:<28} {value:.4f}")
     for row in found["cold"]:
         against = "{gain:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] over".format(**row) if "gain" in row else ""
         say(f"{row['buyers']} buyers known: {against} {row['peer']}")
@@ -286,27 +287,27 @@ def main(argv: list[str] | None = None) -> None:
     shops = [Nights(shop, arguments.data, arguments.work / shop.config, OVERRIDES, EARLIER) for shop in SHOPS]
     for nights in shops:
         prepare(nights, arguments.seeds)
-    started, found, draws, fresh = time.perf_counter(), [], [], False
+    started, found, draws = time.perf_counter(), [], []
     for nights in shops:
-        before, _ = day_of(nights, EARLIER, range(arguments.seeds), not arguments.validation)
-        day, anew = (before, False)
-        if not arguments.validation:
-            day, anew = day_of(nights, EARLIER + 1, range(arguments.seeds), True)
-        fresh |= anew
+        seeds, with_test = range(arguments.seeds), not arguments.validation
+        before = day_of(nights, EARLIER, seeds, with_test)
+        day = day_of(nights, EARLIER + 1, seeds, True) if with_test else before
         one, parts = assess(nights.shop, before, day, not arguments.validation)
         found.append(one)
         draws.append(parts)
         show(one)
     lines, last = last_lines(draws)
     if not arguments.validation:
-        write(found, last | {"families": lines[:-1]}, arguments.seeds, round(time.perf_counter() - started), fresh)
+        write(found, last | {"families": lines[:-1]}, arguments.seeds, round(time.perf_counter() - started))
     say("\n" + "\n".join(lines))
 
 
-def write(shops: list[dict[str, Any]], last: dict[str, Any], seeds: int, seconds: int, fresh: bool) -> None:
-    """The results, and how often the test was scored anew so far."""
-    runs = json.loads(RESULTS.read_text(encoding="utf-8"))["test_runs"] if RESULTS.exists() else 0
-    report = {**last, "seeds": seeds, "seconds": seconds, "test_runs": runs + fresh, "shops": shops}
+def write(shops: list[dict[str, Any]], last: dict[str, Any], seeds: int, seconds: int) -> None:
+    """The results, and how often the test was scored by other code or under more seeds so far."""
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"test_runs": 0}
+    scored_by = f"{code_of(*MODULES)} {seeds}"
+    runs = before["test_runs"] + (before.get("scored_by") != scored_by)
+    report = {**last, "seeds": seeds, "seconds": seconds, "test_runs": runs, "scored_by": scored_by, "shops": shops}
     RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
