@@ -5,13 +5,14 @@ BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 PEERS   = .venv-pykeen
 PYG     = .venv-pyg
+IMPLICIT = .venv-implicit
 # e.g. PIP_FLAGS="--extra-index-url <an index with CPU wheels>": torch without CUDA
 PIP_FLAGS ?=
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
 .PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
-	paper-rhgn paper-rhgn-peers paper-rhgn-ablations tune-rhgn stopping learned-inputs clean
+	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations tune-rhgn stopping learned-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -54,6 +55,9 @@ paper-transe: $(STAMP)  ## TransE on FB15k-237
 paper-kqgc: $(STAMP)  ## table 3 of the KQGC paper, on two shops
 	$(BIN)/python -m tests.papers.paper_kqgc
 
+paper-lookalike: $(STAMP) $(IMPLICIT)/.installed  ## one classifier for all clients against one for each, on two shops
+	$(BIN)/python -m tests.papers.paper_lookalike
+
 tune-rhgn: $(STAMP) $(PYG)/.installed  ## eight trials for each model of paper-rhgn
 	$(BIN)/python -m tests.papers.tune_rhgn
 
@@ -91,4 +95,9 @@ $(PEERS)/.installed: tests/benchmarks/constraints-pykeen.txt
 $(PYG)/.installed: tests/benchmarks/constraints-pyg.txt
 	test -x $(PYG)/bin/python || $(PYTHON) -m venv $(PYG)
 	$(PYG)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-pyg.txt torch torch_geometric
+	touch $@
+
+$(IMPLICIT)/.installed: tests/benchmarks/constraints-implicit.txt
+	test -x $(IMPLICIT)/bin/python || $(PYTHON) -m venv $(IMPLICIT)
+	$(IMPLICIT)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-implicit.txt implicit
 	touch $@

@@ -106,16 +106,31 @@ def lessons_of(
     graph: Graph, lookalike: Lookalike, seed: int,
 ) -> Lessons | str:  # fmt: skip
     """What the pooled classifier of `date` learns from; or why there is too little."""
+    log = log_before(tables, date, snapshot, graph, lookalike)
+    sets = item_sets(snapshot, log, clients, lookalike.exclude_attributes)
+    return lessons_from(log, sets, tables, date, models, graph, lookalike, seed)
+
+
+def log_before(
+    tables: Tables, date: datetime.date, snapshot: Snapshot, graph: Graph, lookalike: Lookalike
+) -> EventLog:
+    """All events that the lessons of `date` take: those of its label windows, and of the history before each."""
+    days = lookalike.label_windows * lookalike.label_window_days + graph.window_days
+    return read_log(tables.clean_events, date - datetime.timedelta(days=days), date, snapshot.item_raw)
+
+
+def lessons_from(
+    log: EventLog, sets: ItemSets, tables: Tables, date: datetime.date, models: list[str], graph: Graph,
+    lookalike: Lookalike, seed: int,
+) -> Lessons | str:  # fmt: skip
+    """As `lessons_of`, from a log and sets at hand."""
     days, window = lookalike.label_window_days, datetime.timedelta(days=lookalike.label_window_days)
-    first = date - lookalike.label_windows * window - datetime.timedelta(days=graph.window_days)
-    log = read_log(tables.clean_events, first, date, snapshot.item_raw)
     starts = [date - k * window for k in range(1, lookalike.label_windows + 1)]
     starts = [start for start in starts if day_number(start) - log.first >= days]
     if not starts:
         return (
             f"the log begins less than two label windows before {date}: of {days} days each "
             "(lookalike.label_window_days), one to know users by and one to see who buys")
-    sets = item_sets(snapshot, log, clients, lookalike.exclude_attributes)
     windows = [window_of(past_of(log, start, graph, lookalike), sets, days) for start in starts]
     if (there := int(windows[0].usable().sum())) < LEAST_SETS:
         return f"{there} sets of items have buyers enough between {starts[0]} and {date}; {LEAST_SETS} are needed"

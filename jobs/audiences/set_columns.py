@@ -100,10 +100,12 @@ class Past:
 
     def lift(self, of_set: np.ndarray) -> np.ndarray:
         """float32 (n,): log of how much likelier an item's buyers buy of the set than all buyers do, drawn to 0 where
-        the item has few."""
+        the item has few; 0 where nobody bought of the set."""
         some, transposed, buyers = self.lesson_of_lift
         of_the_set = (some @ of_set.astype(np.float32) > 0).astype(np.float32)
-        share = max(of_the_set.mean(), 1e-9) if len(of_the_set) else 1.0
+        if not of_the_set.any():
+            return np.zeros(len(of_set), np.float32)
+        share = of_the_set.mean()
         together = transposed @ of_the_set
         ratio = (together + LIFT_PRIOR * share) / ((buyers + LIFT_PRIOR) * share)
         return np.log(np.maximum(ratio, 1e-3)).astype(np.float32)

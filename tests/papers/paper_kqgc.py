@@ -28,11 +28,10 @@ from typing import Any
 import numpy as np
 
 from jobs.audiences.feature_sets import Source
+from jobs.audiences.one_client import Task, make_task
 from jobs.audiences.population import Purchases, purchases_between
 from jobs.audiences.snapshot import Snapshot
-from jobs.audiences.train_lookalike import Config, Task, make_task
 from jobs.configuration.feature_names import FeatureSet
-from jobs.configuration.load import select
 from jobs.configuration.predicates import parse
 from jobs.configuration.sections import Spark
 from jobs.configuration.settings import Settings
@@ -64,9 +63,10 @@ class Window:
     labels_from: Snapshot
     purchases: Purchases
 
-    def task(self, client: str, shop: Shop, config: Config) -> Task:
-        predicate = parse({shop.client_attribute: client}, client, config.graph.item_attributes)
-        return make_task(client, predicate, self.source, self.labels_from, self.purchases, config)
+    def task(self, client: str, shop: Shop, settings: Settings) -> Task:
+        predicate = parse({shop.client_attribute: client}, client, settings.graph.item_attributes)
+        look = settings.lookalike
+        return make_task(client, predicate, self.source, self.labels_from, self.purchases, look, settings.seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +93,10 @@ def windows_of(nights: Nights, settings: Settings, seed: int) -> tuple[Window, W
 
 
 def run_client(
-    client: str, seed: int, shop: Shop, windows: tuple[Window, Window, Window], config: Config
+    client: str, seed: int, shop: Shop, windows: tuple[Window, Window, Window], settings: Settings
 ) -> list[Result]:
     """Every feature set of one client under one seed."""
-    train, test, one_snapshot = (window.task(client, shop, config) for window in windows)
+    train, test, one_snapshot = (window.task(client, shop, settings) for window in windows)
     sample, results = train.sample, []
     rows = np.flatnonzero(sample.validation)
     for name in ["baseline", *CANDIDATES, *STRONG]:
@@ -123,9 +123,9 @@ def run_shop(shop: Shop, data: Path, root: Path) -> tuple[list[Result], dict[str
         nights.train(seed)
         started = time.perf_counter()
         settings = nights.settings(seed)
-        windows, config = windows_of(nights, settings, seed), select(settings, Config)
+        windows = windows_of(nights, settings, seed)
         with ThreadPoolExecutor(THREADS) as pool:
-            jobs = [pool.submit(run_client, client, seed, shop, windows, config) for client in shop.clients()]
+            jobs = [pool.submit(run_client, client, seed, shop, windows, settings) for client in shop.clients()]
             results += [result for job in jobs for result in job.result()]
         nights.seconds["classifiers"] = nights.seconds.get("classifiers", 0) + time.perf_counter() - started
         spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in nights.seconds.items())

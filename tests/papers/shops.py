@@ -74,10 +74,16 @@ SHOPS = [
 
 
 class Nights:
-    """One shop's tables below `root`: the graphs once, checkpoints and embeddings once per seed."""
+    """One shop's tables below `root`: the graphs once, checkpoints and embeddings once per seed.
 
-    def __init__(self, shop: Shop, data: Path, root: Path, overrides: dict[str, object]) -> None:
+    dates: the shop's own three, and `earlier` label windows more before them.
+    """
+
+    def __init__(
+        self, shop: Shop, data: Path, root: Path, overrides: dict[str, object], earlier: int = 0
+    ) -> None:
         self.shop, self.data, self.root = shop, data, root
+        self.dates = [shop.dates[0] - k * L for k in range(earlier, 0, -1)] + list(shop.dates)
         self.overrides = overrides
         self.seconds: dict[str, float] = {}
 
@@ -109,16 +115,15 @@ class Nights:
         return Tables(**{field.name: self.table(field.name, seed) for field in dataclasses.fields(Tables)})
 
     def build_graphs(self) -> None:
-        """Source, clean events, ledgers, graphs and interactions of all three dates."""
+        """Source, clean events, ledgers, graphs and interactions of all dates."""
         import_dataset(self.shop.format, self.data / self.shop.name, self.root / "source")
-        for date in self.shop.dates:
+        for date in self.dates:
             for job in (validate_events, assign_ids, build_knowledge_graph, build_interactions):
                 self._run(job, date, None)
 
     def train(self, seed: int) -> None:
-        """All four models' vectors of T1 and T2, one space."""
-        first, second, _ = self.shop.dates
-        for date, predecessor in ((first, None), (second, first)):
+        """All four models' vectors of every date but the last, one space."""
+        for date, predecessor in zip(self.dates[:-1], [None, *self.dates], strict=False):
             for model in MODELS:
                 if model == "transe":
                     self._run(pretrain_transe, date, seed, predecessor=predecessor)

@@ -1,0 +1,143 @@
+"""The pure functions of `make paper-lookalike`: what is taken out of a log, who is cold together, what is chosen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import sparse
+
+from jobs.audiences.event_log import Behavior, EventLog
+from jobs.audiences.item_sets import CLIENT, ItemSets, rows_of
+from jobs.audiences.set_columns import Past
+from tests.papers.cold_clients import groups, known_buyers, pool_sets, without
+from tests.papers.gains import Scored
+from tests.papers.lookalike_cache import cached, code_hash
+from tests.papers.lookalike_figures import Results, best, figures_of, mean_gain, mean_log_loss
+from tests.papers.lookalike_peers import alike, popularity
+from tests.papers.paper_lookalike import Draws, last_lines
+
+N = 6  # items
+
+
+def log_of(rows: list[tuple[int, int, int]], users: int = 3) -> EventLog:
+    """Purchases (user, item, day), one each."""
+    user, item, day = (np.array(column, np.int32) for column in zip(*sorted(rows), strict=True))
+    order = np.lexsort((item, day, user))
+    user, item, day = user[order], item[order], day[order]
+    ones, never = np.ones(len(user), np.float32), np.full(len(user), -(1 << 30), np.int32)
+    start = np.searchsorted(user, np.arange(users + 1))
+    names = pa.array([str(k) for k in range(users)], pa.large_string())
+    items = pa.array([str(k) for k in range(N)], pa.large_string())
+    return EventLog(names, items, {"purchase": Behavior(start, item, day, ones, ones, never)}, int(day.min()))
+
+
+def sets_of(**members: list[int]) -> ItemSets:
+    names = [name if "=" in name else CLIENT + name for name in members]
+    return ItemSets(names, rows_of([np.array(m) for m in members.values()], N), sparse.csr_array((N, 0)))
+
+
+def past_of(log: EventLog, today: int) -> Past:
+    return Past(log, today, 180, 45, "purchase", np.arange(len(log.users)))
+
+
+def events(log: EventLog) -> list[tuple[int, int, int]]:
+    rows = log.behaviors["purchase"]
+    return [(int(u), int(i), int(d)) for u, i, d in zip(rows.user, rows.item, rows.day, strict=True)]
+
+
+def test_only_known_buyers_keep_what_they_bought_of_a_cold_client() -> None:
+    rows = [(0, 1, 5), (0, 2, 6), (1, 1, 5), (1, 1, 12), (2, 3, 7)]
+    cold, kept = np.isin(np.arange(N), [1]), np.array([True, False, False])
+    left = without(log_of(rows), cold, kept, end=10)
+    assert events(left) == [(0, 1, 5), (0, 2, 6), (1, 1, 12), (2, 3, 7)]  # what comes after the day is the label
+    assert list(left.behaviors["purchase"].start) == [0, 2, 3, 4]
+    assert events(without(log_of(rows), cold, np.zeros(3, bool), 1 << 30)) == [(0, 2, 6), (2, 3, 7)]
+
+
+def test_known_buyers_bought_before_the_day_and_fewer_are_among_more() -> None:
+    log = log_of([(u, 1, 5) for u in range(8)] + [(8, 1, 20), (9, 2, 5)], users=10)
+    keys, of_client = np.arange(10).astype(np.uint64), np.isin(np.arange(N), [1])
+    three, five = (set(known_buyers(past_of(log, 10), of_client, "c", n, keys)) for n in (3, 5))
+    assert len(three) == 3 and three < five and not five & {8, 9}
+    assert len(known_buyers(past_of(log, 10), of_client, "c", 0, keys)) == 0
+
+
+def test_sets_that_are_mostly_a_cold_clients_leave_the_pool() -> None:
+    values = {"c": [0, 1], "other": [2, 3], "a=most": [0, 1, 2], "a=half_of_it": [1, 2, 3], "a=apart": [4, 5]}
+    left = pool_sets(sets_of(**values), ["c"])
+    assert left.names == [CLIENT + "c", CLIENT + "other", "a=half_of_it", "a=apart"]
+    assert list(np.flatnonzero(left.mask(left.place("other")))) == [2, 3]
+    wide = pool_sets(sets_of(c=[0, 1], **{"a=all": [0, 1, 2, 3, 4, 5]}), ["c"])
+    assert wide.names == [CLIENT + "c"]  # it holds all of the client
+
+
+def test_clients_that_share_an_item_are_not_cold_together() -> None:
+    sets = sets_of(a=[0, 1], b=[1, 2], c=[3], d=[2, 4])
+    assert groups(sets, ["a", "b", "c", "d"]) == [["a", "c", "d"], ["b"]]
+
+
+def test_popularity_by_the_last_purchase_and_by_their_number() -> None:
+    log = log_of([(0, 1, 9), (1, 1, 3), (1, 1, 4), (2, 2, 9)])
+    found = popularity(past_of(log, 10), np.isin(np.arange(N), [1]))
+    assert list(np.argsort(-found["recency"])) == [0, 1, 2] and list(np.argsort(-found["count"])) == [1, 0, 2]
+
+
+def test_alike_are_items_outside_the_set() -> None:
+    kin, of_set = np.array([9, 3, 2, 0, 0, 0], np.float32), np.isin(np.arange(N), [0])
+    assert list(np.flatnonzero(alike(kin, of_set))) == [1, 2]
+
+
+def results_of(**margins: np.ndarray) -> Results:
+    labels = np.arange(40) % 4 == 0
+    scored = [Scored("c", 0, row, labels, values) for row, values in margins.items()]
+    return Results(scored, [None] * len(scored))
+
+
+RIGHT, WRONG = (np.arange(40) % 4 == 0) * 2.0 + np.linspace(0, 1, 40), np.linspace(1, 0, 40)
+
+
+def test_the_best_row_and_gains_over_two_shops() -> None:
+    figures = figures_of(results_of(good=RIGHT, bad=WRONG))
+    assert best(figures, ["bad", "good"]) == "good"
+    one = {("a", "c"): np.array(0.6), ("b", "c"): np.array(0.5)}
+    two = {("a", "c"): np.array(0.5), ("b", "c"): np.array(0.5)}
+    assert mean_gain([(one, "a", "b"), (two, "a", "b")]) == pytest.approx(10)
+
+
+def test_log_loss_of_scores_is_calibrated_on_the_window_before() -> None:
+    now = results_of(good=RIGHT)
+    assert mean_log_loss(now, "good", None) is None
+    calibrated, scaled = mean_log_loss(now, "good", now), results_of(good=1000 * RIGHT)
+    assert calibrated == pytest.approx(mean_log_loss(scaled, "good", scaled)) and calibrated < 0.3
+    assert mean_log_loss(results_of(bad=WRONG), "bad", results_of(bad=WRONG)) == pytest.approx(0.5623, abs=0.01)
+
+
+def test_the_last_line_counts_cold_clients_of_0_5_and_20_buyers() -> None:
+    def figures(value: float) -> dict[tuple[str, str], np.ndarray]:
+        rows = {"strong": 0.5, "pooled": 0.55, "pooled+transe": 0.5775, "pooled+kqgc": 0.55, "peer": 0.4}
+        return {(row, "c"): np.array(v) for row, v in (rows | {"pooled": value}).items()}
+
+    warm, cold = figures(0.55), {0: figures(0.44), 5: figures(0.48), 20: figures(0.4), 100: figures(9.0)}
+    draws = {key: np.array([value, value]) for key, value in warm.items()}
+    shop = Draws((warm, draws), (cold, cold), "pooled", dict.fromkeys(cold, "peer"))
+    lines, last = last_lines([shop, shop])
+    assert lines == ["transe_over_pooled: 5.00 low: 5.00", "kqgc_over_pooled: 0.00 low: 0.00",
+                     "over_strong: 10.00 low: 10.00 cold: 10.00"]
+    assert last["cold"] == pytest.approx(10)
+
+
+def test_what_was_computed_is_kept_until_its_key_changes(tmp_path) -> None:
+    counted = []
+
+    def compute() -> dict[str, np.ndarray]:
+        counted.append(1)
+        return {"row\tclient": np.arange(3)}
+
+    for key in ("a", "a", "b"):
+        assert list(cached(tmp_path, key, compute)["row\tclient"]) == [0, 1, 2]
+    assert len(counted) == 2
+    (tmp_path / "x.py").write_text("1")
+    before = code_hash([tmp_path])
+    (tmp_path / "x.py").write_text("2")
+    assert code_hash([tmp_path]) != before
