@@ -48,7 +48,7 @@ class ItemSets:
         it too, rare values counting more (log of items ÷ items with the value). known (n,) bool: the items there are.
         """
         items = self.members.indices[self.members.indptr[place] : self.members.indptr[place + 1]]
-        items = items[known[items]] if known[items].any() else items  # a client whose items nobody has touched yet
+        items = items[known[items]] if known[items].any() else items  # a client of items new to all
         if not len(items) or not self.values.shape[1]:
             return np.zeros(len(known), np.float32)
         share = np.asarray(self.values[items].sum(axis=0)).ravel() / len(items)

@@ -90,8 +90,8 @@ def rows_of_pool(lessons: Lessons, prospects: bool) -> Rows:
 
 
 def rows_of_client(lessons: Lessons, place: int, prospects: bool) -> Rows:
-    """All buyers of a client's set in all windows, and others."""
-    numbers = range(len(lessons.windows))
+    """All buyers of a client's set in the windows at whose start it was known, and others."""
+    numbers = [number for number, window in enumerate(lessons.windows) if window.known[place]] or [0]
     return Rows.together([rows_of(lessons, number, place, prospects, len(lessons.fold)) for number in numbers])
 
 

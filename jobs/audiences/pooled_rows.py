@@ -29,12 +29,13 @@ NOBODYS = -1  # fold of the users on whom no trees learn
 
 @dataclass(frozen=True)
 class Window:
-    """One label window: what was known at its start, which eligible users bought of which set in it: csr (u, s); and
-    how many others did, int (s,)."""
+    """One label window: what was known at its start, which eligible users bought of which set in it: csr (u, s);
+    how many others did, int (s,); and of which sets an item was known at its start, bool (s,)."""
 
     past: Past
     bought: sparse.csr_array
     not_eligible: np.ndarray
+    known: np.ndarray
 
     @property
     def buyers(self) -> np.ndarray:
@@ -50,23 +51,24 @@ class Window:
         return sparse.csc_array(self.bought)
 
     def usable(self) -> np.ndarray:
-        """bool (s,): sets with buyers enough, and others enough."""
+        """bool (s,): sets known at the start, with buyers enough, and others enough."""
         n = max(1, len(self.past.eligible))
-        return (self.buyers >= LEAST_BUYERS) & (self.buyers <= MOST_SHARE * n)
+        return self.known & (self.buyers >= LEAST_BUYERS) & (self.buyers <= MOST_SHARE * n)
 
 
 def window_of(past: Past, sets: ItemSets, days: int) -> Window:
     """The window that begins on the past's last day."""
     log, purchase = past.log, past.purchase
+    known = sets.members.astype(np.int64) @ past.known > 0
     if purchase not in log.behaviors:
         nobody = sparse.csr_array((len(past.eligible), len(sets)), dtype=np.float32)
-        return Window(past, nobody, np.zeros(len(sets), np.int64))
+        return Window(past, nobody, np.zeros(len(sets), np.int64), known)
     pairs = pairs_of(log, log.behaviors[purchase], past.today, past.today + days)
     bought = sparse.csr_array(pairs @ sets.members.T.astype(np.float32))
     bought.data = (bought.data > 0).astype(np.float32)
     mine = sparse.csr_array(bought[past.eligible])
     others = np.asarray(bought.sum(axis=0) - mine.sum(axis=0)).ravel().astype(np.int64)
-    return Window(past, mine, others)
+    return Window(past, mine, others, known)
 
 
 def folds(log: EventLog, number: int, seed: int) -> np.ndarray:
