@@ -206,6 +206,15 @@ TABLES: dict[str, Contract] = {
             Field("last_time", "timestamp", "latest event in the window, UTC"),
         ),
         "Who did what with which item in the graph's window.", sorted_by=("user", "item", "behavior")),
+    "attributes": Contract(
+        "attributes", "dt",
+        (
+            Field("entity_type", "string", "item or user"),
+            Field("entity", "int64", "ledger id of the item or user"),
+            Field("type", "string", "relation of the attribute, e.g. item_brand"),
+            Field("value", "int64", "ledger id within the relation's tail type"),
+        ),
+        "Who has which value of which attribute: what entities can share.", sorted_by=("type", "value", "entity")),
     "user_labels": Contract(
         "user_labels", "dt",
         (
