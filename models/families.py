@@ -120,6 +120,57 @@ FAMILIES: tuple[Family, ...] = (
         ),
     ),
     Family(
+        name="ram_gnn",
+        title="RAM-GNN",
+        hyperparameters="models.ram_gnn_hyperparameters.RAMGNNHyperparameters",
+        jobs=(
+            Job(
+                program="embeddings.pretrain_ram_gnn",
+                models=("ram_gnn",),
+                doc="Trains RAM-GNN on the attributes that users and items share, or carries it over on a night "
+                "without training.",
+                reads=(*GRAPH, "attributes"),
+            ),
+        ),
+        compared="cosine",
+        dimension="ram_gnn.dimension",
+        norm="l2",
+        learns_from="values of attributes",
+        measure="validation_accuracy",
+        measured="{:.1%} of held-out values: nearer to one who has it than to one who has not",
+        triage=(
+            "`pretrain_ram_gnn`",
+            "Skipped: the graph has no attribute. Failed: memory (lower `ram_gnn.block` or `max_threshold`), or a loss "
+            "that is not finite. Clear the task: it goes on from its last snapshot.",
+        ),
+        same={"composition": "ram_gnn.composition"},
+        builders=("graphs.build_attributes",),
+        section="jobs.report.ram_gnn_thresholds",
+    ),
+    Family(
+        name="ram_gnn_rec",
+        title="RAM-GNN recommending",
+        hyperparameters="models.ram_gnn_hyperparameters.InteractionHyperparameters",
+        jobs=(
+            Job(
+                program="embeddings.finetune_ram_gnn",
+                models=("ram_gnn_rec",),
+                doc="Trains the interaction network on RAM-GNN's vectors and who has an event with what.",
+                reads=(*GRAPH, "attributes"),
+                starts_from=("ram_gnn",),
+            ),
+        ),
+        compared="dot",
+        dimension="ram_gnn.dimension",
+        norm="l2",
+        learns_from="pairs",
+        measure="validation_ndcg",
+        measured="NDCG@10 {:.3f} of held-out items among all",
+        triage=("`finetune_ram_gnn`", "Memory, or a loss that is not finite. Clear the task: it goes on from its last "
+                "snapshot."),
+        builders=("graphs.build_attributes",),
+    ),
+    Family(
         name="kqgc",
         title="KQGC",
         hyperparameters="models.hyperparameters.KQGCHyperparameters",

@@ -29,6 +29,7 @@ class RAMGNNHyperparameters:
     similarity_weight: float = 0.5  # lambda_gamma of Eq. 17
     decay: float = 1e-4  # lambda_1 of Eq. 17
     learning_rate: float = 0.01  # of Adam
+    warm_rate_share: float = 0.2  # of learning_rate, on a warm start: else who is alike changes places every night
     epochs: int = 150  # at most; a step for each block
     validation_share: float = 0.05  # of the rows, held out of training to stop early; 0 trains on all
     evaluate_rows: int = 10_000  # held-out rows, at most
@@ -36,6 +37,9 @@ class RAMGNNHyperparameters:
     # share of the held-out figure that a look has to gain to count, and never less than the figure's standard error
     min_gain: float = 0.005
     patience: int = 2  # looks without a gain before stopping; 0 never stops early
+    # on a cold start, epochs (or all, where `epochs` is less) before a look counts: the search for thresholds takes
+    # eleven at least
+    min_epochs: int = 20
     device: str = "cpu"  # cpu, cuda, cuda:0, ...; the graph lies there too
     inference_chunk: int = 65_536  # entities computed at a time: bounds memory, leaves the result as it is
 
@@ -47,11 +51,13 @@ class RAMGNNHyperparameters:
             check_range(name, getattr(self, name), 1)
         for name in ("block", "inference_chunk", "dimension"):
             check_range(name, getattr(self, name), 2)
-        for name in ("threshold_step", "termination_bound", "candidates", "similarity_weight", "decay", "patience"):
+        for name in ("threshold_step", "termination_bound", "candidates", "similarity_weight", "decay", "patience",
+                     "min_epochs"):  # fmt: skip
             check_range(name, getattr(self, name), 0)
         check_range("evaluate_rows", self.evaluate_rows, 0)
         check_range("learning_rate", self.learning_rate, 0, open_minimum=True)
         check_range("min_gain", self.min_gain, 0, 1)
+        check_range("warm_rate_share", self.warm_rate_share, 0, 1, open_minimum=True)
         check_range("validation_share", self.validation_share, 0, 0.5)
         if self.dimension % 2:
             raise HyperparameterError(f"dimension is {self.dimension!r:.300}; expected an even number")
@@ -65,6 +71,7 @@ class InteractionHyperparameters:
     """Everything that can be set about the network on interactions (RAM-GNN, section III-E)."""
 
     layers: int = 4  # of Eq. 19 and 21, as in the paper
+    initial_length: float = 0.3  # of e_u and e_i: pretraining gives directions
     activation: str = "none"  # sigma of Eq. 19 and 21: leaky_relu, or none as in LightGCN
     transforms: bool = True  # the W_4 of Eq. 19 and 21; off: the identity
     readout: str = "mean"  # of all layers' vectors, as in LightGCN; last: the last layer's, as printed
@@ -72,6 +79,7 @@ class InteractionHyperparameters:
     batches: int = 32  # equal parts of the pairs in an epoch, an update for each: an epoch stays linear in the pairs
     decay: float = 1e-3  # lambda_2 of Eq. 23, on a batch's own vectors
     learning_rate: float = 0.005  # of Adam
+    warm_rate_share: float = 0.2  # of learning_rate, on a warm start
     epochs: int = 60  # at most
     validation_share: float = 0.1  # of the users, each with one pair held out of training; 0 trains on all
     evaluate_users: int = 2_000  # held-out pairs, at most
@@ -89,6 +97,8 @@ class InteractionHyperparameters:
             check_range(name, getattr(self, name), 1)
         for name in ("decay", "patience", "evaluate_users"):
             check_range(name, getattr(self, name), 0)
-        check_range("learning_rate", self.learning_rate, 0, open_minimum=True)
+        for name in ("learning_rate", "initial_length"):
+            check_range(name, getattr(self, name), 0, open_minimum=True)
         check_range("min_gain", self.min_gain, 0, 1)
+        check_range("warm_rate_share", self.warm_rate_share, 0, 1, open_minimum=True)
         check_range("validation_share", self.validation_share, 0, 0.5)

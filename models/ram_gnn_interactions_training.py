@@ -168,11 +168,13 @@ def train_interactions(
 
     taught: bool (U,), users whose pairs are learned from; all pairs pass messages. held_out: pairs among `pairs` that
     stop the training early and are neither learned from nor pass messages; None draws them. initial: a former result's
-    arrays for tonight's users and items (`brought_forward`). deterministic: equal arguments give equal bits. resume: a
-    scratch file, written after every look, from which the same call goes on after a kill; the caller removes it.
+    arrays for tonight's users and items (`interactions_brought_forward`), at `warm_rate_share` of the rate.
+    deterministic: equal arguments give equal bits. resume: a scratch file, written after every look, from which the
+    same call goes on after a kill; the caller removes it.
     """
     taught = np.ones(len(users.entities), bool) if taught is None else taught
-    expect_pairs = np.stack(pairs)
+    if initial is not None:
+        hyper = dataclasses.replace(hyper, learning_rate=hyper.learning_rate * hyper.warm_rate_share)
     trainer = _Trainer(users, items, pairs, taught, hyper, seed, held_out)
     if initial is not None:
         trainer.restore(initial)
@@ -183,7 +185,7 @@ def train_interactions(
         parts = [part for side in (users, items) for part in (side.entities, side.values, side.rows.entities.numpy(),
                                                               side.rows.values.numpy())]  # fmt: skip
         former = [] if initial is None else [part for name in sorted(initial) for part in (name, initial[name])]
-        more = [expect_pairs, taught, *(held_out or ()), dataclasses.asdict(hyper), seed, deterministic]
+        more = [np.stack(pairs), taught, *(held_out or ()), dataclasses.asdict(hyper), seed, deterministic]
         snapshot = Resume(Snapshot(Path(resume), fingerprint(*parts, *former, *more)), trainer.restore)
     with deterministic_kernels(deterministic):
         best, history, best_epoch = run_epochs(

@@ -250,12 +250,14 @@ class _Trainer:
             side.bandit.take({key: arrays[f"{SAMPLER}{name}.{key}"] for key in side.bandit.arrays()})
 
     def start_from(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """The parameters and the optimiser's state of a former night; the thresholds are where the search begins."""
+        """The parameters and the optimiser's state of a former night, and its thresholds: where the search goes on, or
+        has ended."""
         load_checkpoint(self.models, self.optimiser, arrays)
         for name, side in self.sides.items():
             thresholds = arrays[f"{SAMPLER}{name}.thresholds"]
             expect("thresholds", thresholds, (side.rows.n_types,), "int64")
             side.bandit = Bandit.of(thresholds, side.bandit.step, side.bandit.most, side.bandit.bound)
+            side.bandit.fixed = arrays[f"{SAMPLER}{name}.fixed"].astype(bool)
 
 
 def train_ram_gnn(
@@ -271,9 +273,12 @@ def train_ram_gnn(
     """Learn the vectors of all sides' entities, types and values from their attributes.
 
     initial: a former result's arrays, brought to tonight's entities (`ram_gnn_warm_start.py`), from which everything
-    starts. deterministic: equal arguments give equal bits. resume: a scratch file, written after every look, from which
-    the same call goes on after a kill; the caller removes it. progress: called with each entry of the history.
+    starts, at `warm_rate_share` of the rate. deterministic: equal arguments give equal bits. resume: a scratch file,
+    written after every look, from which the same call goes on after a kill; the caller removes it. progress: called
+    with each entry of the history.
     """
+    if initial is not None:
+        hyper = dataclasses.replace(hyper, learning_rate=hyper.learning_rate * hyper.warm_rate_share)
     trainer = _Trainer(sides, hyper, seed)
     if initial is not None:
         trainer.start_from(initial)
@@ -293,6 +298,7 @@ def train_ram_gnn(
             evaluate_every=hyper.evaluate_every,
             patience=hyper.patience,
             keeps_gains=initial is not None,
+            min_epochs=hyper.min_epochs if initial is None else 0,
             progress=progress,
             resume=_resume(resume, trainer, sides, hyper, seed, deterministic, initial),
         )

@@ -1,6 +1,8 @@
 """RAM-GNN's warm start: a former night's arrays brought to tonight's users, items, types and values.
 
-Who is new starts where those are who share an attribute with them; a new value in the middle of its type's.
+In pretraining who is new starts where those are who share an attribute with them, and a new value in the middle of its
+type's; the search for a threshold goes on where it was, and one that has ended is not begun again, or its steps would
+move everybody every night. In the interaction network everything new starts as it was pretrained.
 """
 
 from __future__ import annotations
@@ -55,9 +57,43 @@ def brought_forward(
         found |= {f"{of_optimiser}{key}": array for key, array in moments.items()}
         if mine:
             place_newcomers(found, name, side, places[name])
-        start, of_side = np.full(side.rows.n_types, hyper.threshold), f"{SAMPLER}{name}.thresholds"
-        found[of_side] = _rows(former[of_side], places[name].types, start) if of_side in former else start
+        n_types = side.rows.n_types
+        for key, start in (("thresholds", np.full(n_types, hyper.threshold)), ("fixed", np.zeros(n_types, bool))):
+            of_side = f"{SAMPLER}{name}.{key}"
+            found[of_side] = _rows(former[of_side], places[name].types, start) if of_side in former else start
     return found
+
+
+def interactions_brought_forward(
+    former: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray], places: Mapping[str, Places],
+    sides: Mapping[str, str],
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Arrays for `initial` of `train_interactions`. fresh: the parameters of a new network of tonight's, which what is
+    new keeps. places: by side; sides: the network's name of each.
+
+    ValueError where the former arrays are of another shape of network.
+    """
+    found = dict(fresh)
+    for key, array in fresh.items():
+        side = next((kind for kind, name in sides.items() if key.startswith(f"{name}.")), None)
+        moments = [f"optimiser.{key}.{name}" for name in (*_MOMENTS, "step")]
+        for one in (name for name in (key, *moments) if name in former):
+            start, mine = array if one == key else np.zeros_like(array), places.get(side)
+            found[one] = former[one] if one.endswith(".step") else _of_tonight(key, former[one], start, mine)
+    return found
+
+
+def _of_tonight(key: str, former: np.ndarray, fresh: np.ndarray, places: Places | None) -> np.ndarray:
+    name = key.rpartition(".")[2]
+    if places is None or name not in ("entities", "values", "w3"):
+        return former
+    if name != "w3":
+        return _rows(former, getattr(places, name), fresh)
+    d = len(fresh)  # the columns are those of e, then of each type
+    widths = np.arange(d // 2)
+    columns = [np.where(place < 0, -1, d + place * (d // 2) + widths) for place in places.types]
+    every = np.concatenate([np.arange(d), *columns]) if fresh.shape[1] > d else np.arange(d)
+    return _rows(former.T, every, fresh.T).T.copy()
 
 
 def _rows(former: np.ndarray, places: np.ndarray, fresh: np.ndarray) -> np.ndarray:

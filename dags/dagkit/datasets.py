@@ -17,6 +17,7 @@ FOLDERS = {
     "relations": "relations",
     "knowledge_graph": "knowledge_graph",
     "interactions": "interactions",
+    "attributes": "attributes",
     "user_labels": "user_labels",
     "checkpoints": "checkpoints",
     "entity_embeddings": "entity_embeddings",

@@ -75,19 +75,20 @@ def run_epochs(
     progress: Callable[[dict[str, float]], None] | None,
     least_gain: Callable[[dict[str, float]], float] = lambda entry: 0.0,
     keeps_gains: bool = False,
+    min_epochs: int = 0,
     resume: Resume | None = None,
 ) -> tuple[State, list[dict[str, float]], int]:
     """(best state, history, best epoch) of a training that looks at held-out data now and then.
 
-    train: called with each epoch, gives its mean loss, and with it what else the history is to hold.
-    state: what to keep of the model as it stands.
-    evaluate: the figures of held-out data, added to the history; without it every epoch is better than the one before.
-    figure: what of them decides, higher is better. least_gain: by how much of the figure a look has to gain to count.
-    patience: looks without a gain before stopping; 0 never stops early. Whether they stopped or not, the best look is
-    kept, or with keeps_gains the one that gained last. resume: written after every look, from where the same call goes
-    on after a kill; the state is then arrays by name, and the caller removes the file.
+    train: called with each epoch, gives its mean loss, and with it what else the history is to hold. state: what to
+    keep of the model as it stands. evaluate: the figures of held-out data, added to the history; without it every epoch
+    is better than the one before. figure: what of them decides, higher is better. least_gain: by how much of the figure
+    a look has to gain to count. patience: looks without a gain before stopping; 0 never stops early. Whether they
+    stopped or not, the best look is kept, or with keeps_gains the one that gained last. min_epochs: before so many no
+    look counts. resume: written after every look, from where the same call goes on after a kill; the state is then
+    arrays by name, and the caller removes the file.
     """
-    run = _Run(EarlyStopping(patience, keeps_gains=keeps_gains))
+    run = _Run(EarlyStopping(patience, min(min_epochs, epochs), keeps_gains))
     if resume is not None:
         run.take_up(resume)
     run.best = state() if run.best is None else run.best

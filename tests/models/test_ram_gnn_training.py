@@ -17,7 +17,9 @@ from tests.models.contract import planted, same_taste_share
 from tests.models.ram_gnn_worlds import side_of, side_of_planted
 from tests.models.test_ram_gnn import _one_thread  # noqa: F401  (a fixture)
 
-FAST = RAMGNNHyperparameters(dimension=8, mlp_width=4, epochs=8, evaluate_every=2, patience=0, validation_share=0.1)
+FAST = RAMGNNHyperparameters(
+    dimension=8, mlp_width=4, epochs=8, evaluate_every=2, patience=0, min_epochs=0, validation_share=0.1
+)
 Z = np.zeros(0, np.int64)
 
 
@@ -79,6 +81,15 @@ def test_it_stops_when_held_out_rows_gain_no_more(sides: dict[str, Side]) -> Non
     assert result.best_epoch == looks[int(np.argmax(accuracies))]["epoch"]
 
 
+def test_looks_before_the_least_epochs_do_not_count_on_a_cold_start(sides: dict[str, Side]) -> None:
+    hyper = dataclasses.replace(FAST, epochs=20, patience=1, min_gain=0.5, min_epochs=9)
+    first = trained(sides, hyper)
+    assert [e["epoch"] for e in first.history if "validation_accuracy" in e][-1] == 11 and first.best_epoch >= 9
+    places = {name: stays(side) for name, side in sides.items()}
+    again = trained(sides, hyper, initial=brought_forward(first.arrays, sides, places, hyper, seed=3))
+    assert len(again.history) == 4, "a gain, and none"
+
+
 def test_held_out_rows_leave_an_entity_one_row_and_a_value_two_members(sides: dict[str, Side]) -> None:
     trainer = SideTrainer("item", sides["item"], dataclasses.replace(FAST, validation_share=0.5), seed=1)
     held, rows = trainer.held_out, sides["item"].rows
@@ -99,6 +110,8 @@ def test_a_warm_start_goes_on_from_everything_that_was_learned(sides: dict[str, 
     moved = {k: np.abs(second.arrays[k] - v).max() for k, v in starts.items()}
     assert all(step <= FAST.threshold_step for step in moved.values()), "one step from the predecessor's at most"
     assert any((v != FAST.threshold).any() for v in starts.values())
+    assert first.arrays["sampler.item.fixed"].all(), "thirty epochs are enough"
+    np.testing.assert_array_equal(second.arrays["sampler.item.thresholds"], starts["sampler.item.thresholds"])
 
 
 def test_newcomers_start_among_those_they_share_an_attribute_with() -> None:
@@ -126,6 +139,7 @@ def test_a_type_that_disappears_and_one_that_is_new() -> None:
     np.testing.assert_array_equal(found["item.values"][:2], first.arrays["item.values"][2:])
     kept = first.arrays["sampler.item.thresholds"][1]
     assert found["sampler.item.thresholds"].tolist() == [kept, FAST.threshold]
+    assert found["sampler.item.fixed"].tolist() == [bool(first.arrays["sampler.item.fixed"][1]), False]
 
 
 def test_a_side_that_is_new_starts_cold_and_one_that_goes_is_left(sides: dict[str, Side]) -> None:
