@@ -70,10 +70,12 @@ class RAMGNNHyperparameters:
 class InteractionHyperparameters:
     """Everything that can be set about the network on interactions (RAM-GNN, section III-E)."""
 
-    layers: int = 4  # of Eq. 19 and 21, as in the paper
+    layers: int = 4  # of Eq. 19 and 21, as in the paper; 0: matrix factorisation
     initial_length: float = 0.3  # of e_u and e_i: pretraining gives directions
     activation: str = "none"  # sigma of Eq. 19 and 21: leaky_relu, or none as in LightGCN
-    transforms: bool = True  # the W_4 of Eq. 19 and 21; off: the identity
+    # the W_4 of Eq. 19 and 21, and the W_3 of Eq. 18 and 20 of a side without attributes; off: the identity
+    transforms: bool = True
+    adds_own: bool = True  # the x of the layer before in Eq. 19 and 21; off as in LightGCN
     readout: str = "mean"  # of all layers' vectors, as in LightGCN; last: the last layer's, as printed
     negatives: int = 4  # items drawn against each pair
     batches: int = 32  # equal parts of the pairs in an epoch, an update for each: an epoch stays linear in the pairs
@@ -93,7 +95,8 @@ class InteractionHyperparameters:
         check_choice("activation", self.activation, ("leaky_relu", "none"))
         check_choice("readout", self.readout, ("mean", "last"))
         check_device("device", self.device)
-        for name in ("layers", "negatives", "batches", "epochs", "evaluate_every"):
+        check_range("layers", self.layers, 0)
+        for name in ("negatives", "batches", "epochs", "evaluate_every"):
             check_range(name, getattr(self, name), 1)
         for name in ("decay", "patience", "evaluate_users"):
             check_range(name, getattr(self, name), 0)

@@ -95,14 +95,15 @@ class _Heard(torch.autograd.Function):
 class Features(nn.Module):
     """x⁰ of one side (Eq. 18, 20): its entities' vectors, and the mean vector of their values for each type."""
 
-    def __init__(self, n_entities: int, dimension: int, rows: AttributeRows) -> None:
-        """W_3 starts as e alone; the values' share grows from nothing."""
+    def __init__(self, n_entities: int, dimension: int, rows: AttributeRows, transforms: bool) -> None:
+        """W_3 starts as e alone; the values' share grows from nothing. transforms: there is one without values too."""
         super().__init__()
         d, n_types = dimension, rows.n_types
         self.entities = nn.Parameter(torch.zeros(n_entities, d))
         self.values = nn.Parameter(torch.zeros(rows.n_values, d // 2)) if rows.n_values else None
         width = d + (n_types * (d // 2) if rows.n_values else 0)
-        self.w3 = nn.Parameter(torch.cat([torch.eye(d), torch.zeros(d, width - d)], dim=1))
+        start = torch.cat([torch.eye(d), torch.zeros(d, width - d)], dim=1)
+        self.w3 = nn.Parameter(start) if transforms or rows.n_values else None
         cells = rows.entities * n_types + rows.types
         bounds = torch.arange(n_entities * n_types + 1, device=cells.device)
         self.register_buffer("offsets", torch.searchsorted(cells, bounds), persistent=False)
@@ -114,7 +115,7 @@ class Features(nn.Module):
         if self.values is not None:
             means = embedding_bag(self.of_rows, self.values, self.offsets, mode="mean", include_last_offset=True)
             parts_nF = torch.cat([self.entities, means.view(len(self.entities), -1)], dim=1)
-        return parts_nF @ self.w3.T  # Eq. 18, 20
+        return parts_nF if self.w3 is None else parts_nF @ self.w3.T  # Eq. 18, 20
 
 
 class InteractionNetwork(nn.Module):
@@ -141,8 +142,7 @@ class InteractionNetwork(nn.Module):
       concatenation, or an item's place in it would depend on how many it has; of none, zeros.
     - Aggr is the sum with weights 1 / √(|N(u)| |N(i)|) of LightGCN, and ⊕ a sum: W_4 is D × D.
     - W_4 and W_3 start at the identity, so that the first epoch works with what was pretrained.
-    - σ and W_4 are options, and so is the mean over all layers that LightGCN reads out; the defaults are what did best
-      (docs/results.md).
+    - σ, W_4 and ⊕ are options, and so is the mean over all layers that LightGCN reads out.
     - (23) as printed is no BPR: −ln σ(ŷ_ui − ŷ_uj) is meant. Its penalty is on the vectors of a batch, as LightGCN has
       it.
     """
@@ -153,7 +153,8 @@ class InteractionNetwork(nn.Module):
         d = users.entities.shape[1]
         expect("items' entities", items.entities, (None, d), "float32")
         self.hyper = hyper
-        self.users, self.items = (Features(len(side.entities), d, side.rows) for side in (users, items))
+        self.users, self.items = (
+            Features(len(side.entities), d, side.rows, hyper.transforms) for side in (users, items))
         with torch.no_grad():
             for features, side in ((self.users, users), (self.items, items)):
                 features.entities.copy_(torch.from_numpy(side.entities))
@@ -176,7 +177,9 @@ class InteractionNetwork(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Both sides of one layer, from those of the layer before."""
         heard_UD, heard_ID = _Heard.apply(x_ID, pairs, True), _Heard.apply(x_UD, pairs, False)
-        return self.activated(number, heard_UD + x_UD), self.activated(number, heard_ID + x_ID)  # Eq. 19, 21
+        if self.hyper.adds_own:
+            heard_UD, heard_ID = heard_UD + x_UD, heard_ID + x_ID
+        return self.activated(number, heard_UD), self.activated(number, heard_ID)  # Eq. 19, 21
 
     def activated(self, number: int, x_ND: torch.Tensor) -> torch.Tensor:
         """σ(W_4 x) of Eq. 19 and 21."""

@@ -28,6 +28,7 @@ FOLDERS = {
     "requested_audiences": "requested_audiences",
     "attention": "attention",
     "profile_predictions": "profile_predictions",
+    "recommendations": "recommendations",
     "run_metrics": "run_metrics",
     "reports": "reports",
     "nights": "nights",

@@ -13,6 +13,7 @@ from jobs.audiences import score_lookalike, train_lookalike
 from jobs.embeddings import finetune_ram_gnn, pretrain_ram_gnn, publish_users, resolve_predecessor
 from jobs.graphs import build_graphs
 from jobs.program import execute
+from jobs.recommendations import recommend_items
 from jobs.report import write_report
 from jobs.run_nights import DAGS_FOLDER, environment
 from tests.dags import small_log
@@ -28,7 +29,8 @@ FAST = {"ram_gnn": {"dimension": 8, "epochs": 30}, "ram_gnn_rec": {"epochs": 10,
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lookalike = small_log.configuration(MODELS)["lookalike"] | {"label_window_days": 1, "min_positives": 3}
-    return small_log.write(tmp_path_factory.mktemp("ram"), MODELS, lookalike=lookalike, **FAST)
+    sections = FAST | {"recommendations": {"models": ["ram_gnn_rec"]}}
+    return small_log.write(tmp_path_factory.mktemp("ram"), MODELS, lookalike=lookalike, **sections)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,7 @@ def nights(config: Path, spark: SparkSession) -> Path:
             assert execute(publish_users.run, [*base, *before, "--model", model]) == 0
         ends = {execute(job.run, base) for job in (train_lookalike, score_lookalike)}
         assert ends == ({99} if date == NIGHTS[0] else {0})
+        assert execute(recommend_items.run, [*base, "--model", "ram_gnn_rec"]) == 0
         assert execute(write_report.run, base, ends_night=True) == 0
     return config.parent / "data"
 
@@ -60,6 +63,11 @@ def test_the_dag_trains_one_after_the_other_on_the_attributes(
     assert found["pretrain"].upstream_task_ids == {"embeddings.resolve_predecessor"}
     assert found["finetune"].upstream_task_ids == {"embeddings.pretrain_ram_gnn"} == found["publish"].upstream_task_ids
     assert dag.get_task("embeddings.publish_ram_gnn_rec").upstream_task_ids == {"embeddings.finetune_ram_gnn"}
+    recommend = dag.get_task("recommend_ram_gnn_rec")
+    assert recommend.upstream_task_ids == {"embeddings.publish_ram_gnn_rec"} and "write_report" in (
+        recommend.downstream_task_ids
+    )
+    assert "recommend_ram_gnn" not in dag.task_ids
     for name in ("pretrain", "finetune"):
         assert any(word.startswith("--attributes=") for word in found[name].command)
     assert "attributes" in dag.get_task("graphs.build_graphs").outputs
@@ -86,6 +94,14 @@ def test_what_the_interaction_network_scores_is_a_feature_set(nights: Path) -> N
     assert {"strong+ram_gnn:affinity", "strong+ram_gnn_rec:affinity"} <= sets
 
 
+def test_items_are_recommended_and_the_first_nights_lists_are_held_against_the_second_day(nights: Path) -> None:
+    lists = Table(str(nights / "recommendations" / "model=ram_gnn_rec")).read(str(NIGHTS[1]))
+    assert lists.num_rows > 20 * 80 and set(lists.column("rank").to_pylist()) == set(range(1, 21))
+    rows = Table(str(nights / "run_metrics" / "stage=recommend_items_ram_gnn_rec")).read(str(NIGHTS[1])).to_pylist()
+    (ten, _) = json.loads(next(r["detail"] for r in rows if r["metric"] == "backtest"))
+    assert ten["date"] == str(NIGHTS[0]) and ten["users"] > 3 and ten["hr"] > 0
+
+
 def test_the_report_shows_thresholds_and_training_curves(nights: Path) -> None:
     (path,) = Table(str(nights / "reports")).files(str(NIGHTS[1]))
     page = Path(path).read_text(encoding="utf-8")
@@ -95,4 +111,5 @@ def test_the_report_shows_thresholds_and_training_curves(nights: Path) -> None:
     for name in ("item_brand", "item_category", "user_region"):
         assert f"<bdi>{name}</bdi>" in section and f"<title>{name}</title>" in section
     assert "Kept neighbours of items by epoch" in section and "Kept neighbours of users by epoch" in section
+    assert '<section id="recommendations">' in page and "A handful of users" in page
     assert "build_attributes" in page, "its seconds stand among the stages"

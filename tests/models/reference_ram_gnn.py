@@ -109,7 +109,7 @@ def contrast(
 
 def propagate(
     pairs: Sequence[tuple[int, int]], users: Sequence[Vector], items: Sequence[Vector],
-    weights: Sequence[np.ndarray | None], activation: str,
+    weights: Sequence[np.ndarray | None], activation: str, adds_own: bool = True,
 ) -> list[tuple[list[Vector], list[Vector]]]:  # fmt: skip
     """Eq. 19 and 21: the vectors of users and items after each layer; both from the layer before."""
     layers = [(list(users), list(items))]
@@ -117,8 +117,7 @@ def propagate(
     n_users = [sum(i == item for _, i in pairs) for item in range(len(items))]
     for weight in weights:
         x_u, x_i = layers[-1]
-        sums_u = [x.copy() for x in x_u]
-        sums_i = [x.copy() for x in x_i]
+        sums_u, sums_i = ([x.copy() if adds_own else np.zeros_like(x) for x in side] for side in (x_u, x_i))
         for user, item in pairs:
             share = 1 / math.sqrt(n_items[user] * n_users[item])
             sums_u[user] = sums_u[user] + share * x_i[item]

@@ -68,7 +68,8 @@ def first_vectors(p: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[np.n
             table = p["items.values"]
             parts.append(sum(table[v] for v in mine) / len(mine) if mine else np.zeros(D // 2))
         items.append(affine(p["items.w3"], np.concatenate(parts), None))
-    return [affine(p["users.w3"], e, None) for e in p["users.entities"]], items
+    users = p["users.entities"]
+    return [affine(p["users.w3"], e, None) if "users.w3" in p else e for e in users], items
 
 
 def pairs_of(double: bool = False) -> Pairs:
@@ -79,15 +80,26 @@ def pairs_of(double: bool = False) -> Pairs:
 
 @pytest.mark.parametrize("activation", ["none", "leaky_relu"])
 @pytest.mark.parametrize("transforms", [True, False])
-@pytest.mark.parametrize("readout", ["last", "mean"])
-def test_layers_compute_the_equations(activation: str, transforms: bool, readout: str) -> None:
-    hyper = dataclasses.replace(PLAIN, activation=activation, transforms=transforms, readout=readout)
+@pytest.mark.parametrize(("readout", "adds_own"), [("last", True), ("mean", True), ("mean", False)])
+def test_layers_compute_the_equations(activation: str, transforms: bool, readout: str, adds_own: bool) -> None:
+    hyper = dataclasses.replace(
+        PLAIN, activation=activation, transforms=transforms, readout=readout, adds_own=adds_own)
     network, p = random_network(hyper)
     weights = [p[f"w4.{n}"] if transforms else None for n in range(2)]
-    layers = slow.propagate(TOUCHED, *first_vectors(p), weights, activation)
+    layers = slow.propagate(TOUCHED, *first_vectors(p), weights, activation, adds_own)
     expected = layers[-1] if readout == "last" else [np.mean(side, axis=0) for side in zip(*layers, strict=True)]
     for found, side in zip(network(pairs_of(double=True)), expected, strict=True):
         np.testing.assert_allclose(found.detach().numpy(), side, atol=1e-6)
+
+
+def test_without_layers_and_transforms_it_is_matrix_factorisation() -> None:
+    bare = pretrained(N_ITEMS, [], [], seed=1)
+    hyper = InteractionHyperparameters(layers=0, transforms=False)
+    users, items = infer_interactions(InteractionNetwork(USERS, bare, hyper), pairs_of())
+    np.testing.assert_array_equal(users, USERS.entities)
+    np.testing.assert_array_equal(items, bare.entities)
+    names = {name for name, _ in InteractionNetwork(USERS, bare, hyper).named_parameters()}
+    assert names == {"users.entities", "items.entities"}
 
 
 def test_the_gradient_of_a_sum_is_the_sum_of_the_other_direction() -> None:
