@@ -2,9 +2,9 @@
 ### Nightly user embeddings and audiences
 
 events → clean events → ids and graphs → pretrained vectors → user embeddings → classifiers → audiences, profiles,
-recommendations and report. The run of date D publishes partitions `dt=D`, which know every event before 00:00 UTC of D and none from then
-on. Every task is one program, `python -m jobs.<module> --date=D …`; its command stands under *Rendered Templates* and
-runs the same from a shell.
+recommendations and report. The run of date D publishes partitions `dt=D`, which know every event before 00:00 UTC of D
+and none from then on. Every task is one program, `python -m jobs.<module> --date=D …`; its command stands under
+*Rendered Templates* and runs the same from a shell.
 
 #### Something failed: where to look
 | what | why, and what to do |

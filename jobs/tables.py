@@ -30,15 +30,8 @@ ARROW = {
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
 SPARK = {
-    "string": "string",
-    "int64": "bigint",
-    "int32": "int",
-    "float32": "float",
-    "float64": "double",
-    "bool": "boolean",
-    "timestamp": "timestamp",
-    "vector": "array<float>",
-}
+    "string": "string", "int64": "bigint", "int32": "int", "float32": "float", "float64": "double", "bool": "boolean",
+    "timestamp": "timestamp", "vector": "array<float>"}  # fmt: skip
 
 
 @dataclass(frozen=True)

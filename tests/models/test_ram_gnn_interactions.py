@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.learning.epochs import load_parameters
+from models.learning.epochs import load_parameters, parameters_of
 from models.ram_gnn_hyperparameters import InteractionHyperparameters
 from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained, bpr_losses, infer_interactions
 from models.ram_gnn_interactions_training import (
@@ -20,6 +20,7 @@ from models.ram_gnn_interactions_training import (
     train_interactions,
 )
 from models.ram_gnn_sampler import AttributeRows
+from models.ram_gnn_warm_start import Places, interactions_brought_forward
 from models.shapes import ShapeError
 from tests.models import reference_ram_gnn as slow
 from tests.models.contract import Fitted, ModelContract, Planted, planted
@@ -247,3 +248,28 @@ def test_other_shapes_are_refused() -> None:
     deeper = dataclasses.replace(LEARNS, layers=3)
     with pytest.raises(ValueError, match=r"'w4\.2' is missing"):
         trained(planted(), deeper, initial=trained(planted()).arrays)
+
+
+def test_a_warm_start_joins_entities_values_and_the_columns_of_types() -> None:
+    """Item 0 goes and one comes; the second type becomes the first, and another is new; a value stays."""
+    hyper = dataclasses.replace(LEARNS, epochs=2)
+    first = train_interactions(USERS, ITEMS, both(TOUCHED), hyper, seed=1, deterministic=True).arrays
+    tonight = pretrained(N_ITEMS, [(0, 0), (1, 1), (2, 1)], [0, 1], seed=8)
+    fresh = parameters_of(InteractionNetwork(USERS, tonight, hyper))
+    users = Places(np.arange(U), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    items = Places(np.array([1, 2, 3, 4, -1]), np.array([1, -1]), np.array([2, -1]))
+    names = {"user": "users", "item": "items"}
+    found = interactions_brought_forward(first, fresh, {"user": users, "item": items}, names)
+    np.testing.assert_array_equal(found["items.entities"][:4], first["items.entities"][1:])
+    np.testing.assert_array_equal(found["items.entities"][4], tonight.entities[4])
+    np.testing.assert_array_equal(found["items.values"], np.stack([first["items.values"][2], tonight.values[1]]))
+    half = D // 2
+    w3, before = found["items.w3"], first["items.w3"]
+    np.testing.assert_array_equal(w3[:, :D], before[:, :D])
+    np.testing.assert_array_equal(w3[:, D : D + half], before[:, D + half :], err_msg="the second type's columns")
+    np.testing.assert_array_equal(w3[:, D + half :], 0, err_msg="a new type says nothing yet")
+    moment = found["optimiser.items.entities.exp_avg"]
+    assert (moment[4] == 0).all() and np.array_equal(moment[:4], first["optimiser.items.entities.exp_avg"][1:])
+    np.testing.assert_array_equal(found["w4.0"], first["w4.0"])
+    more = train_interactions(USERS, tonight, both(TOUCHED), hyper, seed=1, initial=found)
+    assert all(np.isfinite(array).all() for array in more.arrays.values())
