@@ -33,7 +33,7 @@ PAPER = {"MF-BPR": (0.125, 0.042, 0.061, 0.205, 0.046, 0.079), "LightGCN": (0.15
          "RAM-GNN": (0.164, 0.062, 0.087, 0.242, 0.066, 0.107)}  # fmt: skip
 FIGURES = [f"{name}@{at}" for at in (10, 20) for name in ("hr", "mrr", "ndcg")]
 PRETRAINING = RAMGNNHyperparameters()
-COMMON = {"transforms": False, "epochs": 100, "patience": 4, "min_gain": 0.0}
+COMMON = {"transforms": False, "epochs": 120, "patience": 8, "min_gain": 0.0}
 # chosen by the validation item, seed 1
 SETTINGS = {
     "MF-BPR": InteractionHyperparameters(layers=0, learning_rate=0.005, **COMMON),
