@@ -284,8 +284,8 @@ def train_ram_gnn(
         trainer.start_from(initial)
     if not any(side.rows.n_rows for side in trainer.sides.values()):
         return RAMGNNResult(trainer.state(), [], -1)
-    looks = any(bool(side.held_out.any()) for side in trainer.sides.values())
     with deterministic_kernels(deterministic):
+        looks = any(len(side.evaluate()) for side in trainer.sides.values())  # none where everybody has the value
         best, history, best_epoch = run_epochs(
             hyper.epochs,
             trainer.epoch,

@@ -177,6 +177,9 @@ def test_attributes_that_say_little(case: str, values: np.ndarray | None) -> Non
     vectors = vectors_of({"item": side}, result.arrays, FAST)["item"]
     assert vectors.shape == (30, FAST.dimension) and np.isfinite(vectors).all()
     assert len(result.history) == (0 if case == "no attribute" else FAST.epochs)
+    assert result.best_epoch >= 0 or case == "no attribute", "what was trained is kept"
+    if case == "one value for all":
+        assert not any("validation_accuracy" in entry for entry in result.history), "nobody lacks it"
     if case == "each its own value":
         assert {entry["loss"] for entry in result.history} == {0.0}, "nobody has a neighbour"
 
