@@ -3,8 +3,8 @@
 RCF's split (`rcf.py`), each user's test item ranked among all items but those of training; above it the same with them
 in. MF-BPR, LightGCN and RAM-GNN are one program with other settings: RAM-GNN starts from vectors pretrained on
 attributes, the others from random ones of the same length and without values. The epoch is chosen by one validation
-item a user, never by the test item; so were the settings, see SETTINGS. Trained without the validation items, and
-ranked with them among what is known. A run of a model and seed that results/paper_ram_gnn.json has, for these settings,
+item a user, never by the test item; the settings are not tuned. Trained without the validation items, and ranked with
+them among what is known. A run of a model and seed that results/paper_ram_gnn.json has, for these settings,
 is not made again. The last line reads `hr@10: <figure> ndcg@10: <figure>` of RAM-GNN, mean of the seeds.
 """
 
@@ -34,7 +34,6 @@ PAPER = {"MF-BPR": (0.125, 0.042, 0.061, 0.205, 0.046, 0.079), "LightGCN": (0.15
 FIGURES = [f"{name}@{at}" for at in (10, 20) for name in ("hr", "mrr", "ndcg")]
 PRETRAINING = RAMGNNHyperparameters()
 COMMON = {"transforms": False, "epochs": 120, "patience": 8, "min_gain": 0.0}
-# chosen by the validation item, seed 1
 SETTINGS = {
     "MF-BPR": InteractionHyperparameters(layers=0, learning_rate=0.005, **COMMON),
     "LightGCN": InteractionHyperparameters(layers=3, adds_own=False, learning_rate=0.005, **COMMON),
