@@ -1,10 +1,10 @@
 """
 ### Nightly user embeddings and audiences
 
-events → clean events → ids and graphs → pretrained vectors → user embeddings → classifiers → audiences, profiles and
-report. The run of date D publishes partitions `dt=D`, which know every event before 00:00 UTC of D and none from then
-on. Every task is one program, `python -m jobs.<module> --date=D …`; its command stands under *Rendered Templates* and
-runs the same from a shell.
+events → clean events → ids and graphs → pretrained vectors → user embeddings → classifiers → audiences, profiles,
+recommendations and report. The run of date D publishes partitions `dt=D`, which know every event before 00:00 UTC of D
+and none from then on. Every task is one program, `python -m jobs.<module> --date=D …`; its command stands under
+*Rendered Templates* and runs the same from a shell.
 
 #### Something failed: where to look
 | what | why, and what to do |
@@ -92,8 +92,12 @@ def nightly_user_embeddings():
     for task in profiles:  # waits for the models that it reads, and for no other
         [published[model] for model in SETTINGS.profile_models] >> task
 
+    recommended = {model: recommend_items(model) for model in SETTINGS.recommending}
+    for model, task in recommended.items():
+        published[model] >> task
+
     report, prune, complete = write_report(), prune_partitions(), night_complete()
-    before = [*published_all, train, score, *profiles]
+    before = [*published_all, train, score, *profiles, *recommended.values()]
     before >> report
     [*before, report] >> prune
     [*before, report, prune] >> complete
@@ -158,6 +162,14 @@ def train_profiles():
         outlets=[datasets.profile_predictions(SETTINGS)],
         doc_md="Learns each configured label from fold B of the labelled users, tests on fold C, and predicts it for "
         "every user with a vector.")  # fmt: skip
+
+
+def recommend_items(model: str):
+    return job(
+        SETTINGS, "recommendations.recommend_items", task_id=f"recommend_{model}", inputs=FEATURES,
+        outputs=["recommendations"], options={"model": model},
+        doc_md="Recommends the best items to every user with a vector, exact over all items, and holds the lists of "
+        "D − L against what happened.")  # fmt: skip
 
 
 def write_report():

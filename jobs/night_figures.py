@@ -70,7 +70,8 @@ def stages() -> list[str]:
     builders = [path.rpartition(".")[2] for family in families.FAMILIES for path in family.builders]
     trained = [job.stage(model) for family in families.FAMILIES for job in family.jobs for model in job.models]
     published = [publishes(model) for model in families.published_models()]
-    return [*EVENTS_AND_GRAPHS, *builders, LABELS, "resolve_predecessor", *trained, *published, *LATER]
+    recommended = [f"recommend_items_{model}" for model in families.published_models()]
+    return [*EVENTS_AND_GRAPHS, *builders, LABELS, "resolve_predecessor", *trained, *published, *recommended, *LATER]
 
 
 def publishes(model: str) -> str:

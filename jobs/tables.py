@@ -68,6 +68,15 @@ TABLES: dict[str, Contract] = {
             Field("last_time", "timestamp", "latest event in the window, UTC"),
         ),
         "Who did what with which item in the graph's window.", sorted_by=("user", "item", "behavior")),
+    "attributes": Contract(
+        "attributes", "dt",
+        (
+            Field("entity_type", "string", "item or user"),
+            Field("entity", "int64", "ledger id of the item or user"),
+            Field("type", "string", "relation of the attribute, e.g. item_brand"),
+            Field("value", "int64", "ledger id within the relation's tail type"),
+        ),
+        "Who has which value of which attribute: what entities can share.", sorted_by=("type", "value", "entity")),
     "user_labels": Contract(
         "user_labels", "dt",
         (
@@ -177,6 +186,16 @@ TABLES: dict[str, Contract] = {
         ),
         "Every user's probable class of each label: a row per class, `where predicted` for one row per user.",
         sorted_by=("label", "user_id", "class")),
+    "recommendations": Contract(
+        "recommendations/model={model}", "dt",
+        (
+            Field("user_id", "string", "who has a vector"),
+            Field("item_id", "string", "what is recommended"),
+            Field("rank", "int32", "1 is the best; equal scores in an order of each user's own"),
+            Field("score", "float32", "minus the distance of the model's family: a product, or minus a length"),
+        ),
+        "The best `recommendations.top_k` items of every user by one model's vectors, exact over all items.",
+        sorted_by=("user_id", "rank")),
     "run_metrics": Contract(
         "run_metrics/stage={stage}", "dt",
         (

@@ -65,7 +65,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Family:
-    """One model family. A dotted path names a value of the configuration, such as `transe.norm`."""
+    """One model family. A dotted path names a value of the configuration, such as `transe.norm`; what stands in braces
+    in it is such a path itself, and its value takes the place."""
 
     name: str  # of its section in the YAML
     title: str  # as people write it
@@ -83,6 +84,9 @@ class Family:
     learns_labels: bool = False  # from those of fold A: it needs profiles.labels, and is judged on other users
     # Spark programs below `jobs` that build the tables its jobs read, beside the graph's
     builders: tuple[str, ...] = ()
+    # module whose `start_of` finds vectors for relations and values around its users and items, where it has none and
+    # a model that starts from it needs them
+    around: str | None = None
     head: str | None = None  # module of its own classifiers of labels, shown beside XGBoost's figures
     section: str | None = None  # module of its section of the report
 
@@ -120,6 +124,58 @@ FAMILIES: tuple[Family, ...] = (
         ),
     ),
     Family(
+        name="ram_gnn",
+        title="RAM-GNN",
+        hyperparameters="models.ram_gnn_hyperparameters.RAMGNNHyperparameters",
+        jobs=(
+            Job(
+                program="embeddings.pretrain_ram_gnn",
+                models=("ram_gnn",),
+                doc="Trains RAM-GNN on the attributes that users and items share, or carries it over on a night "
+                "without training.",
+                reads=(*GRAPH, "attributes"),
+            ),
+        ),
+        compared="cosine",
+        dimension="ram_gnn.dimension",
+        norm="l2",
+        learns_from="values of attributes",
+        measure="validation_accuracy",
+        measured="{:.1%} of held-out values: nearer to one who has it than to one who has not",
+        triage=(
+            "`pretrain_ram_gnn`",
+            "Skipped: the graph has no attribute. Failed: memory (lower `ram_gnn.block` or `max_threshold`), or a loss "
+            "that is not finite. Clear the task: it goes on from its last snapshot.",
+        ),
+        same={"composition": "ram_gnn.composition"},
+        around="jobs.embeddings.transe_around",
+        builders=("graphs.build_attributes",),
+        section="jobs.report.ram_gnn_thresholds",
+    ),
+    Family(
+        name="ram_gnn_rec",
+        title="RAM-GNN recommending",
+        hyperparameters="models.ram_gnn_hyperparameters.InteractionHyperparameters",
+        jobs=(
+            Job(
+                program="embeddings.finetune_ram_gnn",
+                models=("ram_gnn_rec",),
+                doc="Trains the interaction network on RAM-GNN's vectors and who has an event with what.",
+                reads=(*GRAPH, "attributes"),
+                starts_from=("ram_gnn",),
+            ),
+        ),
+        compared="dot",
+        dimension="ram_gnn.dimension",
+        norm="l2",
+        learns_from="pairs",
+        measure="validation_ndcg",
+        measured="NDCG@10 {:.3f} of held-out items among all",
+        triage=("`finetune_ram_gnn`", "Memory, or a loss that is not finite. Clear the task: it goes on from its last "
+                "snapshot."),
+        builders=("graphs.build_attributes",),
+    ),
+    Family(
         name="kqgc",
         title="KQGC",
         hyperparameters="models.hyperparameters.KQGCHyperparameters",
@@ -127,18 +183,19 @@ FAMILIES: tuple[Family, ...] = (
             Job(
                 program="embeddings.smooth_kqgc",
                 models=("kqgc_mean", "kqgc_attention1", "kqgc_attention2"),
-                doc="Trains KQGC on TransE's vectors, and computes those of all users with all their neighbours.",
-                starts_from=("transe",),
+                doc="Trains KQGC on pretrained vectors, and computes those of all users with all their neighbours.",
+                starts_from=("transe", "ram_gnn"),
+                start_settings=("init",),
             ),
         ),
         compared="translation",
-        dimension="transe.dimension",
+        dimension="{kqgc.init}.dimension",
         norm="kqgc.norm",
         learns_from="pairs",
         measure="validation_accuracy",
         measured="{:.1%} of held-out pairs ranked right",
         triage=("`smooth_kqgc_…`", "Memory, or a loss that is not finite. Clear the task: it begins anew."),
-        same={"transe": "transe.norm"},  # of the vectors that it smooths
+        same={"init": "kqgc.init", "transe": "transe.norm"},  # of the vectors that it smooths
     ),
     Family(
         name="rhgn",
@@ -148,11 +205,11 @@ FAMILIES: tuple[Family, ...] = (
             Job(
                 program="embeddings.finetune_rhgn",
                 models=("rhgn",),
-                doc="Trains RHGN on TransE's vectors and the labels of fold A, computes the vectors of all users, and "
-                "whom each listens to.",
+                doc="Trains RHGN on pretrained vectors and the labels of fold A, computes the vectors of all users, "
+                "and whom each listens to.",
                 reads=(*GRAPH, "user_labels"),
                 writes=("attention",),
-                starts_from=("transe",),
+                starts_from=("transe", "ram_gnn"),
                 start_settings=("init", "init_attributes"),
             ),
         ),

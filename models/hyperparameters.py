@@ -86,6 +86,9 @@ class KQGCHyperparameters:
     The defaults are those of the paper's section 4.2 unless a comment says otherwise.
     """
 
+    # the vectors that are smoothed: transe; or ram_gnn's of users and items, with relations and values of a TransE that
+    # is fitted around them
+    init: str = "transe"
     aggregator: str = "mean"  # mean: Eq. 5; attention1: Eq. 8; attention2: Eq. 9
     attention_normalisation: str = "softmax"  # softmax, or ratio as Eq. 7 is printed, with negative weights
     layers: int = 1
@@ -110,6 +113,7 @@ class KQGCHyperparameters:
     inference_chunk: int = 65_536  # destination nodes computed at a time: bounds memory, leaves the result as it is
 
     def __post_init__(self) -> None:
+        check_choice("init", self.init, ("transe", "ram_gnn"))
         check_choice("aggregator", self.aggregator, ("mean", "attention1", "attention2"))
         check_device("device", self.device)
         check_choice("attention_normalisation", self.attention_normalisation, ("softmax", "ratio"))
@@ -133,7 +137,8 @@ class RHGNHyperparameters:
     did best on the users who choose in `make tune-rhgn`.
     """
 
-    init: str = "transe"  # the given vectors of users and items: transe, or random ones, which are learned
+    # the given vectors of users and items: transe, ram_gnn, or random ones, which are learned
+    init: str = "transe"
     # those of attributes' values: transe; content: FastText on their words, random where they are codes; or random.
     # Random ones are learned.
     # Content made no difference in `make paper-rhgn-ablations` (+0.1 points [-0.4, +0.6] for transe), and needs a
@@ -168,7 +173,7 @@ class RHGNHyperparameters:
     inference_chunk: int = 65_536  # destination nodes computed at a time: bounds memory, leaves the result as it is
 
     def __post_init__(self) -> None:
-        check_choice("init", self.init, ("transe", "random"))
+        check_choice("init", self.init, ("transe", "ram_gnn", "random"))
         check_device("device", self.device)
         check_choice("init_attributes", self.init_attributes, ("transe", "content", "random"))
         check_choice("softmax_over", self.softmax_over, ("all", "relation"))

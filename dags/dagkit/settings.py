@@ -62,6 +62,7 @@ class Settings:
     top_k: int
     labels: tuple[str, ...]  # profiles are predicted where there is one
     profile_models: tuple[str, ...]  # whose vectors they are predicted from
+    recommending: tuple[str, ...]  # models by whose vectors items are recommended
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -127,6 +128,7 @@ def _settings(document: dict[str, Any], path: Path) -> Settings:
         top_k=lookalike.get("top_k", 1000),
         labels=tuple(profiles.get("labels") or {}),
         profile_models=_profile_models(profiles.get("models"), models, path),
+        recommending=_recommending(_section(document, "recommendations").get("models"), models, path),
     )
 
 
@@ -145,6 +147,12 @@ def _profile_models(names: Any, published: tuple[str, ...], path: Path) -> tuple
     if names is None:
         return published[:1]
     return _some_of(names, published, f"profiles.models in {path}", "publishing.models: ")
+
+
+def _recommending(names: Any, published: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    if not names:
+        return ()
+    return _some_of(names, published, f"recommendations.models in {path}", "publishing.models: ")
 
 
 def _some_of(names: Any, known: tuple[str, ...], where: str, of: str) -> tuple[str, ...]:

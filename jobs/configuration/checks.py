@@ -12,6 +12,7 @@ from jobs.configuration.feature_names import POOLED_SETS, FeatureSet
 from jobs.configuration.messages import ConfigError, expect, listed
 from jobs.configuration.predicates import PredicateError, parse
 from jobs.configuration.profiles import check_profiles
+from jobs.configuration.recommendations import check_recommendations
 from jobs.configuration.tree import NAME
 from jobs.tables import TABLES
 from models import families
@@ -32,6 +33,7 @@ def check(settings: Settings) -> None:
     _check_tables(graph, settings.source)
     _check_lookalike(settings)
     check_profiles(settings.profiles, graph, settings.source, settings.publishing.models)
+    check_recommendations(settings.recommendations, settings.publishing.models, graph.item_attributes)
     docs, folders = settings.quality.data_docs, {contract.path.split("/")[0] for contract in TABLES.values()}
     usable = docs is None or (NAME.fullmatch(docs) and docs not in folders)
     expect(

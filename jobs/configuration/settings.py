@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.ranges import DataRoot, Days, Range
+from jobs.configuration.recommendations import Recommendations
 from jobs.configuration.sections import (
     Dag,
     Events,
@@ -41,6 +42,7 @@ class Settings:
     publishing: Publishing = Publishing()
     lookalike: Lookalike = Lookalike()
     profiles: Profiles = Profiles()
+    recommendations: Recommendations = Recommendations()
     spark: Spark = Spark()
     dag: Dag = Dag()
     retention: dict[str, Days] = field(default_factory=dict)  # table → days kept; tables not named are kept for ever

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -38,7 +39,9 @@ def family(model: str, config: Configured) -> dict[str, Any]:
 
 
 def _value(path: str, config: Configured) -> Any:
-    """What stands at a dotted path of the configuration, whose first word is a family or a section."""
+    """What stands at a dotted path of the configuration, whose first word is a family or a section, or that of a value
+    at a path in braces."""
+    path = re.sub(r"{(.+?)}", lambda inner: str(_value(inner[1], config)), path)
     first, *names = path.split(".")
     value = config.families[first] if first in config.families else getattr(config, first)
     for name in names:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from jobs.arrays import Checkpoint, Night, as_extra
 from jobs.configuration.sections import Lookalike
 from jobs.embeddings import training
-from jobs.embeddings.rhgn_inputs import Inputs, moments_of_learned, read_inputs
+from jobs.embeddings.rhgn_inputs import Inputs, given_vectors, moments_of_learned, read_inputs
 from jobs.embeddings.rhgn_picture import choose_attribute, choose_groups, picture, users_of
 from jobs.embeddings.training import Outcome, Tonight, last_trained
 from jobs.profiles.labelled import Labelled
@@ -136,18 +136,21 @@ def attention_rows(night: Night, heard: AttentionTable, most: int) -> pa.Table:
 
 @dataclass(frozen=True)
 class World:
-    """What RHGN runs over: the graph, int64 type of each node, and the vectors that go in."""
+    """What RHGN runs over: the graph, int64 type of each node, the vectors that go in, and uint8 how each node came by
+    its given one."""
 
     graph: KnowledgeGraph
     kinds: np.ndarray
     inputs: Inputs
+    source: np.ndarray
 
     @classmethod
     def of(cls, tonight: Tonight, config: Config) -> World:
         night = tonight.night
         hyper = config.rhgn
-        inputs = read_inputs(night, tonight.source, tonight.former, hyper.init, hyper.init_attributes, config.seed)
-        return cls(night.graph(), night.entity_type.astype(np.int64), inputs)
+        given = given_vectors(night, tonight.sources, hyper)
+        inputs = read_inputs(night, given, tonight.former, hyper.init, hyper.init_attributes, config.seed)
+        return cls(night.graph(), night.entity_type.astype(np.int64), inputs, given.source)
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,7 @@ def run(
     inputs = learned.inputs
     extra = as_extra("rhgn", learned.parameters) | inputs.extra() | inputs.where_learning_ended()
     tonight.commit(Outcome(
-        vectors, None, tonight.source.source, extra, learned.trained_at, learned.history, learned.best_epoch,
+        vectors, None, world.source, extra, learned.trained_at, learned.history, learned.best_epoch,
         learned_from=len(taught.users), facts={"classes": json.dumps(learned.classes)}, fields=fields))  # fmt: skip
 
 

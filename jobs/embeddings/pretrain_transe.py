@@ -16,15 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_store.errors import explain_os_errors
 from jobs.arrays import INDUCTIVE, NONE, TRAINED, Checkpoint, Night
 from jobs.embeddings import training
+from jobs.embeddings.scratch import scratch_of
 from jobs.embeddings.training import Outcome, Tonight, last_trained
-from jobs.program import Input, JobError, Output, log, main
+from jobs.program import Input, Output, log, main
 from jobs.progress import Progress
 from models.hyperparameters import TransEHyperparameters
 from models.learning.initialisation import Placing, WarmStart, neighbours_queries_mean
-from models.learning.training import SnapshotError
 from models.transe import TransEState, Triples, initialise
 from models.transe_training import TransEResult, train_transe
 
@@ -89,27 +88,16 @@ def train(night: Night, former: WarmStart | None, config: Config, scratch: Path)
     touched = np.zeros(night.n_entities, bool)
     touched[night.heads[edges]] = touched[night.tails[edges]] = True
     with Progress("TransE", config.transe.epochs) as progress:
-        try:
-            result = train_transe(
-                triples_of(night, edges),
-                config.transe,
-                seed=config.seed,
-                deterministic=config.deterministic,
-                initial=former,
-                resume=scratch,
-                progress=progress,
-            )
-        except SnapshotError as error:  # names the file itself, which is none of those that must fit together
-            raise JobError(str(error)) from error
+        result = train_transe(
+            triples_of(night, edges),
+            config.transe,
+            seed=config.seed,
+            deterministic=config.deterministic,
+            initial=former,
+            resume=scratch,
+            progress=progress,
+        )
     return result, touched
-
-
-def sweep(folder: Path) -> None:
-    """Delete what processes that are gone left half written; a state that can be gone on from stays."""
-    for path in folder.glob("*.tmp-*"):
-        pid = path.name.rpartition("-")[2]
-        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
-            path.unlink(missing_ok=True)
 
 
 def learn(tonight: Tonight, config: Config, scratch: Path) -> Outcome:
@@ -140,11 +128,7 @@ def run(
     """Train (or carry over) and commit the checkpoint of D."""
     tables = (knowledge_graph, entity_ids, relations, checkpoints)
     tonight = Tonight.read(date, "transe", predecessor, config, *tables)
-    folder = Path(checkpoints.table("transe").path(tonight.dt)).parent / "_scratch"
-    scratch = folder / f"{tonight.dt}.safetensors"
-    with explain_os_errors("training, which keeps its state", str(scratch)), tonight.fitting():
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
+    with scratch_of(tonight) as scratch:
         outcome = learn(tonight, config, scratch)
     tonight.commit(outcome)
     scratch.unlink(missing_ok=True)

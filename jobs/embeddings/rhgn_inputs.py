@@ -11,12 +11,14 @@ graph, and no other day's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from jobs.arrays import NONE, Checkpoint, Night, keys_of
 from jobs.graphs.ledgers import ITEM, USER
+from jobs.program import JobError
+from models.hyperparameters import RHGNHyperparameters
 from models.rhgn import filled_features
 from models.rhgn_training import LEARNED_ROWS
 from models.vectors.content import are_words, continued, text_vectors, words_of
@@ -180,6 +182,23 @@ def moments_of_learned(
             return {}
         found[name] = np.nan_to_num(mine[learned])
     return found
+
+
+def given_vectors(night: Night, sources: Mapping[str, Checkpoint], hyper: RHGNHyperparameters) -> Checkpoint:
+    """The checkpoint that RHGN starts from: users and items of the one that `init` names, values of the one that
+    `init_attributes` names. JobError where the two have vectors of different lengths."""
+    first = next(iter(sources.values()))
+    of_entities, of_values = (sources.get(name, first) for name in (hyper.init, hyper.init_attributes))
+    if of_entities is of_values:
+        return first
+    lengths = [found.entities.shape[1] for found in (of_entities, of_values)]
+    if lengths[0] != lengths[1]:
+        raise JobError(f"vectors of rhgn.init {hyper.init!r} have {lengths[0]} numbers, those of rhgn.init_attributes "
+                       f"{hyper.init_attributes!r} {lengths[1]}; expected equally many. Give both the same dimension.")
+    values = ~np.isin(night.entity_type, [night.types.index(name) for name in (USER, ITEM) if name in night.types])
+    entities = np.where(values[:, None], of_values.entities, of_entities.entities)
+    source = np.where(values, of_values.source, of_entities.source)
+    return replace(of_entities, entities=entities, source=source)
 
 
 def read_inputs(

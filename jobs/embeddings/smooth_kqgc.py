@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import importlib
 from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.arrays import NONE, TRAINED, Night, as_extra
+from jobs.arrays import NONE, TRAINED, Checkpoint, Night, as_extra
 from jobs.embeddings import training
 from jobs.embeddings.training import Outcome, Tonight, last_trained
 from jobs.program import Input, JobError, Output, main
 from jobs.progress import Progress
+from models import families
 from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters
 from models.kqgc import infer_kqgc
@@ -38,11 +40,17 @@ def training_pairs(night: Night, purchase: int, source: np.ndarray) -> tuple[np.
     return night.heads[edges], night.tails[edges]
 
 
+def start_of(tonight: Tonight) -> tuple[Checkpoint, dict[str, np.ndarray]]:
+    """(the vectors that it smooths, for relations and values too; what the next night needs of how they were found)."""
+    found_by = families.family_of(next(iter(tonight.sources))).around
+    return importlib.import_module(found_by).start_of(tonight) if found_by else (tonight.source, {})
+
+
 def train(
-    tonight: Tonight, graph: KnowledgeGraph, hyper: KQGCHyperparameters, config: Config
+    tonight: Tonight, start: Checkpoint, graph: KnowledgeGraph, hyper: KQGCHyperparameters, config: Config
 ) -> tuple[KQGCResult, int]:
-    """(what came of it, the pairs it learned from)."""
-    night, start = tonight.night, tonight.source
+    """(what came of it, the pairs it learned from). start: the vectors that it smooths."""
+    night = tonight.night
     purchase = night.relation(config.graph.purchase)
     if purchase is None:
         raise JobError(
@@ -61,9 +69,9 @@ def train(
 
 def learn(tonight: Tonight, graph: KnowledgeGraph, hyper: KQGCHyperparameters, config: Config) -> Outcome:
     """Train (or take the predecessor's parameters) and infer everybody."""
-    start = tonight.source
+    start, more = start_of(tonight)
     if tonight.trains:
-        result, n_pairs = train(tonight, graph, hyper, config)
+        result, n_pairs = train(tonight, start, graph, hyper, config)
         parameters, history, best, trained_at = result.checkpoint(), result.history, result.best_epoch, tonight.date
     else:
         parameters, trained_at = tonight.former.parameters("kqgc"), last_trained(tonight.former)
@@ -72,7 +80,7 @@ def learn(tonight: Tonight, graph: KnowledgeGraph, hyper: KQGCHyperparameters, c
     with deterministic_kernels(config.deterministic):
         entities, relations = infer_kqgc(
             graph, start.entities, start.relations, parameters, hyper, known=None if known.all() else known)
-    extra = as_extra("kqgc", parameters)
+    extra = as_extra("kqgc", parameters) | more
     return Outcome(entities, relations, start.source, extra, trained_at, history, best, learned_from=n_pairs)
 
 

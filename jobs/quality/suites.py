@@ -76,6 +76,18 @@ def interactions(behaviors: Collection[str]) -> Suite:
     ))
 
 
+def attributes(types: Collection[str]) -> Suite:
+    """One row per entity, attribute and value, of the configured attributes."""
+    return Suite("attributes", (
+        *contract("attributes"),
+        _among("entity_type", ("item", "user")),
+        _among("type", types),
+        _between("entity", 0),
+        _between("value", 0),
+        _unique("type", "value", "entity"),
+    ))
+
+
 def entity_embeddings(dimension: int) -> Suite:
     """Finite vectors of one length, one per entity."""
     return Suite(

@@ -87,6 +87,11 @@ class Night:
         """Whether there are labels to predict, or figures of some."""
         return any(s.name == "train_profiles" for s in self.stages)
 
+    def recommending(self) -> Iterator[tuple[str, Stage]]:
+        """(model, the stage that recommended items by its vectors)."""
+        for model in self.flow.recommending:
+            yield model, self[f"recommend_items_{model}"]
+
     @property
     def gaps(self) -> list[Stage]:
         """Stages that did not do their work; of the graphs' task nothing that one of its programs tells already."""

@@ -21,13 +21,15 @@ from jobs.report.charts import legend
 from jobs.report.night import Night, Stage
 from jobs.report.people import People
 from jobs.report.portraits import map_of, neighbours_of, told_of
+from jobs.report.recommendations import recommendations
 from jobs.report.training import training
 from models import families
 
 HERE = "jobs.report"
 BEFORE_FAMILIES = (
     ("events", "Events"), ("checks", "Checks"), ("graph", "Graph"), ("training", "Training"), ("quality", "Lookalike"),
-    ("backtest", "Backtest"), ("audiences", "Audiences"), ("profiles", "Profiles"))  # fmt: skip
+    ("backtest", "Backtest"), ("audiences", "Audiences"), ("profiles", "Profiles"),
+    ("recommendations", "Recommendations"))  # fmt: skip
 AFTER_FAMILIES = (("space", "Drift"), ("map", "Map"), ("neighbours", "Neighbours"), ("stages", "Time"))
 OF_CLIENTS = ("quality", "backtest", "audiences")
 NO_VECTORS = "No map: no model published vectors tonight."
@@ -50,7 +52,8 @@ def render_request(report: dict[str, Any]) -> str:
 
 def contents_of(night: Night, has_people: bool) -> list[tuple[str, str]]:
     """(anchor, name) of the sections that the page has."""
-    there = {"neighbours": has_people, "profiles": night.profiles} | dict.fromkeys(OF_CLIENTS, night.prospects)
+    there = {"neighbours": has_people, "profiles": night.profiles, "recommendations": bool(night.flow.recommending)}
+    there |= dict.fromkeys(OF_CLIENTS, night.prospects)
     own = [(module.ANCHOR, module.NAME) for module in _modules(night)]
     return [entry for entry in (*BEFORE_FAMILIES, *own, *AFTER_FAMILIES) if there.get(entry[0], True)]
 
@@ -93,7 +96,8 @@ def shown_of(
         "status": sections.status_of(night), "checks": sections.checks(night), "arrival": arrival,
         "graph": sections.graph(night), "training": training(night), "first_training": next(night.training())[1],
         "quality": lookalike.quality(night), "too_few": lookalike.too_few(night),
-        "backtest": lookalike.backtest(night), "audiences": audiences,
+        "recommendations": recommendations(night), "backtest": lookalike.backtest(night),
+        "audiences": audiences,
         "pool": lookalike.pool(night), "gain_by_group": lookalike.gain_by_group(night),
         "suppression": lookalike.suppression(night), "profiles": profiles.profiles(night),
         "heads": profiles.heads_of(night), "space": sections.space(night, moved), "first_publish": first_publish(night),

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from jobs.configuration.profiles import Profiles
+from jobs.configuration.recommendations import Recommendations
 from jobs.configuration.sections import Graph as GraphConfig
 from jobs.configuration.sections import Lookalike, Publishing, Training
 from jobs.configuration.settings import Families
@@ -44,12 +45,13 @@ class Config:
     seed: int
     profiles: Profiles = Profiles()
     training: Training = Training()
+    recommendations: Recommendations = Recommendations()
 
     @property
     def flow(self) -> Flow:
         """What a night does by them."""
         clients, labels = bool(self.lookalike.clients), bool(self.profiles.labels)
-        return Flow.of(self.publishing.models, self.families, clients, labels)
+        return Flow.of(self.publishing.models, self.families, clients, labels, self.recommendations.models)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -10,15 +12,60 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.learning.training import EarlyStopping
+from models.learning.training import EarlyStopping, Snapshot
 
 _OPTIMISER = "optimiser."
 State = TypeVar("State")
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """How a killed training goes on: from where, and what puts the state of that moment back into the model."""
+
+    snapshot: Snapshot
+    restore: Callable[[Arrays], None]
+
+
+@dataclasses.dataclass
+class _Run:
+    """Where a loop stands. best: None before the first epoch."""
+
+    stopping: EarlyStopping
+    best: object = None
+    best_epoch: int = -1
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    stopped: bool = False
+
+    def save(self, snapshot: Snapshot, now: Arrays) -> None:
+        """Replace the snapshot by this run and the state as it stands."""
+        arrays = {f"now.{name}": array for name, array in now.items()}
+        arrays |= {f"best.{name}": array for name, array in self.best.items()}
+        numbers = {"best_epoch": self.best_epoch, "history": self.history, "stopped": self.stopped}
+        snapshot.save(arrays, {"run": json.dumps(numbers | {"stopping": dataclasses.asdict(self.stopping)})})
+
+    def take_up(self, resume: Resume) -> None:
+        """Go on from the snapshot, if there is one of this very training. SnapshotError."""
+        saved = resume.snapshot.load()
+        if saved is None:
+            return
+        try:
+            arrays, numbers = saved[0], json.loads(saved[1]["run"])
+            self.stopping = EarlyStopping(**numbers.pop("stopping"))
+            for name, value in numbers.items():
+                setattr(self, name, value)
+            now, self.best = (
+                {name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)}
+                for part in ("now.", "best.")
+            )
+            resume.restore(now)
+        except (KeyError, TypeError, ValueError) as error:
+            raise resume.snapshot.unusable(f"no run of this model ({type(error).__name__}: {error})") from error
 
 
 def run_epochs(
     epochs: int,
-    train: Callable[[int], float],
+    train: Callable[[int], float | tuple[float, dict[str, float]]],
     state: Callable[[], State],
     *,
     evaluate: Callable[[], dict[str, float]] | None,
@@ -28,35 +75,44 @@ def run_epochs(
     progress: Callable[[dict[str, float]], None] | None,
     least_gain: Callable[[dict[str, float]], float] = lambda entry: 0.0,
     keeps_gains: bool = False,
+    min_epochs: int = 0,
+    resume: Resume | None = None,
 ) -> tuple[State, list[dict[str, float]], int]:
     """(best state, history, best epoch) of a training that looks at held-out data now and then.
 
-    train: called with each epoch, gives its mean loss. state: what to keep of the model as it stands.
-    evaluate: the figures of held-out data, added to the history; without it every epoch is better than the one before.
-    figure: what of them decides, higher is better. least_gain: by how much of the figure a look has to gain to count.
-    patience: looks without a gain before stopping; 0 never stops early. Whether they stopped or not, the best look is
-    kept, or with keeps_gains the one that gained last.
+    train: called with each epoch, gives its mean loss, and with it what else the history is to hold. state: what to
+    keep of the model as it stands. evaluate: the figures of held-out data, added to the history; without it every epoch
+    is better than the one before. figure: what of them decides, higher is better. least_gain: by how much of the figure
+    a look has to gain to count. patience: looks without a gain before stopping; 0 never stops early. Whether they
+    stopped or not, the best look is kept, or with keeps_gains the one that gained last. min_epochs: before so many no
+    look counts. resume: written after every look, from where the same call goes on after a kill; the state is then
+    arrays by name, and the caller removes the file.
     """
-    stopping, best, best_epoch = EarlyStopping(patience, keeps_gains=keeps_gains), state(), -1
-    history: list[dict[str, float]] = []
-    for epoch in range(epochs):
+    run = _Run(EarlyStopping(patience, min(min_epochs, epochs), keeps_gains))
+    if resume is not None:
+        run.take_up(resume)
+    run.best = state() if run.best is None else run.best
+    for epoch in range(len(run.history), epochs):
+        if run.stopped:
+            break
         started = time.perf_counter()
-        entry = {"epoch": float(epoch), "loss": train(epoch)}
-        entry["seconds"] = time.perf_counter() - started  # of training alone
+        loss = train(epoch)
+        loss, more = loss if isinstance(loss, tuple) else (loss, {})
+        entry = {"epoch": float(epoch), "loss": loss, "seconds": time.perf_counter() - started} | more
         looks = (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs
-        stop, improved = False, evaluate is None
+        improved = evaluate is None
         if evaluate is not None and looks:
             entry |= evaluate()
-            stop = stopping.update(epoch, figure(entry), least_gain(entry))
-            improved = stopping.improved
+            run.stopped = run.stopping.update(epoch, figure(entry), least_gain(entry))
+            improved = run.stopping.improved
         if improved:
-            best, best_epoch = state(), epoch
-        history.append(entry)
+            run.best, run.best_epoch = state(), epoch
+        run.history.append(entry)
         if progress is not None:
             progress(entry)
-        if stop:
-            break
-    return best, history, best_epoch
+        if resume is not None and looks:
+            run.save(resume.snapshot, state())
+    return run.best, run.history, run.best_epoch
 
 
 def parameters_of(model: nn.Module) -> dict[str, np.ndarray]:

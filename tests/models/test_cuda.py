@@ -9,8 +9,16 @@ import pytest
 import torch
 
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
+from models.ram_gnn_hyperparameters import RAMGNNHyperparameters
+from models.ram_gnn_interactions import InteractionNetwork, Pairs
+from models.ram_gnn_interactions_training import train_interactions
+from models.ram_gnn_training import train_ram_gnn, vectors_of
 from models.transe import Triples
 from models.transe_training import train_transe
+from tests.models.contract import planted as planted_graph
+from tests.models.contract import same_taste_share
+from tests.models.ram_gnn_worlds import side_of_planted
+from tests.models.test_ram_gnn_interactions import LEARNS, planted_pair
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 
@@ -94,3 +102,29 @@ def test_rhgn_on_a_gpu_is_rhgn_on_a_cpu(softmax_over: str) -> None:
     np.testing.assert_allclose(cpu_table.weights.sum(), gpu_table.weights.sum(), rtol=1e-2)
     mixed = train_rhgn(*given, dataclasses.replace(hyper, device="cuda", mixed_precision=True), seed=1, learned=learned)
     assert mixed.history[-1]["validation_loss"] == pytest.approx(gpu.history[-1]["validation_loss"], rel=0.1)
+
+
+def test_ram_gnn_on_a_gpu_is_ram_gnn_on_a_cpu() -> None:
+    data = planted_graph()
+    sides = {"all": side_of_planted(data)}
+    hyper = RAMGNNHyperparameters(dimension=16, composition="add", epochs=30, validation_share=0)
+    arrays = train_ram_gnn(sides, hyper, seed=1).arrays
+    on = {device: dataclasses.replace(hyper, device=device) for device in ("cpu", "cuda")}
+    found = {device: vectors_of(sides, arrays, one)["all"] for device, one in on.items()}
+    np.testing.assert_allclose(found["cpu"], found["cuda"], atol=1e-4)
+    trained = train_ram_gnn(sides, on["cuda"], seed=1).arrays
+    users = vectors_of(sides, trained, on["cuda"])["all"][data.users]
+    assert same_taste_share(users, data.tastes[data.users]) > 0.8
+
+
+def test_the_interaction_network_on_a_gpu_is_that_on_a_cpu() -> None:
+    users, items, pairs = planted_pair(planted_graph())
+    losses = []
+    for device in ("cpu", "cuda"):
+        hyper = dataclasses.replace(LEARNS, device=device)
+        network = InteractionNetwork(users, items, hyper).to(device)
+        x_users, x_items = network(Pairs.of(*pairs, len(users.entities), len(items.entities), device))
+        losses.append((x_users.sum() + (x_items * x_items).sum()).item())
+        history = train_interactions(users, items, pairs, hyper, seed=1).history
+        assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -1,0 +1,184 @@
+"""Recommend items to every user by one model's vectors, and hold the lists of D - L against what happened since.
+
+Reads: knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings of D; recommendations of
+D - L, the interactions of D - L, and clean_events of [D - L, D). Writes: recommendations of D. Guarantees: exact over
+all items that have a vector and that `recommendations.items` allows; everybody with a vector has a list, shorter where
+fewer items are left; equal scores are in an order of each user's own; a rerun gives the same lists. The backtest counts
+the users who had a list and did something in the window; where only unseen items are recommended, only what was new
+to them counts.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.arrays import keys_of
+from jobs.audiences.evaluation import number
+from jobs.audiences.population import purchases_between
+from jobs.audiences.snapshot import Ledger, Snapshot, positions, read_snapshot
+from jobs.audiences.vectors import Vectors, read_vectors
+from jobs.configuration.load import config_hash
+from jobs.configuration.predicates import parse
+from jobs.configuration.recommendations import Recommendations
+from jobs.configuration.sections import Graph, Lookalike, Publishing
+from jobs.graphs.ledgers import ITEM, USER
+from jobs.program import Input, Output, code_version, log, main, metrics
+from jobs.tables import TABLES
+from models.vectors.recommendation import Lists, best_items, list_figures, novelty
+
+PLACES = (10, 20)  # at which lists are judged
+SHOWN_USERS, SHOWN_ITEMS = 5, 5  # in the report
+
+
+@dataclass(frozen=True)
+class Config:
+    graph: Graph
+    lookalike: Lookalike
+    publishing: Publishing
+    recommendations: Recommendations
+
+
+@dataclass(frozen=True)
+class Tables:
+    knowledge_graph: Input
+    interactions: Input
+    entity_ids: Input
+    relations: Input
+    user_embeddings: Input
+    entity_embeddings: Input
+    clean_events: Input
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Raw ids and ledger ids of users (n,) and items (m,) with a vector; allowed: bool (m,)."""
+
+    users: pa.Array
+    items: pa.Array
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    allowed: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: Vectors, snapshot: Snapshot, users: Ledger, items: Ledger, config: Config) -> Catalogue:
+        allowed = np.ones(len(vectors.item_ids), bool)
+        if config.recommendations.items:
+            wanted = parse(config.recommendations.items, "recommendations.items", config.graph.item_attributes)
+            allowed = np.isin(vectors.item_ids, snapshot.items[snapshot.matching(wanted)])
+        raw = users.raw_of(vectors.user_ids), items.raw_of(vectors.item_ids)
+        return cls(*raw, vectors.user_ids, vectors.item_ids, allowed)
+
+    def keys(self) -> tuple[np.ndarray, np.ndarray]:
+        """uint64 (n,), (m,), of who they are."""
+        return tuple(
+            keys_of(np.zeros(len(raw), np.int64), [kind], raw.to_numpy(zero_copy_only=False))
+            for kind, raw in ((USER, self.users), (ITEM, self.items)))
+
+    def pairs(self, users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places of pairs given by ledger id, each once, without those that lack a vector."""
+        found = np.stack([positions(self.user_ids, users), positions(self.item_ids, items)])
+        return tuple(np.unique(found[:, (found >= 0).all(axis=0)], axis=1))
+
+
+def recommend(vectors: Vectors, catalogue: Catalogue, snapshot: Snapshot, config: Config) -> Lists:
+    """The lists of everybody."""
+    section, seen = config.recommendations, snapshot.interactions
+    known = catalogue.pairs(seen.user, seen.item)
+    nothing = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    items, purchase, comparer = vectors.native(vectors.items), vectors.native_purchase, vectors.comparer
+    return best_items(
+        lambda rows: comparer.to_items(vectors.native(vectors.users[rows]), purchase, items), *catalogue.keys(),
+        catalogue.allowed, known if section.unseen_only else nothing, section.top_k)  # fmt: skip
+
+
+def as_table(lists: Lists, catalogue: Catalogue) -> pa.Table:
+    """The rows of the table, by user id."""
+    schema = TABLES["recommendations"].arrow_schema()
+    columns = (
+        catalogue.users.take(pa.array(lists.users)), catalogue.items.take(pa.array(lists.items)),
+        pa.array(lists.ranks), pa.array(lists.scores))  # fmt: skip
+    cast = [column.cast(field.type) for column, field in zip(columns, schema, strict=True)]
+    table = pa.Table.from_arrays(cast, schema=schema)
+    return table.sort_by([("user_id", "ascending"), ("rank", "ascending")])
+
+
+def backtest(
+    model: str, date: datetime.date, tables: Tables, recommendations: Input, users: Ledger, items: Ledger,
+    config: Config,
+) -> list[dict[str, object]]:  # fmt: skip
+    """The figures of the lists of D - L, a row per number of places; none where there are no such lists."""
+    start = date - datetime.timedelta(days=config.lookalike.label_window_days)
+    before, dt = recommendations.table(model), start.isoformat()
+    if before.manifest(dt) is None:
+        log.info("no lists of %s, the start of the label window: nothing to hold against what happened", dt)
+        return []
+    rows = before.read(dt)
+    lists = Lists(*(ledger.ids_of(rows.column(c)) for ledger, c in ((users, "user_id"), (items, "item_id"))),
+                  rows.column("score").to_numpy(), rows.column("rank").to_numpy())  # fmt: skip
+    bought = purchases_between(tables.clean_events, start, date, config.graph.purchase)
+    pairs = np.stack([users.ids_of(bought.user_id), items.ids_of(bought.item_id)])
+    pairs = np.unique(pairs[:, (pairs >= 0).all(axis=0)], axis=1)
+    seen = tables.interactions.table().read(dt, columns=["user", "item"])
+    if config.recommendations.unseen_only:
+        width = int(max(items.ids.max(initial=0), 0)) + 1
+        known = seen.column("user").to_numpy() * width + seen.column("item").to_numpy()
+        pairs = pairs[:, ~np.isin(pairs[0] * width + pairs[1], known)]
+    n_items = int(before.existing_manifest(dt).fields["items"])
+    return [
+        {"at": at, "date": dt} | {k: number(v) for k, v in list_figures(lists, tuple(pairs), n_items, at).items()}
+        for at in PLACES if at <= config.recommendations.top_k]  # fmt: skip
+
+
+def describe(lists: Lists, catalogue: Catalogue, snapshot: Snapshot) -> None:
+    """The night's figures of the lists, and what a handful of users had and are recommended."""
+    touched = catalogue.pairs(snapshot.interactions.user, snapshot.interactions.item)
+    n_users_of = np.bincount(touched[1], minlength=len(catalogue.items))
+    n_listed, n_allowed = len(np.unique(lists.items)), int(catalogue.allowed.sum())
+    metrics.put("coverage", n_listed / n_allowed if n_allowed else None)
+    metrics.put("novelty", number(novelty(lists.items, n_users_of, len(catalogue.users))))
+    metrics.put("users", len(np.unique(lists.users)))
+    metrics.put("items", n_allowed)
+    names = catalogue.items.to_pylist() if len(lists.users) else []
+    shown = []
+    for user in np.unique(lists.users)[:: max(1, len(np.unique(lists.users)) // SHOWN_USERS)][:SHOWN_USERS]:
+        had = touched[1][touched[0] == user][:SHOWN_ITEMS]
+        given = lists.items[lists.users == user][:SHOWN_ITEMS]
+        shown.append({"user": catalogue.users[int(user)].as_py(), "had": [names[i] for i in had],
+                      "recommended": [names[i] for i in given]})  # fmt: skip
+    metrics.put("examples", detail=shown)
+
+
+def run(
+    date: datetime.date, model: str, clean_events: Input, knowledge_graph: Input, interactions: Input,
+    entity_ids: Input, relations: Input, user_embeddings: Input, entity_embeddings: Input, recommendations: Output,
+    config: Config,
+) -> None:  # fmt: skip
+    """Commit the lists of D."""
+    dt, graph = date.isoformat(), (knowledge_graph, interactions, entity_ids, relations)
+    tables = Tables(*graph, user_embeddings, entity_embeddings, clean_events)
+    users, items = (Ledger.read(entity_ids.segments(kind)) for kind in (USER, ITEM))
+    snapshot = read_snapshot(date, *graph, config.graph)
+    vectors = read_vectors(model, date, user_embeddings, entity_embeddings, users, config.graph.purchase)
+    known = vectors.user_ids >= 0  # a published user whom the ledger does not know has no graph either
+    vectors = replace(vectors, user_ids=vectors.user_ids[known], users=vectors.users[known])
+    catalogue = Catalogue.of(vectors, snapshot, users, items, config)
+    lists = recommend(vectors, catalogue, snapshot, config)
+    read = [(knowledge_graph, None), (interactions, None), (user_embeddings, model), (entity_embeddings, model)]
+    with recommendations.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        commit.write_table(as_table(lists, catalogue), sorted_by=list(recommendations.contract.sorted_by))
+        commit.fields |= {
+            "model": model, "items": int(catalogue.allowed.sum()), "space_id": vectors.space_id,
+            "inputs": [table.lineage(dt, name) for table, name in read], "config_hash": config_hash(config),
+            "code_version": code_version()}  # fmt: skip
+    metrics.put("rows_in", len(catalogue.users))
+    metrics.put("rows_out", len(lists.users))
+    describe(lists, catalogue, snapshot)
+    metrics.put("backtest", detail=backtest(model, date, tables, recommendations, users, items, config))
+
+
+if __name__ == "__main__":
+    main(run)

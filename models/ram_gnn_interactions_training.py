@@ -1,0 +1,206 @@
+"""The interaction network's training: BPR over pairs in equal parts, early stopping on users' held-out items."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.kernels.draws import key_of
+from models.learning.determinism import deterministic_kernels
+from models.learning.epochs import Resume, as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
+from models.learning.training import Snapshot, fingerprint, least_gain, standard_error
+from models.ram_gnn_hyperparameters import InteractionHyperparameters
+from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained, bpr_losses
+
+LOOKED_AT = 10  # a held-out item counts as found among so many
+_CELLS = 1 << 24  # scores held at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class InteractionResult:
+    """What training gives: `arrays` is all that inference and the next night need, by name.
+
+    history: "epoch", "loss", "seconds" and, where evaluated, "validation_hr" (share of held-out pairs whose item is
+    among the user's first 10 of all that the user is not known to have touched) and "validation_hr_error", "validation_
+    ndcg". best_epoch: the epoch whose parameters these are; -1 when nothing was trained.
+    """
+
+    arrays: dict[str, np.ndarray]
+    history: list[dict[str, float]]
+    best_epoch: int
+
+
+class _Trainer:
+    """Pairs to batches, batches to losses; holds what stays the same throughout."""
+
+    def __init__(
+        self, users: Pretrained, items: Pretrained, pairs: tuple[np.ndarray, np.ndarray], taught: np.ndarray,
+        hyper: InteractionHyperparameters, seed: int, held_out: np.ndarray | None,
+    ) -> None:  # fmt: skip
+        self.hyper, self.seed, self.device = hyper, seed, torch.device(hyper.device)
+        n_users, n_items = len(users.entities), len(items.entities)
+        of_users, of_items = np.unique(np.stack(pairs), axis=1)
+        held = held_out_pairs(of_users, n_users, hyper, seed) if held_out is None else np.isin(
+            of_users * n_items + of_items, held_out[0] * n_items + held_out[1])  # fmt: skip
+        self.held_out = of_users[held], of_items[held]
+        trained = of_users[~held], of_items[~held]
+        self.pairs = Pairs.of(*trained, n_users, n_items, hyper.device)
+        self.keys = torch.from_numpy(trained[0] * n_items + trained[1]).to(self.device)  # ascending
+        learns = taught[trained[0]]
+        self.users, self.items = (torch.from_numpy(side[learns]).to(self.device) for side in trained)
+        self.n_items = n_items
+        self.network = InteractionNetwork(users, items, hyper).to(self.device)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=hyper.learning_rate)
+
+    def random(self, *draws: int) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(int(key_of(self.seed, *draws)) >> 1)
+
+    def epoch(self, number: int) -> float:
+        """Every pair once, in a new order; the mean of Eq. 23 without its penalty."""
+        random = self.random(1, number)
+        order = torch.randperm(self.users.numel(), generator=random, device=self.device)
+        summed = torch.zeros((), device=self.device)
+        for chosen in order.tensor_split(min(self.hyper.batches, max(order.numel(), 1))):
+            users, items = self.users[chosen], self.items[chosen]
+            shape = (chosen.numel(), self.hyper.negatives)
+            others = torch.randint(self.n_items, shape, generator=random, device=self.device)
+            loss, terms = self.loss(users, items, others)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            summed += terms.detach() * chosen.numel()
+        return float(summed) / order.numel()
+
+    def loss(
+        self, users: torch.Tensor, items: torch.Tensor, others: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(Eq. 23 of a batch, the same without its penalty). others: items drawn for each pair (B, K); those that the
+        user touched count nothing."""
+        x_UD, x_ID = self.network(self.pairs)
+        mine_BD = x_UD[users]
+        positive_B = (mine_BD * x_ID[items]).sum(-1)  # Eq. 22
+        negative_BK = (mine_BD.unsqueeze(1) * x_ID[others]).sum(-1)
+        counts = ~self.touched(users.unsqueeze(1), others)
+        terms = (bpr_losses(positive_B, negative_BK) * counts).sum() / counts.sum().clamp(min=1)
+        own = self.network.users.entities[users], self.network.items.entities[items]
+        own = *own, self.network.items.entities[others]
+        squares = sum((vectors * vectors).sum(-1).mean() for vectors in own)
+        return terms + self.hyper.decay * squares, terms
+
+    def touched(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """bool: whether the user has a training pair with the item."""
+        wanted = users * self.n_items + items
+        return self.keys[torch.searchsorted(self.keys, wanted).clamp(max=self.keys.numel() - 1)] == wanted
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The figures of held-out pairs, ranked among all items but those of training."""
+        x_UD, x_ID = self.network(self.pairs)
+        known = self.pairs.into_users
+        ranks = held_out_ranks(x_UD, x_ID, *(torch.from_numpy(c).to(self.device) for c in self.held_out), known)
+        hits = (ranks <= LOOKED_AT).double().cpu().numpy()
+        gains = hits / np.log2(1 + ranks.cpu().numpy())
+        figures = {"validation_hr": float(hits.mean()), "validation_ndcg": float(gains.mean())}
+        return figures | {"validation_hr_error": standard_error(hits), "validation_ndcg_error": standard_error(gains)}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything, by name, as copies."""
+        return as_checkpoint(parameters_of(self.network), optimiser_state(self.network, self.optimiser))
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Inverse of `state`. ValueError for another shape of model."""
+        load_checkpoint(self.network, self.optimiser, arrays)
+
+
+def held_out_ranks(
+    x_UD: torch.Tensor, x_ID: torch.Tensor, users: torch.Tensor, items: torch.Tensor, known: object
+) -> torch.Tensor:
+    """float64 (B,): the realistic rank of each pair's item among all that the user is not known to have touched.
+
+    known: the `Adjacency` of items into users. Of equal scores the mean rank is taken.
+    """
+    ranks, step = [], max(1, _CELLS // max(len(x_ID), 1))
+    for first in range(0, users.numel(), step):
+        some, wanted = users[first : first + step], items[first : first + step]
+        scores = x_UD[some] @ x_ID.T
+        target = scores.gather(1, wanted.unsqueeze(1))
+        counts = known.degrees[some]
+        rows = torch.repeat_interleave(torch.arange(some.numel(), device=some.device), counts)
+        starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+        within = torch.arange(rows.numel(), device=some.device) - starts
+        scores[rows, known.sources[known.offsets[some][rows] + within]] = -torch.inf
+        scores.scatter_(1, wanted.unsqueeze(1), target)
+        before, ties = (scores > target).sum(1), (scores == target).sum(1) - 1
+        ranks.append(1.0 + before.double() + ties.double() / 2)
+    return torch.cat(ranks) if ranks else torch.zeros(0, dtype=torch.float64)
+
+
+def held_out_pairs(of_users: np.ndarray, n_users: int, hyper: InteractionHyperparameters, seed: int) -> np.ndarray:
+    """bool (pairs,): one pair of some of the users who have at least three. of_users: ascending."""
+    held = np.zeros(len(of_users), bool)
+    counts = np.bincount(of_users, minlength=n_users)
+    able = np.flatnonzero(counts >= 3)
+    rng = np.random.default_rng([seed, 7])
+    chosen = rng.permutation(able)[: min(int(np.ceil(hyper.validation_share * len(able))), hyper.evaluate_users)]
+    held[(np.cumsum(counts) - counts)[chosen] + rng.integers(counts[chosen])] = True
+    return held
+
+
+def train_interactions(
+    users: Pretrained,
+    items: Pretrained,
+    pairs: tuple[np.ndarray, np.ndarray],
+    hyper: InteractionHyperparameters,
+    *,
+    seed: int,
+    taught: np.ndarray | None = None,
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
+    deterministic: bool = False,
+    initial: Mapping[str, np.ndarray] | None = None,
+    resume: Path | None = None,
+    progress: Callable[[dict[str, float]], None] | None = None,
+) -> InteractionResult:
+    """Learn from pairs (users, items), int64 dense indices, starting at pretrained vectors.
+
+    taught: bool (U,), users whose pairs are learned from; all pairs pass messages. held_out: pairs among `pairs` that
+    stop the training early and are neither learned from nor pass messages; None draws them. initial: a former result's
+    arrays for tonight's users and items (`interactions_brought_forward`), at `warm_rate_share` of the rate.
+    deterministic: equal arguments give equal bits. resume: a scratch file, written after every look, from which the
+    same call goes on after a kill; the caller removes it.
+    """
+    taught = np.ones(len(users.entities), bool) if taught is None else taught
+    if initial is not None:
+        hyper = dataclasses.replace(hyper, learning_rate=hyper.learning_rate * hyper.warm_rate_share)
+    trainer = _Trainer(users, items, pairs, taught, hyper, seed, held_out)
+    if initial is not None:
+        trainer.restore(initial)
+    if not trainer.users.numel():
+        return InteractionResult(trainer.state(), [], -1)
+    snapshot = None
+    if resume is not None:
+        parts = [part for side in (users, items) for part in (side.entities, side.values, side.rows.entities.numpy(),
+                                                              side.rows.values.numpy())]  # fmt: skip
+        former = [] if initial is None else [part for name in sorted(initial) for part in (name, initial[name])]
+        more = [np.stack(pairs), taught, *(held_out or ()), dataclasses.asdict(hyper), seed, deterministic]
+        snapshot = Resume(Snapshot(Path(resume), fingerprint(*parts, *former, *more)), trainer.restore)
+    with deterministic_kernels(deterministic):
+        best, history, best_epoch = run_epochs(
+            hyper.epochs,
+            trainer.epoch,
+            trainer.state,
+            evaluate=trainer.evaluate if len(trainer.held_out[0]) else None,
+            figure=lambda entry: entry["validation_ndcg"],
+            least_gain=lambda entry: least_gain(
+                entry["validation_ndcg"], entry["validation_ndcg_error"], hyper.min_gain
+            ),
+            evaluate_every=hyper.evaluate_every,
+            patience=hyper.patience,
+            keeps_gains=initial is not None,
+            progress=progress,
+            resume=snapshot,
+        )
+    return InteractionResult(best, history, best_epoch)

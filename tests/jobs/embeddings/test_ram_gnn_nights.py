@@ -1,0 +1,170 @@
+"""RAM-GNN over planted nights: one space, thresholds that go on, newcomers, missing attributes, killed runs."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from feature_store import FeatureStore, Table
+from jobs.arrays import INDUCTIVE, NONE, TRAINED, Checkpoint
+from jobs.embeddings import finetune_ram_gnn, pretrain_ram_gnn
+from jobs.program import FINAL, SKIPPED, execute
+from tests.jobs.embeddings.planted import write_graph, write_ledgers
+from tests.jobs.embeddings.planted_nights import DATES, USERS, same_group_share
+from tests.jobs.embeddings.ram_gnn_nights import (
+    MODELS,
+    PRETRAINING,
+    checkpoint_of,
+    config_of,
+    ram_gnn_night,
+    write_attributes,
+)
+
+
+@pytest.fixture
+def world(root: Path) -> Path:
+    for date in DATES:
+        write_attributes(root, date)
+    return root
+
+
+def sources(checkpoint: Checkpoint, kind: str) -> np.ndarray:
+    return checkpoint.source[checkpoint.entity_type == checkpoint.types.index(kind)]
+
+
+def thresholds(checkpoint: Checkpoint) -> dict[str, list[int]]:
+    return {kind: checkpoint.extra[f"ram_gnn.sampler.{kind}.thresholds"].tolist() for kind in ("item", "user")}
+
+
+def base(config: Path, date: datetime.date, predecessor: datetime.date | None = None) -> list[str]:
+    return ["--date", str(date), "--config", str(config), "--predecessor", str(predecessor)]
+
+
+def test_two_nights_are_published_in_one_space_and_thresholds_go_on(world: Path) -> None:
+    config = config_of(world)
+    ram_gnn_night(config, DATES[0])
+    ram_gnn_night(config, DATES[1], DATES[0])
+    store = FeatureStore(str(world / "data/feature_store"))
+    for model in MODELS:
+        first, second = (store.read("user_embeddings", model=model, dt=str(date)) for date in DATES[:2])
+        fields = [found.manifest.fields for found in (first, second)]
+        assert fields[0]["space_id"] == fields[1]["space_id"] and fields[1]["alignment"]["residual"] < 0.7
+        inputs = Table(str(world / f"data/checkpoints/{model}")).manifest(str(DATES[1])).fields["inputs"]
+        assert set(inputs) == {"knowledge_graph", "attributes", *(["ram_gnn"] if model == "ram_gnn_rec" else [])}
+    assert same_group_share(store.read("user_embeddings", model="ram_gnn_rec", dt=str(DATES[1]))) > 0.7
+    before, after = (checkpoint_of(world, "ram_gnn", date) for date in DATES[:2])
+    assert thresholds(before) != {"item": [5], "user": [5]}
+    rows = Table(str(world / "data/run_metrics/stage=pretrain_ram_gnn")).read(str(DATES[1])).to_pylist()
+    history, told = (json.loads(next(r["detail"] for r in rows if r["metric"] == n)) for n in ("history", "thresholds"))
+    assert [row["type"] for row in told] == ["item_brand", "user_region"] and told[0]["values"] == 4
+    assert history[0]["threshold_item_brand"] == thresholds(before)["item"][0], "the predecessor's, before a reward"
+    assert {(one["entity_type"], one["threshold"]) for one in told} == {
+        (kind, found[0]) for kind, found in thresholds(after).items()}  # fmt: skip
+
+
+def test_who_has_no_attribute_is_placed_by_what_was_touched_and_values_have_no_vector(world: Path) -> None:
+    ram_gnn_night(config_of(world), DATES[0])
+    checkpoint = checkpoint_of(world, "ram_gnn", DATES[0])
+    for kind in ("user", "item"):
+        mine = checkpoint.entity_type == checkpoint.types.index(kind)
+        expected = np.where(checkpoint.entity_id[mine] == 0, INDUCTIVE, TRAINED)
+        np.testing.assert_array_equal(checkpoint.source[mine], expected)
+        np.testing.assert_allclose(np.linalg.norm(checkpoint.entities[mine], axis=1), 1, rtol=1e-5)
+    assert (sources(checkpoint, "brand") == NONE).all()
+    graph = Table(str(world / "data/knowledge_graph")).read(str(DATES[0])).to_pylist()
+    bought = {(edge["head"], edge["tail"]) for edge in graph if edge["relation"] == 0}
+    at = {(checkpoint.types[t], int(i)): row for row, (t, i) in enumerate(
+        zip(checkpoint.entity_type, checkpoint.entity_id, strict=True))}  # fmt: skip
+    like_items = []
+    for item in {i for u, i in bought if u == 0}:
+        others = [checkpoint.entities[at["user", u]] for u, i in bought if i == item and u != 0]
+        like_items += [np.mean(others, axis=0)] if others else []
+    mean = np.mean(like_items, axis=0)
+    np.testing.assert_allclose(checkpoint.entities[at["user", 0]], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_without_any_user_attribute_users_are_placed_by_their_items(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_attributes(root, DATES[0], left_out=["user_region"])
+    ram_gnn_night(config_of(root), DATES[0])
+    assert "no user has an attribute: all are placed by those whom they have events with" in caplog.text
+    found = FeatureStore(str(root / "data/feature_store")).read("user_embeddings", model="ram_gnn", dt=str(DATES[0]))
+    assert set(found.table.column("source").to_pylist()) == {"inductive"}
+    assert same_group_share(found) > 0.7, "brands are tastes, and items say them"
+    rec = checkpoint_of(root, "ram_gnn_rec", DATES[0])
+    assert (sources(rec, "user") == TRAINED).all()
+
+
+@pytest.mark.parametrize("graph", [{}, None])
+def test_without_any_attribute_it_is_skipped(root: Path, graph: dict | None, caplog: pytest.LogCaptureFixture) -> None:
+    sections = {} if graph is None else {"graph": {"behaviors": {"purchase": {}}}}
+    assert execute(pretrain_ram_gnn.run, base(config_of(root, **sections), DATES[0])) == SKIPPED
+    assert "has no attribute that items or users could share" in caplog.text
+
+
+def test_a_new_value_a_newcomer_and_a_type_that_goes(world: Path) -> None:
+    config = config_of(world, training={"train_every_days": 30})
+    ram_gnn_night(config, DATES[0])
+    users, brands = [*USERS, "a900"], ["b0", "b1", "b2", "b3", "b9"]
+    write_ledgers(world / "data", users, brands=brands)
+    write_graph(world / "data", DATES[1], users, brands=brands)
+    write_attributes(world, DATES[1])
+    ram_gnn_night(config, DATES[1], DATES[0])
+    first, second = (checkpoint_of(world, "ram_gnn", date) for date in DATES[:2])
+    assert second.facts["trained_at"] == str(DATES[0]), "carried over"
+    np.testing.assert_allclose(second.extra["ram_gnn.item.values"][4], first.extra["ram_gnn.item.values"].mean(axis=0),
+                               rtol=1e-5)  # fmt: skip
+    rec = checkpoint_of(world, "ram_gnn_rec", DATES[1])
+    new = rec.entity_id[rec.entity_type == rec.types.index("user")] == len(USERS)
+    np.testing.assert_array_equal(sources(rec, "user"), np.where(new, INDUCTIVE, TRAINED))
+    write_attributes(world, DATES[2], left_out=["user_region"])
+    ram_gnn_night(config, DATES[2], DATES[1])
+    third = checkpoint_of(world, "ram_gnn", DATES[2])
+    assert "ram_gnn.user.types" not in third.extra and (sources(third, "user") == INDUCTIVE).all()
+
+
+def test_a_new_attribute_makes_it_train(world: Path) -> None:
+    write_attributes(world, DATES[0], left_out=["user_region"])
+    both = [*DATES[:1]]
+    config = config_of(world, training={"train_every_days": 30})
+    ram_gnn_night(config, DATES[0], models=("ram_gnn",))
+    ram_gnn_night(config, DATES[1], DATES[0], models=("ram_gnn",))
+    assert checkpoint_of(world, "ram_gnn", DATES[1]).facts["trained_at"] == str(DATES[1]), both
+
+
+@pytest.mark.parametrize("job", [pretrain_ram_gnn, finetune_ram_gnn])
+def test_a_killed_run_goes_on_and_a_damaged_state_is_told(
+    world: Path, job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, model = config_of(world), MODELS[job is finetune_ram_gnn]
+    ram_gnn_night(config, DATES[0])
+    whole = Table(str(world / f"data/checkpoints/{model}")).manifest(str(DATES[0])).content_hash
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job.Tonight, "commit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            execute(job.run, base(config, DATES[0]))
+    state = world / f"data/checkpoints/{model}/_scratch/{DATES[0]}.safetensors"
+    good = state.read_bytes()
+    state.write_bytes(good[:-5] + bytes([good[-5] ^ 1]) + good[-4:])
+    assert execute(job.run, base(config, DATES[0])) == FINAL
+    assert "Delete the file: training then begins anew." in caplog.text
+    state.write_bytes(good)
+    assert execute(job.run, base(config, DATES[0])) == 0
+    assert Table(str(world / f"data/checkpoints/{model}")).manifest(str(DATES[0])).content_hash == whole
+    assert not state.exists()
+
+
+def test_a_predecessor_of_other_hyperparameters_is_named(world: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ram_gnn_night(config_of(world), DATES[0])
+    wider = config_of(world, ram_gnn=PRETRAINING | {"mlp_width": 6})
+    assert execute(pretrain_ram_gnn.run, base(wider, DATES[1], DATES[0])) == FINAL
+    assert "Does not fit together" in caplog.text and f"dt={DATES[0]}" in caplog.text

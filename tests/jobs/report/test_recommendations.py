@@ -1,0 +1,42 @@
+"""The recommendations on the night's page: figures out of time, hostile names, a stage that did not run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.report import night
+from tests.jobs.report.test_write_report import HOSTILE, report
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    night.write_night(tmp_path, 40)
+    text = night.CONFIG.format(root=tmp_path / "data") + "recommendations: {models: [transe, kqgc_mean]}\n"
+    (tmp_path / "night.yaml").write_text(text, encoding="utf-8")
+    rows = [{"at": at, "date": "2026-02-08", "hr": 0.1234 * at / 10, "mrr": 0.05, "ndcg": 0.061, "coverage": 0.4,
+             "users": 812} for at in (10, 20)]  # fmt: skip
+    examples = [{"user": HOSTILE[0], "had": ["tea", HOSTILE[1]], "recommended": ["coffee"]}]
+    night.put(tmp_path, "recommend_items_transe", coverage=0.37, novelty=6.28, users=40, items=48, backtest=rows,
+              examples=examples)  # fmt: skip
+    return tmp_path
+
+
+def section(root: Path) -> str:
+    html = report(root)
+    start = html.index('<section id="recommendations">')
+    return html[start : html.index("</section>", start)]
+
+
+def test_figures_and_lists_are_shown_and_a_model_that_did_not_run_is_named(root: Path) -> None:
+    shown = section(root)
+    for said in (">12.3", ">24.7", "812", "2026-02-08", " 37.0", "<sup>6.3</sup>", "<bdi>coffee</bdi>"):
+        assert said in shown, said
+    assert "<script>" not in shown
+    assert "The lists: not there tonight." in shown and "<code>recommend_items_kqgc_mean</code> did not run" in shown
+
+
+def test_without_models_there_is_no_section(tmp_path: Path) -> None:
+    night.write_night(tmp_path, 40)
+    assert "recommendations" not in report(tmp_path).lower()
