@@ -13,10 +13,9 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xgboost
 
 from feature_store import Commit
 from jobs.audiences.pooled import Lessons, Rows, chosen_sets, fit_folds
@@ -26,6 +25,9 @@ from jobs.configuration.sections import Lookalike
 from jobs.program import Input
 from jobs.program import log as logger
 from models.classifiers.lookalike import OneClassError, from_bytes, to_bytes
+
+if TYPE_CHECKING:
+    import xgboost
 
 # seeds of the lists that are played, a set taking the next one in turn; 5 twice: so few are the hardest to read
 SIZES = (5, 10, 5, 20, 100)
