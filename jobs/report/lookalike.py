@@ -199,7 +199,7 @@ def _mean_gain(rows: Sequence[Row], sets: Sequence[str], base: str, chosen: Sequ
 def gain_by_group(night: Night) -> list[Row]:
     """What the pooled trees learned from: each group of columns with its share of their gain, the largest first."""
     gain = night["train_lookalike"].mapping("pool").get("gain") or {}
-    return [{"group": group, "share": share} for group, share in gain.items()]
+    return [{"group": group, "share": share} for group, share in sorted(gain.items(), key=lambda pair: -pair[1])]
 
 
 def pool(night: Night) -> Row:
