@@ -1,7 +1,7 @@
 """The sets of items that the pooled classifier learns from: every value of every item attribute, and the clients.
 
 Where the catalogue has no attributes, groups of items by their vectors and single well-sold items stand in (see
-`stand_ins`). A set of the very items of another counts once, under the client's name where one of them is a client.
+stand_ins.py). A set of the very items of another counts once, under the client's name where one of them is a client.
 Shapes: n items of the log, s sets.
 """
 
@@ -54,6 +54,18 @@ class ItemSets:
         share = np.asarray(self.values[items].sum(axis=0)).ravel() / len(items)
         carriers = np.maximum(1, known.astype(np.float32) @ self.values)
         return (self.values @ (share * np.log(known.sum() / carriers))).astype(np.float32)
+
+
+    def and_also(self, named: Mapping[str, np.ndarray]) -> ItemSets:
+        """With further sets, numbers of their items by name; one of the very items of another is left out."""
+        n = self.members.shape[1]
+        members = [np.flatnonzero(self.mask(place)) for place in range(len(self))]
+        names, taken = list(self.names), {one.tobytes() for one in members}
+        for name, items in named.items():
+            if items.astype(np.int64).tobytes() not in taken:
+                names.append(name)
+                members.append(items.astype(np.int64))
+        return ItemSets(names, rows_of(members, n), self.values)
 
 
 def item_sets(

@@ -33,6 +33,7 @@ from jobs.audiences.population import Sample, draw_sample
 from jobs.audiences.set_affinities import Published, affinities, affinity_names, published_at
 from jobs.audiences.set_columns import Past, columns, names
 from jobs.audiences.snapshot import Snapshot
+from jobs.audiences.stand_ins import stand_ins
 from jobs.audiences.validation import Validated
 from jobs.configuration.predicates import Predicate
 from jobs.configuration.sections import Graph, Lookalike
@@ -108,6 +109,8 @@ def lessons_of(
     """What the pooled classifier of `date` learns from; or why there is too little."""
     log = log_before(tables, date, snapshot, graph, lookalike)
     sets = item_sets(snapshot, log, clients, lookalike.exclude_attributes)
+    if not sets.values.shape[1]:
+        sets = sets.and_also(stand_ins(log, tables, date, models, graph.purchase, seed))
     return lessons_from(log, sets, tables, date, models, graph, lookalike, seed)
 
 

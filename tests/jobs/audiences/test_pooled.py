@@ -16,10 +16,11 @@ import pytest
 from jobs.audiences import learn_pool, pooled
 from jobs.audiences.event_log import day_number, read_log
 from jobs.audiences.item_sets import item_sets
-from jobs.audiences.learn_pool import lessons_of, past_of
+from jobs.audiences.learn_pool import lessons_of, log_before, past_of
 from jobs.audiences.nights import Tables
 from jobs.audiences.pooled_rows import NOBODYS, RATIO, draw, odds_of_draw
 from jobs.audiences.set_columns import columns, names
+from jobs.audiences.stand_ins import stand_ins
 from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError
@@ -204,6 +205,22 @@ def test_a_set_of_the_same_items_counts_once_under_the_clients_name(world: tuple
     assert "brand=b0" not in sets.names and "brand=b2" in sets.names
     members = [sets.mask(place).tobytes() for place in range(len(CLIENTS), len(sets))]
     assert len(set(members)) == len(members)
+
+
+def test_single_items_and_groups_of_vectors_stand_in_for_attributes(world: tuple) -> None:
+    root, log, *_ = world
+    clients = {"one_item": {"item_id": ["i7"]}}
+    settings, tables = config(exclude_attributes=["brand", "category", "style"], clients=clients), Tables(**reads(root))
+    snapshot, look = tables.snapshot(DATE, settings.graph), settings.lookalike
+    before = log_before(tables, DATE, snapshot, settings.graph, look)
+    found = stand_ins(before, tables, DATE, ["transe"], "purchase", seed=0)
+    sets = item_sets(snapshot, before, clients_of(settings), look.exclude_attributes).and_also(found)
+    singles = [name for name in sets.names if name.startswith("item_id=")]
+    assert len(singles) > 40 and "item_id=i7" not in singles, "a client counts once"
+    brand = dict(zip(log.items["brand"]["id"], log.items["brand"]["value"], strict=True))
+    raw = np.array(before.items.to_pylist())
+    kinds = [{brand[item] for item in raw[items]} for name, items in found.items() if name.startswith("group ")]
+    assert len(kinds) == 8 and sum(len(kind) == 1 for kind in kinds) >= 6, "items of one brand lie together there"
 
 
 def test_an_excluded_attribute_makes_no_set_and_says_nothing_of_kind(world: tuple) -> None:
