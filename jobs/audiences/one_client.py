@@ -70,8 +70,11 @@ def fit_one(task: Task, feature_set: FeatureSet, look: Lookalike, seed: int) -> 
     return seen.fitted(columns.names, parts, *seen.calibrated(seed), more, look, seed)
 
 
-def fit_all(tasks: list[Task], sets: list[FeatureSet], look: Lookalike, seed: int) -> tuple[list[Fitted], list[str]]:
-    """(Every client with enough buyers, on every feature set; why each of the others has no model)."""
+def fit_all(
+    tasks: list[Task], sets: list[FeatureSet], look: Lookalike, seed: int, beside_pool: bool
+) -> tuple[list[Fitted], list[str]]:
+    """(Every client with enough buyers, on every feature set; why each of the others has no model). Beside the pooled
+    classifier, which serves them all, that is no warning."""
     fitted, left_out = [], []
     for task in tasks:
         reason = too_few(task, look.min_positives)
@@ -81,7 +84,10 @@ def fit_all(tasks: list[Task], sets: list[FeatureSet], look: Lookalike, seed: in
             reason = str(error)
         if reason:
             left_out.append(f"client {task.client.name}: no model tonight: {reason}")
-            log.warning("%s", left_out[-1])
+            if beside_pool:
+                log.info("client %s: no baselines to compare with: %s", task.client.name, reason)
+            else:
+                log.warning("%s", left_out[-1])
     return fitted, left_out
 
 

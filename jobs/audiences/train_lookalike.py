@@ -115,7 +115,7 @@ def learn_together(
 
 def learn_alone(
     tables: Tables, start: datetime.date, date: datetime.date, snapshot: Snapshot, clients: dict[str, Predicate],
-    sets: list[FeatureSet], config: Config,
+    sets: list[FeatureSet], beside_pool: bool, config: Config,
 ) -> Alone:  # fmt: skip
     """Every client by every feature set. Skip where D - L cannot be compared with D."""
     skip_unless_comparable(tables, start, date, sets)
@@ -123,7 +123,7 @@ def learn_alone(
     source = tables.source(start, models, config.graph, look, seed)
     purchases = purchases_between(tables.clean_events, start, date, config.graph.purchase)
     tasks = [make_task(*client, source, snapshot, purchases, look, seed) for client in clients.items()]
-    fitted, left_out = fit_all(tasks, sets, look, seed)
+    fitted, left_out = fit_all(tasks, sets, look, seed, beside_pool)
     vocabulary = dataclasses.asdict(source.vocabulary)
     return Alone(tasks, fitted, left_out, tables.spaces(models, start), vocabulary)
 
@@ -202,7 +202,7 @@ def run(
         log.info("each client is learnt alone: %s", together)
     sets = feature_sets_of(config, is_pooled)
     try:
-        alone = learn_alone(tables, start, date, snapshot, clients, sets, config)
+        alone = learn_alone(tables, start, date, snapshot, clients, sets, is_pooled, config)
     except Skip as skip:
         if not is_pooled:
             raise

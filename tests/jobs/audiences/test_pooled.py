@@ -74,6 +74,14 @@ def test_every_client_has_an_audience_however_few_its_buyers(world: tuple) -> No
         "baseline", "strong", "pooled", "own", "blend"}  # fmt: skip
 
 
+def test_a_client_without_baselines_is_no_warning(world: tuple, caplog: pytest.LogCaptureFixture) -> None:
+    root, *_ = world
+    with caplog.at_level("INFO"):
+        train(root, config())
+    found = [r for r in caplog.records if "client nothing" in r.message and "baselines" in r.message]
+    assert [r.levelname for r in found] == ["INFO"] and "no model tonight" not in caplog.text
+
+
 def test_equal_clients_have_equal_pooled_scores(world: tuple) -> None:
     root, *_ = world
     scores = rows(root, "lookalike_scores").query("feature_set == 'pooled'")
