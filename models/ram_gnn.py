@@ -64,7 +64,7 @@ class RAMGNN(nn.Module):
     - (11) and (16) take the logarithm of the label alone: binary cross-entropy on the similarity is meant, of a row's
       entity with another that has the value, and with some drawn ones that lack it. No logarithm of less than 1e-4.
     - s in (16) is by default the logistic function of the product of the final vectors: by (9), which sees one number
-      of each, vectors learn next to nothing (on MovieLens 100K 48 % of held-out values are told from others, 59 % by
+      of each, vectors learn next to nothing (on MovieLens 100K 46 % of held-out values are told from others, 59 % by
       the product). As printed by option.
     - (12) is of one entity, k_t of all: its mean over the entities with a neighbour by the type. (13) looks at the
       epoch before. (14) takes the absolute value; its bound and the step of k_t, both ε in print, are two settings, and
