@@ -92,13 +92,18 @@ def order_of(keys: np.ndarray, purpose: str) -> np.ndarray:
 
 
 def draw(labels: np.ndarray, allowed: np.ndarray, order: np.ndarray, most: int) -> np.ndarray:
-    """Row numbers, ascending, of at most so many buyers and RATIO others for each; labels, allowed, order (u,)."""
+    """Row numbers, ascending, of at most so many buyers and RATIO others for each; labels, allowed, order (u,).
+
+    Where others run short buyers are thinned out: the odds of the draw must not differ from set to set, since one model
+    learns from all of them.
+    """
     buyers, others = np.flatnonzero(labels & allowed), np.flatnonzero(~labels & allowed)
     kept, rest = (part[np.argsort(order[part], kind="stable")] for part in (buyers, others))
-    return np.sort(np.concatenate([kept[:most], rest[: RATIO * min(most, len(buyers))]]))
+    n = min(most, len(buyers), max(1, len(others) // RATIO))
+    return np.sort(np.concatenate([kept[:n], rest[: RATIO * n]]))
 
 
 def odds_of_draw(labels: np.ndarray, allowed: np.ndarray) -> float:
-    """Log of by how much the odds of a draw of RATIO others to one buyer are those of the population."""
+    """Log of by how much the odds of a draw of RATIO others to one buyer are above those of the population."""
     buyers, others = (int((one & allowed).sum()) for one in (labels, ~labels))
     return float(np.log((others + 0.5) / (RATIO * (buyers + 0.5))))

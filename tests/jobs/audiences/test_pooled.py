@@ -205,6 +205,10 @@ def test_rows_are_three_others_to_a_buyer_and_their_odds_are_known() -> None:
     buyers, others = (labels & allowed).sum(), (~labels & allowed).sum()
     assert np.exp(odds_of_draw(labels, allowed)) == pytest.approx(others / buyers / RATIO, rel=0.01)
     assert np.isfinite(odds_of_draw(np.zeros(9, bool), np.ones(9, bool)))
+    common = random.random(4000) < 0.9
+    thinned = draw(common, allowed, random.random(4000), most=4000)
+    others = int((~common & allowed).sum())
+    assert common[thinned].sum() == others // RATIO and (~common[thinned]).sum() == RATIO * (others // RATIO)
 
 
 def test_a_set_of_the_same_items_counts_once_under_the_clients_name(world: tuple) -> None:
