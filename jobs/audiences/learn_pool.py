@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ from jobs.audiences.nights import Tables
 from jobs.audiences.pooled import (
     Columns,  # fmt: skip
     Lessons,
-    Rows,
     VectorsAt,
     chosen_sets,
     fit_folds,
@@ -155,7 +155,8 @@ class Pool:
 
 def fit_pool(lessons: Lessons, lookalike: Lookalike, seed: int) -> Pool:
     """OneClassError where all sets together cannot teach."""
-    rows, hyper = rows_of_pool(lessons, lookalike.exclude_past_buyers), lookalike.pooled_trees
+    hyper = lookalike.pooled_trees
+    rows = rows_of_pool(lessons, lookalike.exclude_past_buyers, hyper.threads)
     boosters = fit_folds(rows, hyper.boosters, hyper, seed)
     margins = unseen_margin(boosters, rows.features, rows.fold, hyper.threads) - rows.odds
     stands_for = np.where(rows.labels, 1.0, np.exp(rows.odds))
@@ -166,33 +167,41 @@ def fit_pool(lessons: Lessons, lookalike: Lookalike, seed: int) -> Pool:
     return Pool(boosters, calibrate(margins, rows.labels, stands_for), figures)
 
 
-def judge(client: str, lessons: Lessons, pool: Pool, lookalike: Lookalike, seed: int) -> Judged:
-    """Fit a client's own model and have its newest window judged."""
+@dataclass(frozen=True)
+class Own:
+    """A client's own boosters, none where it has too few buyers; the buyers in all windows that they learned from."""
+
+    boosters: list[xgboost.Booster]
+    buyers: int
+
+
+def fit_own(client: str, lessons: Lessons, lookalike: Lookalike, seed: int) -> Own:
+    """A client's own model."""
+    rows = rows_of_client(lessons, lessons.sets.place(client), lookalike.exclude_past_buyers)
+    if (buyers := int(rows.labels.sum())) < LEAST_OWN_BUYERS:
+        logger.info("client %s: %d buyers; the pooled model alone scores", client, buyers)
+        return Own([], buyers)
+    try:
+        return Own(fit_folds(rows, lookalike.pooled_trees.boosters, lookalike.trees, seed), buyers)
+    except OneClassError as error:
+        logger.info("client %s: the pooled model alone scores: %s", client, error)
+        return Own([], buyers)
+
+
+def judge(client: str, own: Own, lessons: Lessons, pool: Pool, lookalike: Lookalike) -> Judged:
+    """Have a client's newest window judged by the pooled model and its own."""
     place, window, prospects = lessons.sets.place(client), lessons.windows[0], lookalike.exclude_past_buyers
     labels, allowed = window.labels(place), lessons.allowed(window, place, prospects)
-    rows = rows_of_client(lessons, place, prospects)
-    own = _own(client, rows, lookalike, seed)
     fold, threads = lessons.fold[window.past.eligible], lookalike.pooled_trees.threads
-    margins = [np.empty(len(labels), np.float32) for _ in (pool.boosters, own)]
+    both = pool.boosters, own.boosters
+    margins = [np.empty(len(labels), np.float32) for _ in both]
     for start in range(0, len(labels), CHUNK):
         chunk = np.arange(start, min(start + CHUNK, len(labels)))
         features = lessons.columns(window.past, place, chunk)
-        for boosters, out in zip((pool.boosters, own), margins, strict=True):
+        for boosters, out in zip(both, margins, strict=True):
             out[chunk] = unseen_margin(boosters, features, fold[chunk], threads) if boosters else np.nan
-    buyers, odds = int(rows.labels.sum()), odds_of_draw(labels, allowed)
-    return Judged(labels, allowed, margins[0], margins[1] if own else None, own, buyers, odds)
-
-
-def _own(client: str, rows: Rows, lookalike: Lookalike, seed: int) -> list[xgboost.Booster]:
-    """None where there are too few buyers."""
-    if (buyers := int(rows.labels.sum())) < LEAST_OWN_BUYERS:
-        logger.info("client %s: %d buyers; the pooled model alone scores", client, buyers)
-        return []
-    try:
-        return fit_folds(rows, lookalike.pooled_trees.boosters, lookalike.trees, seed)
-    except OneClassError as error:
-        logger.info("client %s: the pooled model alone scores: %s", client, error)
-        return []
+    of_own, odds = margins[1] if own.boosters else None, odds_of_draw(labels, allowed)
+    return Judged(labels, allowed, margins[0], of_own, own.boosters, own.buyers, odds)
 
 
 def own_share(judged: Judged, most: float) -> float:
@@ -223,7 +232,9 @@ def fit_clients(lessons: Lessons, clients: list[str], look: Lookalike, seed: int
     """Every client, by the pooled model, by its own where it has one, and by the mean of both. OneClassError where the
     sets cannot teach."""
     pool = fit_pool(lessons, look, seed)
-    judged = [judge(client, lessons, pool, look, seed) for client in clients]
+    with ThreadPoolExecutor(look.pooled_trees.threads) as threads:  # small fits take one thread each
+        own = list(threads.map(lambda client: fit_own(client, lessons, look, seed), clients))
+    judged = [judge(client, one, lessons, pool, look) for client, one in zip(clients, own, strict=True)]
     raw = lessons.windows[0].past.raw
     samples = [
         draw_sample(raw, j.labels, j.allowed, look.negatives_per_positive, seed, client)

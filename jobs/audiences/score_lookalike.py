@@ -132,9 +132,17 @@ def figures_of(labels: np.ndarray, scores: np.ndarray, order: np.ndarray, config
     return precision_figures(labels, scores, sampled, look.bootstrap_draws, config.seed)
 
 
+def own_buyers_at(lookalike_models: Input, start: datetime.date) -> dict[str, int]:
+    """By client how many buyers its own model knew on that day; {} where clients were learnt alone."""
+    trained = read_models(lookalike_models, start.isoformat())
+    counted = (m for m in trained.models if "own_buyers" in m["figures"]) if trained else ()
+    return {m["client"]: m["figures"]["own_buyers"] for m in counted}
+
+
 def report_backtest(
-    tables: Tables, lookalike_scores: Input, start: datetime.date, date: datetime.date, config: Config
-) -> None:
+    tables: Tables, lookalike_scores: Input, lookalike_models: Input, start: datetime.date, date: datetime.date,
+    config: Config,
+) -> None:  # fmt: skip
     """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still
     configured, and feature set."""
     if lookalike_scores.table().manifest(start.isoformat()) is None:
@@ -143,7 +151,7 @@ def report_backtest(
     scores, manifest = lookalike_scores.table().read_version(start.isoformat())
     snapshot = tables.snapshot(date, config.graph)
     purchases = purchases_between(tables.clean_events, start, date, config.graph.purchase)
-    found = []
+    known, found = own_buyers_at(lookalike_models, start), []
     for name, predicate in clients_of(config).items():
         mine = scores.filter(pc.equal(scores.column("client"), name))
         buyers = purchases.buyers(snapshot.item_raw.filter(pa.array(snapshot.matching(predicate))))
@@ -151,7 +159,9 @@ def report_backtest(
             by_it = mine.filter(pc.equal(mine.column("feature_set"), feature_set))
             found.append(backtest(by_it, buyers, start.isoformat(), config))
     chosen = manifest.fields["feature_set"]
-    metrics.put("backtest", detail=[figures | {"chosen": figures["feature_set"] == chosen} for figures, _ in found])
+    metrics.put("backtest", detail=[
+        figures | {"chosen": figures["feature_set"] == chosen, "own_buyers": known.get(figures["client"])}
+        for figures, _ in found])  # fmt: skip
     metrics.put("backtest_curves", detail=[curves for _, curves in found])
 
 
@@ -228,7 +238,7 @@ def run(
     lists = read_lists(look, look.clients)  # before the work: without one of them there is no audience
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     start = date - datetime.timedelta(days=look.label_window_days)
-    report_backtest(tables, lookalike_scores, start, date, config)
+    report_backtest(tables, lookalike_scores, lookalike_models, start, date, config)
     trained = read_models(lookalike_models, dt)
     if trained is None:
         reason = f"train_lookalike of {date} was skipped, for the reason that it gives"

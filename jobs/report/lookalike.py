@@ -15,6 +15,7 @@ from jobs.report.night import Night
 
 Row = dict[str, Any]
 BASELINES = ("baseline", "strong")  # the feature sets that others are held against
+OWN_BUYERS = (0, 1, 20, 100, 1000)  # least of each class of clients by the buyers that their own models knew
 EXAMPLES = 5  # users of each audience whose reasons are shown
 
 
@@ -152,8 +153,24 @@ def backtest(night: Night) -> Row:
         "rows": drawn, "clients": [[r for r in drawn if str(r["client"]) == client] for client in colours],
         "chosen": chosen, "everybody": says_nothing(everybody) if everybody else "",
         "gains": [(base, gain) for base, gain in gains if gain is not None],
+        "by_own_buyers": by_own_buyers(rows, sets), "sets": sets,
         "curves": curve_charts("each client, out of time", lines, None),
         "legend": [(colour, name) for name, colour, _ in lines]}
+
+
+def by_own_buyers(rows: Sequence[Row], sets: Sequence[str]) -> list[Row]:
+    """Clients by how many buyers of their own were known: how many clients, and the mean PR-AUC at 1:3 of each feature
+    set over those that it scored."""
+    found = []
+    for least, next_one in zip(OWN_BUYERS, (*OWN_BUYERS[1:], None), strict=True):
+        mine = [r for r in rows if r.get("own_buyers") is not None and least <= r["own_buyers"]]
+        mine = [r for r in mine if next_one is None or r["own_buyers"] < next_one]
+        values = {s: [r["pr_auc_1to3"] for r in mine if r["feature_set"] == s and r.get("pr_auc_1to3")] for s in sets}
+        means = [float(np.mean(values[s])) if values[s] else None for s in sets]
+        last, clients = None if next_one is None else next_one - 1, {_of(r)[0] for r in mine}
+        if clients:
+            found.append({"least": least, "last": last, "clients": len(clients), "means": means})
+    return found
 
 
 def _backtest_rows(rows: Sequence[Row], colours: Mapping[str, str]) -> list[Row]:

@@ -13,7 +13,16 @@ import numpy as np
 import xgboost
 
 from jobs.audiences.fitted import mean_margin
-from jobs.audiences.learn_pool import Judged, Pool, choose_share, client_calibration, fit_pool, judge, own_share
+from jobs.audiences.learn_pool import (
+    Judged,
+    Pool,
+    choose_share,
+    client_calibration,
+    fit_own,
+    fit_pool,
+    judge,
+    own_share,
+)
 from jobs.audiences.one_client import Task, make_task
 from jobs.audiences.population import purchases_between
 from jobs.configuration.feature_names import FeatureSet
@@ -77,7 +86,8 @@ def pooled(frame: Frame, variant: str) -> Rows:
     models, windows = (VARIANTS | ONE_WINDOW)[variant]
     part, look, seed = frame.with_models(models, windows), frame.settings.lookalike, frame.settings.seed
     pool = fit_pool(part.lessons, look, seed)
-    judged = {client: judge(client, part.lessons, pool, look, seed) for client in part.clients}
+    own = {client: fit_own(client, part.lessons, look, seed) for client in part.clients}
+    judged = {client: judge(client, own[client], part.lessons, pool, look) for client in part.clients}
     most = choose_share(list(judged.values()), [np.flatnonzero(one.allowed) for one in judged.values()])
     rows: Rows = {}
     for client, one in judged.items():

@@ -24,11 +24,12 @@ from jobs.audiences.stand_ins import stand_ins
 from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError
-from jobs.program import Skip
+from jobs.program import Skip, metrics
 from tests.jobs.audiences.worlds import (
     DATE,  # fmt: skip
     START,
     STYLED,
+    figures,
     planted,
     reads,
     score,
@@ -36,7 +37,7 @@ from tests.jobs.audiences.worlds import (
     train,
 )
 from tests.jobs.audiences.worlds import config as of_brands
-from tests.jobs.report.tables_by_hand import Log, write_clean_events
+from tests.jobs.report.tables_by_hand import Log, write_clean_events, write_graphs
 
 CLIENTS = {
     "brand_0": {"brand": "b0"}, "brand_1": {"brand": "b1"}, "twin": {"brand": "b0"},
@@ -131,6 +132,22 @@ def test_learnt_alone_where_asked_for_and_where_there_is_too_little(tmp_path: Pa
     assert wanted[reason] in found["pool"]["reason"]
 
 
+def test_an_attribute_with_another_value_for_each_item_teaches_nothing(tmp_path: Path) -> None:
+    planted(tmp_path, styles=80)
+    tables, settings = Tables(**reads(tmp_path)), config()
+    snapshot, look = tables.snapshot(DATE, settings.graph), settings.lookalike
+    found = lessons_of(tables, DATE, snapshot, clients_of(settings), ["transe"], settings.graph, look, 0)
+    assert re.match(r"\d+ sets of items have buyers enough .* 20 are needed", str(found))
+
+
+def test_one_client_alone_is_served(tmp_path: Path) -> None:
+    planted(tmp_path, styles=24)
+    settings = config(clients={"brand_0": {"brand": "b0"}}, label_windows=1)
+    assert {row["client"] for row in train(tmp_path, settings)["clients"]} == {"brand_0"}
+    score(tmp_path, settings)
+    assert len(rows(tmp_path, "audiences")) == 40
+
+
 def test_a_window_in_which_nobody_bought_is_learnt_alone_and_skipped_by_name(tmp_path: Path) -> None:
     log = planted(tmp_path, users=300, styles=24)
     log.events.loc[log.events["event_time"] >= pd.Timestamp(START, tz="UTC"), "behavior"] = "view"
@@ -183,7 +200,7 @@ def test_a_users_rows_are_on_one_side_of_every_split(world: tuple, monkeypatch: 
         return object()
 
     monkeypatch.setattr(pooled, "fit", fit)
-    taught = pooled.rows_of_pool(found, prospects=False)
+    taught = pooled.rows_of_pool(found, prospects=False, threads=2)
     pooled.fit_folds(taught, 4, settings_trees(), 0)
     kept = taught.fold[taught.fold != NOBODYS]
     assert [len(held) for _, held in fits] == [len(kept)] * 4 and (taught.fold == NOBODYS).any()
@@ -259,6 +276,17 @@ def test_history_is_counted_from_the_events_themselves(world: tuple) -> None:
         expected = wanted[column].reindex(got.index)
         np.testing.assert_allclose(got, expected if column == "since" else expected.fillna(0))
     assert past.today == day_number(START) and pa.types.is_large_string(past.raw.type)
+
+
+def test_the_backtest_tells_how_many_own_buyers_were_known(world: tuple) -> None:
+    root, log, *_ = world
+    later = DATE + datetime.timedelta(days=7)
+    write_graphs(root, log, later, STYLED)
+    with pytest.raises(Skip, match=f"no lookalike model of {later}"):
+        metrics.rows.clear()
+        score(root, config(), later)
+    found = {row["client"]: row["own_buyers"] for row in figures()["backtest"]}
+    assert found["nothing"] == 0 < found["one_item"] < found["brand_0"]
 
 
 def test_score_with_names_what_scores(world: tuple, tmp_path: Path) -> None:

@@ -49,3 +49,17 @@ def test_the_key_figure_is_of_the_clients_whose_lift_says_something(root: Path) 
     night.put(root, "score_lookalike", backtest=[row("acme", 800, 800, 1.0), row("zeta", 200, 790, 3.0)])
     page = Page(report(root))
     assert "3.0×lift at k, mean of 1 client;" in page.text and page.text.count("1.0× everybody") == 1
+
+
+def test_clients_stand_by_how_many_buyers_of_their_own_were_known(root: Path) -> None:
+    known = {"new": 0, "small": 19, "fair": 20, "other": 99}
+    rows = [
+        row(client, 200, 800, 2.0)
+        | {"own_buyers": n, "feature_set": name, "chosen": name == "blend", "pr_auc_1to3": at}
+        for client, n in known.items()
+        for name, at in (("blend", 0.5 + n / 1000), ("strong", 0.4)) if (n, name) != (0, "strong")]  # fmt: skip
+    night.put(root, "score_lookalike", backtest=rows)
+    text = Page(report(root)).text
+    assert "Own buyersclientsblend 1:3strong 1:3none10.500–1 to 1910.5190.40020 to 9920.5590.400 " in text
+    night.put(root, "score_lookalike", backtest=[row("acme", 200, 800, 2.5)])
+    assert "Own buyersclients" not in Page(report(root)).text
