@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -156,7 +155,7 @@ class Pool:
 def fit_pool(lessons: Lessons, lookalike: Lookalike, seed: int) -> Pool:
     """OneClassError where all sets together cannot teach."""
     hyper = lookalike.pooled_trees
-    rows = rows_of_pool(lessons, lookalike.exclude_past_buyers, hyper.threads)
+    rows = rows_of_pool(lessons, lookalike.exclude_past_buyers)
     boosters = fit_folds(rows, hyper.boosters, hyper, seed)
     margins = unseen_margin(boosters, rows.features, rows.fold, hyper.threads) - rows.odds
     stands_for = np.where(rows.labels, 1.0, np.exp(rows.odds))
@@ -232,9 +231,7 @@ def fit_clients(lessons: Lessons, clients: list[str], look: Lookalike, seed: int
     """Every client, by the pooled model, by its own where it has one, and by the mean of both. OneClassError where the
     sets cannot teach."""
     pool = fit_pool(lessons, look, seed)
-    with ThreadPoolExecutor(look.pooled_trees.threads) as threads:  # small fits take one thread each
-        own = list(threads.map(lambda client: fit_own(client, lessons, look, seed), clients))
-    judged = [judge(client, one, lessons, pool, look) for client, one in zip(clients, own, strict=True)]
+    judged = [judge(client, fit_own(client, lessons, look, seed), lessons, pool, look) for client in clients]
     raw = lessons.windows[0].past.raw
     samples = [
         draw_sample(raw, j.labels, j.allowed, look.negatives_per_positive, seed, client)

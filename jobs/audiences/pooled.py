@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,13 +82,11 @@ def chosen_sets(window: Window, sets: ItemSets) -> np.ndarray:
     return np.sort(there[np.argsort(order, kind="stable")[:MOST_SETS]])
 
 
-def rows_of_pool(lessons: Lessons, prospects: bool, threads: int) -> Rows:
-    """Of all chosen sets and windows. Threads serve: kernels and distances leave the interpreter free."""
-    sets = [(n, place) for n, window in enumerate(lessons.windows) for place in chosen_sets(window, lessons.sets)]
-    for window in lessons.windows:
-        lessons.vectors(window.past)  # read once, before several ask
-    with ThreadPoolExecutor(threads) as pool:
-        return Rows.together(list(pool.map(lambda one: rows_of(lessons, *one, prospects, MOST_BUYERS), sets)))
+def rows_of_pool(lessons: Lessons, prospects: bool) -> Rows:
+    """Of all chosen sets and windows."""
+    return Rows.together([
+        rows_of(lessons, number, place, prospects, MOST_BUYERS)
+        for number, window in enumerate(lessons.windows) for place in chosen_sets(window, lessons.sets)])  # fmt: skip
 
 
 def rows_of_client(lessons: Lessons, place: int, prospects: bool) -> Rows:

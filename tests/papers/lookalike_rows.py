@@ -86,8 +86,9 @@ def pooled(frame: Frame, variant: str) -> Rows:
     models, windows = (VARIANTS | ONE_WINDOW)[variant]
     part, look, seed = frame.with_models(models, windows), frame.settings.lookalike, frame.settings.seed
     pool = fit_pool(part.lessons, look, seed)
-    own = {client: fit_own(client, part.lessons, look, seed) for client in part.clients}
-    judged = {client: judge(client, own[client], part.lessons, pool, look) for client in part.clients}
+    judged = {
+        client: judge(client, fit_own(client, part.lessons, look, seed), part.lessons, pool, look)
+        for client in part.clients}  # fmt: skip
     most = choose_share(list(judged.values()), [np.flatnonzero(one.allowed) for one in judged.values()])
     rows: Rows = {}
     for client, one in judged.items():

@@ -200,7 +200,7 @@ def test_a_users_rows_are_on_one_side_of_every_split(world: tuple, monkeypatch: 
         return object()
 
     monkeypatch.setattr(pooled, "fit", fit)
-    taught = pooled.rows_of_pool(found, prospects=False, threads=2)
+    taught = pooled.rows_of_pool(found, prospects=False)
     pooled.fit_folds(taught, 4, settings_trees(), 0)
     kept = taught.fold[taught.fold != NOBODYS]
     assert [len(held) for _, held in fits] == [len(kept)] * 4 and (taught.fold == NOBODYS).any()
