@@ -206,7 +206,7 @@ def run(
     except Skip as skip:
         if not is_pooled:
             raise
-        log.warning("nothing to compare the pooled classifier with: %s", skip)
+        log.info("no baselines beside the pooled classifier, as on the first night of a log: %s", skip)
         alone = Alone()
     fitted = [*alone.fitted, *(together.fitted if is_pooled else [])]
     lists = fit_seed_lists(together.lessons, config.publishing.models, look, config.seed) if is_pooled else None
