@@ -135,12 +135,15 @@ def _to_references(vectors: np.ndarray, ids: np.ndarray, client: Client, compare
     if not len(client.references):
         return np.full((len(vectors), 4), np.nan)
     himself = ids[:, None] == client.reference_ids[None]
-    left = len(client.reference_ids) - himself.sum(1)
-    found = np.where(himself, np.inf, comparer.between_users(vectors, client.references))
-    rest = client.references.sum(0) - himself @ client.references
+    left, among = len(client.reference_ids) - himself.sum(1), np.flatnonzero(himself.any(1))
+    rest = np.repeat(client.references.sum(0)[None], len(vectors), axis=0)
+    rest[among] -= himself[among] @ client.references
+    found = comparer.between_users(vectors, client.references)
     with np.errstate(invalid="ignore", divide="ignore"):
         centroid = comparer.row_by_row(vectors, rest / left[:, None])
-        mean = np.where(himself, 0, found).sum(1) / left
+        found[himself] = 0
+        mean = found.sum(1) / left
+        found[himself] = np.inf
         columns = [found.min(1), _mean_of_nearest(found, NEAR_REFERENCES), mean, centroid]
     return np.where(left[:, None] > 0, np.stack(columns, 1), np.nan)
 
