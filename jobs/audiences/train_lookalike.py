@@ -205,7 +205,7 @@ def run(
         alone = learn_alone(tables, start, date, snapshot, clients, sets, is_pooled, config)
     except Skip as skip:
         if not is_pooled:
-            raise
+            raise Skip(f"{skip} Each client is learnt alone, which takes that date: {together}.", skip.wanted) from None
         log.info("no baselines beside the pooled classifier, as on the first night of a log: %s", skip)
         alone = Alone()
     fitted = [*alone.fitted, *(together.fitted if is_pooled else [])]
