@@ -79,7 +79,7 @@ def test_a_client_without_baselines_is_no_warning(world: tuple, caplog: pytest.L
     root, *_ = world
     with caplog.at_level("INFO"):
         train(root, config())
-    found = [r for r in caplog.records if "client nothing" in r.message and "baselines" in r.message]
+    found = [r for r in caplog.records if "client nothing" in r.getMessage() and "baselines" in r.getMessage()]
     assert [r.levelname for r in found] == ["INFO"] and "no model tonight" not in caplog.text
 
 
