@@ -289,8 +289,7 @@ def reasons_of(
     boosters = trained.boosters([model])
     parts = [(boosters[tuple(part["files"])], part["weight"]) for part in model["parts"]]
     found = blended(parts, features, config.lookalike.trees.threads)
-    purchase, models = config.graph.purchase, config.publishing.models
-    return reasons(model["client"], users, features, of.names, found, purchase, models)
+    return reasons(model["client"], users, features, of.names, found, config.graph.purchase)
 
 
 def warn_of_everybody(figures: list[dict[str, Any]], top_k: int) -> None:
