@@ -24,7 +24,7 @@ ASKED = 4  # times as many references are drawn as are used: some have no vector
 
 @dataclass(frozen=True)
 class Published:
-    """A night's vectors: where the snapshot's items and the ledger's users stand in the log."""
+    """A night's vectors: where the snapshot's items (-1: not there) and the ledger's users stand in the log."""
 
     source: Source
     items: np.ndarray
@@ -65,7 +65,8 @@ def affinities(
     order = order_of(keys[buyers], f"references {sets.names[place]}")
     drawn = buyers[np.argsort(order, kind="stable")[: ASKED * MOST_REFERENCES]]
     references = published.ledger_ids[np.sort(drawn)]  # in the order of raw ids: the ledger's says when each came
-    client = source.of_items(sets.names[place], sets.mask(place)[published.items])
+    mine = sets.mask(place)[published.items] & (published.items >= 0)  # of what left the catalogue nothing is known
+    client = source.of_items(sets.names[place], mine)
     parts = [client.affinity_of(model, references, rows) if model in source.vectors else nothing for model in models]
     return np.concatenate([nothing[:, :0], *parts], axis=1)
 
