@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,6 +164,11 @@ def names(past: Past) -> list[str]:
         [f"{b}:{name}" for b in past.behaviors for name in mine]
         + [f"{b}:{AT_LARGE}{name}" for b in past.behaviors for name in user]
         + [f"set:{name}" for name in OF_SET])
+
+
+def behaviors_of(columns: Iterable[str]) -> list[str]:
+    """The behaviours that columns of these names tell of."""
+    return [subject for subject, _, leaf in (name.rpartition(":") for name in columns) if leaf == "events"]
 
 
 def _relative(mine: np.ndarray, all_of_user: np.ndarray, spans: int) -> np.ndarray:

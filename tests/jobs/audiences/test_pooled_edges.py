@@ -13,13 +13,21 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
+from jobs.audiences import learn_pool
 from jobs.audiences.event_log import EventLog, day_number, read_log
-from jobs.audiences.item_sets import ItemSets, rows_of
+from jobs.audiences.item_sets import ItemSets, item_sets, rows_of
+from jobs.audiences.learn_pool import lessons_from, log_before
+from jobs.audiences.nights import Tables
 from jobs.audiences.pooled import Lessons, rows_of_client
 from jobs.audiences.pooled import rows_of as rows_of_set
 from jobs.audiences.pooled_rows import Window, window_of
+from jobs.audiences.population import active_users
+from jobs.audiences.score_lookalike import Scored, columns_of_sets
 from jobs.audiences.set_affinities import Published, affinities
 from jobs.audiences.set_columns import Past, columns, names
+from jobs.audiences.train_lookalike import Config, clients_of
+from tests.jobs.audiences.worlds import DATE as WORLD
+from tests.jobs.audiences.worlds import GRAPH, config, planted, reads
 from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events
 
 DATE = datetime.date(2026, 3, 9)
@@ -156,3 +164,61 @@ def test_an_item_that_left_the_catalogue_is_no_item_of_the_set(tmp_path: Path) -
     for place in (0, 1):
         affinities(night, [], past_of(log), sets, place, np.arange(2), np.arange(2).astype(np.uint64))
     assert asked == [("client:0", [False, False, True]), ("client:1", [False, True, False])]
+
+
+def test_a_log_without_an_event_has_the_behaviours_that_were_learned(tmp_path: Path) -> None:
+    log_of(tmp_path, [("a", "x", 200)])
+    clean, day = table_input(tmp_path, "clean_events"), datetime.timedelta(days=1)
+    log = read_log(clean, DATE - day, DATE, pa.array(["x"], pa.large_string()), ["view", "purchase"])
+    assert len(log.users) == 0 and sorted(log.behaviors) == ["purchase", "view"] and log.first == TODAY
+    past = past_of(log)
+    assert columns(past, sets_of(log, ["x"]), 0, np.arange(0)).shape == (0, len(names(past)))
+    assert read_log(clean, DATE - day, DATE, log.items).behaviors == {}
+
+
+def both(root: Path, settings: Config) -> tuple[Lessons, Scored]:
+    """What training learns from and what scoring reads, of one client."""
+    tables, look, graph = Tables(**reads(root)), settings.lookalike, settings.graph
+    clients, snapshot = clients_of(settings), tables.snapshot(WORLD, graph)
+    log = log_before(tables, WORLD, snapshot, graph, look)
+    lessons = lessons_from(log, item_sets(snapshot, log, clients), tables, WORLD, ["transe"], graph, look, 0)
+    assert isinstance(lessons, Lessons), lessons
+    model = {"client": "brand_0", "feature_set": "pooled", "columns": lessons.names}
+    return lessons, columns_of_sets([model], tables, WORLD, settings)["brand_0"]
+
+
+@pytest.fixture
+def few_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learn_pool, "LEAST_SETS", 1)
+
+
+def test_a_behaviour_last_seen_in_an_earlier_window_keeps_its_columns(tmp_path: Path, few_sets: None) -> None:
+    """Else no night could score until the last label window has passed it."""
+    log, old = planted(tmp_path, users=300), WORLD - datetime.timedelta(days=GRAPH.window_days + 3)
+    log.events.loc[:9, ["event_time", "behavior"]] = pd.Timestamp(old, tz="UTC"), "cart"
+    write_clean_events(tmp_path, log)
+    lessons, scored = both(tmp_path, config())
+    assert "cart:events" in lessons.names and scored.names == lessons.names
+    found = pd.DataFrame(scored.columns(np.arange(20)), columns=scored.names)
+    assert (found["cart:events"] == 0).all() and found["cart:since"].isna().all() and found["view:days"].any()
+
+
+def test_eligible_are_the_active_also_where_that_reaches_beyond_the_graphs_window(
+    tmp_path: Path, few_sets: None
+) -> None:
+    """The columns of vectors are of these very users, in this order."""
+    log, settings = planted(tmp_path, users=300), config(active_days=60)
+    quiet = log.events["user_id"] < "u00050"
+    log.events.loc[quiet, "event_time"] = pd.Timestamp(WORLD - datetime.timedelta(days=50), tz="UTC")
+    write_clean_events(tmp_path, log)
+    lessons, scored = both(tmp_path, settings)
+    active = active_users(table_input(tmp_path, "clean_events"), WORLD, 60)
+    assert scored.raw.equals(active) and active[0].as_py() < "u00050"
+    for window in lessons.windows:
+        assert window.past.raw.equals(active_users(table_input(tmp_path, "clean_events"), window.past.date, 60))
+    found = pd.DataFrame(scored.columns(scored.rows), columns=scored.names)
+    tables = Tables(**reads(tmp_path))
+    source = tables.source(WORLD, ["transe"], GRAPH, settings.lookalike, 0)
+    client = source.client("client:brand_0", clients_of(settings)["brand_0"])
+    wanted = client.affinity("transe")
+    np.testing.assert_allclose(found[wanted.names[:4]], wanted.values[:, :4], rtol=1e-5)
