@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,11 @@ import xgboost
 from feature_store.spreadsheet import to_csv
 from jobs.audiences.audience_reasons import blended, group_of, reasons, share_of_gain, text_of, with_texts
 from jobs.audiences.event_log import Behavior, EventLog
+from jobs.audiences.score_lookalike import Scored, reasons_of
 from jobs.audiences.seed_sets import SeedLists
 from jobs.audiences.set_affinities import affinity_names
 from jobs.audiences.set_columns import Past, names
+from tests.jobs.audiences.worlds import config
 
 NAMES = ["buy:days", "buy:since", "buy:gap", "buy:at_large_days", "set:buyers", "m:near_references"]
 
@@ -44,6 +47,29 @@ def test_contributions_add_up_to_the_blended_margin_and_the_cause_comes_first() 
     assert all(row["contribution"] > 0 and row["reason"] <= 3 and row["group"] != "the set itself" for row in rows)
     shares = share_of_gain(pooled, NAMES, lambda name: group_of(name, "buy"))
     assert next(iter(shares)) == "how often" and sum(shares.values()) == pytest.approx(1)
+
+
+def test_reasons_are_of_the_audiences_own_users() -> None:
+    """The audience is by score, the columns by user id; some users are eligible and in no audience."""
+    features = np.random.default_rng(0).integers(1, 99, (300, 1)).astype(np.float32)
+    raw, labels = pa.array([f"u{i:03d}" for i in range(300)], pa.large_string()), features[:, 0] > 50
+    pooled, own = boosters(features, labels, (1, 2)), boosters(features, labels, (3,))
+    trained = SimpleNamespace(boosters=lambda models: {("a", "b"): pooled, ("c",): own})
+    parts = [{"files": ["a", "b"], "weight": 0.75}, {"files": ["c"], "weight": 0.25}]
+    of = Scored(["purchase:days"], features.__getitem__, np.arange(300), raw, None)
+    order = np.random.default_rng(1).permutation(300)[:90]
+    audience = pa.table({"user_id": raw.take(pa.array(order)).cast(pa.string())})
+    model = {"client": "acme", "feature_set": "blend", "parts": parts}
+    rows = reasons_of(model, audience, of, trained, config(reasons_for=60))
+    margins = [b.inplace_predict(features, predict_type="margin") for b in (*pooled, *own)]
+    blend = 0.375 * (margins[0] + margins[1]) + 0.25 * margins[2]
+    bias = pooled[0].predict(xgboost.DMatrix(features[:1]), pred_contribs=True)[0, -1]
+    assert {row["rank"] for row in rows} == {n + 1 for n, user in enumerate(order[:60]) if blend[user] > bias + 0.01}
+    for row in rows:
+        user = order[row["rank"] - 1]
+        assert row["user_id"] == raw[user].as_py() and row["text"] == f"bought of it on {features[user, 0]:.0f} days"
+    for whom, columns in ((audience.slice(0, 0), of), (audience, None)):
+        assert reasons_of(model, whom, columns, trained, config()) == []
 
 
 def test_reasons_are_told_with_figures_and_not_against_them() -> None:

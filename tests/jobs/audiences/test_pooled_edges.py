@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
-from jobs.audiences import learn_pool
+from jobs.audiences import learn_pool, stand_ins
 from jobs.audiences.event_log import EventLog, day_number, read_log
+from jobs.audiences.features import Columns
 from jobs.audiences.item_sets import ItemSets, item_sets, rows_of
 from jobs.audiences.learn_pool import lessons_from, log_before
 from jobs.audiences.nights import Tables
@@ -25,7 +26,9 @@ from jobs.audiences.population import active_users
 from jobs.audiences.score_lookalike import Scored, columns_of_sets
 from jobs.audiences.set_affinities import Published, affinities
 from jobs.audiences.set_columns import Past, columns, names
+from jobs.audiences.snapshot import Attribute, Snapshot
 from jobs.audiences.train_lookalike import Config, clients_of
+from jobs.configuration.predicates import parse
 from tests.jobs.audiences.worlds import DATE as WORLD
 from tests.jobs.audiences.worlds import GRAPH, config, planted, reads
 from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events
@@ -143,7 +146,7 @@ def test_lift_is_of_what_goes_with_the_set_and_kin_of_what_shares_its_values(tmp
     together = [(f"a{n:02d}", item, 2) for n in range(30) for item in ("x", "y")]
     log = log_of(tmp_path, together + [(f"b{n:02d}", "z", 2) for n in range(30)], more_items=("new", "w"))
     values = [["x", "z", "new"], ["x", "y", "z", "new", "w"]]
-    sets, past = sets_of(log, ["z"], ["x", "new"], values=values), past_of(log)
+    sets, past = sets_of(log, ["y"], ["x", "new"], values=values), past_of(log)
     lift, kin = past.lift(sets.mask(1)), sets.kin(1, past.known)
     at = {item: n for n, item in enumerate(log.items.to_pylist())}
     assert lift[at["y"]] == pytest.approx(np.log((30 + 10) / (50 * 0.5))) and lift[at["z"]] < 0
@@ -153,6 +156,45 @@ def test_lift_is_of_what_goes_with_the_set_and_kin_of_what_shares_its_values(tmp
     assert found.loc["b00", "purchase:mean_kin"] == pytest.approx(kin[at["z"]])
     mixed = sets_of(log, ["x", "w"], values=[["x", "z"], ["w", "y"]])
     assert mixed.kin(0, past.known)[at["y"]] == 0, "w is an item that nobody touched: it says nothing"
+
+
+def test_a_values_set_holds_the_items_that_have_it(tmp_path: Path) -> None:
+    """Whatever order the ledgers have: that of when each item and value came up."""
+    log = log_of(tmp_path, [("a", "gone", 2), ("a", "x", 2)], more_items=("z", "x", "y"))
+    carriers = {"b": ["z", "x"], "a": ["y"], "client:acme": ["z"], "c": ["x"]}
+    items, values = ["z", "x", "y"], list(carriers)
+    pairs = [(items.index(item), values.index(value)) for value, mine in carriers.items() for item in mine]
+    heads, codes = np.array(pairs).T
+    brand = Attribute(heads, codes, pa.array(values, pa.large_string()))
+    snapshot = Snapshot(DATE, None, {"brand": brand}, {}, np.arange(3), pa.array(items, pa.large_string()))
+    clients = {"acme": {"brand": "c"}, "twin": {"brand": "c"}, "nothing": {"brand": "none"}}
+    parsed = {name: parse(tree, name, GRAPH.item_attributes) for name, tree in clients.items()}
+    sets = item_sets(snapshot, log, parsed)
+    raw = np.array(log.items.to_pylist())
+    found = {name: sorted(raw[sets.mask(place)]) for place, name in enumerate(sets.names)}
+    assert found == {
+        "client:acme": ["x"], "client:twin": ["x"], "client:nothing": [], "brand=a": ["y"], "brand=b": ["x", "z"],
+        "brand=client:acme": ["z"]}  # fmt: skip
+    assert sets.place("acme") == 0 and sets.values.sum() == len(pairs) and sets.values.shape == (4, 4)
+
+
+def test_groups_by_vectors_hold_no_item_that_the_log_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    near = {f"x{n:02d}": [1.0, 0.01 * n] for n in range(20)} | {f"y{n:02d}": [0.01 * n, 1.0] for n in range(20)}
+    gone = {f"gone{n}": [1.0, 0.0] for n in range(5)}
+    log = log_of(tmp_path, [("a", "x00", 2)], more_items=tuple(near))
+    every = [*gone, *near]
+    ledger = SimpleNamespace(raw_of=lambda ids: pa.array([every[i] for i in ids], pa.large_string()))
+    vectors = SimpleNamespace(item_ids=np.arange(len(every)), items=np.array([*gone.values(), *near.values()]))
+    monkeypatch.setattr(stand_ins, "Ledger", SimpleNamespace(read=lambda segments: ledger))
+    monkeypatch.setattr(stand_ins, "read_vectors", lambda *_: vectors)
+    tables = SimpleNamespace(
+        spaces=lambda models, date: dict.fromkeys(models, "s"), entity_ids=SimpleNamespace(segments=str),
+        user_embeddings=None, entity_embeddings=None)  # fmt: skip
+    found = stand_ins.groups(log, tables, DATE, ["transe"], "purchase", 0)
+    raw = np.array(log.items.to_pylist())
+    assert sorted(item for items in found.values() for item in raw[items]) == sorted(near)
+    halves = [{item[0] for item in raw[items]} for items in found.values()]
+    assert len(halves) == 4 and all(len(half) == 1 for half in halves)
 
 
 def test_an_item_that_left_the_catalogue_is_no_item_of_the_set(tmp_path: Path) -> None:
@@ -216,9 +258,27 @@ def test_eligible_are_the_active_also_where_that_reaches_beyond_the_graphs_windo
     assert scored.raw.equals(active) and active[0].as_py() < "u00050"
     for window in lessons.windows:
         assert window.past.raw.equals(active_users(table_input(tmp_path, "clean_events"), window.past.date, 60))
-    found = pd.DataFrame(scored.columns(scored.rows), columns=scored.names)
-    tables = Tables(**reads(tmp_path))
-    source = tables.source(WORLD, ["transe"], GRAPH, settings.lookalike, 0)
-    client = source.client("client:brand_0", clients_of(settings)["brand_0"])
-    wanted = client.affinity("transe")
-    np.testing.assert_allclose(found[wanted.names[:4]], wanted.values[:, :4], rtol=1e-5)
+    wanted = affinities_alone(tmp_path, settings)
+    found = pd.DataFrame(scored.columns(scored.rows), columns=scored.names)[wanted.names]
+    np.testing.assert_allclose(found.iloc[:, :4], wanted.values[:, :4], rtol=1e-5)
+
+
+def affinities_alone(root: Path, settings: Config) -> Columns:
+    """Of brand 0, as of a client learnt alone."""
+    source = Tables(**reads(root)).source(WORLD, ["transe"], GRAPH, settings.lookalike, 0)
+    return source.client("client:brand_0", clients_of(settings)["brand_0"]).affinity("transe")
+
+
+def test_affinities_are_those_of_a_client_alone_and_past_buyers_are_left_out_where_asked_for(
+    tmp_path: Path, few_sets: None
+) -> None:
+    log, settings = planted(tmp_path, users=300), config(exclude_past_buyers=True)
+    wanted, (_, scored) = affinities_alone(tmp_path, settings), both(tmp_path, settings)
+    known = log.events[log.events["event_time"] < pd.Timestamp(WORLD, tz="UTC")]
+    of_brand = known["item_id"].str[1:].astype(int) % 4 == 0
+    before = set(known[of_brand & (known["behavior"] == "purchase")]["user_id"])
+    raw = np.array(scored.raw.to_pylist())
+    assert raw[scored.rows].tolist() == [user for user in raw if user not in before] and len(before) > 50
+    found = pd.DataFrame(scored.columns(np.arange(len(raw))), columns=scored.names)[wanted.names]
+    np.testing.assert_allclose(found, wanted.values, rtol=1e-4, atol=1e-5)
+    assert np.isfinite(wanted.values).all()
