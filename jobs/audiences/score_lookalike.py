@@ -246,6 +246,7 @@ def run(
     lists = known_among(lists, entity_ids, [table.column("user_id") for _, table in pairs])
     campaigns = {m["client"]: campaign_of(look, m["client"], lists, config.seed) for m in scored}
     tops = [(m, table, best(table, look.top_k, campaigns[m["client"]])) for m, table in pairs]
+    why = [reasons_of(m, top, of_sets.get(m["client"]), trained, config) for m, _, top in tops]
     chosen, published = trained.index["chosen"], config.publishing.models
     models = published if chosen in OF_SETS else models_of([FeatureSet.parse(chosen, published)])
     inputs = [lookalike_models.lineage(dt), *tables.lineage([date], models)]
@@ -253,7 +254,6 @@ def run(
     with lookalike_scores.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(pa.concat_tables(scores), sorted_by=["client", "feature_set", "user_id"])
         commit.fields |= fields
-    why = [reasons_of(m, top, of_sets.get(m["client"]), trained, config) for m, _, top in tops]
     with audience_reasons.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         contract = TABLES["audience_reasons"]
         rows = pa.Table.from_pylist([row for one in why for row in one], schema=contract.arrow_schema())
