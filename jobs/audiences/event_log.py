@@ -146,7 +146,8 @@ def _numbered(rows: pa.Table, users: pa.Array, items: pa.Array, names: list[str]
     codes = _numbers(rows.column("behavior"), pa.array(names, pa.large_string())).astype(np.int16)
     user, item = (_numbers(rows.column(n), to).astype(np.int32) for n, to in (("user_id", users), ("item_id", items)))
     day, count, money = (rows.column(name).to_numpy() for name in ("day", "count_all", "money_sum"))
-    return codes, user, item, day, count.astype(np.float32), money.astype(np.float32)
+    with np.errstate(over="ignore"):  # money beyond float32 is infinite
+        return codes, user, item, day, count.astype(np.float32), money.astype(np.float32)
 
 
 def _nothing() -> list[np.ndarray]:

@@ -25,6 +25,7 @@ HALF_LIVES = (45.0, 15.0, 120.0)  # days; the first weighs the means over other 
 OF_SET = ("share_of_items", "buyers", "buyers_lately", "buyers_per_item", "trend", "buying_again")
 AT_LARGE = "at_large_"  # before the names of what the user did with all items
 MOST_ASKED = 50_000  # users who tell what is bought together, and how often of a set: all, up to so many
+MOST_SHARE = 1e6  # either way: trees take no infinite figure
 LIFT_PRIOR = 20.0  # buyers of an item by whom its lift is drawn to 1
 WEIGHTINGS = ("kin", "lift")  # what an item outside the set says of it
 
@@ -183,9 +184,11 @@ def _relative(mine: np.ndarray, all_of_user: np.ndarray, spans: int) -> np.ndarr
 
 
 def _share(mine: np.ndarray, whole: np.ndarray, which: list[int] | slice) -> np.ndarray:
-    """0 where the user did nothing at all."""
+    """0 where the user did nothing at all. Money given back can leave a whole of next to nothing."""
     part, of = mine[:, which], whole[:, which]
-    return np.divide(part, of, out=np.zeros_like(part), where=of > 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        share = np.divide(part, of, out=np.zeros_like(part), where=of > 0)
+    return np.clip(share, -MOST_SHARE, MOST_SHARE)
 
 
 def _gap_and_overdue(found: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from jobs.audiences.pooled_rows import Window, window_of
 from jobs.audiences.population import active_users
 from jobs.audiences.score_lookalike import Scored, columns_of_sets
 from jobs.audiences.set_affinities import Published, affinities
-from jobs.audiences.set_columns import Past, columns, names
+from jobs.audiences.set_columns import MOST_SHARE, Past, columns, names
 from jobs.audiences.snapshot import Attribute, Snapshot
 from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.predicates import parse
@@ -282,3 +282,13 @@ def test_affinities_are_those_of_a_client_alone_and_past_buyers_are_left_out_whe
     found = pd.DataFrame(scored.columns(np.arange(len(raw))), columns=scored.names)[wanted.names]
     np.testing.assert_allclose(found, wanted.values, rtol=1e-4, atol=1e-5)
     assert np.isfinite(wanted.values).all()
+
+
+def test_money_given_back_makes_no_share_infinite(tmp_path: Path) -> None:
+    """One row of a source must not stop the night: trees refuse an infinite figure."""
+    rows = [("a", "x", 3), ("a", "y", 3), ("a", "z", 3), ("b", "x", 2), ("b", "y", 2), ("c", "x", 2), ("c", "y", 1)]
+    values = [3e38, -3e38, 1e-20, 3e38, 3e38, -5.0, 6.0]
+    log = log_of(tmp_path, rows, quantity=[1.0] * 3 + [3e38] * 2 + [1.0] * 2, value=values)
+    found = told(past_of(log), sets_of(log, ["x"]))
+    assert not np.isinf(found.to_numpy()).any()
+    assert found["purchase:share_of_money"].iloc[[0, 2]].tolist() == [MOST_SHARE, -5]
