@@ -38,11 +38,13 @@ class Published:
 def published_at(
     tables: Tables, past: Past, models: list[str], graph: Graph, lookalike: Lookalike, seed: int
 ) -> Published | None:
-    """The vectors of those of the models that were published for the past's day; None without any."""
-    date = past.date
-    if tables.knowledge_graph.table().manifest(date.isoformat()) is None:
+    """The vectors of those of the models that were published for the past's day; None without any. What retention has
+    taken of a night, a table at a time, is no longer there."""
+    date, dt = past.date, past.date.isoformat()
+    if any(table.table().manifest(dt) is None for table in (tables.knowledge_graph, tables.interactions)):
         return None
-    there = [model for model, space in tables.spaces(models, date).items() if space is not None]
+    embeddings = (tables.user_embeddings, tables.entity_embeddings)
+    there = [model for model in models if all(table.table(model).manifest(dt) is not None for table in embeddings)]
     if not there:
         return None
     return Published.of(tables.source(date, there, graph, lookalike, seed), past.log)

@@ -24,13 +24,13 @@ from jobs.audiences.pooled import rows_of as rows_of_set
 from jobs.audiences.pooled_rows import Window, window_of
 from jobs.audiences.population import active_users
 from jobs.audiences.score_lookalike import Scored, columns_of_sets
-from jobs.audiences.set_affinities import Published, affinities
+from jobs.audiences.set_affinities import Published, affinities, affinity_names
 from jobs.audiences.set_columns import MOST_SHARE, Past, columns, names
 from jobs.audiences.snapshot import Attribute, Snapshot
 from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.predicates import parse
 from tests.jobs.audiences.worlds import DATE as WORLD
-from tests.jobs.audiences.worlds import GRAPH, config, planted, reads
+from tests.jobs.audiences.worlds import GRAPH, START, config, planted, reads
 from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events
 
 DATE = datetime.date(2026, 3, 9)
@@ -261,6 +261,19 @@ def test_eligible_are_the_active_also_where_that_reaches_beyond_the_graphs_windo
     wanted = affinities_alone(tmp_path, settings)
     found = pd.DataFrame(scored.columns(scored.rows), columns=scored.names)[wanted.names]
     np.testing.assert_allclose(found.iloc[:, :4], wanted.values[:, :4], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["interactions", "entity_embeddings", "user_embeddings"])
+def test_a_window_whose_night_retention_took_a_table_of_has_no_vectors(
+    tmp_path: Path, few_sets: None, name: str
+) -> None:
+    planted(tmp_path, users=300)
+    table = table_input(tmp_path, name).table("transe" if "embeddings" in name else None)
+    Path(table.path(START.isoformat())).rename(tmp_path / "gone")
+    lessons, scored = both(tmp_path, config())
+    window, at = lessons.windows[0], [lessons.names.index(name) for name in affinity_names(["transe"])]
+    assert window.past.date == START and np.isnan(lessons.columns(window.past, 0, np.arange(9))[:, at]).all()
+    assert np.isfinite(scored.columns(np.arange(9))[:, at]).all(), "tonight's are there"
 
 
 def affinities_alone(root: Path, settings: Config) -> Columns:
