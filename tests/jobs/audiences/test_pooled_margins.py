@@ -22,6 +22,7 @@ from jobs.audiences.pooled_rows import NOBODYS, RATIO, odds_of_draw
 from jobs.audiences.population import draw_sample
 from jobs.audiences.score_lookalike import Scored, best, margins_of_parts
 from jobs.audiences.seed_request import Asked, Learned, own_share
+from jobs.audiences.validation import Validated
 from jobs.tables import TABLES
 from models.classifiers.lookalike import Calibration
 from tests.jobs.audiences.worlds import config
@@ -198,3 +199,16 @@ def test_equal_scores_are_in_the_order_of_their_users() -> None:
     top = best(pa.table(columns).cast(schema), 40, Campaign("acme", pa.array([], pa.large_string()), 0.0, 0))
     order = [*range(1, n, 2), *range(0, n, 2)][:40]
     assert top.column("user_id").to_pylist() == RAW.take(pa.array(order)).to_pylist()
+
+
+def test_no_users_probability_is_told_by_his_own_label() -> None:
+    margins = np.random.default_rng(5).normal(size=USERS).astype(np.float32)
+    labels = np.arange(USERS) % 4 == 0
+    sample = draw_sample(RAW, labels, np.ones(USERS, bool), 3, 0, "acme")
+    one = Validated("acme", "strong", RAW, sample, margins)
+    _, told = one.calibrated(0)
+    for user in np.flatnonzero(sample.validation)[:20]:
+        other = labels.copy()
+        other[user] = not other[user]
+        _, then = dataclasses.replace(one, sample=dataclasses.replace(sample, labels=other)).calibrated(0)
+        assert then[user] == told[user] and not np.array_equal(then, told, equal_nan=True)
