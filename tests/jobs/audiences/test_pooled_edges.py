@@ -83,7 +83,7 @@ def test_a_label_window_begins_on_its_day_and_ends_before_the_next(tmp_path: Pat
 
 def test_a_window_without_an_item_of_the_set_before_it_teaches_no_one(tmp_path: Path) -> None:
     """What nobody could buy is no lesson, whoever buys it later; a client of it keeps its newest window."""
-    rows = [(f"u{n:02d}", "new", -1) for n in range(40)] + [(f"v{n:02d}", "old", 3) for n in range(80)]
+    rows = [(f"u{n:02d}", "new", 0) for n in range(40)] + [(f"v{n:02d}", "old", 3) for n in range(80)]
     log = log_of(tmp_path, rows + [(f"u{n:02d}", "old", 9) for n in range(40)])
     sets = sets_of(log, ["new"], ["old", "new"])
     window = window_of(past_of(log), sets, 7)
