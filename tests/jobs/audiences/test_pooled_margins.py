@@ -14,7 +14,7 @@ from scipy import sparse
 
 from jobs.audiences import find_audience, learn_pool, score_lookalike, seed_request
 from jobs.audiences.campaign import Campaign
-from jobs.audiences.fitted import mean_margin
+from jobs.audiences.fitted import Trained, mean_margin
 from jobs.audiences.item_sets import ItemSets, rows_of
 from jobs.audiences.learn_pool import OWN_SHARES, Judged, Pool, choose_share, client_calibration, fit_pool, judge
 from jobs.audiences.pooled import Lessons, Rows, unseen_margin
@@ -212,3 +212,10 @@ def test_no_users_probability_is_told_by_his_own_label() -> None:
         other[user] = not other[user]
         _, then = dataclasses.replace(one, sample=dataclasses.replace(sample, labels=other)).calibrated(0)
         assert then[user] == told[user] and not np.array_equal(then, told, equal_nan=True)
+
+
+def test_a_score_is_of_the_weighted_sum_of_its_parts() -> None:
+    parts = [{"weight": 0.75, "files": ["a", "b"]}, {"weight": 0.25, "files": ["c"]}]
+    of_parts = {("a", "b"): np.array([1.0, 2.0], np.float32), ("c",): np.array([-3.0, 6.0], np.float32)}
+    found = Trained({"chosen": "blend"}, [], {}).margin({"parts": parts}, of_parts)
+    np.testing.assert_array_equal(found, [0.0, 3.0])
