@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
+from jobs.audiences.set_columns import AT_LARGE, OF_SET
 from models.classifiers.trees import xgboost
+from models.vectors.affinities import NAMES as AFFINITIES
 
 MOST_REASONS = 3
 OVERDUE, LATELY, SHARE, OFTEN = "overdue", "how lately", "share of purchases", "how often"
@@ -41,17 +43,19 @@ def blended(
     return np.sum([weight * contributions(boosters, features, threads) for boosters, weight in parts], axis=0)
 
 
-def group_of(name: str, purchase: str, models: Sequence[str]) -> str:
-    """The group of a column of set_columns.py or set_affinities.py."""
+def group_of(name: str, purchase: str) -> str:
+    """The group of a column of set_columns.py or set_affinities.py: by its leaf, whatever behaviours are called."""
     subject, _, leaf = name.rpartition(":")
-    if subject in models:
+    if leaf in AFFINITIES:
         return f"vectors: {subject}"
-    if subject == "set":
+    if leaf in OF_SET:
         return THE_SET
     if leaf.endswith(("_lift", "_kin")):
         return LIFT if leaf.endswith("_lift") else KIN
+    if leaf.startswith(AT_LARGE):
+        return ACTIVITY
     if subject != purchase:
-        return ACTIVITY if subject.startswith("user:") else f"behavior: {subject}" if subject else OTHER
+        return f"behavior: {subject}" if subject else OTHER
     if leaf in ("gap", "overdue"):
         return OVERDUE
     if leaf.startswith("share_"):
@@ -62,7 +66,7 @@ def group_of(name: str, purchase: str, models: Sequence[str]) -> str:
 def text_of(group: str, own: Figures, purchase: str) -> str | None:
     """What the group says of a user; None where his figures do not bear it out."""
     days, since = (own.get(f"{purchase}:{name}", np.nan) for name in ("days", "since"))
-    gap, large = own.get(f"{purchase}:gap", np.nan), own.get(f"user:{purchase}:days", np.nan)
+    gap, large = own.get(f"{purchase}:gap", np.nan), own.get(f"{purchase}:{AT_LARGE}days", np.nan)
     if group == OVERDUE:
         late = round(since) > round(gap) if gap > 0 and since > 0 else False
         return f"overdue: {_days(since)} since the last, usually {gap:.0f}" if late else None
@@ -98,11 +102,10 @@ def _days(count: float) -> str:
 
 
 def reasons(
-    client: str, users: pa.Array, features: np.ndarray, names: Sequence[str], found: np.ndarray, purchase: str,
-    models: Sequence[str],
-) -> list[dict]:  # fmt: skip
+    client: str, users: pa.Array, features: np.ndarray, names: Sequence[str], found: np.ndarray, purchase: str
+) -> list[dict]:
     """A row per user and reason, in the order of the users (k,), best ranked first; found: `blended` of their rows."""
-    groups = [group_of(name, purchase, models) for name in names]
+    groups = [group_of(name, purchase) for name in names]
     known = list(dict.fromkeys(groups))
     sums = np.stack([found[:, [g == group for g in groups] + [False]].sum(1) for group in known], axis=1)
     rows = []

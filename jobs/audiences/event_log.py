@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,14 +91,18 @@ def day_number(day: datetime.date) -> int:
     return (day - EPOCH).days
 
 
-def read_log(clean_events: Input, first: datetime.date, end: datetime.date, more_items: pa.Array) -> EventLog:
-    """The events with first <= day < end. `more_items`: raw ids of items that have a number without one."""
+def read_log(
+    clean_events: Input, first: datetime.date, end: datetime.date, more_items: pa.Array,
+    more_behaviors: Collection[str] = (),
+) -> EventLog:  # fmt: skip
+    """The events with first <= day < end. `more_items`: raw ids of items that have a number without one;
+    `more_behaviors`: those that are there without one."""
     days = days_between(clean_events, first, end)
     parts = [_of_day(clean_events, day) for day in days]
     nothing = pa.array([], pa.large_string())
     users = _sorted([p.column("user_id") for p in parts] or [nothing])
     items = _sorted([p.column("item_id") for p in parts] + [more_items])
-    names = sorted({name for p in parts for name in pc.unique(p.column("behavior")).to_pylist()})
+    names = sorted({*more_behaviors, *(n for p in parts for n in pc.unique(p.column("behavior")).to_pylist())})
     rows = [_numbered(batch, users, items, names) for batch in _batches(parts)]
     codes, user, item, day, count, money = (np.concatenate(c) for c in zip(*rows, strict=True)) if rows else _nothing()
     behaviors = {
@@ -141,7 +146,8 @@ def _numbered(rows: pa.Table, users: pa.Array, items: pa.Array, names: list[str]
     codes = _numbers(rows.column("behavior"), pa.array(names, pa.large_string())).astype(np.int16)
     user, item = (_numbers(rows.column(n), to).astype(np.int32) for n, to in (("user_id", users), ("item_id", items)))
     day, count, money = (rows.column(name).to_numpy() for name in ("day", "count_all", "money_sum"))
-    return codes, user, item, day, count.astype(np.float32), money.astype(np.float32)
+    with np.errstate(over="ignore"):  # money beyond float32 is infinite
+        return codes, user, item, day, count.astype(np.float32), money.astype(np.float32)
 
 
 def _nothing() -> list[np.ndarray]:

@@ -22,6 +22,7 @@ from jobs.graphs.categories import coarsest_of
 from models.vectors.affinities import NAMES as AFFINITIES
 
 MOST_DEMOGRAPHIC_VALUES = 20  # per attribute: the most frequent among the eligible
+MOST_MONEY = 1e30  # either way: a sum of float32 may be beyond float32, and trees take no infinite figure
 MOST_HISTORY_VALUES = 50  # coarse categories, by purchases of the eligible
 
 
@@ -158,7 +159,8 @@ def purchase_columns(purchase: str) -> set[str]:
 
 
 def _sum(row: np.ndarray, chosen: np.ndarray, weights: np.ndarray | None, n: int) -> np.ndarray:
-    return np.bincount(row[chosen], None if weights is None else weights[chosen], minlength=n).astype(np.float32)
+    total = np.bincount(row[chosen], None if weights is None else weights[chosen], minlength=n)
+    return np.clip(total, -MOST_MONEY, MOST_MONEY).astype(np.float32)
 
 
 def _days_since(snapshot: Snapshot, row: np.ndarray, chosen: np.ndarray, n: int) -> np.ndarray:

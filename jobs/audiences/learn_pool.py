@@ -117,8 +117,13 @@ def log_before(
     tables: Tables, date: datetime.date, snapshot: Snapshot, graph: Graph, lookalike: Lookalike
 ) -> EventLog:
     """All events that the lessons of `date` take: those of its label windows, and of the history before each."""
-    days = lookalike.label_windows * lookalike.label_window_days + graph.window_days
-    return read_log(tables.clean_events, date - datetime.timedelta(days=days), date, snapshot.item_raw)
+    windows = datetime.timedelta(days=lookalike.label_windows * lookalike.label_window_days)
+    return read_log(tables.clean_events, first_of(date, graph, lookalike) - windows, date, snapshot.item_raw)
+
+
+def first_of(date: datetime.date, graph: Graph, lookalike: Lookalike) -> datetime.date:
+    """The first day that what is known on `date`, and of whom, hangs on."""
+    return date - datetime.timedelta(days=max(graph.window_days, lookalike.active_days))
 
 
 def lessons_from(

@@ -31,11 +31,12 @@ from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.event_log import read_log
 from jobs.audiences.fitted import OF_SETS, Files, Trained, mean_margin, read_models
 from jobs.audiences.item_sets import item_sets
-from jobs.audiences.learn_pool import CHUNK, columns_of, past_of
+from jobs.audiences.learn_pool import CHUNK, columns_of, first_of, past_of
 from jobs.audiences.nights import Tables
 from jobs.audiences.one_client import label
 from jobs.audiences.pooled_rows import keys_of
 from jobs.audiences.population import never_trained_on, one_to, purchases_between, uniform
+from jobs.audiences.set_columns import behaviors_of
 from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.feature_names import FeatureSet, models_of
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
@@ -211,16 +212,18 @@ def columns_of_sets(
     scored: list[dict[str, Any]], tables: Tables, date: datetime.date, config: Config
 ) -> dict[str, Scored]:
     """By client that has models by them: what users did relative to its items, before D."""
-    if not (names := {m["client"] for m in scored if m["feature_set"] in OF_SETS}):
+    models = [m for m in scored if m["feature_set"] in OF_SETS]
+    if not models:
         return {}
     look, graph = config.lookalike, config.graph
     snapshot = tables.snapshot(date, graph)
-    log = read_log(tables.clean_events, date - datetime.timedelta(days=graph.window_days), date, snapshot.item_raw)
+    learned = behaviors_of(models[0]["columns"])  # also those that were last seen in an earlier label window
+    log = read_log(tables.clean_events, first_of(date, graph, look), date, snapshot.item_raw, learned)
     sets, past = item_sets(snapshot, log, clients_of(config), look.exclude_attributes), past_of(log, date, graph, look)
     keys = keys_of(log.users, config.seed)
     of, named = columns_of([past], tables, sets, config.publishing.models, graph, look, keys, config.seed)
     everybody, found = np.ones(len(past.eligible), bool), {}
-    for name in names:
+    for name in {m["client"] for m in models}:
         place = sets.place(name)
         wanted = past.never_bought(sets.mask(place)) if look.exclude_past_buyers else everybody
         columns = functools.partial(of, past, place)
@@ -253,6 +256,7 @@ def run(
     lists = known_among(lists, entity_ids, [table.column("user_id") for _, table in pairs])
     campaigns = {m["client"]: campaign_of(look, m["client"], lists, config.seed) for m in scored}
     tops = [(m, table, best(table, look.top_k, campaigns[m["client"]])) for m, table in pairs]
+    why = [reasons_of(m, top, of_sets.get(m["client"]), trained, config) for m, _, top in tops]
     chosen, published = trained.index["chosen"], config.publishing.models
     models = published if chosen in OF_SETS else models_of([FeatureSet.parse(chosen, published)])
     inputs = [lookalike_models.lineage(dt), *tables.lineage([date], models)]
@@ -260,7 +264,6 @@ def run(
     with lookalike_scores.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(pa.concat_tables(scores), sorted_by=["client", "feature_set", "user_id"])
         commit.fields |= fields
-    why = [reasons_of(m, top, of_sets.get(m["client"]), trained, config) for m, _, top in tops]
     with audience_reasons.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         contract = TABLES["audience_reasons"]
         rows = pa.Table.from_pylist([row for one in why for row in one], schema=contract.arrow_schema())
@@ -299,8 +302,7 @@ def reasons_of(
     boosters = trained.boosters([model])
     parts = [(boosters[tuple(part["files"])], part["weight"]) for part in model["parts"]]
     found = blended(parts, features, config.lookalike.trees.threads)
-    purchase, models = config.graph.purchase, config.publishing.models
-    return reasons(model["client"], users, features, of.names, found, purchase, models)
+    return reasons(model["client"], users, features, of.names, found, config.graph.purchase)
 
 
 def warn_of_everybody(figures: list[dict[str, Any]], top_k: int) -> None:

@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from jobs.audiences.event_log import moved_to, read_log
+from jobs.audiences.event_log import day_number, moved_to, read_log
 from jobs.audiences.item_sets import item_sets
-from jobs.audiences.learn_pool import CHUNK, past_of
+from jobs.audiences.learn_pool import CHUNK, first_of, past_of
 from jobs.audiences.lessons import Lesson
 from jobs.audiences.pooled import unseen_margin
 from jobs.audiences.pooled_rows import folds, keys_of, order_of
 from jobs.audiences.seed_lessons import SeedModel
 from jobs.audiences.seed_sets import SeedLists, SeedSet
 from jobs.audiences.set_affinities import Published
-from jobs.audiences.set_columns import Past
+from jobs.audiences.set_columns import Past, behaviors_of
 from jobs.configuration.sections import Graph, Lookalike
 from jobs.program import Input
 from jobs.program import log as logger
@@ -108,7 +108,7 @@ def asked(
 ) -> Asked:
     """Reads the log once, as far back as the earliest border asks for."""
     source, borders = lesson.now, lesson.borders
-    past = past_at(lesson, clean_events, date, graph, look)
+    past = past_at(lesson, clean_events, date, graph, look, behaviors_of(model.columns))
     log, keys = past.log, keys_of(past.log.users, seed)
     sets = item_sets(source.snapshot, log, {}, look.exclude_attributes)
     published = Published.of(source, log) if source.vectors else None
@@ -122,13 +122,12 @@ def asked(
 
 
 def past_at(
-    lesson: Lesson, clean_events: Input, date: datetime.date, graph: Graph, look: Lookalike
+    lesson: Lesson, clean_events: Input, date: datetime.date, graph: Graph, look: Lookalike, behaviors: list[str]
 ) -> Past:
     """Of the users who are ranked, in their order."""
-    days = max(graph.window_days, look.active_days)
-    earliest = 0 if lesson.borders is None else (date - datetime.date(1970, 1, 1)).days - int(lesson.borders.min())
-    first = date - datetime.timedelta(days=days + max(0, earliest))
-    log = read_log(clean_events, first, date, lesson.now.snapshot.item_raw)
+    earliest = 0 if lesson.borders is None else day_number(date) - int(lesson.borders.min())
+    first = first_of(date, graph, look) - datetime.timedelta(days=max(0, earliest))
+    log = read_log(clean_events, first, date, lesson.now.snapshot.item_raw, behaviors)
     return dataclasses.replace(past_of(log, date, graph, look), eligible=log.numbers(lesson.now.users.raw))
 
 

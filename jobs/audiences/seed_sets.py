@@ -33,7 +33,7 @@ AT_LARGE = 256  # users who stand for all
 SHARPNESS = (1.0, 3.0)  # of the kernel, in standard deviations of a user's distances to users at large
 FARTHEST = 20.0  # standard deviations that the kernel looks at
 BY_ITEM = ("seed_lift", "seed_likes", "seed_evidence", "seed_values")  # weights of items, as `SeedSet.weights`
-BY_LIST = ("seeds", "items", "evidence", "value_evidence", "value_share", "value_buyers")
+BY_LIST = ("seeds", "set_items", "evidence", "value_evidence", "value_share", "value_buyers")
 
 
 @dataclass(frozen=True)

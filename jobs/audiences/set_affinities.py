@@ -24,7 +24,7 @@ ASKED = 4  # times as many references are drawn as are used: some have no vector
 
 @dataclass(frozen=True)
 class Published:
-    """A night's vectors: where the snapshot's items and the ledger's users stand in the log."""
+    """A night's vectors: where the snapshot's items (-1: not there) and the ledger's users stand in the log."""
 
     source: Source
     items: np.ndarray
@@ -38,11 +38,13 @@ class Published:
 def published_at(
     tables: Tables, past: Past, models: list[str], graph: Graph, lookalike: Lookalike, seed: int
 ) -> Published | None:
-    """The vectors of those of the models that were published for the past's day; None without any."""
-    date = past.date
-    if tables.knowledge_graph.table().manifest(date.isoformat()) is None:
+    """The vectors of those of the models that were published for the past's day; None without any. What retention has
+    taken of a night, a table at a time, is no longer there."""
+    date, dt = past.date, past.date.isoformat()
+    if any(table.table().manifest(dt) is None for table in (tables.knowledge_graph, tables.interactions)):
         return None
-    there = [model for model, space in tables.spaces(models, date).items() if space is not None]
+    embeddings = (tables.user_embeddings, tables.entity_embeddings)
+    there = [model for model in models if all(table.table(model).manifest(dt) is not None for table in embeddings)]
     if not there:
         return None
     return Published.of(tables.source(date, there, graph, lookalike, seed), past.log)
@@ -65,7 +67,8 @@ def affinities(
     order = order_of(keys[buyers], f"references {sets.names[place]}")
     drawn = buyers[np.argsort(order, kind="stable")[: ASKED * MOST_REFERENCES]]
     references = published.ledger_ids[np.sort(drawn)]  # in the order of raw ids: the ledger's says when each came
-    client = source.of_items(sets.names[place], sets.mask(place)[published.items])
+    mine = sets.mask(place)[published.items] & (published.items >= 0)  # of what left the catalogue nothing is known
+    client = source.of_items(sets.names[place], mine)
     parts = [client.affinity_of(model, references, rows) if model in source.vectors else nothing for model in models]
     return np.concatenate([nothing[:, :0], *parts], axis=1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,10 @@ from models.kernels import set_history as kernel
 
 SPANS = (7, 14, 30, 45, 90, 180)  # days; those shorter than the window
 HALF_LIVES = (45.0, 15.0, 120.0)  # days; the first weighs the means over other items
+OF_SET = ("share_of_items", "buyers", "buyers_lately", "buyers_per_item", "trend", "buying_again")
+AT_LARGE = "at_large_"  # before the names of what the user did with all items
 MOST_ASKED = 50_000  # users who tell what is bought together, and how often of a set: all, up to so many
+MOST_SHARE = 1e6  # either way: trees take no infinite figure
 LIFT_PRIOR = 20.0  # buyers of an item by whom its lift is drawn to 1
 WEIGHTINGS = ("kin", "lift")  # what an item outside the set says of it
 
@@ -147,7 +151,9 @@ def columns(past: Past, sets: ItemSets, place: int, rows: np.ndarray) -> np.ndar
 
 
 def names(past: Past) -> list[str]:
-    """The names of `columns`, in its order."""
+    """The names of `columns`, in its order: subject:leaf. A behaviour may be called anything, also `set`, or like a
+    model; leaves of different kinds differ and hold no colon, so that the leaf alone tells which kind a column is of.
+    """
     spans = [f"last_{days}_days" for days in past.spans]
     lives = [f"half_life_{days:.0f}" for days in HALF_LIVES]
     mine = [
@@ -155,11 +161,15 @@ def names(past: Past) -> list[str]:
         *(f"decayed_{life}" for life in lives), "gap", "overdue", "share_of_days", "share_of_events", "share_of_money",
         *(f"share_{life}" for life in lives), *(f"mean_{w}" for w in WEIGHTINGS), *(f"most_{w}" for w in WEIGHTINGS)]
     user = ["days", "items", "age", "since", *(f"days_{s}" for s in spans), "gap", "overdue", "money_rank"]
-    of_set = ["share_of_items", "buyers", "buyers_lately", "buyers_per_item", "trend", "buying_again"]
     return (
         [f"{b}:{name}" for b in past.behaviors for name in mine]
-        + [f"user:{b}:{name}" for b in past.behaviors for name in user]
-        + [f"set:{name}" for name in of_set])
+        + [f"{b}:{AT_LARGE}{name}" for b in past.behaviors for name in user]
+        + [f"set:{name}" for name in OF_SET])
+
+
+def behaviors_of(columns: Iterable[str]) -> list[str]:
+    """The behaviours that columns of these names tell of."""
+    return [subject for subject, _, leaf in (name.rpartition(":") for name in columns) if leaf == "events"]
 
 
 def _relative(mine: np.ndarray, all_of_user: np.ndarray, spans: int) -> np.ndarray:
@@ -174,9 +184,11 @@ def _relative(mine: np.ndarray, all_of_user: np.ndarray, spans: int) -> np.ndarr
 
 
 def _share(mine: np.ndarray, whole: np.ndarray, which: list[int] | slice) -> np.ndarray:
-    """0 where the user did nothing at all."""
+    """0 where the user did nothing at all. Money given back can leave a whole of next to nothing."""
     part, of = mine[:, which], whole[:, which]
-    return np.divide(part, of, out=np.zeros_like(part), where=of > 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        share = np.divide(part, of, out=np.zeros_like(part), where=of > 0)
+    return np.clip(share, -MOST_SHARE, MOST_SHARE)
 
 
 def _gap_and_overdue(found: np.ndarray) -> np.ndarray:

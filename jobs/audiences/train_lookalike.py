@@ -109,7 +109,7 @@ def learn_together(
         fitted, pool = fit_clients(lessons, list(clients), look, seed)
     except OneClassError as error:
         return str(error)
-    group = functools.partial(group_of, purchase=config.graph.purchase, models=models)
+    group = functools.partial(group_of, purchase=config.graph.purchase)
     return Together(lessons, pool, fitted, share_of_gain(pool.boosters, lessons.names, group))
 
 

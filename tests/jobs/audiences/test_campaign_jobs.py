@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from feature_store import Table
-from jobs.audiences import find_audience
+from jobs.audiences import find_audience, score_lookalike
+from jobs.audiences.campaign import Campaign as CampaignOfOne
 from jobs.audiences.score_lookalike import read_models
 from jobs.configuration.sections import Campaign
 from jobs.program import JobError, Output
@@ -92,6 +93,36 @@ def test_without_its_list_no_audience_is_made(world: Path, tmp_path: Path) -> No
         with pytest.raises(JobError, match=r"The suppression list that lookalike\.(campaigns\.brand_1\.)?suppress"):
             score(world, settings(**changes))
     assert table_input(world, "audiences").table().manifest(DT) == before
+
+
+def broken(*_: Any) -> None:
+    raise OSError("killed")
+
+
+def test_a_run_that_breaks_leaves_an_audience_whole_and_another_mends_it(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All work is done before the first of three commits; audiences come last, for who waits for them."""
+    names = ("lookalike_scores", "audience_reasons", "audiences")
+
+    def versions() -> list[str]:
+        return [table_input(world, name).table().manifest(DT).created_timestamp for name in names]
+
+    score(world, settings(top_k=20))
+    before, rows = versions(), handed_out(world)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(score_lookalike, "reasons_of", broken)
+        with pytest.raises(OSError, match="killed"):
+            score(world, settings(top_k=30))
+    assert versions() == before
+    with monkeypatch.context() as patch:
+        patch.setattr(CampaignOfOne, "files", broken)
+        with pytest.raises(OSError, match="killed"):
+            score(world, settings(top_k=30))
+    assert [now == then for now, then in zip(versions(), before, strict=True)] == [False, False, True]
+    assert handed_out(world)[0].equals(rows)
+    score(world, settings(top_k=30))
+    assert versions()[2] > before[2] and len(handed_out(world)[0]) == 60
 
 
 def ask(root: Path, look: Any, **request: Any) -> tuple[pd.DataFrame, dict[str, Any], Table]:

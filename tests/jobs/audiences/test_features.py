@@ -17,6 +17,8 @@ from jobs.audiences.population import draw_sample, one_to, uniform
 from jobs.audiences.snapshot import Ledger
 from jobs.configuration.feature_names import FeatureSet
 from jobs.configuration.predicates import parse
+from models.classifiers.lookalike import fit
+from models.hyperparameters import TreeHyperparameters
 from tests.jobs.audiences.worlds import GRAPH, START, day, planted, reads
 from tests.jobs.report.tables_by_hand import Log
 
@@ -56,6 +58,18 @@ def test_every_column_agrees_with_a_loop_over_the_log(night: tuple) -> None:
             "age=1": float(age[user] == "1") if len(events) else 0.0}  # fmt: skip
         for name, value in wanted.items():
             assert values[name][row] == pytest.approx(value, abs=1e-4, nan_ok=True), (user, name)
+
+
+def test_money_beyond_float32_is_no_infinite_column(night: tuple) -> None:
+    """Each purchase fits float32, their sum does not; trees refuse it and with it the night."""
+    _, snapshot, users = night
+    seen = snapshot.interactions
+    huge = dataclasses.replace(snapshot, interactions=dataclasses.replace(seen, value=np.full(len(seen.value), 4e38)))
+    vocabulary = choose_vocabulary(huge, users, "category", "purchase")
+    both = baseline(huge, users, vocabulary, GRAPH), own_history(huge, users, np.ones(len(huge.items), bool), GRAPH)
+    for columns in both:
+        assert not np.isinf(columns.values).any()
+        fit(columns.values, np.arange(len(users)) % 2 == 0, np.arange(len(users)) < 20, TreeHyperparameters(), 0)
 
 
 def since(events: pd.DataFrame) -> float:

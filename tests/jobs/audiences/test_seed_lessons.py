@@ -17,7 +17,15 @@ from jobs.audiences.learn_pool import lessons_of
 from jobs.audiences.nights import Tables
 from jobs.audiences.pooled import Lessons
 from jobs.audiences.pooled_rows import NOBODYS
-from jobs.audiences.seed_lessons import SIZES, fit_seed_lists, lists_of, played, read_seed_model, repeatable_entry
+from jobs.audiences.seed_lessons import (
+    SIZES,  # fmt: skip
+    fit_seed_lists,
+    lists_of,
+    played,
+    read_seed_model,
+    repeatable_entry,
+    seeds_played,
+)
 from jobs.audiences.seed_sets import SeedLists
 from tests.jobs.audiences.worlds import DATE, GRAPH, config, planted, reads, train
 from tests.jobs.report.tables_by_hand import table_input
@@ -71,6 +79,14 @@ def test_seeds_bought_before_and_are_never_asked_for(lessons: Lessons, monkeypat
             bought = (window.past.bought[seeds] @ of_set > 0).all()
             fits.append(bought and (window.labels(place)[rows] == part.labels).all())
         assert any(fits), "of one set all seeds bought before, and the buyers after are the labels"
+
+
+def test_a_list_that_takes_all_past_buyers_is_not_played(lessons: Lessons) -> None:
+    window = lessons.windows[0]
+    buyers = np.flatnonzero(~window.past.never_bought(lessons.sets.mask(0)))
+    assert len(seeds_played(lessons, window, 0, len(buyers), "seeds")) == 0
+    some = seeds_played(lessons, window, 0, len(buyers) - 1, "seeds")
+    assert len(some) == len(buyers) - 1 and set(some) < set(buyers) and (np.diff(some) > 0).all()
 
 
 def test_trees_of_a_fold_learn_from_no_user_of_it(lessons: Lessons, monkeypatch: pytest.MonkeyPatch) -> None:

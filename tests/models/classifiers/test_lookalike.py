@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.classifiers.lookalike import Calibration, calibrate, fit, from_bytes, margins_of, to_bytes
+from models.classifiers.lookalike import PRIOR_SPREAD, Calibration, calibrate, fit, from_bytes, margins_of, to_bytes
 from models.classifiers.precision_recall import average_precision
 from models.hyperparameters import HyperparameterError, TreeHyperparameters
 
@@ -103,3 +103,22 @@ def test_a_monotone_column_never_raises_the_odds_as_it_grows() -> None:
     bound = fit(features, labels, held_out, TREES, seed=0, monotone=(0, 0, -1, 0, 0, 0))
     assert margins_of(free, grid)[-1] > margins_of(free, grid)[0] + 1
     assert (np.diff(margins_of(bound, grid)) <= 0).all()
+
+
+@pytest.mark.parametrize("n", [3, 60, 4000])
+def test_a_calibration_drawn_to_another_weighs_it_by_its_prior(n: int) -> None:
+    """At the minimum of what labels and priors cost together, however many labels there are."""
+    random = np.random.default_rng(n)
+    margins, other = random.normal(size=n), Calibration(1.4, -0.7)
+    labels = random.random(n) < 1 / (1 + np.exp(1.5 - 2 * margins))
+    targets = np.where(labels, (labels.sum() + 1) / (labels.sum() + 2), 1 / ((~labels).sum() + 2))
+
+    def cost(slope: float, intercept: float) -> float:
+        p = 1 / (1 + np.exp(-(slope * margins + intercept)))
+        moved = (slope - other.slope) ** 2 + (intercept - other.intercept) ** 2
+        return -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).sum() + moved / PRIOR_SPREAD**2 / 2
+
+    found = calibrate(margins, labels, towards=other)
+    least = cost(found.slope, found.intercept)
+    for slope, intercept in ((0.01, 0), (-0.01, 0), (0, 0.01), (0, -0.01)):
+        assert cost(found.slope + slope, found.intercept + intercept) > least
