@@ -182,8 +182,9 @@ def train_interactions(
         return InteractionResult(trainer.state(), [], -1)
     snapshot = None
     if resume is not None:
-        parts = [part for side in (users, items) for part in (side.entities, side.values, side.rows.entities.numpy(),
-                                                              side.rows.values.numpy())]  # fmt: skip
+        parts = [
+            part for side in (users, items) for part in (side.entities, side.values, *(
+                getattr(side.rows, name).numpy() for name in ("entities", "values", "value_types")))]  # fmt: skip
         former = [] if initial is None else [part for name in sorted(initial) for part in (name, initial[name])]
         more = [np.stack(pairs), taught, *(held_out or ()), dataclasses.asdict(hyper), seed, deterministic]
         snapshot = Resume(Snapshot(Path(resume), fingerprint(*parts, *former, *more)), trainer.restore)
