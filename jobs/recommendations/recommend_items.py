@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from jobs.arrays import keys_of
 from jobs.audiences.evaluation import number
+from jobs.audiences.nights import Tables
 from jobs.audiences.population import purchases_between
-from jobs.audiences.snapshot import Ledger, Snapshot, positions, read_snapshot
+from jobs.audiences.snapshot import Ledger, Snapshot, positions
 from jobs.audiences.vectors import Vectors, read_vectors
 from jobs.configuration.load import config_hash
 from jobs.configuration.predicates import parse
@@ -40,17 +41,6 @@ class Config:
     lookalike: Lookalike
     publishing: Publishing
     recommendations: Recommendations
-
-
-@dataclass(frozen=True)
-class Tables:
-    knowledge_graph: Input
-    interactions: Input
-    entity_ids: Input
-    relations: Input
-    user_embeddings: Input
-    entity_embeddings: Input
-    clean_events: Input
 
 
 @dataclass(frozen=True)
@@ -158,10 +148,10 @@ def run(
     config: Config,
 ) -> None:  # fmt: skip
     """Commit the lists of D."""
-    dt, graph = date.isoformat(), (knowledge_graph, interactions, entity_ids, relations)
-    tables = Tables(*graph, user_embeddings, entity_embeddings, clean_events)
+    graph, dt = (knowledge_graph, interactions, entity_ids, relations), date.isoformat()
+    tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     users, items = (Ledger.read(entity_ids.segments(kind)) for kind in (USER, ITEM))
-    snapshot = read_snapshot(date, *graph, config.graph)
+    snapshot = tables.snapshot(date, config.graph)
     vectors = read_vectors(model, date, user_embeddings, entity_embeddings, users, config.graph.purchase)
     known = vectors.user_ids >= 0  # a published user whom the ledger does not know has no graph either
     vectors = replace(vectors, user_ids=vectors.user_ids[known], users=vectors.users[known])
