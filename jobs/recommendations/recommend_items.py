@@ -31,7 +31,7 @@ from jobs.program import Input, Output, code_version, log, main, metrics
 from jobs.tables import TABLES
 from models.vectors.recommendation import Lists, best_items, list_figures, novelty
 
-PLACES = (10, 20)  # at which lists are judged
+PLACES = (10, 20)  # at which lists are judged; shorter ones at their length
 SHOWN_USERS, SHOWN_ITEMS = 5, 5  # in the report
 
 
@@ -112,15 +112,16 @@ def backtest(
     bought = purchases_between(tables.clean_events, start, date, config.graph.purchase)
     pairs = np.stack([users.ids_of(bought.user_id), items.ids_of(bought.item_id)])
     pairs = np.unique(pairs[:, (pairs >= 0).all(axis=0)], axis=1)
-    seen = tables.interactions.table().read(dt, columns=["user", "item"])
     if config.recommendations.unseen_only:
+        seen = tables.interactions.table().read(dt, columns=["user", "item"])
         width = int(max(items.ids.max(initial=0), 0)) + 1
         known = seen.column("user").to_numpy() * width + seen.column("item").to_numpy()
         pairs = pairs[:, ~np.isin(pairs[0] * width + pairs[1], known)]
     n_items = int(before.existing_manifest(dt).fields["items"])
+    top_k = config.recommendations.top_k
     return [
         {"at": at, "date": dt} | {k: number(v) for k, v in list_figures(lists, tuple(pairs), n_items, at).items()}
-        for at in PLACES if at <= config.recommendations.top_k]  # fmt: skip
+        for at in [n for n in PLACES if n <= top_k] or [top_k]]  # fmt: skip
 
 
 def describe(lists: Lists, catalogue: Catalogue, snapshot: Snapshot) -> None:
