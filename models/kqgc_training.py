@@ -16,7 +16,7 @@ from models.hyperparameters import KQGCHyperparameters
 from models.kqgc import KQGC, check_vectors
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
-from models.learning.training import least_gain, standard_error
+from models.learning.training import standard_error
 from models.shapes import expect, expect_indices
 
 
@@ -189,8 +189,9 @@ def _run_epochs(
         lambda epoch: trainer.epoch(epoch, users[trained], items[trained]),
         trainer.state,
         evaluate=(lambda: trainer.evaluate(users[held_out], items[held_out])) if held_out.size else None,
-        figure=lambda entry: -entry["validation_loss"],
-        least_gain=lambda entry: least_gain(entry["validation_loss"], entry["validation_loss_error"], hyper.min_gain),
+        measure="validation_loss",
+        falls=True,
+        min_gain=hyper.min_gain,
         evaluate_every=hyper.evaluate_every,
         patience=hyper.patience,
         keeps_gains=warm,

@@ -68,7 +68,9 @@ class RAMGNN(nn.Module):
       the product). As printed by option.
     - (12) is of one entity, k_t of all: its mean over the entities with a neighbour by the type. (13) looks at the
       epoch before. (14) takes the absolute value; its bound and the step of k_t, both ε in print, are two settings, and
-      k_t is never below 1.
+      k_t is never below 1, nor above a setting.
+    - Where there are more entities than `block`, training goes through blocks of them, drawn anew in each epoch:
+      neighbours, others with the value and drawn ones are then of the block. Inference knows no blocks.
     - (17) has the squares of the norm, for tables of vectors the mean over their rows. Types whose search has ended
       have none the less a part in L_sim until all have.
     - `attends` off gives every kept neighbour the same weight, as figure 4 needs.

@@ -141,10 +141,11 @@ class InteractionNetwork(nn.Module):
     - Each side has a W_3 of its own: it has other attribute types. Of several values of a type the mean stands in the
       concatenation, or an item's place in it would depend on how many it has; of none, zeros.
     - Aggr is the sum with weights 1 / √(|N(u)| |N(i)|) of LightGCN, and ⊕ a sum: W_4 is D × D.
+    - e_u and e_i start in the pretrained vectors' directions, at a length that is a setting.
     - W_4 and W_3 start at the identity, so that the first epoch works with what was pretrained.
     - σ, W_4 and ⊕ are options, and so is the mean over all layers that LightGCN reads out.
-    - (23) as printed is no BPR: −ln σ(ŷ_ui − ŷ_uj) is meant. Its penalty is on the vectors of a batch, as LightGCN has
-      it.
+    - (23) as printed is no BPR: −ln σ(ŷ_ui − ŷ_uj) is meant, here of several drawn j that u did not touch. Its penalty
+      is on the vectors of a batch, as LightGCN has it.
     """
 
     def __init__(self, users: Pretrained, items: Pretrained, hyper: InteractionHyperparameters) -> None:

@@ -12,7 +12,7 @@ import torch
 from models.kernels.draws import key_of
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import Resume, as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
-from models.learning.training import Snapshot, fingerprint, least_gain, standard_error
+from models.learning.training import Snapshot, fingerprint, standard_error
 from models.ram_gnn_hyperparameters import InteractionHyperparameters
 from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained, bpr_losses
 
@@ -182,8 +182,9 @@ def train_interactions(
         return InteractionResult(trainer.state(), [], -1)
     snapshot = None
     if resume is not None:
-        parts = [part for side in (users, items) for part in (side.entities, side.values, side.rows.entities.numpy(),
-                                                              side.rows.values.numpy())]  # fmt: skip
+        parts = [
+            part for side in (users, items) for part in (side.entities, side.values, *(
+                getattr(side.rows, name).numpy() for name in ("entities", "values", "value_types")))]  # fmt: skip
         former = [] if initial is None else [part for name in sorted(initial) for part in (name, initial[name])]
         more = [np.stack(pairs), taught, *(held_out or ()), dataclasses.asdict(hyper), seed, deterministic]
         snapshot = Resume(Snapshot(Path(resume), fingerprint(*parts, *former, *more)), trainer.restore)
@@ -193,10 +194,8 @@ def train_interactions(
             trainer.epoch,
             trainer.state,
             evaluate=trainer.evaluate if len(trainer.held_out[0]) else None,
-            figure=lambda entry: entry["validation_ndcg"],
-            least_gain=lambda entry: least_gain(
-                entry["validation_ndcg"], entry["validation_ndcg_error"], hyper.min_gain
-            ),
+            measure="validation_ndcg",
+            min_gain=hyper.min_gain,
             evaluate_every=hyper.evaluate_every,
             patience=hyper.patience,
             keeps_gains=initial is not None,

@@ -18,7 +18,7 @@ from torch.nn.functional import softplus
 from models.kernels.draws import key_of
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import Resume, as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
-from models.learning.training import Snapshot, fingerprint, least_gain, standard_error
+from models.learning.training import Snapshot, fingerprint, standard_error
 from models.ram_gnn import RAMGNN, infer_ram_gnn, start_tables
 from models.ram_gnn_hyperparameters import RAMGNNHyperparameters
 from models.ram_gnn_sampler import AttributeRows, Bandit, nearest, random_parts
@@ -291,10 +291,8 @@ def train_ram_gnn(
             trainer.epoch,
             trainer.state,
             evaluate=trainer.evaluate if looks else None,
-            figure=lambda entry: entry["validation_accuracy"],
-            least_gain=lambda entry: least_gain(
-                entry["validation_accuracy"], entry["validation_accuracy_error"], hyper.min_gain
-            ),
+            measure="validation_accuracy",
+            min_gain=hyper.min_gain,
             evaluate_every=hyper.evaluate_every,
             patience=hyper.patience,
             keeps_gains=initial is not None,

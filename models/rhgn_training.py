@@ -281,13 +281,13 @@ def _run_epochs(
     trainer: _Trainer, trained: np.ndarray, held_out: np.ndarray, progress: Callable[[dict[str, float]], None] | None
 ) -> RHGNResult:
     hyper = trainer.model.hyper
-    sign = -1.0 if hyper.stop_on == "loss" else 1.0
     outcome = run_epochs(
         hyper.epochs,
         lambda epoch: trainer.epoch(epoch, trained),
         trainer.state,
         evaluate=(lambda: trainer.evaluate(held_out)) if held_out.size else None,
-        figure=lambda entry: sign * entry[f"validation_{hyper.stop_on}"],
+        measure=f"validation_{hyper.stop_on}",
+        falls=hyper.stop_on == "loss",
         evaluate_every=hyper.evaluate_every,
         patience=hyper.patience,
         progress=progress,

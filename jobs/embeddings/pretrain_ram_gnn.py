@@ -38,19 +38,23 @@ class Config(training.Config):
     ram_gnn: RAMGNNHyperparameters
 
 
-def require_attributes(date: datetime.date, attributes: Input, config: Config) -> None:
-    """Skip where there is nothing to learn from."""
-    named = [*config.graph.item_attributes, *config.graph.user_attributes]
-    if not named or attributes.table().manifest(date.isoformat()) is None:
-        raise Skip(
-            f"The graph of {date} has no attribute that items or users could share, and nothing else is learned from. "
-            "Name attributes under graph.item_attributes or graph.user_attributes, or leave the model out of "
-            "publishing.models.")
+def nothing_shared(date: datetime.date) -> Skip:
+    """Why nothing can be learned."""
+    return Skip(
+        f"The graph of {date} has no attribute that items or users could share, and nothing else is learned from. "
+        "Name attributes under graph.item_attributes or graph.user_attributes, or leave the model out of "
+        "publishing.models.")
 
 
 def kept(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the next night goes on from: of the sampler the thresholds, and which of them are found."""
-    return {n: a for n, a in arrays.items() if not n.startswith("sampler.") or n.endswith(CARRIED)}
+    """What the next night goes on from: of the sampler the thresholds, and which of them are found. That of a type by
+    which nobody had a neighbour is not: its search begins when there are some."""
+    found = {n: a for n, a in arrays.items() if not n.startswith("sampler.") or n.endswith(CARRIED)}
+    for name, distances in arrays.items():
+        if name.startswith("sampler.") and name.endswith(".before"):
+            fixed = f"{name.removesuffix('.before')}.fixed"
+            found[fixed] = found[fixed] & ~np.isnan(distances)
+    return found
 
 
 def learn(tonight: Tonight, sides: Mapping[str, NightSide], config: Config, scratch: Path) -> Outcome:
@@ -99,9 +103,13 @@ def run(
     checkpoints: Output, config: Config, predecessor: datetime.date | None = None,
 ) -> None:  # fmt: skip
     """Train (or carry over) and commit the checkpoint of D."""
-    require_attributes(date, attributes, config)
+    named = [*config.graph.item_attributes, *config.graph.user_attributes]
+    if not named or attributes.table().manifest(date.isoformat()) is None:
+        raise nothing_shared(date)
     tonight = Tonight.read(date, "ram_gnn", predecessor, config, knowledge_graph, entity_ids, relations, checkpoints)
     sides = sides_of(tonight.night, attributes.table().read(tonight.dt))
+    if not sides:
+        raise nothing_shared(date)
     with scratch_of(tonight) as scratch:
         outcome = learn(tonight, sides, config, scratch)
     outcome.fields["inputs"] = tonight.lineage()["inputs"] | {"attributes": attributes.lineage(tonight.dt)}

@@ -2,14 +2,14 @@
 
 Reads: knowledge_graph of D, relations. Writes: attributes of D. Guarantees: every attribute of the graph of D, numbers
 in the bands that the graph cut them into, several values of an entity in several rows; one row per entity, attribute
-and value. A graph without attributes skips it.
+and value. A graph without attributes skips it, and leaves of an earlier run's rows none.
 """
 
 from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs import spark as engine
 from jobs.configuration.load import config_hash
@@ -48,6 +48,12 @@ def attribute_rows(
     return joined.select("entity_type", F.col("head").alias("entity"), "type", F.col("tail").alias("value"))
 
 
+def made_from(config: Config, knowledge_graph: Input, dt: str) -> dict[str, Any]:
+    """Fields of the manifest."""
+    return {"inputs": {"knowledge_graph": knowledge_graph.lineage(dt)}, "config_hash": config_hash(config.graph),
+            "code_version": code_version()}  # fmt: skip
+
+
 def run(
     date: datetime.date, knowledge_graph: Input, relations: Input, attributes: Output, config: Config
 ) -> None:
@@ -60,15 +66,18 @@ def run(
         edges = engine.read(spark, graph.files(dt), knowledge_graph.contract)
         rows = attribute_rows(spark, edges, wanted, numbers).persist()
         if rows.isEmpty():
+            if attributes.table().manifest(dt) is not None:  # of an earlier run, whose graph had some
+                with attributes.table().replace(dt) as commit:
+                    empty = attributes.contract.arrow_schema().empty_table()
+                    commit.write_table(empty, sorted_by=list(attributes.contract.sorted_by))
+                    commit.fields |= made_from(config, knowledge_graph, dt)
             raise Skip(f"No item and no user of the graph of {date} has an attribute; the configuration names "
                        f"{names or 'none'}. Name some under graph.item_attributes or graph.user_attributes.")
         with attributes.table().replace(dt) as commit:
             suite = suites.attributes(names)
             page = config.quality.page(date, "attributes")
             write_checked(spark, rows, commit, attributes.contract, suite, page)
-            commit.fields |= {
-                "inputs": {"knowledge_graph": knowledge_graph.lineage(dt)}, "config_hash": config_hash(config.graph),
-                "code_version": code_version()}  # fmt: skip
+            commit.fields |= made_from(config, knowledge_graph, dt)
         metrics.put("attributes", detail={row["type"]: row["count"] for row in rows.groupBy("type").count().collect()})
         rows.unpersist()
     metrics.put("rows_in", graph.existing_manifest(dt).row_count)

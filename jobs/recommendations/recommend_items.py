@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from jobs.arrays import keys_of
 from jobs.audiences.evaluation import number
+from jobs.audiences.nights import Tables
 from jobs.audiences.population import purchases_between
-from jobs.audiences.snapshot import Ledger, Snapshot, positions, read_snapshot
+from jobs.audiences.snapshot import Ledger, Snapshot, positions
 from jobs.audiences.vectors import Vectors, read_vectors
 from jobs.configuration.load import config_hash
 from jobs.configuration.predicates import parse
@@ -30,7 +31,7 @@ from jobs.program import Input, Output, code_version, log, main, metrics
 from jobs.tables import TABLES
 from models.vectors.recommendation import Lists, best_items, list_figures, novelty
 
-PLACES = (10, 20)  # at which lists are judged
+PLACES = (10, 20)  # at which lists are judged; shorter ones at their length
 SHOWN_USERS, SHOWN_ITEMS = 5, 5  # in the report
 
 
@@ -40,17 +41,6 @@ class Config:
     lookalike: Lookalike
     publishing: Publishing
     recommendations: Recommendations
-
-
-@dataclass(frozen=True)
-class Tables:
-    knowledge_graph: Input
-    interactions: Input
-    entity_ids: Input
-    relations: Input
-    user_embeddings: Input
-    entity_embeddings: Input
-    clean_events: Input
 
 
 @dataclass(frozen=True)
@@ -122,15 +112,16 @@ def backtest(
     bought = purchases_between(tables.clean_events, start, date, config.graph.purchase)
     pairs = np.stack([users.ids_of(bought.user_id), items.ids_of(bought.item_id)])
     pairs = np.unique(pairs[:, (pairs >= 0).all(axis=0)], axis=1)
-    seen = tables.interactions.table().read(dt, columns=["user", "item"])
     if config.recommendations.unseen_only:
+        seen = tables.interactions.table().read(dt, columns=["user", "item"])
         width = int(max(items.ids.max(initial=0), 0)) + 1
         known = seen.column("user").to_numpy() * width + seen.column("item").to_numpy()
         pairs = pairs[:, ~np.isin(pairs[0] * width + pairs[1], known)]
     n_items = int(before.existing_manifest(dt).fields["items"])
+    top_k = config.recommendations.top_k
     return [
         {"at": at, "date": dt} | {k: number(v) for k, v in list_figures(lists, tuple(pairs), n_items, at).items()}
-        for at in PLACES if at <= config.recommendations.top_k]  # fmt: skip
+        for at in [n for n in PLACES if n <= top_k] or [top_k]]  # fmt: skip
 
 
 def describe(lists: Lists, catalogue: Catalogue, snapshot: Snapshot) -> None:
@@ -158,10 +149,10 @@ def run(
     config: Config,
 ) -> None:  # fmt: skip
     """Commit the lists of D."""
-    dt, graph = date.isoformat(), (knowledge_graph, interactions, entity_ids, relations)
-    tables = Tables(*graph, user_embeddings, entity_embeddings, clean_events)
+    graph, dt = (knowledge_graph, interactions, entity_ids, relations), date.isoformat()
+    tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     users, items = (Ledger.read(entity_ids.segments(kind)) for kind in (USER, ITEM))
-    snapshot = read_snapshot(date, *graph, config.graph)
+    snapshot = tables.snapshot(date, config.graph)
     vectors = read_vectors(model, date, user_embeddings, entity_embeddings, users, config.graph.purchase)
     known = vectors.user_ids >= 0  # a published user whom the ledger does not know has no graph either
     vectors = replace(vectors, user_ids=vectors.user_ids[known], users=vectors.users[known])

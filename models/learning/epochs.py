@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.learning.training import EarlyStopping, Snapshot
+from models.learning.training import EarlyStopping, Snapshot, least_gain
 
 _OPTIMISER = "optimiser."
 State = TypeVar("State")
@@ -69,11 +69,12 @@ def run_epochs(
     state: Callable[[], State],
     *,
     evaluate: Callable[[], dict[str, float]] | None,
-    figure: Callable[[dict[str, float]], float],
+    measure: str,
     evaluate_every: int,
     patience: int,
     progress: Callable[[dict[str, float]], None] | None,
-    least_gain: Callable[[dict[str, float]], float] = lambda entry: 0.0,
+    falls: bool = False,
+    min_gain: float | None = None,
     keeps_gains: bool = False,
     min_epochs: int = 0,
     resume: Resume | None = None,
@@ -82,11 +83,12 @@ def run_epochs(
 
     train: called with each epoch, gives its mean loss, and with it what else the history is to hold. state: what to
     keep of the model as it stands. evaluate: the figures of held-out data, added to the history; without it every epoch
-    is better than the one before. figure: what of them decides, higher is better. least_gain: by how much of the figure
-    a look has to gain to count. patience: looks without a gain before stopping; 0 never stops early. Whether they
-    stopped or not, the best look is kept, or with keeps_gains the one that gained last. min_epochs: before so many no
-    look counts. resume: written after every look, from where the same call goes on after a kill; the state is then
-    arrays by name, and the caller removes the file.
+    is better than the one before. measure: which of them decides, higher being better, or lower where it falls.
+    min_gain: the share of it that a look has to gain to count, and never less than its standard error, which stands in
+    the history under <measure>_error; None: any gain counts. patience: looks without a gain before stopping; 0 never
+    stops early. Whether they stopped or not, the best look is kept, or with keeps_gains the one that gained last.
+    min_epochs: before so many no look counts. resume: written after every look, from where the same call goes on after
+    a kill; the state is then arrays by name, and the caller removes the file.
     """
     run = _Run(EarlyStopping(patience, min(min_epochs, epochs), keeps_gains))
     if resume is not None:
@@ -103,7 +105,9 @@ def run_epochs(
         improved = evaluate is None
         if evaluate is not None and looks:
             entry |= evaluate()
-            run.stopped = run.stopping.update(epoch, figure(entry), least_gain(entry))
+            found = entry[measure]
+            least = 0.0 if min_gain is None else least_gain(found, entry[f"{measure}_error"], min_gain)
+            run.stopped = run.stopping.update(epoch, -found if falls else found, least)
             improved = run.stopping.improved
         if improved:
             run.best, run.best_epoch = state(), epoch

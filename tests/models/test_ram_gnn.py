@@ -158,6 +158,9 @@ def test_the_final_loss_of_a_block(final: str) -> None:
     expected = slow.contrast(of_final, *drawn) + 0.3 * slow.contrast(of_first, *drawn) + 0.01 * weights
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-6) and n_rows == len(drawn[0])
     assert float(penalty(trainer.model, e).detach()) == pytest.approx(weights)
+    trainer.bandit.fixed[0] = True
+    still, *_ = trainer.losses(side.rows, e, trainer.random(1, 0))
+    assert torch.equal(still, loss), "until all have ended"
     trainer.bandit.fixed[:] = True
     without, *_ = trainer.losses(side.rows, e, trainer.random(1, 0))
     assert float((loss - without).detach()) == pytest.approx(0.3 * slow.contrast(of_first, *drawn)), "only up to Γ"
@@ -200,6 +203,14 @@ def test_the_bandit_moves_by_its_reward_and_is_fixed_when_rewards_cancel_out() -
     taken.take(bandit.arrays())
     for name, array in bandit.arrays().items():
         np.testing.assert_array_equal(array, taken.arrays()[name])
+
+
+def test_rewards_of_minus_one_are_no_end_and_an_equal_distance_earns_one() -> None:
+    bandit = Bandit.of(np.array([9, 5]), step=2, most=40, bound=2)
+    for rising in np.linspace(0, 1, 30):
+        bandit.update(np.array([rising, 0.5]))
+    assert bandit.fixed.tolist() == [False, False], "ten rewards of one sign: Eq. 14 takes the absolute value"
+    assert bandit.thresholds.tolist() == [1, 40], "Eq. 13 has >="
 
 
 def test_thresholds_are_never_below_one() -> None:

@@ -223,6 +223,42 @@ def test_a_killed_training_goes_on_to_the_same_end(tmp_path: Path) -> None:
         np.testing.assert_array_equal(array, again.arrays[name], err_msg=name)
 
 
+def test_a_state_of_other_pairs_or_types_is_not_gone_on_from(tmp_path: Path) -> None:
+    hyper = dataclasses.replace(LEARNS, epochs=2)
+    other = pretrained(N_ITEMS, [(0, 0), (0, 1), (1, 1), (2, 2), (3, 0), (3, 2)], [0, 1, 1], seed=1)
+    seen: list[float] = []
+    for items, pairs in ((ITEMS, TOUCHED), (ITEMS, [*TOUCHED[:-1], (4, 2)]), (other, TOUCHED)):
+        seen.clear()
+        for _ in range(2):
+            train_interactions(
+                USERS, items, both(pairs), hyper, seed=1, resume=tmp_path / "run",
+                progress=lambda entry: seen.append(entry["epoch"]))  # fmt: skip
+        assert seen == [0, 1], "from the beginning, and the second call had nothing left to do"
+
+
+def test_an_epoch_takes_each_pair_once_and_held_out_ones_neither_teach_nor_pass_messages(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hyper, (users, items, pairs) = dataclasses.replace(LEARNS, validation_share=0.5), planted_pair(planted())
+    trainer = _Trainer(users, items, pairs, np.ones(len(users.entities), bool), hyper, 1, None)
+    held, known = set(zip(*(c.tolist() for c in trainer.held_out), strict=True)), trainer.pairs.into_users
+    left = sorted(set(zip(*(c.tolist() for c in pairs), strict=True)) - held)
+    assert len(held) > 10
+    assert list(zip(known.destinations.tolist(), known.sources.tolist(), strict=True)) == left
+    x_u, x_i = infer_interactions(trainer.network, trainer.pairs)
+    ranks = []
+    for u, i in held:
+        scores = x_i @ x_u[u]
+        ranks.append(1 + sum(scores[j] > scores[i] for j in range(len(x_i)) if (u, j) not in left))
+    found = trainer.evaluate()
+    assert found["validation_hr"] == pytest.approx(np.mean([r <= 10 for r in ranks]))
+    assert found["validation_ndcg"] == pytest.approx(np.mean([(r <= 10) / np.log2(1 + r) for r in ranks]))
+    taken, whole = [], trainer.loss
+    monkeypatch.setattr(trainer, "loss", lambda u, i, drawn: (taken.append(torch.stack([u, i])), whole(u, i, drawn))[1])
+    trainer.epoch(0)
+    assert sorted(zip(*torch.cat(taken, dim=1).tolist(), strict=True)) == left
+
+
 def test_users_who_are_not_taught_are_placed_and_change_nothing_that_is_drawn() -> None:
     data = planted()
     taught = data.users % 4 != 0
@@ -238,6 +274,15 @@ def test_a_warm_start_goes_on() -> None:
     first = trained(planted())
     second = trained(planted(), dataclasses.replace(LEARNS, epochs=1), initial=first.arrays)
     assert second.history[0]["loss"] < 1.2 * first.history[-1]["loss"] < 0.7 * first.history[0]["loss"]
+
+
+def test_a_warm_start_learns_at_its_share_of_the_rate() -> None:
+    hyper, first = dataclasses.replace(LEARNS, epochs=2), trained(planted()).arrays
+    slow, plain, fast = (
+        trained(planted(), dataclasses.replace(hyper, learning_rate=rate, warm_rate_share=share), initial=first).arrays
+        for rate, share in ((0.5**6, 0.25), (0.5**8, 1.0), (0.5**6, 1.0)))
+    assert all(np.array_equal(slow[name], plain[name]) for name in slow)
+    assert not np.array_equal(slow["users.entities"], fast["users.entities"])
 
 
 def test_other_shapes_are_refused() -> None:

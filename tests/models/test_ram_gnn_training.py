@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.learning.epochs import load_parameters
 from models.learning.training import SnapshotError
+from models.ram_gnn import infer_ram_gnn
 from models.ram_gnn_hyperparameters import RAMGNNHyperparameters
+from models.ram_gnn_sampler import AttributeRows, nearest
 from models.ram_gnn_training import RAMGNNResult, Side, SideTrainer, train_ram_gnn, vectors_of
 from models.ram_gnn_warm_start import Places, brought_forward
 from tests.models.contract import planted, same_taste_share
@@ -72,6 +75,21 @@ def test_another_training_does_not_go_on_from_it_and_a_changed_file_is_refused(
         trained(sides, dataclasses.replace(FAST, negatives=2), resume=tmp_path / "run")
 
 
+def test_a_state_of_other_rows_keys_or_start_is_not_gone_on_from(sides: dict[str, Side], tmp_path: Path) -> None:
+    side, places = sides["item"], {name: stays(side) for name, side in sides.items()}
+    fewer = dataclasses.replace(side, rows=side.rows.kept(torch.arange(side.rows.n_rows) > 0))
+    turned = dataclasses.replace(side, entity_keys=side.entity_keys[::-1].copy())
+    starts = [
+        brought_forward(trained(sides, dataclasses.replace(FAST, epochs=n)).arrays, sides, places, FAST, seed=3)
+        for n in (1, 2)]
+    cases = [({}, {}), ({"item": fewer}, {}), ({"item": turned}, {})] + [({}, {"initial": start}) for start in starts]
+    seen: list[float] = []
+    for number, (changed, more) in enumerate(cases, 1):
+        for _ in range(2):
+            trained(sides | changed, resume=tmp_path / "run", progress=lambda e: seen.append(e["epoch"]), **more)
+        assert len(seen) == number * FAST.epochs, "from the beginning, and the second call had nothing left to do"
+
+
 def test_it_stops_when_held_out_rows_gain_no_more(sides: dict[str, Side]) -> None:
     hyper = dataclasses.replace(FAST, epochs=60, patience=2, min_gain=0.5)
     result = trained(sides, hyper)
@@ -94,9 +112,30 @@ def test_held_out_rows_leave_an_entity_one_row_and_a_value_two_members(sides: di
     trainer = SideTrainer("item", sides["item"], dataclasses.replace(FAST, validation_share=0.5), seed=1)
     held, rows = trainer.held_out, sides["item"].rows
     assert 10 < int(held.sum()) < 0.5 * rows.n_rows
+    assert trainer.rows.n_rows == int((~held).sum()), "nothing is learned from them"
+    assert not trainer.rows.hold(rows.entities[held], rows.values[held]).any()
     assert torch.equal(torch.unique(rows.entities[held]), torch.unique(rows.entities[held][torch.isin(
         rows.entities[held], rows.entities[~held])]))
     assert (torch.bincount(rows.values[~held], minlength=rows.n_values)[rows.values[held]] >= 2).all()
+
+
+def test_blocks_see_every_row_once_and_thresholds_look_at_all_of_them(
+    sides: dict[str, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = SideTrainer("item", sides["item"], dataclasses.replace(FAST, block=30), seed=1)
+    seen: list[tuple[int, np.ndarray]] = []
+    whole = trainer.losses
+
+    def spy(rows: AttributeRows, *rest: object) -> tuple[torch.Tensor, int, np.ndarray]:
+        found = whole(rows, *rest)
+        seen.append((rows.n_rows, found[2]))
+        return found
+
+    monkeypatch.setattr(trainer, "losses", spy)
+    trainer.epoch(0, lambda loss: None)
+    assert len(seen) > 2 and sum(n for n, _ in seen) == trainer.rows.n_rows
+    sums, counts = np.sum([averages for _, averages in seen], axis=0)
+    np.testing.assert_allclose(trainer.bandit.before, sums / counts)
 
 
 def test_a_warm_start_goes_on_from_everything_that_was_learned(sides: dict[str, Side]) -> None:
@@ -112,6 +151,24 @@ def test_a_warm_start_goes_on_from_everything_that_was_learned(sides: dict[str, 
     assert any((v != FAST.threshold).any() for v in starts.values())
     assert first.arrays["sampler.item.fixed"].all(), "thirty epochs are enough"
     np.testing.assert_array_equal(second.arrays["sampler.item.thresholds"], starts["sampler.item.thresholds"])
+
+
+def test_a_warm_start_learns_at_its_share_of_the_rate(sides: dict[str, Side]) -> None:
+    places = {name: stays(side) for name, side in sides.items()}
+    initial = brought_forward(trained(sides).arrays, sides, places, FAST, seed=3)
+    slow, plain, fast = (
+        trained(sides, dataclasses.replace(FAST, learning_rate=rate, warm_rate_share=share), initial=initial).arrays
+        for rate, share in ((0.5**6, 0.25), (0.5**8, 1.0), (0.5**6, 1.0)))
+    assert same(slow, plain) and not same(slow, fast)
+
+
+def test_the_vectors_handed_out_hear_the_held_out_rows_too(sides: dict[str, Side]) -> None:
+    arrays = trained(sides).arrays
+    model, rows = sides["item"].model(FAST, 3), sides["item"].rows
+    load_parameters(model, {name.removeprefix("item."): array for name, array in arrays.items()})
+    all_rows = nearest(rows, model.place(model.entities), torch.from_numpy(arrays["sampler.item.thresholds"]))
+    found = vectors_of(sides, arrays, FAST)["item"]
+    np.testing.assert_allclose(found, infer_ram_gnn(model, all_rows).numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_newcomers_start_among_those_they_share_an_attribute_with() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,42 @@ def test_without_any_attribute_it_is_skipped(root: Path, graph: dict | None, cap
     sections = {} if graph is None else {"graph": {"behaviors": {"purchase": {}}}}
     assert execute(pretrain_ram_gnn.run, base(config_of(root, **sections), DATES[0])) == SKIPPED
     assert "has no attribute that items or users could share" in caplog.text
+
+
+def test_a_table_without_a_row_skips_it_too(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_attributes(root, DATES[0], left_out=["item_brand", "user_region"])
+    assert execute(pretrain_ram_gnn.run, base(config_of(root), DATES[0])) == SKIPPED
+    assert "has no attribute that items or users could share" in caplog.text
+
+
+def test_a_type_by_which_nobody_had_a_neighbour_is_searched_for_when_some_have() -> None:
+    sampler = {"thresholds": np.array([5, 7]), "fixed": np.array([True, True]), "before": np.array([np.nan, 0.1]),
+               "iterations": np.array([0, 11])}  # fmt: skip
+    found = pretrain_ram_gnn.kept({"item.values": np.zeros(2)} | {f"sampler.item.{n}": a for n, a in sampler.items()})
+    assert found.keys() == {"item.values", "sampler.item.thresholds", "sampler.item.fixed"}
+    assert found["sampler.item.fixed"].tolist() == [False, True] and sampler["fixed"].all()
+
+
+def test_recommending_vectors_hear_all_events_of_their_own_users(root: Path) -> None:
+    """One bare layer: a user is the weighted sum of the items that he touched, held-out ones too."""
+    write_attributes(root, DATES[0], left_out=["item_brand"])
+    bare = {"layers": 1, "transforms": False, "adds_own": False, "readout": "last", "epochs": 1, "learning_rate": 1e-6,
+            "validation_share": 0.5}  # fmt: skip
+    config = config_of(root, ram_gnn_rec=bare)
+    for job in (pretrain_ram_gnn, finetune_ram_gnn):
+        assert execute(job.run, base(config, DATES[0])) == 0
+    rec = checkpoint_of(root, "ram_gnn_rec", DATES[0])
+    items = rec.extra["ram_gnn_rec.items.entities"]
+    np.testing.assert_allclose(np.linalg.norm(items, axis=1), 0.3, rtol=1e-3, err_msg="ram_gnn_rec.initial_length")
+    rows = {kind: np.flatnonzero(rec.entity_type == rec.types.index(kind)) for kind in ("user", "item")}
+    item_at = {int(i): at for at, i in enumerate(rec.entity_id[rows["item"]])}
+    graph = Table(str(root / "data/knowledge_graph")).read(str(DATES[0])).to_pylist()
+    bought = {(edge["head"], edge["tail"]) for edge in graph if edge["relation"] == 0}
+    n_of_user, n_of_item = (Counter(pair[side] for pair in bought) for side in (0, 1))
+    for row in rows["user"]:
+        me = int(rec.entity_id[row])
+        heard = [items[item_at[i]] / (n_of_user[u] * n_of_item[i]) ** 0.5 for u, i in bought if u == me]
+        np.testing.assert_allclose(rec.entities[row], np.sum(heard, axis=0), atol=1e-5)
 
 
 def test_a_new_value_a_newcomer_and_a_type_that_goes(world: Path) -> None:

@@ -57,3 +57,17 @@ def test_a_graph_without_attributes_skips_it(
     assert execute(build_attributes.run, ["--date", D.isoformat(), "--config", str(config)]) == SKIPPED
     assert f"the configuration names {['item_brand'] if named else 'none'}" in caplog.text
     assert not Table(str(tmp_path / "data/attributes")).values()
+
+
+def test_rows_of_an_earlier_run_do_not_outlive_the_graph_they_are_of(spark: SparkSession, tmp_path: Path) -> None:
+    world = random_world(seed=5)
+    graph = configuration()["graph"] | {"item_attributes": {"brand": {}}, "user_attributes": {}}
+    config = world.write(tmp_path, graph=graph)
+    run_jobs(config, assign_ids.run, build_knowledge_graph.run, build_attributes.run)
+    table = Table(str(tmp_path / "data/attributes"))
+    assert table.read(D.isoformat()).num_rows > 0
+    world.items["brand"] = ""
+    config = world.write(tmp_path, graph=graph)
+    run_jobs(config, assign_ids.run, build_knowledge_graph.run)
+    assert execute(build_attributes.run, ["--date", D.isoformat(), "--config", str(config)]) == SKIPPED
+    assert table.read(D.isoformat()).num_rows == 0

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from feature_store import Table
+from feature_store.errors import PartitionMissing
 from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError
 from jobs.configuration.recommendations import Recommendations
 from jobs.configuration.sections import Lookalike, Publishing
 from jobs.program import Output, metrics
 from jobs.recommendations import recommend_items
-from tests.jobs.audiences.worlds import BRANDS, DATE, GRAPH, ITEMS, READS, START, planted
+from models.vectors.recommendation import best_items
+from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, READS, START, planted
 from tests.jobs.embeddings.planted import write_config
 from tests.jobs.report.tables_by_hand import table_input
+from tests.jobs.report.test_write_report import HOSTILE
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +91,75 @@ def test_a_rerun_gives_the_same_lists(root: Path) -> None:
         night(root, DATE, top_k=7)
         hashes.append(Table(str(root / "recommendations/model=transe")).existing_manifest(str(DATE)).content_hash)
     assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize("unseen_only", [True, False])
+def test_the_figures_are_those_of_the_lists_and_of_the_log(root: Path, unseen_only: bool) -> None:
+    before, _ = night(root, START, unseen_only=unseen_only)
+    touched = {str(date): touched_by(root, date) for date in (START, DATE)}
+    first, few = night(root, DATE, unseen_only=unseen_only, top_k=1)
+    assert few["coverage"] == len({row["item_id"] for row in first}) / ITEMS < 1
+    rows, figures = night(root, DATE, unseen_only=unseen_only, top_k=10)
+    for one in figures["examples"]:
+        assert set(one["had"]) <= {item for user, item in touched[str(DATE)] if user == one["user"]}
+        assert one["recommended"] == [row["item_id"] for row in rows if row["user_id"] == one["user"]][:5]
+    assert any(one["had"] for one in figures["examples"])
+    events = table_input(root, "clean_events").table()
+    days = [str(START + datetime.timedelta(days=n)) for n in range((DATE - START).days)]
+    bought = {(event["user_id"], event["item_id"]) for day in days for event in events.read(day).to_pylist()
+              if event["behavior"] == "purchase"}  # fmt: skip
+    bought -= touched[str(START)] if unseen_only else set()
+    listed = {(row["user_id"], row["item_id"]): row["rank"] for row in before}
+    judged = {user for user, _ in bought} & {row["user_id"] for row in before}
+    (ten,) = figures["backtest"]
+    hits = {user for user, item in bought if listed.get((user, item), 11) <= 10}
+    assert ten["users"] == len(judged) and ten["hr"] == pytest.approx(len(hits) / len(judged))
+
+
+def touched_by(root: Path, date: datetime.date) -> set[tuple[str, str]]:
+    """(user, item) by raw id, of the graph's window."""
+    raw = {kind: dict(zip(*(table_input(root, "entity_ids").segments(kind).read().column(c).to_pylist()
+                            for c in ("id", "raw")), strict=True)) for kind in ("user", "item")}  # fmt: skip
+    rows = table_input(root, "interactions").table().read(str(date)).to_pylist()
+    return {(raw["user"][row["user"]], raw["item"][row["item"]]) for row in rows}
+
+
+def test_short_lists_are_judged_at_their_length(root: Path) -> None:
+    night(root, START, top_k=3)
+    assert [row["at"] for row in night(root, DATE, top_k=3)[1]["backtest"]] == [3]
+
+
+def test_a_filter_that_leaves_no_item_gives_empty_lists(root: Path) -> None:
+    assert night(root, START, items={"brand": "nobody's"})[0] == []
+    _, figures = night(root, DATE, items={"brand": "nobody's"})
+    assert figures["users"] == figures["items"] == 0 and figures["coverage"] is figures["novelty"] is None
+    assert figures["examples"] == [] and {row["hr"] for row in figures["backtest"]} == {None}
+
+
+def test_a_published_space_is_turned_back(root: Path, tmp_path: Path) -> None:
+    turn = np.linalg.qr(np.random.default_rng(2).normal(size=(DIMENSION, DIMENSION)))[0]
+    planted(tmp_path, users=300, rotation=turn)
+    (plain, _), (turned, _) = (night(folder, DATE, top_k=5) for folder in (root, tmp_path))
+    np.testing.assert_allclose(*([row["score"] for row in rows] for rows in (plain, turned)), atol=1e-4)
+    assert np.mean([a["item_id"] == b["item_id"] for a, b in zip(plain, turned, strict=True)]) > 0.99
+
+
+def test_a_model_that_was_not_published_has_no_lists(root: Path) -> None:
+    with pytest.raises(PartitionMissing):
+        night(root, DATE + datetime.timedelta(days=1))
+    assert str(DATE + datetime.timedelta(days=1)) not in Table(str(root / "recommendations/model=transe")).values()
+
+
+def test_hostile_names_pass_through() -> None:
+    names = pa.array([*HOSTILE, "", "a\nb", "../x", "\u202e", "💥"], pa.large_string())
+    numbers = np.arange(len(names))
+    catalogue = recommend_items.Catalogue(names, names, numbers, numbers, np.ones(len(names), bool))
+    users, items = catalogue.keys()
+    assert len({*users.tolist(), *items.tolist()}) == 2 * len(names), "a user and an item of one name are two"
+    nothing = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    lists = best_items(lambda rows: np.zeros((len(rows), len(names))), users, items, catalogue.allowed, nothing, 50)
+    found = recommend_items.as_table(lists, catalogue).to_pylist()
+    assert {(row["user_id"], row["item_id"]) for row in found} == set(itertools.product(names.to_pylist(), repeat=2))
 
 
 @pytest.mark.parametrize(("section", "said"), [

@@ -37,6 +37,14 @@ def test_figures_and_lists_are_shown_and_a_model_that_did_not_run_is_named(root:
     assert "The lists: not there tonight." in shown and "<code>recommend_items_kqgc_mean</code> did not run" in shown
 
 
+def test_lists_of_nobody_are_said_to_be(root: Path) -> None:
+    nobody = {"users": 0, "items": 0, "backtest": [], "examples": []}
+    night.put(root, "recommend_items_kqgc_mean", coverage=None, novelty=None, **nobody)
+    shown = section(root)
+    assert "No user has a list: of 0 items that may be recommended none is left for anybody." in shown
+    assert shown.count("<sup>") == 1, "the other model's"
+
+
 def test_without_models_there_is_no_section(tmp_path: Path) -> None:
     night.write_night(tmp_path, 40)
     assert "recommendations" not in report(tmp_path).lower()
