@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,18 @@ def house_defaults(settings: Settings) -> dict[str, Any]:
     }
 
 
+def environment() -> dict[str, str]:
+    """What a job sees of Airflow's environment."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(OWN_VARIABLES)}
+
+
+def start(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    """A program with both streams in one, and a process group of its own."""
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+        text=True, encoding="utf-8", errors="backslashreplace", start_new_session=True)
+
+
 class JobOperator(BaseOperator):
     """One program, as a list of arguments. Exit 0: done; 99: skipped; 75: not yet, looked at again later without a slot
     meanwhile; 2 (wrong call), 3 (another try would end the same) and 76 (put off): not tried again; else failed, and
@@ -118,10 +130,7 @@ class JobOperator(BaseOperator):
     def _lines(self) -> Iterator[str]:
         """Start the program and give its output (both streams) line by line; it has ended when the lines have."""
         self.log.info("Command: %s", self.command)
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(OWN_VARIABLES)}
-        self.process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
-            text=True, encoding="utf-8", errors="backslashreplace", start_new_session=True)
+        self.process = start(self.command, environment())
         try:
             for line in self.process.stdout:
                 yield line.rstrip()

@@ -42,7 +42,7 @@ class QualityError(JobError):
 
 def prepare() -> None:
     """Start importing Great Expectations in the background."""
-    threading.Thread(target=_library, daemon=True).start()
+    threading.Thread(target=library, daemon=True).start()
 
 
 def check(frame: Frame, suite: Suite, page: str | None = None) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ def check(frame: Frame, suite: Suite, page: str | None = None) -> list[dict[str,
     Raises QualityError when an expectation could not be evaluated at all (e.g. its column is missing from the frame
     in a way that Great Expectations reports as an exception).
     """
-    gx = _library()
+    gx = library()
     if isinstance(frame, pa.Table):
         frame = _pandas(frame, suite)
     elif suite.vectors:
@@ -89,7 +89,7 @@ def _sentence(result: dict[str, Any]) -> str:
     return f"{result['expectation']}{where}{counts}"
 
 
-def _library() -> Any:
+def library() -> Any:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     postpone("altair")

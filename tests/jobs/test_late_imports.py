@@ -7,9 +7,9 @@ import sys
 
 CHECKS = """
 import inspect, sys
-from jobs.quality.check import _library
+from jobs.quality.check import library
 import sklearn.metrics, xgboost
-_library()
+library()
 inspect.getmodule(sys._getframe(), "nowhere.py")  # looks through all modules
 print([name for name in ("scipy.stats._stats_py", "altair.vegalite") if name in sys.modules])
 assert sklearn.metrics.label_ranking_average_precision_score([[1, 0, 0]], [[0.75, 0.5, 1]]) == 0.5  # by rankdata

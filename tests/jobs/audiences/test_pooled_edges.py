@@ -91,7 +91,7 @@ def test_a_window_without_an_item_of_the_set_before_it_teaches_no_one(tmp_path: 
     later = window_of(past_of(log, today=TODAY + 7), sets, 7)
     lessons = lessons_of([later, window], sets)
     assert len(rows_of_client(lessons, 0, prospects=False).labels) == 0, "of the window that knew it, without buyers"
-    assert len(rows_of_client(lessons, 1, prospects=False).labels) == 4 * 40 - 40
+    assert len(rows_of_client(lessons, 1, prospects=False).labels) == 4 * (80 // 3), "three of the 80 others to a buyer"
 
 
 def lessons_of(windows: list[Window], sets: ItemSets) -> Lessons:

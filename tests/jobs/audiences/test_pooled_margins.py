@@ -16,7 +16,7 @@ from jobs.audiences import find_audience, learn_pool, score_lookalike, seed_requ
 from jobs.audiences.campaign import Campaign
 from jobs.audiences.fitted import Trained, mean_margin
 from jobs.audiences.item_sets import ItemSets, rows_of
-from jobs.audiences.learn_pool import OWN_SHARES, Judged, Pool, choose_share, client_calibration, fit_pool, judge
+from jobs.audiences.learn_pool import OWN_SHARES, Judged, Own, Pool, choose_share, client_calibration, fit_pool, judge
 from jobs.audiences.pooled import Lessons, Rows, unseen_margin
 from jobs.audiences.pooled_rows import NOBODYS, RATIO, odds_of_draw
 from jobs.audiences.population import draw_sample
@@ -120,10 +120,8 @@ def of_number_and_fold(boosters: Any, features: np.ndarray, fold: np.ndarray, th
 def test_chunks_of_users_are_judged_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learn_pool, "CHUNK", 37)
     monkeypatch.setattr(learn_pool, "unseen_margin", of_number_and_fold)
-    monkeypatch.setattr(learn_pool, "rows_of_client", lambda *_: Rows(*[np.zeros(40, bool)] * 4))
-    monkeypatch.setattr(learn_pool, "_own", lambda *_: ["own"])
     eligible = np.flatnonzero(np.arange(USERS) % 3)
-    found = judge("acme", lessons(eligible), Pool(["pooled"], Calibration(1, 0), {}), LOOK, 0)
+    found = judge("acme", Own(["own"], 40), lessons(eligible), Pool(["pooled"], Calibration(1, 0), {}), LOOK)
     wanted = np.arange(len(eligible)) + 1000 * (eligible % 4)
     assert len(eligible) > 5 * 37 and (found.pooled == wanted).all() and (found.own == wanted).all()
 
