@@ -8,6 +8,7 @@ Airflow's start takes longer than most stages do; here it happens once, and so d
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import sys
@@ -24,7 +25,8 @@ def main() -> None:
     sys.path.insert(0, os.environ["AIRFLOW__CORE__DAGS_FOLDER"])  # as the airflow command does
     from dagkit import forked, tasks
 
-    with forked.forks(os.environ["NOCTURNE_PYTHON"]) as tasks.start:
+    own = os.environ["NOCTURNE_PYTHON"] == sys.executable
+    with forked.forks(sys.executable) if own else contextlib.nullcontext(tasks.start) as tasks.start:
         for line in sys.stdin:
             date = datetime.date.fromisoformat(line.strip())
             bag = DagBag(dag_folder=str(FILE))  # anew: a run's parameters stay in the DAG object

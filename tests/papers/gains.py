@@ -20,7 +20,8 @@ DRAWS_IN_BOOTSTRAP = 4  # its width is of users; more draws of negatives change 
 
 @dataclass(frozen=True)
 class Scored:
-    """Labels and margins of one client, seed and feature set over the users of a shop's test (n)."""
+    """Labels and margins of one client, seed and feature set over the users of a shop's test (n); margins of those who
+    are not ranked are NaN."""
 
     client: str
     seed: int
@@ -29,16 +30,17 @@ class Scored:
     margins: np.ndarray
 
 
-def draws_of(labels: np.ndarray, client: str, draws: int, ratio: int = 3) -> list[np.ndarray]:
-    """Row numbers of the first fixed 1:3 draws, keyed by client and number."""
-    everybody, key = np.ones(len(labels), bool), [ord(c) for c in client]
+def draws_of(labels: np.ndarray, ranked: np.ndarray, client: str, draws: int, ratio: int = 3) -> list[np.ndarray]:
+    """Row numbers of the first fixed 1:3 draws among the ranked, keyed by client and number."""
+    key = [ord(c) for c in client]
     randoms = (np.random.default_rng([i, *key]).random(len(labels)) for i in range(draws))
-    return [np.flatnonzero(one_to(ratio, labels, everybody, random)) for random in randoms]
+    return [np.flatnonzero(one_to(ratio, labels, ranked, random)) for random in randoms]
 
 
 def pr_auc_1to3(scored: Scored, weights: np.ndarray | None = None) -> np.ndarray | float:
     """Mean over the draws; with weights (B, n) one figure per bootstrap draw, over the first few of them."""
-    rows_of = draws_of(scored.labels, scored.client, DRAWS if weights is None else DRAWS_IN_BOOTSTRAP)
+    draws = DRAWS if weights is None else DRAWS_IN_BOOTSTRAP
+    rows_of = draws_of(scored.labels, ~np.isnan(scored.margins), scored.client, draws)
     found = []
     for rows in rows_of:
         own = None if weights is None else weights[:, rows]

@@ -7,13 +7,15 @@ Shapes: u eligible users, B draws.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from models.classifiers.lookalike import calibrate
 from models.classifiers.precision_recall import precision_at
-from tests.papers.gains import Scored, bootstrap, gain, table
+from tests.papers.gains import Scored, bootstrap, gain, interval, table
 
 PLACES = (100, 1000)  # precision among so many first; the second is the audience's size as shipped
 DRAWS = 200
@@ -27,6 +29,10 @@ class Results:
 
     scored: list[Scored]
     probabilities: list[np.ndarray | None]
+
+    def add(self, scored: Scored, probabilities: np.ndarray | None = None) -> None:
+        self.scored.append(scored)
+        self.probabilities.append(probabilities)
 
     @property
     def rows(self) -> list[str]:
@@ -79,3 +85,41 @@ def _calibrated(earlier: Scored, margins: np.ndarray) -> np.ndarray:
 
 def figures_of(results: Results) -> Figures:
     return table(results.scored)
+
+
+def mean_of(figures: Figures, row: str) -> float | None:
+    values = [float(value) for (name, _), value in figures.items() if name == row]
+    return float(np.mean(values)) if values else None
+
+
+@dataclass(frozen=True)
+class Few:
+    """Ours against peers where little is known, by the number of buyers or seeds: figures, their bootstrap, and the
+    peer that was chosen on the day before."""
+
+    ours: str
+    figures: dict[int, Figures]
+    draws: dict[int, Figures]
+    chosen: dict[int, str]
+
+    def rows(self, of: str) -> list[dict[str, Any]]:
+        return [self._row(of, number) for number in self.chosen]
+
+    def _row(self, of: str, number: int) -> dict[str, Any]:
+        figures, peer = self.figures[number], self.chosen[number]
+        rows = dict.fromkeys(row for row, _ in figures)
+        found: dict[str, Any] = {of: number, "peer": peer, "pr_auc": {row: mean_of(figures, row) for row in rows}}
+        if self.ours not in rows:
+            return found
+        low, high = interval(gain(self.draws[number], self.ours, peer))
+        return found | {"gain": float(gain(figures, self.ours, peer)), "interval": [low, high]}
+
+
+def few_of(
+    before: dict[int, Results], shown: dict[int, Results], ours: str, peers: Callable[[int], list[str]]
+) -> Few:
+    """The peer of each number is the best of the day before."""
+    there = [number for number, results in before.items() if results.scored]
+    chosen = {number: best(figures_of(before[number]), peers(number)) for number in there}
+    figures = {number: figures_of(shown[number]) for number in there}
+    return Few(ours, figures, {n: shown[n].draws([ours, peer]) for n, peer in chosen.items()}, chosen)

@@ -4,7 +4,8 @@ Per shop (shops.py) two days are looked at: T1, with the labels of [T1, T2), is 
 T2, with the labels of [T2, T3), is the test, scored by what was learned from labels before T2 alone. Rows: today's two
 classifiers, the columns of the pooled model with a model for each client, popularity, ALS and item co-purchase
 (lookalike_peers.py), the pooled model bare, with each family's affinities and with all, and its mean with the clients'
-own; then clients of whom 0, 5, 20 or 100 buyers are known (cold_clients.py). Vectors are trained once for each seed and
+own; then clients of whom 0, 5, 20 or 100 buyers are known (cold_clients.py), and lists of 5, 20 or 100 seeds
+(seed_lists.py). Vectors are trained once for each seed and
 are kept, as all scores are, under --work: a run that broke off goes on.
 
 PR-AUC at 1:3 (20 fixed draws, gains.py); intervals by a bootstrap over users. `--validation` stops before the test and
@@ -19,6 +20,7 @@ import functools
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ import numpy as np
 from jobs.configuration.load import config_hash
 from jobs.configuration.sections import Spark
 from jobs.spark import session
-from tests.papers import cold_clients, lookalike_rows
+from tests.papers import cold_clients, lookalike_rows, seed_lists
 from tests.papers.cold_clients import KNOWN
 from tests.papers.gains import Scored, gain, interval
 from tests.papers.lookalike_cache import SEPARATOR, Arrays, cached, code_of, hash_of
@@ -37,9 +39,11 @@ from tests.papers.lookalike_figures import (
     Figures,
     Results,
     best,
+    few_of,
     figures_of,
     mean_gain,
     mean_log_loss,
+    mean_of,
     precision,
 )
 from tests.papers.lookalike_frames import ALL_MODELS, MODELS_OF, Frame, Logs, frame_of, read_logs
@@ -52,17 +56,19 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "paper_lookalike.json"
 SEEDS, EARLIER = 3, 1  # one window before T1: today's classifiers and the affinities of validation learn from it
 OURS = [f"{name}{variant}" for variant in VARIANTS for name in ("pooled", "blend")]
-MODULES = ("lookalike_frames", "lookalike_rows", "lookalike_peers", "item_peers", "cold_clients")
+MODULES = ("lookalike_frames", "lookalike_rows", "lookalike_peers", "item_peers", "cold_clients", "seed_lists")
 COLD_COUNTED = (0, 5, 20)  # of the buyers known, in the last line
 COLD_PEERS = [f"{peer} of {target}" for peer in PEERS for target in cold_clients.TARGETS]
 
 
 @dataclass(frozen=True)
 class Day:
-    """One day of one shop: the rows of all clients, and those of cold clients by number of known buyers."""
+    """One day of one shop: the rows of all clients, those of cold clients by number of known buyers, and those of lists
+    by number of seeds."""
 
     warm: Results
     cold: dict[int, Results]
+    lists: dict[int, Results]
 
 
 def prepare(nights: Nights, seeds: int) -> None:
@@ -134,15 +140,23 @@ class Scores:
     def cold(self) -> Arrays:
         """margins by `row <tab> buyers known <tab> client`; our model's on the test alone, since nothing of it is
         chosen."""
-        clients = self.nights.shop.clients()
+        modules = ("cold_clients", "lookalike_frames", "lookalike_peers", "item_peers")
+        return self._in_groups("cold", modules, functools.partial(cold_clients.scores_of, with_pool=self.test))
+
+    def lists(self) -> Arrays:
+        """margins by `row <tab> seeds <tab> client`."""
+        return self._in_groups("seeds of", ("seed_lists", "cold_clients", "lookalike_frames"), seed_lists.scores_of)
+
+    def _in_groups(self, what: str, modules: tuple[str, ...], scores_of: Callable[..., cold_clients.Scores]) -> Arrays:
+        """Of clients that share no item at once."""
+        clients, found = self.nights.shop.clients(), {}
         together = self._kept("groups", ("cold_clients",), lambda: {
             str(k): np.array(names) for k, names in enumerate(cold_clients.groups(self.logs.sets, clients))})
-        modules, found = ("cold_clients", "lookalike_frames", "lookalike_peers", "item_peers"), {}
         for names in together.values():
-            cold = [str(name) for name in names]
-            found |= self._kept(f"cold {', '.join(cold)}", modules, lambda c=cold: {
-                SEPARATOR.join(map(str, key)): margins for key, margins in cold_clients.scores_of(
-                    self.nights, self.settings, self.date, self.logs, c, self.test).items()})
+            part = [str(name) for name in names]
+            found |= self._kept(f"{what} {', '.join(part)}", modules, lambda p=part: {
+                SEPARATOR.join(map(str, key)): margins for key, margins in scores_of(
+                    self.nights, self.settings, self.date, self.logs, p).items()})
         return found
 
 
@@ -152,43 +166,43 @@ def _arrays(rows: lookalike_rows.Rows) -> Arrays:
         f"{name}{SEPARATOR}{client}{SEPARATOR}p": row.probabilities for (name, client), row in rows.items()}
 
 
-def day_of(nights: Nights, number: int, seeds: range, with_cold: bool) -> Day:
-    """All that was scored on a day."""
-    warm, cold = Results([], []), {known: Results([], []) for known in KNOWN}
+def day_of(nights: Nights, number: int, seeds: range, with_few: bool) -> Day:
+    """All that was scored on a day; with_few: also cold clients and lists."""
+    day = Day(Results([], []), _by_number(KNOWN), _by_number(seed_lists.SIZES))
     for seed in seeds:
         scores = Scores(nights, number, seed)
         labels, found = scores.labels(), scores.warm()
         for key, margins in found.items():
             row, client, *probability = key.split(SEPARATOR)
             if not probability:
-                warm.scored.append(Scored(client, seed, row, labels[client], margins))
-                warm.probabilities.append(found.get(f"{key}{SEPARATOR}p"))
-        for key, margins in (scores.cold() if with_cold else {}).items():
-            row, known, client = key.split(SEPARATOR)
-            cold[int(known)].scored.append(Scored(client, seed, row, labels[client], margins))
-            cold[int(known)].probabilities.append(None)
-    return Day(warm, cold)
+                day.warm.add(Scored(client, seed, row, labels[client], margins), found.get(f"{key}{SEPARATOR}p"))
+        if not with_few:
+            continue
+        for of_number, scored in ((day.cold, scores.cold()), (day.lists, scores.lists())):
+            for key, margins in scored.items():
+                row, known, client = key.split(SEPARATOR)
+                of_number[int(known)].add(Scored(client, seed, row, labels[client], margins))
+    return day
+
+
+def _by_number(numbers: tuple[int, ...]) -> dict[int, Results]:
+    return {number: Results([], []) for number in numbers}
 
 
 def assess(shop: Shop, before: Day, day: Day, on_test: bool) -> tuple[dict[str, Any], Draws]:
     """All figures of a shop, and the bootstrap of what the last lines tell. Choices are made on the day before."""
-    known = figures_of(before.warm)
-    chosen, chosen_cold = best(known, OURS), {}
-    shown = day.warm if on_test else before.warm
+    known, at = figures_of(before.warm), day if on_test else before
+    chosen, shown = best(known, OURS), at.warm
     figures, draws = figures_of(shown), shown.draws(shown.rows)
-    for number in KNOWN if before.cold[0].scored else ():
-        chosen_cold[number] = best(figures_of(before.cold[number]), COLD_PEERS)
-    cold_shown = day.cold if on_test else before.cold
-    cold_figures = {number: figures_of(cold_shown[number]) for number in chosen_cold}
-    cold_draws = {number: cold_shown[number].draws(["pooled", peer]) for number, peer in chosen_cold.items()}
+    cold = few_of(before.cold, at.cold, "pooled", lambda _: COLD_PEERS)
+    lists = few_of(before.lists, at.lists, seed_lists.OURS, seed_lists.peers_of)
     found = {
         "shop": shop.name, "chosen": chosen, "over_strong": float(gain(figures, chosen, "strong")),
         "eligible": len(shown.scored[0].labels), "buyers": _buyers(shown),
         "validation_only": {row: mean_of(known, row) for row in before.warm.rows if row not in shown.rows},
         "rows": [_row(row, known, figures, draws, shown, before.warm if on_test else None) for row in shown.rows],
-        "cold": [_cold_row(n, cold_figures[n], cold_draws[n], peer) for n, peer in chosen_cold.items()]}
-    parts = Draws((figures, draws), (cold_figures, cold_draws), chosen, chosen_cold)
-    return found, parts
+        "cold": cold.rows("buyers"), "lists": lists.rows("seeds")}
+    return found, Draws((figures, draws), (cold.figures, cold.draws), chosen, cold.chosen)
 
 
 @dataclass(frozen=True)
@@ -215,21 +229,6 @@ def _row(
         "over_strong": float(gain(figures, row, "strong")), "interval": [low, high],
         **{f"precision_at_{place}": precision(shown, row, place) for place in PLACES},
         "log_loss": mean_log_loss(shown, row, before), "by_client": {c: float(figures[row, c]) for c in clients}}
-
-
-def _cold_row(number: int, figures: Figures, draws: Figures, peer: str) -> dict[str, Any]:
-    """Our model against the peer that was chosen for this number of buyers, and all peers' figures beside it."""
-    rows = dict.fromkeys(row for row, _ in figures)
-    found: dict[str, Any] = {"buyers": number, "peer": peer, "pr_auc": {row: mean_of(figures, row) for row in rows}}
-    if "pooled" not in rows:
-        return found
-    low, high = interval(gain(draws, "pooled", peer))
-    return found | {"gain": float(gain(figures, "pooled", peer)), "interval": [low, high]}
-
-
-def mean_of(figures: Figures, row: str) -> float | None:
-    values = [float(value) for (name, _), value in figures.items() if name == row]
-    return float(np.mean(values)) if values else None
 
 
 def last_lines(shops: list[Draws]) -> tuple[list[str], dict[str, float]]:
@@ -265,9 +264,10 @@ def show(found: dict[str, Any]) -> None:
             + f"{row['precision_at_100']:.3f}  {row['precision_at_1000']:.3f}  {loss}")
     for row, value in found["validation_only"].items():
         say(f"{row:<28} {value:.4f}")
-    for row in found["cold"]:
+    for row in [*found["cold"], *found["lists"]]:
+        what = f"{row['buyers']} buyers known" if "buyers" in row else f"{row['seeds']} seeds"
         against = "{gain:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] over".format(**row) if "gain" in row else ""
-        say(f"{row['buyers']} buyers known: {against} {row['peer']}")
+        say(f"{what}: {against} {row['peer']}")
         say("   " + ", ".join(f"{name} {value:.3f}" for name, value in row["pr_auc"].items()))
 
 

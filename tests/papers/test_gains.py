@@ -11,6 +11,8 @@ from tests.papers.gains import Scored, bootstrap, draws_of, gain, gain_of_means,
 from tests.papers.paper_kqgc import CANDIDATES, STRONG, Result, assess, choose
 from tests.papers.shops import SHOPS
 
+EVERYBODY = np.ones(400, bool)
+
 
 def scored(client: str, seed: int, feature_set: str, strength: float, n: int = 400) -> Scored:
     labels = np.random.default_rng(len(client)).random(n) < 0.15
@@ -20,13 +22,22 @@ def scored(client: str, seed: int, feature_set: str, strength: float, n: int = 4
 
 def test_pr_auc_is_the_mean_over_fixed_draws_at_one_to_three() -> None:
     one = scored("acme", 0, "baseline", 1.0)
-    draws = draws_of(one.labels, "acme", gains.DRAWS)
+    draws = draws_of(one.labels, EVERYBODY, "acme", gains.DRAWS)
     assert len(draws) == 20 and len({tuple(d) for d in draws}) == 20
     for rows in draws:
         assert (~one.labels[rows]).sum() == 3 * one.labels[rows].sum() and one.labels[rows].sum() == one.labels.sum()
     wanted = np.mean([average_precision_score(one.labels[rows], one.margins[rows]) for rows in draws])
     assert pr_auc_1to3(one) == pytest.approx(wanted, abs=1e-12)
-    assert all((a == b).all() for a, b in zip(draws, draws_of(one.labels, "acme", 20), strict=True))
+    assert all((a == b).all() for a, b in zip(draws, draws_of(one.labels, EVERYBODY, "acme", 20), strict=True))
+
+
+def test_who_is_not_ranked_is_in_no_draw() -> None:
+    one, ranked = scored("acme", 0, "baseline", 1.0), np.arange(400) % 5 > 0
+    hidden = gains.Scored("acme", 0, "baseline", one.labels, np.where(ranked, one.margins, np.nan))
+    assert all(ranked[rows].all() for rows in draws_of(one.labels, ranked, "acme", 20))
+    known = [average_precision_score(one.labels[rows], one.margins[rows])
+             for rows in draws_of(one.labels, ranked, "acme", 20)]  # fmt: skip
+    assert pr_auc_1to3(hidden) == pytest.approx(np.mean(known), abs=1e-12) != pr_auc_1to3(one)
 
 
 def test_gain_averages_seeds_first_then_clients() -> None:

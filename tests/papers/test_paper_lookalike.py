@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,9 +15,10 @@ from jobs.audiences.set_columns import Past
 from tests.papers.cold_clients import groups, known_buyers, pool_sets, without
 from tests.papers.gains import Scored
 from tests.papers.lookalike_cache import cached, code_hash
-from tests.papers.lookalike_figures import Results, best, figures_of, mean_gain, mean_log_loss
+from tests.papers.lookalike_figures import Results, best, few_of, figures_of, mean_gain, mean_log_loss
 from tests.papers.lookalike_peers import alike, popularity
 from tests.papers.paper_lookalike import Draws, last_lines
+from tests.papers.seed_lists import hidden, seeds_of
 
 N = 6  # items
 
@@ -70,6 +73,34 @@ def test_sets_that_are_mostly_a_cold_clients_leave_the_pool() -> None:
     assert list(np.flatnonzero(left.mask(left.place("other")))) == [2, 3]
     wide = pool_sets(sets_of(c=[0, 1], **{"a=all": [0, 1, 2, 3, 4, 5]}), ["c"])
     assert wide.names == [CLIENT + "c"]  # it holds all of the client
+
+
+def test_a_hidden_client_teaches_nothing_of_its_lists() -> None:
+    left = hidden(sets_of(c=[0, 1], other=[2, 3], **{"a=most": [0, 1, 2], "a=apart": [4, 5]}), ["c"])
+    assert left.names == [CLIENT + "other", "a=apart"]
+    assert list(np.flatnonzero(left.mask(left.place("other")))) == [2, 3]
+
+
+def test_seeds_are_eligible_buyers_before_the_day_and_fewer_are_among_more() -> None:
+    log = log_of([(u, 1, 5) for u in range(8)] + [(8, 1, 20), (9, 2, 5)], users=10)
+    past = dataclasses.replace(past_of(log, 10), eligible=np.array([1, 2, 3, 4, 5, 8, 9]))
+    keys, of_client = np.arange(10).astype(np.uint64), np.isin(np.arange(N), [1])
+    three, all_five = (set(seeds_of(past, of_client, "c", n, keys)) for n in (3, 20))
+    assert len(three) == 3 and three < all_five == {1, 2, 3, 4, 5}
+
+
+def test_the_peer_of_few_seeds_is_chosen_on_the_day_before() -> None:
+    labels = np.arange(40) % 4 == 0
+    good, bad = (np.where(labels, 1.0, 0.0) * sign + np.arange(40) * 1e-6 for sign in (1, -1))
+
+    def results(ours: np.ndarray, a: np.ndarray, b: np.ndarray) -> dict[int, Results]:
+        rows = {"ours": ours, "a": a, "b": b}
+        return {5: Results([Scored("c", 0, row, labels, margins) for row, margins in rows.items()], [None] * 3)}
+
+    few = few_of(results(bad, good, bad), results(good, bad, good), "ours", lambda _: ["a", "b"])
+    (row,) = few.rows("seeds")
+    assert row["peer"] == "a" and row["seeds"] == 5 and row["gain"] > 0 and row["pr_auc"]["ours"] == 1
+    assert few_of({5: Results([], [])}, {5: Results([], [])}, "ours", lambda _: ["a"]).rows("seeds") == []
 
 
 def test_clients_that_share_an_item_are_not_cold_together() -> None:
