@@ -149,7 +149,9 @@ def choose(fitted: list[Fitted], together: bool, score_with: str | None) -> str:
         return BLEND
 
     def mean(name: str) -> float:
-        return np.nanmean([f.figures["pr_auc_1to3"] or np.nan for f in fitted if f.feature_set == name])
+        found = [f.figures["pr_auc_1to3"] for f in fitted if f.feature_set == name]
+        known = [figure for figure in found if figure is not None]
+        return float(np.mean(known)) if known else 0.0
 
     return max(names, key=mean)
 
