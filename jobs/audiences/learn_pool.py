@@ -22,7 +22,7 @@ from jobs.audiences.pooled import (
     Lessons,
     VectorsAt,
     chosen_sets,
-    fit_folds,
+    fit_rows,
     rows_of_client,
     rows_of_pool,
     unseen_margin,
@@ -161,7 +161,7 @@ def fit_pool(lessons: Lessons, lookalike: Lookalike, seed: int) -> Pool:
     """OneClassError where all sets together cannot teach."""
     hyper = lookalike.pooled_trees
     rows = rows_of_pool(lessons, lookalike.exclude_past_buyers)
-    boosters = fit_folds(rows, hyper.boosters, hyper, seed)
+    boosters = fit_rows(rows, hyper.boosters, hyper, seed)
     margins = unseen_margin(boosters, rows.features, rows.fold, hyper.threads) - rows.odds
     stands_for = np.where(rows.labels, 1.0, np.exp(rows.odds))
     figures = {
@@ -186,7 +186,7 @@ def fit_own(client: str, lessons: Lessons, lookalike: Lookalike, seed: int) -> O
         logger.info("client %s: %d buyers; the pooled model alone scores", client, buyers)
         return Own([], buyers)
     try:
-        return Own(fit_folds(rows, lookalike.pooled_trees.boosters, lookalike.trees, seed), buyers)
+        return Own(fit_rows(rows, lookalike.pooled_trees.boosters, lookalike.trees, seed), buyers)
     except OneClassError as error:
         logger.info("client %s: the pooled model alone scores: %s", client, error)
         return Own([], buyers)

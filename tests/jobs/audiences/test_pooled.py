@@ -195,17 +195,13 @@ def test_a_users_rows_are_on_one_side_of_every_split(world: tuple, monkeypatch: 
     root, *_ = world
     found, fits = lessons(root, config()), []
 
-    def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, *_: object) -> object:
-        fits.append((features, held_out))
-        return object()
-
-    monkeypatch.setattr(pooled, "fit", fit)
+    monkeypatch.setattr(pooled, "fit_folds", lambda *given: fits.append(given))
     taught = pooled.rows_of_pool(found, prospects=False)
-    pooled.fit_folds(taught, 4, settings_trees(), 0)
+    pooled.fit_rows(taught, 4, settings_trees(), 0)
+    ((features, _, fold, folds, *_),) = fits
     kept = taught.fold[taught.fold != NOBODYS]
-    assert [len(held) for _, held in fits] == [len(kept)] * 4 and (taught.fold == NOBODYS).any()
-    for k, (_, held_out) in enumerate(fits):
-        np.testing.assert_array_equal(held_out, kept == k)
+    assert len(features) == len(kept) and (taught.fold == NOBODYS).any() and folds == 4
+    np.testing.assert_array_equal(fold, kept)
     users = [window.past.log.users for window in found.windows]
     assert all(one.equals(users[0]) for one in users), "a user has one fold, whatever the window"
 

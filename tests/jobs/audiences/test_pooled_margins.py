@@ -88,7 +88,7 @@ def test_the_pools_margins_less_the_draws_odds_are_probabilities(monkeypatch: py
         margin = (true + odds)[rows, None].astype(np.float32)
         parts.append(Rows(margin, labels[rows], np.zeros(len(rows), np.int64), np.full(len(rows), odds)))
     monkeypatch.setattr(learn_pool, "rows_of_pool", lambda *_: Rows.together(parts))
-    monkeypatch.setattr(learn_pool, "fit_folds", lambda *_: [])
+    monkeypatch.setattr(learn_pool, "fit_rows", lambda *_: [])
     monkeypatch.setattr(learn_pool, "unseen_margin", lambda boosters, features, *_: features[:, 0])
     found = fit_pool(SimpleNamespace(windows=[], sets=None), LOOK, 0).calibration
     assert found.slope == pytest.approx(1, abs=0.1) and found.intercept == pytest.approx(0, abs=0.25)
