@@ -4,6 +4,7 @@ relations from entity_embeddings."""
 from __future__ import annotations
 
 import datetime
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from jobs.arrays import finite_matrix
 from jobs.audiences.snapshot import Ledger, positions
 from jobs.program import Input, JobError
 from models.vectors.comparison import Comparer
+
+_TURNED_ROWS = 65_536  # held in float64 at a time
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,30 @@ class Vectors:
         """Undoes R: float64, same shape."""
         return published.astype(np.float64) @ self.rotation.T
 
-    @property
+    def native_users_of(self, ids: np.ndarray) -> np.ndarray:
+        """As `users_of`, with R undone."""
+        return _rows(self.user_ids, self._native_users, ids)
+
+    def native_items_of(self, ids: np.ndarray) -> np.ndarray:
+        """As `native_users_of`, for items."""
+        return _rows(self.item_ids, self._native_items, ids)
+
+    @functools.cached_property
+    def _native_users(self) -> np.ndarray:
+        """float32 (n, d): turned once, not for every set and window anew."""
+        return self._turned(self.users)
+
+    @functools.cached_property
+    def _native_items(self) -> np.ndarray:
+        return self._turned(self.items)
+
+    def _turned(self, published: np.ndarray) -> np.ndarray:
+        out = np.empty_like(published)
+        for start in range(0, len(out), _TURNED_ROWS):
+            out[start : start + _TURNED_ROWS] = self.native(published[start : start + _TURNED_ROWS])
+        return out
+
+    @functools.cached_property
     def native_purchase(self) -> np.ndarray | None:
         """float64 (d,)."""
         return None if self.purchase is None else self.native(self.purchase[None])[0]

@@ -12,6 +12,8 @@ Shapes: n users u and m items v of d numbers, float64; r is the relation's vecto
     cosine        1 - cos(u, v)              1 - cos(u, u')
 
 A vector of length 0 has no direction: its cosine with any other counts as 0.
+
+Each kind is one of three measures between points that are made of the vectors once (models/kernels/nearness.py).
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from models.families import Comparison, family_of
+from models.kernels.nearness import DOT, L1, L2
 from models.shapes import expect
 
-_NORMS = ("l1", "l2")
+_MEASURES = {"l1": L1, "l2": L2}
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Comparer:
     norm: str = "l2"
 
     def __post_init__(self) -> None:
-        for name, value, choices in (("kind", self.kind, get_args(Comparison)), ("norm", self.norm, _NORMS)):
+        for name, value, choices in (("kind", self.kind, get_args(Comparison)), ("norm", self.norm, tuple(_MEASURES))):
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
 
@@ -56,21 +59,40 @@ class Comparer:
         relation: None will do where none is taken. ValueError where one is taken and none given; ShapeError where it
         does not fit the users.
         """
-        if self.takes_relation:
-            if relation is None:
-                raise ValueError(f"items are compared by {self.kind}, which takes the relation's vector; found none")
-            expect("relation", relation, (users.shape[1],), "float64")
-        if self.kind == "translation":
-            return _distances(users + relation, items, self.norm)
-        if self.kind == "diagonal":
-            return -(users * relation) @ items.T
-        return -users @ items.T if self.kind == "dot" else 1 - _directions(users) @ _directions(items).T
+        return self.of_items.between(self.item_queries(users, relation), self.item_points(items))
 
     def between_users(self, users: np.ndarray, others: np.ndarray) -> np.ndarray:
         """(n, m): from each of users (n, d) to each of others (m, d)."""
+        return self.of_users.between(self.user_points(users), self.user_points(others))
+
+    @property
+    def of_items(self) -> Measure:
+        """Between `item_queries` and `item_points`."""
         if self.kind == "translation":
-            return _distances(users, others, self.norm)
-        return 1 - _directions(users) @ _directions(others).T
+            return Measure(_MEASURES[self.norm])
+        return Measure(DOT, 1.0 if self.kind == "cosine" else 0.0)
+
+    @property
+    def of_users(self) -> Measure:
+        """Between `user_points`."""
+        return Measure(_MEASURES[self.norm]) if self.kind == "translation" else Measure(DOT, 1.0)
+
+    def item_queries(self, users: np.ndarray, relation: np.ndarray | None) -> np.ndarray:
+        """(n, d): where the items of users (n, d) are; errors as of `to_items`."""
+        if self.takes_relation:
+            if relation is None:
+                raise ValueError(f"items are compared by {self.kind}, which takes the relation's vector; found none")
+            expect("relation", relation, (users.shape[1],), str(users.dtype))
+            return users + relation if self.kind == "translation" else users * relation
+        return users if self.kind == "dot" else _directions(users)
+
+    def item_points(self, items: np.ndarray) -> np.ndarray:
+        """(m, d)."""
+        return _directions(items) if self.kind == "cosine" else items
+
+    def user_points(self, users: np.ndarray) -> np.ndarray:
+        """(n, d)."""
+        return users if self.kind == "translation" else _directions(users)
 
     def row_by_row(self, users: np.ndarray, others: np.ndarray) -> np.ndarray:
         """(n,): from each of users (n, d) to the one of others (n, d) in the same row, as `between_users`."""
@@ -78,6 +100,21 @@ class Comparer:
             return 1 - (_directions(users) * _directions(others)).sum(1)
         differences = others - users
         return np.abs(differences).sum(1) if self.norm == "l1" else np.sqrt((differences**2).sum(1))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """code: of models/kernels/nearness.py; offset: what a DOT is taken from."""
+
+    code: int
+    offset: float = 0.0
+
+    def between(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """(n, m): from each of points (n, d) to each of others (m, d)."""
+        if self.code == DOT:
+            products = points @ others.T
+            return self.offset - products if self.offset else -products
+        return _distances(points, others, "l1" if self.code == L1 else "l2")
 
 
 def _distances(left: np.ndarray, right: np.ndarray, norm: str) -> np.ndarray:
