@@ -181,6 +181,13 @@ def nights_of(settings: Settings, given: str) -> list[datetime.date]:
     return dates
 
 
+def check_sources() -> None:
+    """The DAG files are no part of the installed package."""
+    if not PLAY_NIGHTS.is_file():
+        raise NightFailed(f"Found no DAG files at {DAGS_FOLDER}: run this from the project's sources, installed with "
+                          "`make install` or `pip install -e '.[all]'`.")
+
+
 def check_machine(settings: Settings) -> None:
     """What an installation cannot bring along, and what it takes for granted."""
     if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
@@ -203,6 +210,7 @@ def main() -> int:
     options.add_argument("--generate", action="store_true", help="generate the demo log first")
     given = options.parse_args()
     try:
+        check_sources()
         settings = load_settings(given.config)
         dates = nights_of(settings, given.dates)
         if given.generate:
