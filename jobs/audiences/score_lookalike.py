@@ -39,6 +39,7 @@ from jobs.audiences.population import never_trained_on, one_to, purchases_betwee
 from jobs.audiences.set_columns import behaviors_of
 from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.feature_names import FeatureSet, models_of
+from jobs.events.returns import counted
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
 from jobs.tables import TABLES
 from models.classifiers.precision_recall import precision_at
@@ -239,6 +240,7 @@ def run(
     """Backtest, score, commit."""
     graph, dt, look = (knowledge_graph, interactions, entity_ids, relations), date.isoformat(), config.lookalike
     lists = read_lists(look, look.clients)  # before the work: without one of them there is no audience
+    clean_events = counted(clean_events, date, config.events.returns)
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     start = date - datetime.timedelta(days=look.label_window_days)
     report_backtest(tables, lookalike_scores, lookalike_models, start, date, config)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import datetime
 import itertools
 import re
 import zoneinfo
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from jobs.configuration.feature_names import POOLED_SETS, FeatureSet
@@ -20,6 +22,8 @@ from models import families
 if TYPE_CHECKING:
     from jobs.configuration.sections import Events, Graph, Lookalike, Source, SourceTable
     from jobs.configuration.settings import Settings
+
+TIMES = ("event_time", "ingested_at", "valid_from", "valid_to")
 
 
 def check(settings: Settings) -> None:
@@ -121,6 +125,7 @@ def check_source(table: SourceTable, path: str, known: Collection[str] | None) -
     wanted = 'one character that ends no line (a tab is "\\t" in double quotes)'
     usable = len(table.delimiter) == 1 and table.delimiter not in "\r\n"
     expect(usable, table.delimiter, f"{path}.delimiter", wanted)
+    check_reading(table, path, [name for name in TIMES if (name.startswith("valid")) == (known is None)])
     for key in ("columns", "constants"):
         for ours in getattr(table, key):
             expect(
@@ -129,6 +134,48 @@ def check_source(table: SourceTable, path: str, known: Collection[str] | None) -
                 f"{path}.{key}.{ours}",
                 f"one of our columns: {', '.join(known or ())}",
             )
+
+
+def check_reading(table: SourceTable, path: str, times: Sequence[str]) -> None:
+    """ConfigError for an encoding, a unit or a form of times that is none, or that is of no column of `times`."""
+    wanted = "the name of a text encoding that Python knows, such as utf-8, latin-1, cp1252 or utf-16"
+    expect(_is_encoding(table.encoding), table.encoding, f"{path}.encoding", wanted)
+    plain = table.format == "csv" or codecs.lookup(table.encoding).name == "utf-8"
+    expect(plain, table.encoding, f"{path}.encoding", "none but with format: csv; Parquet and JSON are UTF-8")
+    for key in ("time_unit", "time_format"):
+        given = getattr(table, key)
+        for name in given if isinstance(given, dict) else ():
+            expect(name in times, name, f"{path}.{key}.{name}", f"one of our columns of times: {', '.join(times)}")
+    for name in times:
+        unit, form = table.unit_of(name), table.form_of(name)
+        wanted = f"a unit or a form, not both: {path}.time_unit is {unit!r}"
+        expect(unit is None or form is None, form, f"{path}.time_format", wanted)
+        _check_form(form, path)
+
+
+def _check_form(form: str | None, path: str) -> None:
+    if form is None:
+        return
+    wanted = "a form in strptime's letters that has year, month and day, such as '%d/%m/%Y %H:%M'"
+    expect(_says_the_day(form), form, f"{path}.time_format", wanted)
+    named = "%Z" not in form.replace("%%", "")
+    wanted = "a form without %Z, which Python reads and forgets: an offset is %z; of a zone's name write its letters"
+    expect(named, form, f"{path}.time_format", f"{wanted}, and {path}.timezone")
+
+
+def _says_the_day(form: str) -> bool:
+    moment = datetime.datetime(2027, 11, 23, 14, 5, 6, tzinfo=datetime.UTC)
+    try:
+        return datetime.datetime.strptime(moment.strftime(form), form).date() == moment.date()
+    except (ValueError, UnicodeError, re.error):
+        return False
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        return bool("".encode(name).decode(name) == "" and codecs.lookup(name)._is_text_encoding)
+    except (LookupError, ValueError):
+        return False
 
 
 def _is_zone(name: str) -> bool:

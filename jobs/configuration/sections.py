@@ -31,6 +31,7 @@ MASTER = Pattern(
     r"local(\[(\*|\d{1,4})(, ?\d{1,4})?\])?|local-cluster\[[\d, ]{5,40}\]|yarn|(spark|k8s)://\S{1,500}",
     "a master such as local[4], local[*], spark://host:7077, yarn or k8s://https://host:6443")
 MEMORY = Pattern(r"[1-9]\d{0,8}[kmgtKMGT]?[bB]?", "a size such as 2g or 800m")
+TimeUnit = Literal["s", "ms", "us", "ns"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,25 @@ class SourceTable:
     # our column → one value for every row, e.g. behavior: purchase
     constants: dict[str, str] = field(default_factory=dict)
     delimiter: str = ","  # csv only
+    encoding: str = "utf-8"  # csv only: as Python calls it, e.g. latin-1, cp1252, utf-16
     timezone: str = "UTC"  # zone of times without an offset
     day_only: bool = False  # times known to the day: stamped at the end of that day in `timezone`
+    # what numbers count since 1970; none: told by their size, where all lie in 2000 to 2100 by one unit
+    time_unit: TimeUnit | dict[str, TimeUnit] | None = None  # of all columns of times, or by our column
+    # the form of texts, in strptime's letters, e.g. "%d/%m/%Y %H:%M"; none: ISO 8601
+    time_format: str | dict[str, str] | None = None  # of all columns of times, or by our column
+
+    def unit_of(self, name: str) -> str | None:
+        """What the numbers of our column of times count, where it is configured."""
+        return self.time_unit.get(name) if isinstance(self.time_unit, dict) else self.time_unit
+
+    def form_of(self, name: str) -> str | None:
+        """The form of the texts of our column of times, where it is configured."""
+        return self.time_format.get(name) if isinstance(self.time_format, dict) else self.time_format
+
+    def theirs(self, name: str) -> str:
+        """What the source calls our column."""
+        return self.columns.get(name, name)
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,9 @@ class Events:
     behaviors: list[str]  # the known ones; any other is rejected
     earliest_event_time: datetime.date = datetime.date(2000, 1, 1)  # events before it are rejected
     deduplicate: Literal["none", "exact"] = "none"  # for rows without event_id
+    # what a night makes of rows of negative quantity, or purchases of negative value: nothing; each takes back the
+    # latest earlier one of the same user and item; or they count like the others (jobs/events/returns.py)
+    returns: Literal["drop", "cancel", "keep"] = "drop"
     max_rejected_share: Share = 0.05  # above it the night fails; the rejected rows are committed all the same
     ready_timeout_minutes: Minutes = 360  # how long to wait for source.ready_marker
 

@@ -9,19 +9,21 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jobs.events.damage import check_whole
+from jobs.events.damage import UTF8, check_whole
 
 CHUNK = 1 << 20
 
 
-def fingerprint(file: str, label: str, format: str, former: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def fingerprint(
+    file: str, label: str, format: str, former: Mapping[str, Any] | None = None, encoding: str = UTF8
+) -> dict[str, Any]:
     """One file; its bytes are read only where size or time of change differ from the `former` fingerprint. SourceError
     for one that is not whole, or not of the format."""
     status = os.stat(file)
     found = {"name": label, "size": status.st_size, "modified_ns": status.st_mtime_ns}
     if former and all(former.get(key) == value for key, value in found.items()):
         return dict(former)
-    check_whole(file, format)
+    check_whole(file, format, encoding)
     digest = hashlib.sha256()
     with open(file, "rb") as content:
         while chunk := content.read(CHUNK):
@@ -29,10 +31,10 @@ def fingerprint(file: str, label: str, format: str, former: Mapping[str, Any] | 
     return found | {"sha256": digest.hexdigest()}
 
 
-def fingerprints(files: Sequence[str], format: str) -> list[dict[str, Any]]:
+def fingerprints(files: Sequence[str], format: str, encoding: str = UTF8) -> list[dict[str, Any]]:
     """All files of a source, as a manifest records what was read."""
     names = labels(files)
-    found = (fingerprint(file, names[file], format) for file in files)
+    found = (fingerprint(file, names[file], format, encoding=encoding) for file in files)
     return [{key: value for key, value in one.items() if key != "modified_ns"} for one in found]
 
 

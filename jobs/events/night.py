@@ -50,11 +50,13 @@ class Night:
     @property
     def record(self) -> dict[str, Any]:
         """Equal records mean equal clean events; kept in the manifest of `rejected_events`."""
-        settings = dataclasses.replace(self.config.events, max_rejected_share=1.0, ready_timeout_minutes=0)
+        settings = dataclasses.replace(
+            self.config.events, max_rejected_share=1.0, ready_timeout_minutes=0, returns="drop")
         source = dataclasses.replace(self.config.source.events, path="")
         return {
             "source_hash": combined(self.fingerprints),
             "settings_hash": config_hash(settings) + config_hash(source),
+            "purchase": self.config.graph.purchase,  # whose negative values are returns
         }
 
 
@@ -71,7 +73,8 @@ def take_fingerprints(config: Config, former: list[dict[str, Any]]) -> tuple[lis
     files = find_files(source.path, source.format, "source.events.path")
     names = labels(files)
     known = {file["name"]: file for record in reversed(former) for file in record.get("files", [])}
-    return files, [fingerprint(file, names[file], source.format, known.get(names[file])) for file in files]
+    return files, [
+        fingerprint(file, names[file], source.format, known.get(names[file]), source.encoding) for file in files]
 
 
 def former_records(rejected_events: Input, date: datetime.date) -> list[dict[str, Any]]:

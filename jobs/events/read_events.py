@@ -1,23 +1,23 @@
 """The event source as one Spark frame: our columns, where each row comes from, and what a text row's problem is.
 
-Parquet is read by Spark itself, CSV and JSON lines by text_rows.py in Spark's workers, one task per file.
+Parquet is read by Spark itself, CSV and JSON lines by text_rows.py in Spark's workers.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from jobs.configuration.sections import SourceTable
 from jobs.events import times
-from jobs.events.fingerprint import labels
+from jobs.events.epochs import readings
 from jobs.events.parquet_times import load, time_columns
 from jobs.events.places import SourceError, in_words, require_readable_by_spark
 from jobs.events.read_source import column_names, header, parquet_schema, quoted, resolve_columns
-from jobs.events.text_rows import TextSource, read_batches, schema
+from jobs.events.text_frames import text_frame
+from jobs.events.text_rows import TextSource
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -32,9 +32,10 @@ NUMBERS = ("quantity", "value")
 def read_events(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
     """Columns: source_file, row_number, problem, row (as JSON), user_id, item_id, behavior, event_id (texts),
     event_time, ingested_at (UTC), quantity, value (double), `<time or number>_given` (whether there was anything to
-    read).
+    read), event_time_form (what an event_time that cannot be read looks like).
 
-    SourceError: a missing column, a wrong type, a file that is none of the format.
+    SourceError: a missing column, a wrong type, a file that is none of the format, numbers that may be times in several
+    units.
     """
     columns = _columns(source, files)
     read = _read_parquet if source.format == "parquet" else _read_text
@@ -74,17 +75,8 @@ def _require_columns(file: str, names: list[str], columns: dict[str, str]) -> No
 
 
 def _read_text(spark: SparkSession, source: SourceTable, files: list[str], columns: dict[str, str]) -> DataFrame:
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    names, text = labels(files), TextSource(source.format, columns, source.delimiter)
-
-    def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for number in batch.column(0).to_pylist():
-                yield from read_batches(files[number], names[files[number]], text)
-
-    numbers = spark.range(0, len(files), numPartitions=len(files))
-    return numbers.mapInArrow(parse, from_arrow_schema(schema(columns)))
+    """Kept: how its times are to be read is asked of all rows before they are read."""
+    return text_frame(spark, files, TextSource(source.format, columns, source.delimiter, source.encoding)).persist()
 
 
 def _read_parquet(spark: SparkSession, source: SourceTable, files: list[str], columns: dict[str, str]) -> DataFrame:
@@ -131,7 +123,7 @@ def _check_parquet(source: SourceTable, files: list[str], columns: dict[str, str
 
 EXPECTED = {
     "text": "a text or a whole number",
-    "time": "a timestamp, a date, a text such as 2026-01-31 23:59:59, or seconds since 1970",
+    "time": "a timestamp, a date, a text such as 2026-01-31 23:59:59, or a number since 1970",
     "number": "a number",
 }
 
@@ -143,30 +135,37 @@ def _kind(ours: str) -> str:
 def _usable(ours: str, kind: pa.DataType) -> bool:
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     is_text = is_text or (pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type))
-    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    is_whole = pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+    is_number = is_whole or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     if pa.types.is_null(kind):
         return ours in OPTIONAL
     if ours in TEXTS:
-        return is_text or pa.types.is_integer(kind)
+        return is_text or is_whole
     if ours in TIMES:
         return is_text or is_number or pa.types.is_timestamp(kind) or pa.types.is_date(kind)
-    return is_text or is_number or pa.types.is_decimal(kind)
+    return is_text or is_number
 
 
 def _typed(raw: DataFrame, source: SourceTable) -> DataFrame:
     """Times in UTC and numbers as double (null where unreadable), ids as texts; what a source lacks is null."""
     from pyspark.sql import functions as F
 
+    read_as = readings(raw, source, TIMES, "source.events")
+
     def cell(name: str) -> Any:
         return F.col(name) if name in raw.columns else F.lit(None).cast("string")
 
     columns: dict[str, Column] = {name: cell(name).cast("string") for name in TEXTS}
     for name in TIMES:
-        kind = raw.schema[name].dataType if name in raw.columns else F.lit(None)
-        columns[name] = cell(name).cast("timestamp") if name not in raw.columns else times.utc(
-            cell(name), kind, source.timezone, source.day_only and name == "event_time")
+        day_only = source.day_only and name == "event_time"
+        columns[name] = cell(name).cast("timestamp")
+        if name in raw.columns:
+            kind = raw.schema[name].dataType
+            columns[name] = times.utc(cell(name), kind, source.timezone, day_only, read_as[name])
     for name in NUMBERS:
         columns[name] = cell(name).try_cast("double")
     given = {f"{name}_given": cell(name).isNotNull() for name in (*TIMES, *NUMBERS)}
     place = [F.col(name) for name in ("source_file", "row_number", "problem", "row")]
-    return raw.select(*place, *(column.alias(name) for name, column in (columns | given).items()))
+    form = F.when(columns["event_time"].isNull(), times.form(cell("event_time").cast("string")))
+    read = columns | given | {"event_time_form": form}
+    return raw.select(*place, *(column.alias(name) for name, column in read.items()))

@@ -7,6 +7,7 @@ since they are judged row by row.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import itertools
 import json
@@ -18,6 +19,8 @@ from jobs.configuration.sections import SourceTable
 from jobs.events.damage import AGAIN, BROKEN_GZIP, PEEK_LINES, check_parquet, check_whole, malformed_line, open_lines
 from jobs.events.parquet_times import load, time_columns
 from jobs.events.places import SourceError, find_files, in_words, require_readable_by_spark
+from jobs.events.text_frames import text_frame
+from jobs.events.text_rows import TextSource
 from jobs.spark import PLAIN, said_by_spark
 
 if TYPE_CHECKING:
@@ -86,7 +89,7 @@ def column_names(source: SourceTable, files: list[str]) -> list[str]:
 
 def header(source: SourceTable, file: str) -> list[str]:
     """The column names of a CSV; none for a file without a byte. SourceError."""
-    with open_lines(file) as lines:
+    with open_lines(file, source.encoding) as lines:
         try:
             return next(csv.reader(lines, delimiter=source.delimiter), [])
         except BROKEN_GZIP as error:
@@ -173,7 +176,7 @@ def _check_entities(source: SourceTable, files: list[str]) -> dict[str, Column]:
     """SourceError for files that are not whole, or that Spark would not take; the columns that stand for times."""
     require_readable_by_spark(files)
     for file in files:
-        check_whole(file, source.format)
+        check_whole(file, source.format, source.encoding)
     if source.format == "csv":
         _require_one_header(source, files)
     return time_columns(files) if source.format == "parquet" else {}
@@ -182,7 +185,21 @@ def _check_entities(source: SourceTable, files: list[str]) -> dict[str, Column]:
 def _load(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
     if source.format == "parquet":
         return load(spark, files, merge=len(files) > 1)
+    if codecs.lookup(source.encoding).name != "utf-8":
+        return _load_encoded(spark, source, files)
     reader = spark.read.options(**PLAIN, mode="FAILFAST")
     if source.format == "csv":
         return reader.options(header=True, multiLine=True, escape='"', sep=source.delimiter).csv(files)
     return reader.json(files)
+
+
+def _load_encoded(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
+    """A CSV that is not UTF-8: Spark reads a few encodings alone, and what is none of them as other letters."""
+    from pyspark.sql import functions as F
+
+    names = column_names(source, files)
+    text = TextSource("csv", {name: name for name in names}, source.delimiter, source.encoding)
+    rows, said = text_frame(spark, files, text), [F.lit(f"{source.path} has a "), F.lit(" in row "), F.lit(" of ")]
+    problem = F.concat(said[0], "problem", said[1], "row_number", said[2], "source_file")
+    whole = F.when(F.col("problem").isNull(), True).otherwise(F.raise_error(problem).cast("boolean"))
+    return rows.where(whole).select(*(quoted(name) for name in names))

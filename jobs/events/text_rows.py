@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
-from jobs.events.damage import open_lines
+from jobs.events.damage import UTF8, open_lines
 
 BATCH_ROWS = 20_000
 MALFORMED = "malformed line"
@@ -23,11 +23,12 @@ MALFORMED = "malformed line"
 
 @dataclass(frozen=True)
 class TextSource:
-    """What to take from a text file: our column → theirs, the format, the delimiter."""
+    """What to take from a text file: our column → theirs, the format, the delimiter, the encoding."""
 
     format: str
     columns: dict[str, str]
     delimiter: str = ","
+    encoding: str = UTF8
 
 
 def schema(columns: Iterable[str]) -> pa.Schema:
@@ -49,7 +50,7 @@ def read_batches(file: str, label: str, source: TextSource) -> Iterator[pa.Recor
 
 def read_rows(file: str, source: TextSource) -> Iterator[tuple[str | None, dict[str, Any]]]:
     """(problem, values by the source's column) of each row."""
-    with open_lines(file) as lines:
+    with open_lines(file, source.encoding) as lines:
         yield from READERS[source.format](lines, source)
 
 
@@ -58,7 +59,7 @@ def _row(label: str, number: int, problem: str | None, values: dict[str, Any], s
     for ours, theirs in source.columns.items():
         text = _text(values.get(theirs))
         if text is not None and not _is_utf8(text):
-            row["problem"], text = row["problem"] or f"{ours} is not valid UTF-8", None
+            row["problem"], text = row["problem"] or f"{ours} is not valid {source.encoding.upper()}", None
         row[ours] = text
     shown = {theirs: values.get(theirs) for theirs in source.columns.values()}
     row["row"] = json.dumps(shown, ensure_ascii=True)

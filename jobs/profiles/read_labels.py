@@ -79,7 +79,7 @@ def run(date: datetime.date, clean_events: Input, user_labels: Output, config: C
     with engine.session(config.spark, "read_labels") as spark:
         users = users_of(spark, clean_events, days)
         found = read_rows(spark, source, profiles, date, users, files)
-        read = fingerprints(files, source.format)
+        read = fingerprints(files, source.format, source.encoding)
     facts = {name: says(profiles, name) | facts_of(*one) for name, one in found.items()}
     for name, fact in facts.items():
         if fact["problem"]:

@@ -25,7 +25,8 @@ from jobs.audiences.vectors import Vectors, read_vectors
 from jobs.configuration.load import config_hash
 from jobs.configuration.predicates import parse
 from jobs.configuration.recommendations import Recommendations
-from jobs.configuration.sections import Graph, Lookalike, Publishing
+from jobs.configuration.sections import Events, Graph, Lookalike, Publishing
+from jobs.events.returns import counted
 from jobs.graphs.ledgers import ITEM, USER
 from jobs.program import Input, Output, code_version, log, main, metrics
 from jobs.tables import TABLES
@@ -41,6 +42,7 @@ class Config:
     lookalike: Lookalike
     publishing: Publishing
     recommendations: Recommendations
+    events: Events = Events(behaviors=[])
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ def run(
 ) -> None:  # fmt: skip
     """Commit the lists of D."""
     graph, dt = (knowledge_graph, interactions, entity_ids, relations), date.isoformat()
+    clean_events = counted(clean_events, date, config.events.returns)
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     users, items = (Ledger.read(entity_ids.segments(kind)) for kind in (USER, ITEM))
     snapshot = tables.snapshot(date, config.graph)
