@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from jobs.contracts import Contract
 
 LOCAL = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+# The driver in its own pod: executors find it by its address, and go with it. What dags/dagkit/pods.py tells it.
+IN_POD = {
+    "spark.driver.host": "NOCTURNE_POD_IP",
+    "spark.kubernetes.driver.pod.name": "NOCTURNE_POD_NAME",
+    "spark.kubernetes.namespace": "NOCTURNE_POD_NAMESPACE",
+    "spark.kubernetes.container.image": "NOCTURNE_IMAGE",
+}
+PORTS = {"spark.driver.port": "7078", "spark.driver.blockManager.port": "7079"}  # that the chart's policy lets through
 ALWAYS = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
@@ -49,7 +57,8 @@ PLAIN = {"__globPaths__": "false", "recursiveFileLookup": "true"}
 def session(spark: Spark, name: str) -> Iterator[SparkSession]:
     """The running session, or a new one that stops with the block. What Spark raises in the block becomes a
     JobError."""
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if not spark.master.startswith("k8s://"):  # where executors have an image of their own
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     from pyspark.sql import SparkSession
 
     active = SparkSession.getActiveSession()
@@ -115,13 +124,22 @@ def _builder(spark: Spark, name: str):
     if local:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.appName(f"nocturne-{name}").master(spark.master)
-    conf = ALWAYS | (LOCAL if local else {}) | {
+    conf = ALWAYS | (LOCAL if local else {}) | on_kubernetes(spark.master, os.environ) | {
         "spark.driver.memory": spark.driver_memory,
         "spark.sql.shuffle.partitions": str(spark.shuffle_partitions),
     } | spark.conf
     for key, value in conf.items():
         builder = builder.config(key, value)
     return builder
+
+
+def on_kubernetes(master: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Settings of a driver whose executors are pods; none for another master."""
+    if not master.startswith("k8s://"):
+        return {}
+    known = {key: environment[name] for key, name in IN_POD.items() if environment.get(name)}
+    python = {"spark.pyspark.python": "python"}  # the executors', which have the driver's image
+    return {"spark.submit.deployMode": "client", "spark.driver.bindAddress": "0.0.0.0"} | PORTS | python | known
 
 
 def read(spark: SparkSession, files: Iterable[str], contract: Contract) -> DataFrame:

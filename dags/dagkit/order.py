@@ -72,8 +72,8 @@ def _runs_before(dag_run: Any, date: str, state: str) -> Iterator[Any]:
         before = run.logical_date
 
 
-class LastJob(JobOperator):
-    """The night's last job: the runs that waited for the night's end with their places given up are run again."""
+class EndsNight:
+    """Of the night's last job: the runs that waited for the night's end with their places given up are run again."""
 
     def ended(self, context: Any, result: str | None) -> None:
         for run_id in _waiting(result):
@@ -82,6 +82,10 @@ class LastJob(JobOperator):
                 run_again(context["dag_run"].dag_id, run_id)
             except AirflowRuntimeError as error:
                 self.log.warning("Run %s could not be cleared: %s. Clear it by hand.", run_id, error)
+
+
+class LastJob(EndsNight, JobOperator):
+    """The night's last job, in a process beside the task's own."""
 
 
 def _waiting(result: str | None) -> list[str]:

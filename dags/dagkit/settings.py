@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from dagkit.pod_settings import Pods, pods
 from models import families
 
 DEMO = Path(__file__).resolve().parents[2] / "jobs" / "configs" / "demo.yaml"
@@ -63,6 +64,8 @@ class Settings:
     labels: tuple[str, ...]  # profiles are predicted where there is one
     profile_models: tuple[str, ...]  # whose vectors they are predicted from
     recommending: tuple[str, ...]  # models by whose vectors items are recommended
+    pods: Pods | None  # how the jobs' pods look; None: jobs are processes beside the task's own
+    spark_master: str
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -129,6 +132,8 @@ def _settings(document: dict[str, Any], path: Path) -> Settings:
         labels=tuple(profiles.get("labels") or {}),
         profile_models=_profile_models(profiles.get("models"), models, path),
         recommending=_recommending(_section(document, "recommendations").get("models"), models, path),
+        pods=pods(document.get("pods")),
+        spark_master=str(_section(document, "spark").get("master", "local[2]")),
     )
 
 

@@ -29,6 +29,7 @@ from dagkit import datasets
 from dagkit.links import ReportLink
 from dagkit.requests import check_keys
 from dagkit.settings import Settings
+from models import families
 
 SKIPPED, WRONG_CALL, FINAL, NOT_YET, PUT_OFF = 99, 2, 3, 75, 76  # exit statuses of jobs/program.py
 # A task that comes too early looks again after so long. Not much sooner: Airflow takes the end of one look for a
@@ -85,13 +86,54 @@ def start(command: list[str], environment: Mapping[str, str]) -> subprocess.Pope
         text=True, encoding="utf-8", errors="backslashreplace", start_new_session=True)
 
 
-class JobOperator(BaseOperator):
-    """One program, as a list of arguments. Exit 0: done; 99: skipped; 75: not yet, looked at again later without a slot
-    meanwhile; 2 (wrong call), 3 (another try would end the same) and 76 (put off): not tried again; else failed, and
-    tried again."""
+class Job:
+    """What a task makes of its program's end, wherever that runs. Exit 0: done; 99: skipped; 75: not yet, looked at
+    again later without a slot meanwhile; 2 (wrong call), 3 (another try would end the same) and 76 (put off): not tried
+    again; else failed, and tried again."""
+
+    ui_color = "#e8eef7"
+
+    def finish(self, context: Any, status: int, said: Sequence[str]) -> dict[str, Any] | None:
+        """The task's result. said: the program's output, at least its last lines; the last one that is JSON is its
+        result."""
+        result = next((line for line in reversed(said) if line.startswith("{")), None)
+        self.ended(context, result)
+        self._judge(status, said[-6:])
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = {"dt": night(context["params"], context["dag_run"])}
+        return self._result(result) if self.returns_json else None
+
+    def ended(self, context: Any, result: str | None) -> None:
+        """What is to be done when the program has ended, however it did; result: its last line that is JSON."""
+
+    def _judge(self, status: int, last: Sequence[str]) -> None:
+        said = "\n".join(last)
+        if status == SKIPPED:
+            raise AirflowSkipException(said)
+        if status == NOT_YET:
+            raise AirflowRescheduleException(datetime.datetime.now(datetime.UTC) + LOOK_AGAIN)
+        if status == PUT_OFF:
+            raise AirflowFailException(said)
+        if status == WRONG_CALL:
+            raise AirflowFailException(f"Wrong command line or configuration; trying again would not help:\n{said}")
+        if status == FINAL:
+            raise AirflowFailException(f"{self.task_id} failed, and trying again would not help:\n{said}")
+        if status:
+            raise AirflowException(f"{self.task_id} ended with exit status {status}:\n{said}")
+
+    def _result(self, line: str | None) -> dict[str, Any]:
+        if line is None:
+            raise AirflowException(
+                f"{self.task_id} printed no line with a JSON object; expected one as its result. "
+                "Run its command by hand."
+            )
+        return json.loads(line)
+
+
+class JobOperator(Job, BaseOperator):
+    """One program, as a list of arguments, in a process beside the task's own."""
 
     template_fields: Sequence[str] = ("command", "report")
-    ui_color = "#e8eef7"
 
     def __init__(
         self, *, command: list[str], inputs: Sequence[str] = (), outputs: Sequence[str] = (),
@@ -118,14 +160,8 @@ class JobOperator(BaseOperator):
             last.append(line)
             if line.startswith("{"):
                 result = line
-        self.ended(context, result)
-        self._judge(self.process.returncode, last)
-        for asset in self.outlets:
-            context["outlet_events"][asset].extra = {"dt": night(context["params"], context["dag_run"])}
-        return self._result(result) if self.returns_json else None
-
-    def ended(self, context: Any, result: str | None) -> None:
-        """What is to be done when the program has ended, however it did; result: its last line that is JSON."""
+        said = [*last] if result is None or result in last else [result, *last]
+        return self.finish(context, self.process.returncode, said)
 
     def _lines(self) -> Iterator[str]:
         """Start the program and give its output (both streams) line by line; it has ended when the lines have."""
@@ -137,29 +173,6 @@ class JobOperator(BaseOperator):
             self.process.wait()
         finally:
             self.on_kill()  # a time limit or a failure here leaves nothing running
-
-    def _judge(self, status: int, last: Sequence[str]) -> None:
-        said = "\n".join(last)
-        if status == SKIPPED:
-            raise AirflowSkipException(said)
-        if status == NOT_YET:
-            raise AirflowRescheduleException(datetime.datetime.now(datetime.UTC) + LOOK_AGAIN)
-        if status == PUT_OFF:
-            raise AirflowFailException(said)
-        if status == WRONG_CALL:
-            raise AirflowFailException(f"Wrong command line or configuration; trying again would not help:\n{said}")
-        if status == FINAL:
-            raise AirflowFailException(f"{self.task_id} failed, and trying again would not help:\n{said}")
-        if status:
-            raise AirflowException(f"{self.task_id} ended with exit status {status}:\n{said}")
-
-    def _result(self, line: str | None) -> dict[str, Any]:
-        if line is None:
-            raise AirflowException(
-                f"{self.task_id} printed no line with a JSON object; expected one as its result. "
-                "Run its command by hand."
-            )
-        return json.loads(line)
 
     def on_kill(self) -> None:
         """Stop the program with all its children (Spark's JVM): ask, then insist."""
@@ -186,19 +199,27 @@ def job(
     returns_json: bool = False,
     operator: type[JobOperator] = JobOperator,
     **arguments: Any,
-) -> JobOperator:
-    """The task that runs `python -m jobs.<module>` for the run's date.
+) -> BaseOperator:
+    """The task that runs `python -m jobs.<module>` for the run's date, as a process, or in a pod where the
+    configuration has `pods`.
 
     `options` are its further parameters, templated. `also` names tables that it writes where the configuration's data
     root has them, without being told.
     """
     tables = {table: datasets.uri(settings, table) for table in dict.fromkeys([*inputs, *outputs])}
     options = {"date": NIGHT, "config": settings.config} | tables | (options or {})
-    command = [settings.python, "-m", f"jobs.{module}"]
+    command = [settings.pods.python if settings.pods else settings.python, "-m", f"jobs.{module}"]
     command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    return operator(
-        task_id=task_id or module.rsplit(".", 1)[-1], command=command, inputs=inputs, outputs=[*outputs, *also],
-        outlets=list(outlets), returns_json=returns_json, **arguments)  # fmt: skip
+    program = module.rsplit(".", 1)[-1]
+    arguments |= {
+        "task_id": task_id or program, "command": command, "inputs": inputs, "outputs": [*outputs, *also],
+        "outlets": list(outlets), "returns_json": returns_json}
+    if settings.pods is None:
+        return operator(**arguments)
+    from dagkit.pods import job_in_pod
+
+    trains = any(module == one.program for family in families.FAMILIES for one in family.jobs)
+    return job_in_pod(settings, program, trains, operator, **arguments)
 
 
 class MarkerSensor(BaseSensorOperator):

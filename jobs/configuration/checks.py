@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from jobs.configuration.feature_names import POOLED_SETS, FeatureSet
 from jobs.configuration.messages import ConfigError, expect, listed
+from jobs.configuration.pod_checks import check_no_key_in_plain, check_pods
 from jobs.configuration.predicates import PredicateError, parse
 from jobs.configuration.profiles import check_profiles
 from jobs.configuration.recommendations import check_recommendations
@@ -47,6 +48,8 @@ def check(settings: Settings) -> None:
         "the name of a folder of [a-z0-9_]+ that is no table's, such as data_docs",
     )
     _check_retention(settings)
+    check_no_key_in_plain(settings)
+    check_pods(settings)
     least, most = settings.publishing.min_norm, settings.publishing.max_norm
     expect(least < most, least, "publishing.min_norm", f"less than publishing.max_norm ({most})")
     for i, (former, date) in enumerate(itertools.pairwise(settings.dag.dates), 1):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from jobs.configuration.pods import Pods
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.ranges import DataRoot, Days, Range
 from jobs.configuration.recommendations import Recommendations
@@ -45,6 +46,7 @@ class Settings:
     recommendations: Recommendations = Recommendations()
     spark: Spark = Spark()
     dag: Dag = Dag()
+    pods: Pods | None = None  # jobs as pods of a Kubernetes cluster; none: as processes beside Airflow
     retention: dict[str, Days] = field(default_factory=dict)  # table → days kept; tables not named are kept for ever
 
     @property

@@ -298,6 +298,8 @@ graph: {behaviors: {purchase: {}}}
         ("data_root: x\ndag: {start_date: 2026-02-30}", "cannot shape a DAG: day is out of range.*jobs.configuration"),
         ("data_root: x\ndag: {retry_delay_seconds: .nan}", "cannot shape a DAG: .*NaN.*jobs.configuration"),
         ("data_root: x\ndag: {task_timeout_minutes: 1.0e+99}", "cannot shape a DAG.*jobs.configuration"),
+        ("data_root: x\npods: {imgae: jobs:1}", "pods.image is None; expected a text"),
+        ("data_root: x\npods: {image: jobs:1, claim: c, traning: {}}", "pods.traning is no key; did you mean training"),
         ("a: " + "[" * 5000 + "]" * 5000, "not YAML that can be read: .*recursion.*jobs.configuration"),
         (
             "data_root: x\nprofiles: {models: [rhgn]}",

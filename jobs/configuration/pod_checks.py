@@ -1,0 +1,72 @@
+"""Rules of the section `pods` that reach into others: what a pod finds, and no key in plain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from jobs.command import job_names
+from jobs.configuration.messages import expect
+from jobs.configuration.pods import FOLDER, NAME
+
+if TYPE_CHECKING:
+    from jobs.configuration.settings import Settings
+
+SECRET_KEY = re.compile(
+    r"(secret|passw(or)?d|passphrase|token|credential|(access|private|api|account|sas)[._-]?key|[._-]sas([._-]|$))",
+    re.IGNORECASE)
+# settings that say where a secret is, or how one is got, and hold none
+NO_SECRET = re.compile(
+    r"(file|path|ref(\.\w+)?|provider|providers|class|enabled|renewal\.\w+)$|^spark\.kubernetes\.(driver|executor)"
+    r"\.secret(s|KeyRef)\.", re.IGNORECASE)
+REFERENCE = re.compile(r"\$\{env[.:]\w+\}")
+
+
+def check_pods(settings: Settings) -> None:
+    """ConfigError for what a pod would not find, and a job that there is none of."""
+    pods = settings.pods
+    if pods is None:
+        return
+    names = sorted({name.rpartition(".")[2] for name in job_names()})
+    for name in pods.jobs:
+        expect(name in names, name, f"pods.jobs.{name}", f"a job's name: {', '.join(names)}")
+    for key in ("secrets", "pull_secrets"):
+        for i, name in enumerate(getattr(pods, key)):
+            expect(NAME.holds(name), name, f"pods.{key}[{i}]", f"the name of a Secret: {NAME.wanted}")
+    for folder, claim in pods.lakes.items():
+        expect(FOLDER.holds(folder), folder, f"pods.lakes.{folder}", FOLDER.wanted)
+        expect(not is_below(folder, pods.mount), folder, f"pods.lakes.{folder}", f"a folder outside {pods.mount}")
+        expect(NAME.holds(claim), claim, f"pods.lakes.{folder}", f"a claim's name: {NAME.wanted}")
+    root = settings.data_root.removeprefix("file://")
+    expect(is_below(root, pods.mount), root, "data_root", f"pods.mount ({pods.mount}) or a folder below it")
+    seen = [pods.mount, *pods.lakes]
+    for path, place in _read_by_jobs(settings):
+        wanted = f"an absolute path in what a pod mounts: {', '.join(seen)}"
+        expect(any(is_below(place, folder) for folder in seen), place, path, wanted)
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether an absolute path is the folder, or lies in it, also after its `..` are followed."""
+    inside = path == folder or path.startswith(f"{folder}/")
+    return inside and ".." not in path.split("/")
+
+
+def _read_by_jobs(settings: Settings) -> Iterator[tuple[str, str]]:
+    """(dotted key, path) of every file that the configuration names."""
+    source, lookalike = settings.source, settings.lookalike
+    for name in ("events", "items", "users"):
+        if table := getattr(source, name):
+            yield f"source.{name}.path", table.path
+    named: Mapping[str, str | None] = {
+        "source.ready_marker": source.ready_marker, "lookalike.suppress": lookalike.suppress,
+        **{f"lookalike.campaigns.{name}.suppress": one.suppress for name, one in lookalike.campaigns.items()}}
+    yield from ((key, path) for key, path in named.items() if path)
+
+
+def check_no_key_in_plain(settings: Settings) -> None:
+    """ConfigError for a setting of Spark that holds a secret itself: the file is read by many and lies in logs."""
+    for key, value in settings.spark.conf.items():
+        plain = SECRET_KEY.search(key) and not NO_SECRET.search(key) and value and not REFERENCE.fullmatch(value)
+        expect(not plain, "…", f"spark.conf.{key}", "no key in plain: name an environment variable, ${env.NAME} in "
+               "Hadoop's settings, ${env:NAME} in Spark's own, which a Secret fills (pods.secrets)")  # fmt: skip
