@@ -98,7 +98,7 @@ class _Trainer:
         self.held_out = Candidates.of(triples, held_out)
         self.hidden, self.always_hidden = held_out.copy(), np.flatnonzero(held_out)
         self.siblings = Siblings.of(triples, seed) if hyper.hides == "pair" else None
-        self.validation = Validation.of(triples, held_out, hyper, seed) if held_out.any() else None
+        self.look = Validation.of(triples, held_out, hyper, seed).figures if held_out.any() else None
         self.optimiser = torch.optim.AdamW(
             model.parameters(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay)
 
@@ -176,7 +176,7 @@ class _Trainer:
         hidden = np.zeros(self.graph.n_edges, bool)
         hidden[self.always_hidden] = True
         x_ND = vectors_of(self.model, self.world.graph(~hidden), hidden)
-        return self.validation.figures(x_ND, self.model)
+        return self.look(x_ND, self.model)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything, by name, as copies."""
@@ -209,6 +209,8 @@ def train_relgnn(
     seed: int,
     taught: np.ndarray | None = None,
     held_out: np.ndarray | None = None,
+    look: Callable[[torch.Tensor, RelGNN], dict[str, float]] | None = None,
+    measure: str = "validation_mrr",
     deterministic: bool = False,
     initial: Mapping[str, np.ndarray] | None = None,
     resume: Path | None = None,
@@ -217,10 +219,11 @@ def train_relgnn(
     """Learn all parameters from the edges.
 
     taught: bool (E,), edges that are learned from; all pass messages. held_out: bool (E,), edges that stop the training
-    early: they are neither learned from nor pass messages; None draws them, pairs of nodes as a whole. initial: a
-    former result's arrays for tonight's shape of model, from which it goes on at `warm_rate_share` of the rate.
-    deterministic: equal arguments give equal bits. resume: a scratch file, written after every look, from which the
-    same call goes on after a kill; the caller removes it.
+    early: they are neither learned from nor pass messages; None draws them, pairs of nodes as a whole. look: gives the
+    figures of all vectors (n, D) under the model in place of the held-out edges'; measure: which of them decides, with
+    its error under <measure>_error. initial: a former result's arrays for tonight's shape of model, from which it goes
+    on at `warm_rate_share` of the rate. deterministic: equal arguments give equal bits. resume: a scratch file, written
+    after every look, from which the same call goes on after a kill; the caller removes it.
     """
     triples = world.triples
     if initial is not None:
@@ -229,6 +232,7 @@ def train_relgnn(
     taught = np.ones(len(triples.heads), bool) if taught is None else taught
     model = world.model(hyper, seed)
     trainer = _Trainer(world, model, held_out, taught, seed, deterministic)
+    trainer.look = look or trainer.look
     if initial is not None:
         trainer.restore(initial)
     if not len(trainer.trained):
@@ -244,8 +248,8 @@ def train_relgnn(
             hyper.epochs,
             trainer.epoch,
             trainer.state,
-            evaluate=trainer.evaluate if trainer.validation else None,
-            measure="validation_mrr",
+            evaluate=trainer.evaluate if trainer.look else None,
+            measure=measure,
             min_gain=hyper.min_gain,
             evaluate_every=hyper.evaluate_every,
             patience=hyper.patience,

@@ -142,6 +142,7 @@ def test_the_report_shows_the_training_and_how_hard_the_negatives_are(nights: Pa
     section = page[page.index('<section id="negatives">') :]
     section = section[: section.index("</section>")]
     assert "the sampler <b>asa</b>" in section
+    assert "Predicted relations" in page and '<th scope="row">view</th>' in page
     for words in ("less the negative&#39;s", "score above their true edge", "are held-out edges"):
         assert f"By epoch: {words}" in section or words in section
 
