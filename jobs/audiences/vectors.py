@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Vectors:
     item_ids: np.ndarray
     items: np.ndarray
     purchase: np.ndarray | None
+    compared: str | None = None  # what the manifest says, of a family that leaves it to a setting
 
     @property
     def dimension(self) -> int:
@@ -48,7 +49,7 @@ class Vectors:
     @property
     def comparer(self) -> Comparer:
         """How distances between them are taken, natively."""
-        return Comparer.of(self.model, self.norm)
+        return Comparer.of(self.model, self.norm, self.compared)
 
     def users_of(self, ids: np.ndarray) -> np.ndarray:
         """float32 (len(ids), d), published; NaN rows where a user has no vector."""
@@ -57,6 +58,11 @@ class Vectors:
     def items_of(self, ids: np.ndarray) -> np.ndarray:
         """As `users_of`, for items."""
         return _rows(self.item_ids, self.items, ids)
+
+    def known(self) -> Vectors:
+        """Without published users whom the ledger does not know: they have no graph either."""
+        there = self.user_ids >= 0
+        return replace(self, user_ids=self.user_ids[there], users=self.users[there])
 
     def native(self, published: np.ndarray) -> np.ndarray:
         """Undoes R: float64, same shape."""
@@ -120,12 +126,14 @@ def read_vectors(
     norm, rotation = fields.get("norm", "l2"), np.array(fields["rotation"], np.float64)
     items = entities.filter(pc.equal(entities.column("entity_type"), "item"))
     relation, where = None, f"{entity_embeddings.location(model)}/dt={dt}"
-    if Comparer.of(model, norm).takes_relation:
+    compared = fields.get("compared")
+    if Comparer.of(model, norm, compared).takes_relation:
         relation = _relation(entities, purchase, where)
     return Vectors(
         model, str(fields.get("space_id")), norm, rotation, users.ids_of(features.table.column("user_id")),
         finite_matrix(features.table.column("embedding"), f"{user_embeddings.location(model)}/dt={dt}"),
-        items.column("id").to_numpy(), finite_matrix(_whole(items, "embedding"), where), relation)  # fmt: skip
+        items.column("id").to_numpy(), finite_matrix(_whole(items, "embedding"), where), relation,
+        compared)  # fmt: skip
 
 
 def _require_together(what: str, dt: str, of_users: dict[str, Any], of_items: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ def check(settings: Settings) -> None:
     _check_tables(graph, settings.source)
     _check_lookalike(settings)
     check_profiles(settings.profiles, graph, settings.source, settings.publishing.models)
-    check_recommendations(settings.recommendations, settings.publishing.models, graph.item_attributes)
+    check_recommendations(settings.recommendations, settings.publishing.models, graph)
     docs, folders = settings.quality.data_docs, {contract.path.split("/")[0] for contract in TABLES.values()}
     usable = docs is None or (NAME.fullmatch(docs) and docs not in folders)
     expect(

@@ -1,6 +1,6 @@
 """How far an item or another user is from a user, as the model's family declares it: `compared` in models/families.py.
 
-Small is near, in all four kinds, so that what is made of distances (affinities, neighbours, recommendations) asks for
+Small is near, in all kinds, so that what is made of distances (affinities, neighbours, recommendations) asks for
 no kind. Vectors are native: a published space is turned, and neither an L1 norm nor a relation's diagonal turns with
 it.
 Shapes: n users u and m items v of d numbers, float64; r is the relation's vector.
@@ -8,6 +8,8 @@ Shapes: n users u and m items v of d numbers, float64; r is the relation's vecto
     kind          user u to item v           user u to user u'
     translation   ||u + r - v||, L1 or L2    ||u - u'||, the same norm
     diagonal      -<u * r, v>                1 - cos(u, u')
+    complex       -Re <u * r, conj v>        1 - cos(u, u')     a vector's first half being real parts, the second
+                                                                imaginary ones
     dot           -<u, v>                    1 - cos(u, u')
     cosine        1 - cos(u, v)              1 - cos(u, u')
 
@@ -44,14 +46,18 @@ class Comparer:
                 raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
 
     @classmethod
-    def of(cls, model: str, norm: str) -> Comparer:
-        """As the published model's family declares it, in the norm it was trained with. KeyError without a family."""
-        return cls(family_of(model).compared, norm)
+    def of(cls, model: str, norm: str, compared: str | None = None) -> Comparer:
+        """As the published model's family declares it, in the norm it was trained with. KeyError without a family.
+
+        compared: what the model's manifest says, for a family that leaves it to a setting.
+        """
+        declared = family_of(model).compared
+        return cls(str(compared) if "." in declared else declared, norm)
 
     @property
     def takes_relation(self) -> bool:
         """Whether the relation's vector has a part in where a user's items are."""
-        return self.kind in ("translation", "diagonal")
+        return self.kind in ("translation", "diagonal", "complex")
 
     def to_items(self, users: np.ndarray, relation: np.ndarray | None, items: np.ndarray) -> np.ndarray:
         """(n, m): from users (n, d) along the relation (d,) to items (m, d).
@@ -83,6 +89,9 @@ class Comparer:
             if relation is None:
                 raise ValueError(f"items are compared by {self.kind}, which takes the relation's vector; found none")
             expect("relation", relation, (users.shape[1],), str(users.dtype))
+            if self.kind == "complex":
+                (u, ui), (r, ri) = (np.split(x, 2, axis=-1) for x in (users, relation))
+                return np.concatenate([u * r - ui * ri, ui * r + u * ri], axis=1)
             return users + relation if self.kind == "translation" else users * relation
         return users if self.kind == "dot" else _directions(users)
 
