@@ -12,9 +12,10 @@ import torch
 from models.kernels.draws import key_of
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import Resume, as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
+from models.learning.pairwise import bpr_mean
 from models.learning.training import Snapshot, fingerprint, standard_error
 from models.ram_gnn_hyperparameters import InteractionHyperparameters
-from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained, bpr_losses
+from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained
 
 LOOKED_AT = 10  # a held-out item counts as found among so many
 _CELLS = 1 << 24  # scores held at a time
@@ -49,12 +50,11 @@ class _Trainer:
         self.held_out = of_users[held], of_items[held]
         trained = of_users[~held], of_items[~held]
         self.pairs = Pairs.of(*trained, n_users, n_items, hyper.device)
-        self.keys = torch.from_numpy(trained[0] * n_items + trained[1]).to(self.device)  # ascending
         learns = taught[trained[0]]
         self.users, self.items = (torch.from_numpy(side[learns]).to(self.device) for side in trained)
         self.n_items = n_items
         self.network = InteractionNetwork(users, items, hyper).to(self.device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=hyper.learning_rate)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=hyper.learning_rate, fused=True)
 
     def random(self, *draws: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(int(key_of(self.seed, *draws)) >> 1)
@@ -81,20 +81,10 @@ class _Trainer:
         """(Eq. 23 of a batch, the same without its penalty). others: items drawn for each pair (B, K); those that the
         user touched count nothing."""
         x_UD, x_ID = self.network(self.pairs)
-        mine_BD = x_UD[users]
-        positive_B = (mine_BD * x_ID[items]).sum(-1)  # Eq. 22
-        negative_BK = (mine_BD.unsqueeze(1) * x_ID[others]).sum(-1)
-        counts = ~self.touched(users.unsqueeze(1), others)
-        terms = (bpr_losses(positive_B, negative_BK) * counts).sum() / counts.sum().clamp(min=1)
-        own = self.network.users.entities[users], self.network.items.entities[items]
-        own = *own, self.network.items.entities[others]
-        squares = sum((vectors * vectors).sum(-1).mean() for vectors in own)
+        terms = bpr_mean(x_UD, x_ID, self.pairs.into_users, users, items, others)  # Eq. 22, 23
+        squares = sum(mean_square(side.entities, rows) for side, rows in (
+            (self.network.users, users), (self.network.items, items), (self.network.items, others)))  # fmt: skip
         return terms + self.hyper.decay * squares, terms
-
-    def touched(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """bool: whether the user has a training pair with the item."""
-        wanted = users * self.n_items + items
-        return self.keys[torch.searchsorted(self.keys, wanted).clamp(max=self.keys.numel() - 1)] == wanted
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -114,6 +104,12 @@ class _Trainer:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Inverse of `state`. ValueError for another shape of model."""
         load_checkpoint(self.network, self.optimiser, arrays)
+
+
+def mean_square(table_ND: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The mean of ‖e‖² over rows of a table, drawn ones as often as they were: without fetching them."""
+    counts_N = torch.bincount(rows.flatten(), minlength=len(table_ND))
+    return (table_ND.square().sum(-1) * counts_N).sum() / max(rows.numel(), 1)
 
 
 def held_out_ranks(

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from models.learning.epochs import load_parameters, parameters_of
+from models.learning.pairwise import bpr_losses
 from models.ram_gnn_hyperparameters import InteractionHyperparameters
-from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained, bpr_losses, infer_interactions
+from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained, infer_interactions
 from models.ram_gnn_interactions_training import (
     InteractionResult,
     _Trainer,
