@@ -129,13 +129,23 @@ class ClientSource:
 
     def affinity_of(self, model: str, references: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """float32 (p, 8): of the eligible users with these numbers."""
+        return self.affinities_to(self.as_client(model, references), model, rows)
+
+    def as_client(
+        self, model: str, references: np.ndarray, most_items: int = MOST_ITEMS, most_references: int = MOST_REFERENCES
+    ) -> Client:
+        """The client as the model sees it, by so many of its items and of the references (ledger ids)."""
         source, vectors = self.source, self.source.vectors[model]
         mine, theirs = source.snapshot.items[self.items], source.ledger.raw_of(references)
         item_raw = source.snapshot.item_raw.take(pa.array(np.flatnonzero(self.items)))
-        items = source.sample(mine, item_raw, vectors.item_ids, "client items", self.name, MOST_ITEMS)
+        items = source.sample(mine, item_raw, vectors.item_ids, "client items", self.name, most_items)
         references = source.sample(
-            references, theirs, vectors.user_ids, "references", self.name, MOST_REFERENCES)
-        client = Client(vectors.native_items_of(items), vectors.native_users_of(references), references)
+            references, theirs, vectors.user_ids, "references", self.name, most_references)
+        return Client(vectors.native_items_of(items), vectors.native_users_of(references), references)
+
+    def affinities_to(self, client: Client, model: str, rows: np.ndarray) -> np.ndarray:
+        """As `affinity_of`."""
+        source, vectors = self.source, self.source.vectors[model]
         users, ids, scale = source.native(model, rows), source.users.ids[rows], source.scales(model).of(rows)
         return affinities(users, ids, vectors.native_purchase, client, scale, vectors.comparer)
 

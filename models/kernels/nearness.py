@@ -110,3 +110,27 @@ def moments(queries, others, himself, measure, offset, out):
             out[first + t, 0], out[first + t, 1] = mean, np.sqrt(max(squares, 0.0) / left)
             if left == 0:
                 out[first + t, :] = np.nan
+
+
+@kernel
+def densities(queries, others, himself, measure, offset, scale, sharpness, farthest, out):
+    """Write to out (n, S) float64, for each sharpness (S,) float64, the log of the mean over the others of
+    exp(−sharpness · z), z the distance in scale (n, 2) float64, mean and standard deviation, between ± farthest. As
+    `moments` otherwise."""
+    n, m = queries.shape[0], others.shape[1]
+    found, z = np.empty((TILE, m), np.float32), np.empty(m, np.float64)
+    for first in range(0, n, TILE):
+        fill(queries, first, others, measure, offset, found)
+        for t in range(min(TILE, n - first)):
+            i, row = first + t, found[t]
+            own, mean, spread = himself[i], scale[i, 0], scale[i, 1]
+            for j in range(m):
+                z[j] = min(max((row[j] - mean) / spread, -farthest), farthest)
+            if own >= 0:
+                z[own] = np.inf
+            for s in range(len(sharpness)):
+                total = np.float64(0)
+                for j in range(m):
+                    total += np.exp(-sharpness[s] * z[j])
+                left = m - (own >= 0)
+                out[i, s] = np.log(total / left) if left > 0 else np.nan

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.kernels import nearness as kernel
-from models.vectors.comparison import Comparer, Measure
+from models.vectors.comparison import Comparer, place_of
 
 NAMES = (
     "nearest_item", "near_items", "mean_item", "item_centroid",
@@ -73,10 +72,10 @@ def scales(
         vectors = users[rows].astype(np.float32)
         if len(some_items):
             queries = comparer.item_queries(vectors, _as_float32(purchase))
-            out[rows, :2] = _moments(queries, comparer.item_points(some_items), _nobody(rows), comparer.of_items)
+            out[rows, :2] = comparer.of_items.moments(queries, comparer.item_points(some_items), _nobody(rows))
         if len(some_users):
             points = comparer.user_points(vectors), comparer.user_points(some_users)
-            out[rows, 2:] = _moments(*points, _place_of(user_ids[rows], some_ids), comparer.of_users)
+            out[rows, 2:] = comparer.of_users.moments(*points, place_of(user_ids[rows], some_ids))
     out[:, [1, 3]] += 1e-6
     return Scales(*out.T)
 
@@ -91,28 +90,9 @@ def _as_float32(vector: np.ndarray | None) -> np.ndarray | None:
     return None if vector is None else vector.astype(np.float32)
 
 
-def _place_of(ids: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """int64 (n,): where each of the ids stands among the others (different ones), -1 where it does not."""
-    order = np.argsort(others, kind="stable")
-    at = order[np.minimum(np.searchsorted(others, ids, sorter=order), len(others) - 1)]
-    return np.where(others[at] == ids, at, -1)
-
-
 def _nobody(rows: np.ndarray) -> np.ndarray:
-    """As `_place_of`, of others who are no users."""
+    """As `place_of`, of others who are no users."""
     return np.full(len(rows), -1)
-
-
-def _moments(queries: np.ndarray, points: np.ndarray, himself: np.ndarray, measure: Measure) -> np.ndarray:
-    """float64 (n, 2): mean and standard deviation of the distances from queries to points, but to himself."""
-    out = np.empty((len(queries), 2))
-    kernel.moments(*_lined_up(queries, points), himself, measure.code, np.float32(measure.offset), out)
-    return out
-
-
-def _lined_up(queries: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As the kernels take them: points in columns."""
-    return np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(points.T, np.float32)
 
 
 def affinities(
@@ -144,25 +124,16 @@ def _to_items(vectors: np.ndarray, purchase: np.ndarray | None, items: np.ndarra
     """float32 (n, 4): the columns of items."""
     points = comparer.item_points(np.concatenate([items, items.mean(0, keepdims=True)]))
     queries = comparer.item_queries(vectors, _as_float32(purchase))
-    return _nearest(queries, points, _nobody(vectors), comparer.of_items, NEAR_ITEMS)
+    return comparer.of_items.nearest(queries, points, _nobody(vectors), NEAR_ITEMS)
 
 
 def _to_references(vectors: np.ndarray, ids: np.ndarray, client: Client, comparer: Comparer) -> np.ndarray:
     """float32 (n, 4): the columns of reference users, each user himself being none of his own."""
-    references, himself = client.references, _place_of(ids, client.reference_ids)
+    references, himself = client.references, place_of(ids, client.reference_ids)
     points = comparer.user_points(np.concatenate([references, references.mean(0, keepdims=True)]))
-    out = _nearest(comparer.user_points(vectors), points, himself, comparer.of_users, NEAR_REFERENCES)
+    out = comparer.of_users.nearest(comparer.user_points(vectors), points, himself, NEAR_REFERENCES)
     among = np.flatnonzero(himself >= 0)
     if len(among) and len(references) > 1:
         rest = (references.sum(0) - references[himself[among]]) / (len(references) - 1)
         out[among, 3] = comparer.row_by_row(vectors[among].astype(np.float64), rest)
-    return out
-
-
-def _nearest(
-    queries: np.ndarray, points: np.ndarray, himself: np.ndarray, measure: Measure, near: int
-) -> np.ndarray:
-    """float32 (n, 4): the least distance, the mean of the `near` least, the mean of all, that to the last point."""
-    out = np.empty((len(queries), 4), np.float32)
-    kernel.nearest(*_lined_up(queries, points), himself, measure.code, np.float32(measure.offset), near, out)
     return out

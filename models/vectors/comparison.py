@@ -27,6 +27,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from models.families import Comparison, family_of
+from models.kernels import nearness as kernel
 from models.kernels.nearness import DOT, L1, L2
 from models.shapes import expect
 
@@ -113,7 +114,9 @@ class Comparer:
 
 @dataclass(frozen=True)
 class Measure:
-    """code: of models/kernels/nearness.py; offset: what a DOT is taken from."""
+    """code: of models/kernels/nearness.py; offset: what a DOT is taken from. What is told of distances without a matrix
+    of them is computed in float32. himself int64 (n,): as `place_of`, the other who counts nowhere; NaN stands where no
+    other is left."""
 
     code: int
     offset: float = 0.0
@@ -124,6 +127,45 @@ class Measure:
             products = points @ others.T
             return self.offset - products if self.offset else -products
         return _distances(points, others, "l1" if self.code == L1 else "l2")
+
+    def nearest(self, points: np.ndarray, others: np.ndarray, himself: np.ndarray, near: int) -> np.ndarray:
+        """float32 (n, 4): the least distance, the mean of the `near` least, the mean of all, and that to the last of
+        the others (m + 1, d), which counts in none of the former."""
+        out = np.empty((len(points), 4), np.float32)
+        kernel.nearest(*self._given(points, others, himself), near, out)
+        return out
+
+    def moments(self, points: np.ndarray, others: np.ndarray, himself: np.ndarray) -> np.ndarray:
+        """float64 (n, 2): mean and standard deviation."""
+        out = np.empty((len(points), 2))
+        kernel.moments(*self._given(points, others, himself), out)
+        return out
+
+    def densities(
+        self, points: np.ndarray, others: np.ndarray, himself: np.ndarray, scale: np.ndarray,
+        sharpness: tuple[float, ...], farthest: float,
+    ) -> np.ndarray:  # fmt: skip
+        """float64 (n, len(sharpness)): log of the mean of exp(−sharpness · z), where z is the distance in scale (n, 2),
+        mean and standard deviation, between ± farthest."""
+        out = np.empty((len(points), len(sharpness)))
+        kernel.densities(
+            *self._given(points, others, himself), np.ascontiguousarray(scale, np.float64), np.array(sharpness),
+            np.float64(farthest), out)  # fmt: skip
+        return out
+
+    def _given(self, points: np.ndarray, others: np.ndarray, himself: np.ndarray) -> tuple:
+        """As the kernels take it: others in columns."""
+        lined_up = np.ascontiguousarray(points, np.float32), np.ascontiguousarray(others.T, np.float32)
+        return *lined_up, himself, self.code, np.float32(self.offset)
+
+
+def place_of(ids: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """int64 (n,): where each of the ids stands among the others (different ones), -1 where it does not."""
+    if not len(others):
+        return np.full(len(ids), -1)
+    order = np.argsort(others, kind="stable")
+    at = order[np.minimum(np.searchsorted(others, ids, sorter=order), len(others) - 1)]
+    return np.where(others[at] == ids, at, -1)
 
 
 def _distances(left: np.ndarray, right: np.ndarray, norm: str) -> np.ndarray:
