@@ -35,7 +35,7 @@ class InteractionResult:
     best_epoch: int
 
 
-class _Trainer:
+class InteractionTrainer:
     """Pairs to batches, batches to losses; holds what stays the same throughout."""
 
     def __init__(
@@ -54,7 +54,10 @@ class _Trainer:
         self.users, self.items = (torch.from_numpy(side[learns]).to(self.device) for side in trained)
         self.n_items = n_items
         self.network = InteractionNetwork(users, items, hyper).to(self.device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=hyper.learning_rate, fused=True)
+        own = [side.entities for side in (self.network.users, self.network.items)]
+        shared = [one for one in self.network.parameters() if not any(one is other for other in own)]
+        groups = [{"params": own}, {"params": shared, "lr": hyper.learning_rate * hyper.shared_rate_share}]
+        self.optimiser = torch.optim.Adam(groups, lr=hyper.learning_rate, fused=True)
 
     def random(self, *draws: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(int(key_of(self.seed, *draws)) >> 1)
@@ -81,17 +84,21 @@ class _Trainer:
         """(Eq. 23 of a batch, the same without its penalty). others: items drawn for each pair (B, K); those that the
         user touched count nothing."""
         x_UD, x_ID = self.network(self.pairs)
-        terms = bpr_mean(x_UD, x_ID, self.pairs.into_users, users, items, others)  # Eq. 22, 23
+        terms = bpr_mean(x_UD, x_ID, self.pairs.into_users, users, items, others, self.hyper.hardest)  # Eq. 23
         squares = sum(mean_square(side.entities, rows) for side, rows in (
             (self.network.users, users), (self.network.items, items), (self.network.items, others)))  # fmt: skip
         return terms + self.hyper.decay * squares, terms
 
     @torch.no_grad()
-    def evaluate(self) -> dict[str, float]:
-        """The figures of held-out pairs, ranked among all items but those of training."""
+    def ranks(self) -> torch.Tensor:
+        """float64: of each held-out pair its item's rank among all items but those of training."""
         x_UD, x_ID = self.network(self.pairs)
-        known = self.pairs.into_users
-        ranks = held_out_ranks(x_UD, x_ID, *(torch.from_numpy(c).to(self.device) for c in self.held_out), known)
+        ends = (torch.from_numpy(side).to(self.device) for side in self.held_out)
+        return held_out_ranks(x_UD, x_ID, *ends, self.pairs.into_users)
+
+    def evaluate(self) -> dict[str, float]:
+        """The figures of held-out pairs."""
+        ranks = self.ranks()
         hits = (ranks <= LOOKED_AT).double().cpu().numpy()
         gains = hits / np.log2(1 + ranks.cpu().numpy())
         figures = {"validation_hr": float(hits.mean()), "validation_ndcg": float(gains.mean())}
@@ -171,7 +178,7 @@ def train_interactions(
     taught = np.ones(len(users.entities), bool) if taught is None else taught
     if initial is not None:
         hyper = dataclasses.replace(hyper, learning_rate=hyper.learning_rate * hyper.warm_rate_share)
-    trainer = _Trainer(users, items, pairs, taught, hyper, seed, held_out)
+    trainer = InteractionTrainer(users, items, pairs, taught, hyper, seed, held_out)
     if initial is not None:
         trainer.restore(initial)
     if not trainer.users.numel():

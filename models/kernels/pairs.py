@@ -27,34 +27,45 @@ def touched(known, first, last, item):
     return first < end and known[first] == item
 
 
+@inlined
+def product(x, i, y, j):
+    """x_i . y_j"""
+    total = np.float32(0)
+    for d in range(x.shape[1]):
+        total += x[i, d] * y[j, d]
+    return total
+
+
 @kernel
-def rank_pairs(offsets, known, x_users, x_items, users, items, drawn, of_users, of_items):
+def rank_pairs(offsets, known, x_users, x_items, users, items, drawn, hardest, of_users, of_items):
     """(Σ −ln σ(y_ui − y_uj) over the drawn j that u did not touch, how many those are).
 
-    of_users (U, D), of_items (I, D): what the sum's gradients are added to.
+    hardest: of a pair's drawn only the one with the highest y_uj, the first of equals. of_users (U, D), of_items
+    (I, D): what the sum's gradients are added to.
     """
-    total, n, width = 0.0, 0, x_users.shape[1]
+    total, n, width, n_drawn = 0.0, 0, x_users.shape[1], drawn.shape[1]
+    theirs, counts = np.empty(n_drawn, np.float32), np.empty(n_drawn, np.bool_)
     for b in range(users.shape[0]):
         u, i = users[b], items[b]
-        ours, x_u, x_i, g_u, g_i = np.float32(0), x_users[u], x_items[i], of_users[u], of_items[i]
-        for d in range(width):
-            ours += x_u[d] * x_i[d]
-        weight = np.float32(0)
-        for k in range(drawn.shape[1]):
-            j = drawn[b, k]
-            if touched(known, offsets[u], offsets[u + 1], j):
+        ours, weight, highest = product(x_users, u, x_items, i), np.float32(0), -1
+        for k in range(n_drawn):
+            counts[k] = not touched(known, offsets[u], offsets[u + 1], drawn[b, k])
+            if counts[k]:
+                theirs[k] = product(x_users, u, x_items, drawn[b, k])
+                if highest < 0 or theirs[k] > theirs[highest]:
+                    highest = k
+        for k in range(n_drawn):
+            if not counts[k] or (hardest and k != highest):
                 continue
-            x_j, g_j, theirs = x_items[j], of_items[j], np.float32(0)
-            for d in range(width):
-                theirs += x_u[d] * x_j[d]
-            total += softplus(theirs - ours)
+            j, y = drawn[b, k], theirs[k] - ours
+            total += softplus(y)
             n += 1
-            share = sigmoid(theirs - ours)
+            share = sigmoid(y)
             weight += share
             for d in range(width):
-                g_u[d] += share * (x_j[d] - x_i[d])
+                of_users[u, d] += share * (x_items[j, d] - x_items[i, d])
             for d in range(width):
-                g_j[d] += share * x_u[d]
+                of_items[j, d] += share * x_users[u, d]
         for d in range(width):
-            g_i[d] -= weight * x_u[d]
+            of_items[i, d] -= weight * x_users[u, d]
     return total, n
