@@ -47,9 +47,12 @@ class Candidates:
     def counts(self, ends: Ends, broken_tail: bool, candidates: np.ndarray) -> np.ndarray:
         """bool (B, K): whether a candidate (K,) in the place of an edge's tail, or else head, makes a broken triple: of
         the right type, and not known."""
-        kinds, relations = self.triples.entity_type[candidates], ends[1]
-        wanted = self.triples.relation_tail_type if broken_tail else self.triples.relation_head_type
-        return self.unknown(ends, broken_tail, candidates[None]) & (kinds[None] == wanted[relations][:, None])
+        fits = self.triples.entity_type[candidates][None] == self.wanted(ends[1], broken_tail)[:, None]
+        return self.unknown(ends, broken_tail, candidates[None]) & fits
+
+    def wanted(self, relations: np.ndarray, broken_tail: bool) -> np.ndarray:
+        """int (B,): the type that a candidate for the tail, or else the head, has to be of."""
+        return (self.triples.relation_tail_type if broken_tail else self.triples.relation_head_type)[relations]
 
     def unknown(self, ends: Ends, broken_tail: bool, candidates: np.ndarray) -> np.ndarray:
         """bool (B, K): whether the triple is not known. candidates: int64 (B, K), or (1, K)."""

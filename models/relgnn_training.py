@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import softplus
+from torch.nn.functional import pad, softplus
 
 from models.graph import KnowledgeGraph, Messages
 from models.learning.determinism import deterministic_kernels
@@ -21,7 +21,7 @@ from models.learning.training import Snapshot, fingerprint
 from models.messages.meta_relations import MetaRelations
 from models.relgnn import RelGNN, engine_of, vectors_of
 from models.relgnn_attributes import Attribute, AttributeNetworks, check_attributes
-from models.relgnn_candidates import Candidates, Siblings, Validation
+from models.relgnn_candidates import Candidates, Ends, Siblings, Validation
 from models.relgnn_hyperparameters import RelGNNHyperparameters
 from models.transe import Triples, held_out_edges
 
@@ -139,18 +139,41 @@ class _Trainer:
         relations_B, total, figures = torch.from_numpy(relations).to(x_ND.device), 0.0, np.zeros(4)
         for broken_tail, own_BD, other_BD in ((True, heads_BD, tails_BD), (False, tails_BD, heads_BD)):
             queries_BD = self.model.queries(own_BD, relations_B, broken_tail)
-            true_B, broken_BK = (queries_BD * other_BD).sum(dim=1), queries_BD @ drawn_KD.T
-            counts_BK = torch.from_numpy(self.candidates.counts(ends, broken_tail, drawn)).to(x_ND.device)
-            chances = (torch.sigmoid(scores.detach()) for scores in (true_B, broken_BK))
-            wanted = self.hyper.sampling, self.hyper.negatives
-            chosen_BJ, counts_BJ = choose(*wanted, *chances, counts_BK, noise, passed)
-            broken_BJ = broken_BK.gather(1, chosen_BJ)
+            true_B = (queries_BD * other_BD).sum(dim=1)
+            of_batch = ends, broken_tail, queries_BD, true_B.detach()
+            broken_BJ, counts_BJ, chosen = self.negatives(*of_batch, drawn, drawn_KD, noise, passed)
             total = total + losses(true_B, broken_BJ, counts_BJ).mean()
             gaps, above, count = hardness(torch.sigmoid(true_B), torch.sigmoid(broken_BJ), counts_BJ)
-            chosen = drawn[chosen_BJ.cpu().numpy()]
             false = ~self.held_out.unknown(ends, broken_tail, chosen) & counts_BJ.cpu().numpy()
             figures += [gaps, above, false.sum(), count]
         return total, figures
+
+    def negatives(
+        self, ends: Ends, broken_tail: bool, queries_BD: torch.Tensor, true_B: torch.Tensor, drawn: np.ndarray,
+        drawn_KD: torch.Tensor, noise: torch.Generator, passed: float,
+    ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:  # fmt: skip
+        """(scores of the chosen (B, J), whether they count (B, J), which nodes they are (B, J)): for the edges whose
+        end is of one type all candidates of that type in one product. What a small pool leaves over counts nothing."""
+        wanted, keep = self.candidates.wanted(ends[1], broken_tail), self.hyper.negatives
+        kinds, found, order = self.world.triples.entity_type[drawn], [], []
+        for kind in np.unique(wanted):
+            rows, columns = np.flatnonzero(wanted == kind), np.flatnonzero(kinds == kind)
+            places = (torch.from_numpy(part).to(queries_BD.device) for part in (rows, columns))
+            rows_X, columns_K = places
+            broken_XK = queries_BD.index_select(0, rows_X) @ drawn_KD.index_select(0, columns_K).T
+            of_rows = tuple(column[rows] for column in ends)
+            counts_XK = torch.from_numpy(self.candidates.unknown(of_rows, broken_tail, drawn[columns][None]))
+            chances = torch.sigmoid(true_B.index_select(0, rows_X)), torch.sigmoid(broken_XK.detach())
+            chosen_XJ, counts_XJ = choose(
+                self.hyper.sampling, keep, *chances, counts_XK.to(rows_X.device), noise, passed)
+            left = (0, keep - chosen_XJ.shape[1])
+            nodes = np.pad(drawn[columns][chosen_XJ.cpu().numpy()], ((0, 0), left))
+            found.append((pad(broken_XK.gather(1, chosen_XJ), left), pad(counts_XJ, left), nodes))
+            order.append(rows)
+        back = np.argsort(np.concatenate(order))
+        scores, counts, nodes = zip(*found, strict=True)
+        back_B = torch.from_numpy(back).to(queries_BD.device)
+        return torch.cat(scores)[back_B], torch.cat(counts)[back_B], np.concatenate(nodes)[back]
 
     def vectors(self, nodes: np.ndarray, edges: np.ndarray) -> torch.Tensor:
         """h_final (nodes, D), ascending and unique nodes, with some edges hidden beside those that always are."""

@@ -262,3 +262,41 @@ def test_siblings_are_all_edges_of_a_pair_in_either_direction() -> None:
     triples = Triples(*columns, np.zeros(4, int), np.zeros(2, int), np.zeros(2, int), keys, keys[:2])
     siblings = Siblings.of(triples, 1)
     assert sorted(siblings.of_edges(np.array([1]))) == [0, 1, 2] and siblings.of_edges(np.array([3])).tolist() == [3]
+
+
+def test_another_look_may_choose_the_epoch() -> None:
+    data, seen = planted(), []
+
+    def look(x_ND: torch.Tensor, model: object) -> dict[str, float]:
+        seen.append(tuple(x_ND.shape))
+        return {"nearness": float(len(seen) == 2), "nearness_error": 0.0}
+
+    hyper = dataclasses.replace(FAST, epochs=5, evaluate_every=1, patience=0, validation_share=0.0)
+    found = trained(data, hyper, look=look, measure="nearness")
+    assert found.best_epoch == 1 and seen == [(data.n_entities, 16)] * 5
+    assert all("validation_mrr" not in entry and "nearness" in entry for entry in found.history)
+
+
+@pytest.mark.parametrize("broken_tail", [True, False])
+def test_a_batchs_negatives_are_of_the_right_type_not_known_and_scored_by_their_own_vectors(broken_tail: bool) -> None:
+    """Purchases and brands in one batch: items stand in for items, brands, of which there are 8, for brands."""
+    data = planted()
+    hyper = dataclasses.replace(FAST, sampling=SamplingHyperparameters("nscaching", pool=30), negatives=10)
+    trainer = trainer_of(world_of(data), hyper)
+    triples, edges = trainer.world.triples, np.arange(0, len(data.heads), 3)
+    ends, x = tuple(column[edges] for column in triples.edges), torch.randn(data.n_entities, 16)
+    drawn = trainer.candidates.draw(ends[1], 30, np.random.default_rng(0))
+    own, other = (ends[0], ends[2]) if broken_tail else (ends[2], ends[0])
+    queries = trainer.model.queries(x[own], torch.from_numpy(ends[1]), broken_tail).detach()
+    true_B = (queries * x[other]).sum(1)
+    given = ends, broken_tail, queries, true_B, drawn, x[drawn], random()[1], 0.0
+    scores, counts, nodes = trainer.negatives(*given)
+    known = set(zip(*(column.tolist() for column in triples.edges), strict=True))
+    for b, (h, r, t) in enumerate(zip(*(column.tolist() for column in ends), strict=True)):
+        kind = (triples.relation_tail_type if broken_tail else triples.relation_head_type)[r]
+        able = [n for n in drawn.tolist() if triples.entity_type[n] == kind
+                and ((h, r, n) if broken_tail else (n, r, t)) not in known]  # fmt: skip
+        found = nodes[b][counts[b].numpy()]
+        assert len(found) == min(len(able), 10) and set(found.tolist()) <= set(able)
+        best = sorted((float(queries[b] @ x[n]) for n in able), reverse=True)[: len(found)]
+        np.testing.assert_allclose(scores[b][counts[b]], best, rtol=1e-4, atol=1e-5)
