@@ -41,10 +41,14 @@ ALLOWED = {
         "markupsafe",
         "tqdm",
         "great_expectations",
+        "deltalake",
+        "pyiceberg",
     },
 }
 EXCEPTIONS = {("models/graph.py", "dgl"), ("jobs/quality/check.py", "great_expectations")}
 ONLY_THERE = {
+    "deltalake": "jobs/events/lake_tables.py",
+    "pyiceberg": "jobs/events/lake_tables.py",
     "dgl": "models/graph.py",
     "gensim": "models/vectors/content.py",
     "great_expectations": "jobs/quality/check.py",
