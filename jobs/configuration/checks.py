@@ -17,6 +17,7 @@ from jobs.configuration.predicates import PredicateError, parse
 from jobs.configuration.profiles import check_profiles
 from jobs.configuration.recommendations import check_recommendations
 from jobs.configuration.tree import NAME
+from jobs.events.time_texts import canonical
 from jobs.tables import TABLES
 from models import families
 
@@ -129,6 +130,11 @@ def check_source(table: SourceTable, path: str, known: Collection[str] | None) -
     usable = len(table.delimiter) == 1 and table.delimiter not in "\r\n"
     expect(usable, table.delimiter, f"{path}.delimiter", wanted)
     check_reading(table, path, [name for name in TIMES if (name.startswith("valid")) == (known is None)])
+    _check_version(table, path)
+    for ours, separator in table.separators.items():
+        plain = known is not None or ours in {*TIMES, "user_id", "item_id"}
+        expect(not plain, separator, f"{path}.columns.{ours}.separator", "none: only an attribute may be a list")
+        expect(bool(separator), separator, f"{path}.columns.{ours}.separator", 'a text, such as "|"')
     for key in ("columns", "constants"):
         for ours in getattr(table, key):
             expect(
@@ -154,6 +160,17 @@ def check_reading(table: SourceTable, path: str, times: Sequence[str]) -> None:
         wanted = f"a unit or a form, not both: {path}.time_unit is {unit!r}"
         expect(unit is None or form is None, form, f"{path}.time_format", wanted)
         _check_form(form, path)
+
+
+def _check_version(table: SourceTable, path: str) -> None:
+    for name in ("version", "as_of"):
+        value = getattr(table, name)
+        expect(value is None or table.is_lake, value, f"{path}.{name}", "none but with format: delta or iceberg")
+    if table.as_of is not None:
+        time = canonical(table.as_of)
+        wanted = 'a time in ISO 8601 such as "2026-01-05T10:00:00Z"'
+        expect(time is not None and len(time) > 10, table.as_of, f"{path}.as_of", wanted)
+        expect(table.version is None, table.as_of, f"{path}.as_of", "a version or a time, not both")
 
 
 def _check_form(form: str | None, path: str) -> None:

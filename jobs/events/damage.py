@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import gzip
 import itertools
 import json
@@ -44,7 +45,18 @@ def check_whole(file: str, format: str, encoding: str = UTF8) -> None:
 
 
 def check_parquet(file: str) -> pq.FileMetaData:
-    """SourceError unless the file begins, ends and describes itself as a whole Parquet file; what it says of itself."""
+    """SourceError unless the file begins, ends and describes itself as a whole Parquet file; what it says of itself.
+    A file that has not changed since is not read again: of ten thousand each look counts."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        _ends(file)
+        raise
+    return _described(file, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=20_000)
+def _described(file: str, size: int, modified_ns: int) -> pq.FileMetaData:
     head, tail, size = _ends(file)
     if not size:
         raise SourceError(f"{file} is empty: 0 bytes; expected Parquet. {AGAIN}, or take it away.")

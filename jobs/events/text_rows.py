@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from jobs.events.damage import UTF8, open_lines
+from jobs.events.folders import folder_values
 
 BATCH_ROWS = 20_000
 MALFORMED = "malformed line"
@@ -40,8 +41,9 @@ def schema(columns: Iterable[str]) -> pa.Schema:
 def read_batches(file: str, label: str, source: TextSource) -> Iterator[pa.RecordBatch]:
     """The rows of one file, `label` being its name in the rejected rows."""
     rows: list[dict[str, Any]] = []
+    of_folders = {name: value for name, value in folder_values(file).items() if name in source.columns.values()}
     for number, (problem, values) in enumerate(read_rows(file, source), start=1):
-        rows.append(_row(label, number, problem, values, source))
+        rows.append(_row(label, number, problem, of_folders | values, source))
         if len(rows) == BATCH_ROWS:
             yield pa.RecordBatch.from_pylist(rows, schema(source.columns))
             rows = []

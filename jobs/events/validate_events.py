@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 from feature_store import Commit
 from jobs.configuration.dates import advice
 from jobs.events import judge, read_events, staging
-from jobs.events.night import Config, Night, former_records, fresh_days, is_done, take_fingerprints
-from jobs.events.read_source import parquet_schema
+from jobs.events.fingerprint import require_unchanged
+from jobs.events.lake_tables import VERSIONS
+from jobs.events.night import Config, Night, former_records, fresh_days, is_done, open_night
+from jobs.events.read_source import column_names
 from jobs.events.returns import returns_of
 from jobs.program import Input, JobError, Output, log, main, metrics, midnight
 from jobs.quality import check, suites
@@ -149,6 +151,7 @@ def write_days(
         )
         results = staging.check_staged(judged.sparkSession, path, suite, config.quality.page(night.date, suite.table))
         check.require(results)
+        require_unchanged(night.stamps)
         fields = night.record | {"dt": night.date.isoformat()}
         return {
             day: staging.commit_day(clean_events, path, day, fields | {"sources": holders.get(day, [])})
@@ -158,12 +161,8 @@ def write_days(
 
 def has_event_ids(night: Night) -> bool:
     source = night.config.source.events
-    return (
-        "event_id" in source.constants
-        or "event_id" in source.columns
-        or source.format != "parquet"
-        or "event_id" in parquet_schema(night.files[0]).names
-    )
+    named = {*source.constants, *source.columns}
+    return "event_id" in named or source.file_format == "jsonl" or "event_id" in column_names(source, night.files)
 
 
 def file_days(judged: DataFrame, night: Night) -> dict[str, list[dict[str, Any]]]:
@@ -180,7 +179,7 @@ def file_days(judged: DataFrame, night: Night) -> dict[str, list[dict[str, Any]]
 
 def run(date: datetime.date, clean_events: Output, rejected_events: Output, config: Config) -> None:
     former = former_records(rejected_events, date)
-    night = Night(date, config, *take_fingerprints(config, former))
+    night = open_night(date, config, former)
     fresh = fresh_days(night, clean_events, former)
     if is_done(night, fresh, former):
         log.info("validate_events %s: source and days are as this date left them; nothing to do", date)
@@ -202,6 +201,7 @@ def validate(
         judged = judged_rows(rows, night)
         figures = write_rejected(judged, commit)
         require_events(rows, figures, night)
+        require_unchanged(night.stamps)
         counts = reasons(commit)
         failure = too_many_rejected(figures, night.config.events.max_rejected_share, counts, rejected_events.uri, rows)
         changes, results = ({}, []) if failure or not stale else write_days(judged, stale, clean_events, night)
@@ -210,6 +210,7 @@ def validate(
         window = [night.first.isoformat(), night.date.isoformat()]
         commit.fields |= night.record | {
             "files": night.fingerprints,
+            VERSIONS: night.versions,
             "window": window,
             "days": days,
             "figures": summary,

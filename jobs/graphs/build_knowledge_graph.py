@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from jobs import spark as engine
 from jobs.configuration.load import config_hash
 from jobs.configuration.sections import Events, Graph, Quality, Source, Spark
+from jobs.events.fingerprint import require_unchanged
 from jobs.graphs import bins
 from jobs.graphs.build_interactions import require_known, with_ids
 from jobs.graphs.catalogue import Catalogue, Kind, attribute_rows, kinds, read_catalogue
@@ -231,6 +232,8 @@ def run(
                 suites.knowledge_graph(),
                 config.quality.page(date, "knowledge_graph"),
             )
+            for catalogue in built.catalogues:
+                require_unchanged(catalogue.stamps)
             commit.fields |= built.fields() | {
                 "window": window.fields | {"behaviors": windows}, "inputs": {"clean_events": window.inputs},
                 "returns": config.events.returns,

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from jobs.configuration.sections import Attribute, Graph, Source, SourceTable
 from jobs.events import times
 from jobs.events.epochs import readings
-from jobs.events.fingerprint import fingerprints
-from jobs.events.places import SourceError, find_files, in_words
+from jobs.events.fingerprint import fingerprints, stamps
+from jobs.events.lake_tables import files_of
+from jobs.events.places import SourceError, in_words
 from jobs.events.read_source import quoted, read_entities, unusable_id
 from jobs.events.times import Reading
 from jobs.graphs.ledgers import ITEM, USER, attribute_relation, value_type
@@ -76,6 +77,7 @@ class Catalogue:
     frame: DataFrame
     static: bool  # without validity
     files: list[dict[str, Any]]  # what was read: name, size, sha256
+    stamps: dict[str, tuple[int, int]]  # of the files, before they are read
 
 
 def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Catalogue:
@@ -84,7 +86,8 @@ def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Cata
     from pyspark.sql import functions as F
 
     key = f"{kind.entity_type}_id"
-    files = find_files(kind.source.path, kind.source.format, f"{kind.path}.path")
+    files = files_of(kind.source, kind.path, date)
+    before = stamps(files)
     frame = read_entities(spark, kind.source, key, files)
     missing = [name for name in kind.attributes if name not in frame.columns]
     if missing:
@@ -97,8 +100,8 @@ def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Cata
     chosen = frame.where(unusable_id(key).isNull() & known).select(
         F.col(key).alias("raw"), since.isNotNull().alias("enters"), *(F.col(quoted(n)) for n in kind.attributes)
     )
-    read = fingerprints(files, kind.source.format, kind.source.encoding)
-    return Catalogue(kind, chosen, static="valid_from" not in frame.columns, files=read)
+    read = fingerprints(files, kind.source.file_format, kind.source.encoding)
+    return Catalogue(kind, chosen, "valid_from" not in frame.columns, read, before)
 
 
 def validity(frame: DataFrame, kind: Kind, date: datetime.date) -> tuple[Column, Column]:
