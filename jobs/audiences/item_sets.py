@@ -1,6 +1,6 @@
 """The sets of items that the pooled classifier learns from: every value of every item attribute, and the clients.
 
-Where the catalogue has no attributes, groups of items by their vectors and single well-sold items stand in (see
+Where fewer than enough of them have buyers, groups of items by their vectors and single well-sold items join them (see
 stand_ins.py). A set of the very items of another counts once, under the client's name where one of them is a client.
 Shapes: n items of the log, s sets.
 """

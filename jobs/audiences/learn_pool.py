@@ -119,9 +119,18 @@ def lessons_of(
     """What the pooled classifier of `date` learns from; or why there is too little."""
     log = log_before(tables, date, snapshot, graph, lookalike)
     sets = item_sets(snapshot, log, clients, lookalike.exclude_attributes)
-    if not sets.values.shape[1]:
+    found = lessons_from(log, sets, tables, date, models, graph, lookalike, seed)
+    if isinstance(found, str) and starts_of(log, date, lookalike):
         sets = sets.and_also(stand_ins(log, tables, date, models, graph.purchase, seed))
-    return lessons_from(log, sets, tables, date, models, graph, lookalike, seed)
+        found = lessons_from(log, sets, tables, date, models, graph, lookalike, seed)
+    return found
+
+
+def starts_of(log: EventLog, date: datetime.date, lookalike: Lookalike) -> list[datetime.date]:
+    """Of the label windows, the newest first, as far as the log reaches: a whole one before the start."""
+    days = lookalike.label_window_days
+    starts = [date - datetime.timedelta(days=k * days) for k in range(1, lookalike.label_windows + 1)]
+    return [start for start in starts if day_number(start) - log.first >= days]
 
 
 def log_before(
@@ -142,10 +151,8 @@ def lessons_from(
     lookalike: Lookalike, seed: int,
 ) -> Lessons | str:  # fmt: skip
     """As `lessons_of`, from a log and sets at hand."""
-    days, window = lookalike.label_window_days, datetime.timedelta(days=lookalike.label_window_days)
-    starts = [date - k * window for k in range(1, lookalike.label_windows + 1)]
-    starts = [start for start in starts if day_number(start) - log.first >= days]
-    if not starts:
+    days = lookalike.label_window_days
+    if not (starts := starts_of(log, date, lookalike)):
         return (
             f"the log begins less than two label windows before {date}: of {days} days each "
             "(lookalike.label_window_days), one to know users by and one to see who buys")

@@ -1,5 +1,5 @@
-"""Sets of items where the catalogue has no attributes to make them of: single well-sold items, and groups of items
-whose vectors lie together (k-means; MacQueen 1967).
+"""Sets of items where the catalogue's attributes make too few: single well-sold items, and groups of items whose
+vectors lie together (k-means; MacQueen 1967).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jobs.audiences.snapshot import Ledger
 from jobs.audiences.vectors import read_vectors
 
 MOST_SINGLE = 1000  # those with the most buyers
-MOST_GROUPS, ITEMS_PER_GROUP = 100, 10
+MOST_GROUPS, ITEMS_PER_GROUP = (100, 30, 10), 10  # fine ones, and coarse ones: of few buyers few groups have enough
 LAST_DAY = 1 << 30
 
 
@@ -42,7 +42,7 @@ def single_items(log: EventLog, purchase: str) -> dict[str, np.ndarray]:
 def groups(
     log: EventLog, tables: Tables, date: datetime.date, models: list[str], purchase: str, seed: int
 ) -> dict[str, np.ndarray]:
-    """k-means of the items' vectors, each of length 1."""
+    """k-means of the items' vectors, each of length 1, into several numbers of groups."""
     published = [model for model, space in tables.spaces(models, date).items() if space is not None]
     if not published:
         return {}
@@ -51,9 +51,13 @@ def groups(
     numbers = log.items_among(items.raw_of(vectors.item_ids))
     order = np.argsort(numbers)[(numbers < 0).sum() :]  # by raw id: the ledger's order says when each came up
     found = vectors.items[order] / np.maximum(np.linalg.norm(vectors.items[order], axis=1, keepdims=True), 1e-12)
-    if (k := min(MOST_GROUPS, len(order) // ITEMS_PER_GROUP)) < 2:
+    numbers_of_groups = {k for most in MOST_GROUPS if (k := min(most, len(order) // ITEMS_PER_GROUP)) > 1}
+    if not numbers_of_groups:
         return {}
-    from sklearn.cluster import MiniBatchKMeans  # late: catalogues without attributes are rare
+    from sklearn.cluster import MiniBatchKMeans  # late: few catalogues need it
 
-    group = MiniBatchKMeans(k, random_state=seed, n_init=3).fit_predict(found)
-    return {f"group {g}": numbers[order[group == g]] for g in range(k) if (group == g).any()}
+    named = {}
+    for k in sorted(numbers_of_groups):
+        group = MiniBatchKMeans(k, random_state=seed, n_init=3).fit_predict(found)
+        named |= {f"group {g} of {k}": numbers[order[group == g]] for g in range(k) if (group == g).any()}
+    return named

@@ -140,6 +140,19 @@ def test_an_attribute_with_another_value_for_each_item_teaches_nothing(tmp_path:
     assert re.match(r"\d+ sets of items have buyers enough .* 20 are needed", str(found))
 
 
+@pytest.mark.parametrize("wanted", [5, 12])
+def test_too_few_values_are_joined_by_single_items_and_groups(
+    tmp_path: Path, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(tmp_path)
+    monkeypatch.setattr(learn_pool, "LEAST_SETS", wanted)
+    found = lessons(tmp_path, config())
+    kinds = {name.split("=")[0].split(" ")[0] for name in found.sets.names}
+    more = {"item_id", "group"} if wanted > 9 else set()
+    assert {"brand", "category"} <= kinds and kinds & {"item_id", "group"} == more
+    assert found.windows[0].usable().sum() >= wanted
+
+
 def test_one_client_alone_is_served(tmp_path: Path) -> None:
     planted(tmp_path, styles=24)
     settings = config(clients={"brand_0": {"brand": "b0"}}, label_windows=1)

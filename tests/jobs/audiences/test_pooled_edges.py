@@ -190,11 +190,15 @@ def test_groups_by_vectors_hold_no_item_that_the_log_has_not(tmp_path: Path, mon
     tables = SimpleNamespace(
         spaces=lambda models, date: dict.fromkeys(models, "s"), entity_ids=SimpleNamespace(segments=str),
         user_embeddings=None, entity_embeddings=None)  # fmt: skip
-    found = stand_ins.groups(log, tables, DATE, ["transe"], "purchase", 0)
+    monkeypatch.setattr(stand_ins, "MOST_GROUPS", (100, 30, 2))
+    all_groups = stand_ins.groups(log, tables, DATE, ["transe"], "purchase", 0)
+    found = {name: items for name, items in all_groups.items() if name.endswith(" of 4")}
+    coarse = {name: items for name, items in all_groups.items() if name not in found}
     raw = np.array(log.items.to_pylist())
     assert sorted(item for items in found.values() for item in raw[items]) == sorted(near)
     halves = [{item[0] for item in raw[items]} for items in found.values()]
     assert len(halves) == 4 and all(len(half) == 1 for half in halves)
+    assert set(coarse) == {"group 0 of 2", "group 1 of 2"} and {len(items) for items in coarse.values()} == {20}
 
 
 def test_an_item_that_left_the_catalogue_is_no_item_of_the_set(tmp_path: Path) -> None:
