@@ -103,6 +103,7 @@ def test_the_laptops_services_are_confined() -> None:
     services = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))["services"]
     nocturne = services["nocturne"]
     assert nocturne["build"]["target"] in TARGETS and nocturne["cap_drop"] == ["ALL"]
+    assert nocturne["user"] == "10001:10001"
     for service in services.values():
         assert service["read_only"] and service["security_opt"] == ["no-new-privileges:true"]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
