@@ -20,7 +20,7 @@ CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
 .PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
-	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-rhgn stopping learned-inputs images clean
+	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -91,6 +91,12 @@ images:  ## the images of docker/Dockerfile, by buildah; IMAGES=reader for one, 
 	set -e; for image in $(IMAGES); do \
 	  buildah build $(BUILD_FLAGS) --format docker --file docker/Dockerfile --target $$image --build-arg VERSION=$(VERSION) \
 	    --build-arg REVISION=$(REVISION) --tag $(REGISTRY)nocturne-$$image:$(VERSION) . ; done
+
+check-images:  ## starts every program of each of IMAGES, as root of buildah's storage
+	set -e; for image in $(IMAGES); do \
+	  one=$$(buildah from --pull-never $(REGISTRY)nocturne-$$image:$(VERSION)); \
+	  buildah run $$one -- python -c "$$(cat docker/start_programs.py)" $$image || { buildah rm $$one; exit 1; }; \
+	  buildah rm $$one > /dev/null; done
 
 clean:  ## what the demo and the nights left here (installed packages stay)
 	rm -rf demo nightly build spark-warehouse metastore_db derby.log

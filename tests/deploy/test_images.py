@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import configparser
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from jobs import command
 from tests.deploy.rendering import ROOT, TOOLS
 
 DOCKER = ROOT / "docker"
@@ -109,3 +111,12 @@ def test_the_laptops_services_are_confined() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
     mounted = {volume.rsplit(":", 2)[-2 if volume.endswith(":ro") else -1] for volume in nocturne["volumes"]}
     assert mounted == {"/etc/nocturne/nocturne.yaml", "/lake", "/data"}
+
+
+def test_every_program_of_an_image_is_started() -> None:
+    programs = runpy.run_path(str(DOCKER / "start_programs.py"))["programs"]
+    jobs = programs("jobs")
+    assert {words[1] for words in jobs} == {*command.COMMANDS, "job"}
+    assert {words[2] for words in jobs if words[1] == "job"} == set(command.job_names())
+    assert programs("jobs-cuda") == jobs and programs("laptop") == [*jobs, ["airflow"]]
+    assert all(command.program(words[1:]) for words in programs("reader"))
