@@ -20,7 +20,8 @@ CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
 .PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
-	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
+	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-ram-gnn \
+	paper-ram-gnn-ablations paper-ram-gnn-ml1m bench-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -47,6 +48,9 @@ bench-transe: $(STAMP) $(PEERS)/.installed  ## triples/s against PyKEEN
 
 bench-rhgn: $(STAMP) $(PYG)/.installed  ## RHGN's layers against PyTorch Geometric's HGTConv on ml-1m
 	$(BIN)/python -m tests.benchmarks.bench_rhgn
+
+bench-ram-gnn: $(STAMP) $(PEERS)/.installed $(PYG)/.installed  ## RAM-GNN against PyKEEN's CompGCN and PyTorch Geometric's LightGCN
+	$(BIN)/python -m tests.benchmarks.bench_ram_gnn
 
 bench-store: $(STAMP)  ## the feature store against other readers
 	$(BIN)/python -m tests.benchmarks.bench_store
@@ -80,6 +84,15 @@ paper-rhgn-ablations: $(STAMP)  ## RHGN with a part taken away
 
 paper-ram-gnn: $(STAMP)  ## table III of the RAM-GNN paper on MovieLens 100K: MF-BPR, LightGCN, RAM-GNN, 5 seeds
 	$(BIN)/python -m tests.papers.paper_ram_gnn
+
+tune-ram-gnn: $(STAMP)  ## five trials for each model of paper-ram-gnn
+	$(BIN)/python -m tests.papers.tune_ram_gnn
+
+paper-ram-gnn-ablations: $(STAMP)  ## RAM-GNN with a part taken away or changed, and the path of its thresholds
+	$(BIN)/python -m tests.papers.paper_ram_gnn --what ablations
+
+paper-ram-gnn-ml1m: $(STAMP)  ## the three models of paper-ram-gnn on MovieLens 1M
+	$(BIN)/python -m tests.papers.paper_ram_gnn --what ml-1m
 
 stopping: $(STAMP)  ## TransE by epoch, cold and warm: what its early stopping is set by
 	$(BIN)/python -m tests.papers.stopping

@@ -167,9 +167,9 @@ def train_profiles():
 def recommend_items(model: str):
     return job(
         SETTINGS, "recommendations.recommend_items", task_id=f"recommend_{model}", inputs=FEATURES,
-        outputs=["recommendations"], options={"model": model},
+        outputs=["recommendations", "predicted_relations"], options={"model": model},
         doc_md="Recommends the best items to every user with a vector, exact over all items, and holds the lists of "
-        "D − L against what happened.")  # fmt: skip
+        "D − L against what happened. Predicts relationships, with probabilities, where some are named.")  # fmt: skip
 
 
 def write_report():

@@ -196,6 +196,21 @@ TABLES: dict[str, Contract] = {
         ),
         "The best `recommendations.top_k` items of every user by one model's vectors, exact over all items.",
         sorted_by=("user_id", "rank")),
+    "predicted_relations": Contract(
+        "predicted_relations/model={model}", "dt",
+        (
+            Field("head_type", "string", "user"),
+            Field("head", "string", "raw id: who has a vector"),
+            Field("relation", "string", "one of recommendations.relations"),
+            Field("tail_type", "string", "item"),
+            Field("tail", "string", "raw id: with what"),
+            Field("rank", "int32", "1 is the likeliest of the user and relation"),
+            Field("score", "float32", "minus the distance of the model's family along the relation"),
+            Field("probability", "float32", "that it occurs in the next label window, learned on the last one; "
+                  "null where that one cannot teach", nullable=True),
+        ),
+        "Every user's likeliest `recommendations.top_k` relationships under each relation, by one model's vectors.",
+        sorted_by=("relation", "head", "rank")),
     "run_metrics": Contract(
         "run_metrics/stage={stage}", "dt",
         (

@@ -20,9 +20,11 @@ GRAPH = ("entity_ids", "relations", "knowledge_graph")
 # translation  the distance of u + r from v in the family's norm, r being the relation's vector; of two users, their
 # distance
 #   diagonal     less the product of u · r and v, r being the relation's diagonal; of two users, 1 less their cosine
+#   complex      the same of complex numbers, whose real parts are a vector's first half: less the real part of the sum
+#   of u · r and conjugated v
 #   dot          less the product of u and v; of two users, 1 less their cosine
 #   cosine       1 less the cosine, of items and users alike; relations have no vector
-Comparison = Literal["translation", "diagonal", "dot", "cosine"]
+Comparison = Literal["translation", "diagonal", "complex", "dot", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,10 @@ class Job:
     doc: str  # of the task, shown in Airflow
     reads: tuple[str, ...] = GRAPH  # tables of D, beside the checkpoints that it starts from
     writes: tuple[str, ...] = ()  # tables of D, beside its checkpoint
-    # families whose vectors it can start from, the first where its settings name none
+    # families whose vectors it can start from, the first where its settings name none and it does not start alone
     starts_from: tuple[str, ...] = ()
     start_settings: tuple[str, ...] = ()  # keys of the family's section whose values name one of them
+    starts_alone: bool = False  # where its settings name none, it starts from none
 
     @property
     def name(self) -> str:
@@ -60,7 +63,8 @@ class Job:
     def starts(self, section: Mapping[str, Any]) -> tuple[str, ...]:
         """The families that it starts from by the values of the family's section; () where it starts from none."""
         named = {section.get(key) for key in self.start_settings}
-        return tuple(name for name in self.starts_from if name in named) or self.starts_from[:1]
+        by_name = tuple(name for name in self.starts_from if name in named)
+        return by_name or (() if self.starts_alone else self.starts_from[:1])
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Family:
     title: str  # as people write it
     hyperparameters: str  # dotted name of the dataclass that its section is read into
     jobs: tuple[Job, ...]
-    compared: Comparison
+    compared: str  # a Comparison, or the dotted path of one
     dimension: str  # dotted path of its vectors' length
     norm: str  # l1 or l2, or the dotted path of it
     learns_from: str  # what training counts, in words: edges, pairs, labelled users, events
@@ -234,6 +238,34 @@ FAMILIES: tuple[Family, ...] = (
         learns_labels=True,
         head="jobs.profiles.rhgn_head",
         section="jobs.report.rhgn_attention",
+    ),
+    Family(
+        name="relgnn",
+        title="RelGNN",
+        hyperparameters="models.relgnn_hyperparameters.RelGNNHyperparameters",
+        jobs=(
+            Job(
+                program="embeddings.finetune_relgnn",
+                models=("relgnn",),
+                doc="Trains RelGNN to tell the graph's relationships from others, and computes the vectors of all.",
+                starts_from=("transe", "ram_gnn"),
+                start_settings=("init",),
+                starts_alone=True,
+            ),
+        ),
+        compared="relgnn.scoring",
+        dimension="relgnn.dimension",
+        norm="l2",
+        learns_from="edges",
+        measure="validation_mrr",
+        measured="filtered MRR {:.3f} of held-out edges among drawn ones",
+        triage=(
+            "`finetune_relgnn`",
+            "Memory (lower `relgnn.batch_size`, `fanout` or `sampling.pool`), or a loss that is not finite. Clear the "
+            "task: it goes on from its last snapshot.",
+        ),
+        same={"scoring": "relgnn.scoring", "init": "relgnn.init"},
+        section="jobs.report.relgnn_negatives",
     ),
 )
 

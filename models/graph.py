@@ -172,7 +172,7 @@ class KnowledgeGraph:
         keys, edges = self._edges_by_key
         wanted = np.unique(self._key(heads, relation, tails))
         first, last = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
-        return edges[_ranges(first, last)]
+        return edges[ranges(first, last)]
 
     def into(self, first: int, last: int, *, device: str | torch.device = "cpu", engine: str = "torch") -> Messages:
         """All messages into the nodes first to last - 1.
@@ -190,7 +190,7 @@ class KnowledgeGraph:
         From those sources alone where `passing` (bool, one per entity) is true.
         """
         begins, ends = self.offsets.numpy()[nodes], self.offsets.numpy()[nodes + 1]
-        positions = _ranges(begins, ends)
+        positions = ranges(begins, ends)
         destinations = np.repeat(np.arange(nodes.size), ends - begins)
         kept = passing[self.sources.numpy()[positions]]
         counts = np.bincount(destinations[kept], minlength=nodes.size)
@@ -259,7 +259,7 @@ class NeighbourSampler:
         Of a sampler `per_relation`.
         """
         begins, ends = self._cell_offsets[nodes.numpy()], self._cell_offsets[nodes.numpy() + 1]
-        cells, found = _ranges(begins, ends), np.zeros((len(nodes), self.graph.n_codes), np.int64)
+        cells, found = ranges(begins, ends), np.zeros((len(nodes), self.graph.n_codes), np.int64)
         found[np.repeat(np.arange(len(nodes)), ends - begins), self._code_of_cell[cells]] = self._count_of_cell[cells]
         return torch.from_numpy(found)
 
@@ -325,7 +325,7 @@ def _offsets(counts: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
-def _ranges(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def ranges(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """int64: begins[0] to ends[0] - 1, then begins[1] to ends[1] - 1, and so on."""
     counts = ends - begins
     return np.repeat(begins - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.hyperparameter_checks import HyperparameterError, check_choice, check_device, check_range
+from models.sampling_hyperparameters import SamplingHyperparameters
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class TransEHyperparameters:
     margin: float = 1.0  # gamma, in units of the distance of Eq. 2
     adversarial_temperature: float = 5.0  # alpha: sharpness of the weights of hard negatives; used by self_adversarial
     negatives: int = 64  # broken triples per true triple
+    # torch engine: how the broken triples are chosen, of a pool of its own for each true triple; the numba engine has
+    # uniform alone
+    sampling: SamplingHyperparameters = SamplingHyperparameters()
     negatives_shared_by: int = 32  # true triples (of one relation) that share a draw of broken entities; 1: a draw each
     type_constrained: bool = True  # break a triple with entities of the right type only
     filtered: bool = True  # a broken triple that is true counts nothing
@@ -67,6 +71,10 @@ class TransEHyperparameters:
         check_range("final_rate_share", self.final_rate_share, 0, 1, open_minimum=True)
         check_range("warm_accumulator_share", self.warm_accumulator_share, 0, 1)
         check_range("validation_share", self.validation_share, 0, 0.5)
+        self.sampling.check_negatives(self.negatives)
+        if self.engine == "numba" and self.sampling.kind != "uniform":
+            found = f"sampling.kind is {self.sampling.kind!r:.300} with engine 'numba', which has uniform alone"
+            raise HyperparameterError(f"{found}; expected 'uniform', or engine 'torch'")
         if self.engine == "numba" and self.device != "cpu":
             expected = "expected 'cpu', or engine 'torch'"
             raise HyperparameterError(
@@ -96,6 +104,9 @@ class KQGCHyperparameters:
     norm: str = "l1"  # of Eq. 13: l1 or l2
     margin: float = 1.0  # gamma of Eq. 12
     negatives: int = 3  # items drawn against each pair
+    # how they are chosen: uniform draws them for each pair, as in the paper; of the others the pool is one of items
+    # that a batch shares, and no item that the user bought is chosen
+    sampling: SamplingHyperparameters = SamplingHyperparameters()
     fanout: int = 10  # neighbours drawn for a node, in training only
     mask_own_edge: bool = False  # hide the edges of a batch's own pairs from its messages
     learning_rate: float = 0.001  # of Adam
@@ -123,6 +134,7 @@ class KQGCHyperparameters:
         for name in ("margin", "learning_rate"):
             check_range(name, getattr(self, name), 0, open_minimum=True)
         check_range("patience", self.patience, 0)
+        self.sampling.check_negatives(self.negatives)
         check_range("max_batches_per_epoch", self.max_batches_per_epoch, 0)
         check_range("evaluate_pairs", self.evaluate_pairs, 0)
         check_range("min_gain", self.min_gain, 0, 1)

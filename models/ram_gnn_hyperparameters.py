@@ -37,9 +37,9 @@ class RAMGNNHyperparameters:
     # share of the held-out figure that a look has to gain to count, and never less than the figure's standard error
     min_gain: float = 0.005
     patience: int = 2  # looks without a gain before stopping; 0 never stops early
-    # on a cold start, epochs (or all, where `epochs` is less) before a look counts: the search for thresholds takes
-    # eleven at least
-    min_epochs: int = 20
+    # on a cold start, epochs (or all, where `epochs` is less) before a look counts: the held-out figure stands still
+    # long before neighbours share more values than strangers do
+    min_epochs: int = 100
     device: str = "cpu"  # cpu, cuda, cuda:0, ...; the graph lies there too
     inference_chunk: int = 65_536  # entities computed at a time: bounds memory, leaves the result as it is
 
@@ -78,9 +78,13 @@ class InteractionHyperparameters:
     adds_own: bool = True  # the x of the layer before in Eq. 19 and 21; off as in LightGCN
     readout: str = "mean"  # of all layers' vectors, as in LightGCN; last: the last layer's, as printed
     negatives: int = 4  # items drawn against each pair
+    hardest: bool = False  # of them only the one with the highest score counts
     batches: int = 32  # equal parts of the pairs in an epoch, an update for each: an epoch stays linear in the pairs
     decay: float = 1e-3  # lambda_2 of Eq. 23, on a batch's own vectors
     learning_rate: float = 0.005  # of Adam
+    # of learning_rate, for W_3, W_4 and the values: they move everybody at once, and at the whole of it they learn the
+    # training pairs by heart before the vectors of users and items have learned anything
+    shared_rate_share: float = 0.05
     warm_rate_share: float = 0.2  # of learning_rate, on a warm start
     epochs: int = 60  # at most
     validation_share: float = 0.1  # of the users, each with one pair held out of training; 0 trains on all
@@ -103,5 +107,6 @@ class InteractionHyperparameters:
         for name in ("learning_rate", "initial_length"):
             check_range(name, getattr(self, name), 0, open_minimum=True)
         check_range("min_gain", self.min_gain, 0, 1)
-        check_range("warm_rate_share", self.warm_rate_share, 0, 1, open_minimum=True)
+        for name in ("warm_rate_share", "shared_rate_share"):
+            check_range(name, getattr(self, name), 0, 1, open_minimum=True)
         check_range("validation_share", self.validation_share, 0, 0.5)

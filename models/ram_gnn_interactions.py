@@ -170,7 +170,7 @@ class InteractionNetwork(nn.Module):
             layers.append(self.layer(number, pairs, *layers[-1]))
         if self.hyper.readout == "last":
             return layers[-1]
-        users, items = (torch.stack(of_side).mean(dim=0) for of_side in zip(*layers, strict=True))
+        users, items = (sum(of_side) / len(layers) for of_side in zip(*layers, strict=True))
         return users, items
 
     def layer(
@@ -187,11 +187,6 @@ class InteractionNetwork(nn.Module):
         if self.hyper.transforms:
             x_ND = x_ND @ self.w4[number].T
         return leaky_relu(x_ND, LEAKY_SLOPE) if self.hyper.activation == "leaky_relu" else x_ND
-
-
-def bpr_losses(positive_B: torch.Tensor, negative_BK: torch.Tensor) -> torch.Tensor:
-    """(B, K): the terms of Eq. 23 without the penalty, from ŷ of pairs and of their negatives."""
-    return nn.functional.softplus(negative_BK - positive_B.unsqueeze(-1))  # Eq. 23
 
 
 @torch.no_grad()

@@ -12,9 +12,10 @@ import torch
 from models.kernels.draws import key_of
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import Resume, as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
+from models.learning.pairwise import bpr_mean
 from models.learning.training import Snapshot, fingerprint, standard_error
 from models.ram_gnn_hyperparameters import InteractionHyperparameters
-from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained, bpr_losses
+from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained
 
 LOOKED_AT = 10  # a held-out item counts as found among so many
 _CELLS = 1 << 24  # scores held at a time
@@ -34,7 +35,7 @@ class InteractionResult:
     best_epoch: int
 
 
-class _Trainer:
+class InteractionTrainer:
     """Pairs to batches, batches to losses; holds what stays the same throughout."""
 
     def __init__(
@@ -49,12 +50,14 @@ class _Trainer:
         self.held_out = of_users[held], of_items[held]
         trained = of_users[~held], of_items[~held]
         self.pairs = Pairs.of(*trained, n_users, n_items, hyper.device)
-        self.keys = torch.from_numpy(trained[0] * n_items + trained[1]).to(self.device)  # ascending
         learns = taught[trained[0]]
         self.users, self.items = (torch.from_numpy(side[learns]).to(self.device) for side in trained)
         self.n_items = n_items
         self.network = InteractionNetwork(users, items, hyper).to(self.device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=hyper.learning_rate)
+        own = [side.entities for side in (self.network.users, self.network.items)]
+        shared = [one for one in self.network.parameters() if not any(one is other for other in own)]
+        groups = [{"params": own}, {"params": shared, "lr": hyper.learning_rate * hyper.shared_rate_share}]
+        self.optimiser = torch.optim.Adam(groups, lr=hyper.learning_rate, fused=True)
 
     def random(self, *draws: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(int(key_of(self.seed, *draws)) >> 1)
@@ -81,27 +84,21 @@ class _Trainer:
         """(Eq. 23 of a batch, the same without its penalty). others: items drawn for each pair (B, K); those that the
         user touched count nothing."""
         x_UD, x_ID = self.network(self.pairs)
-        mine_BD = x_UD[users]
-        positive_B = (mine_BD * x_ID[items]).sum(-1)  # Eq. 22
-        negative_BK = (mine_BD.unsqueeze(1) * x_ID[others]).sum(-1)
-        counts = ~self.touched(users.unsqueeze(1), others)
-        terms = (bpr_losses(positive_B, negative_BK) * counts).sum() / counts.sum().clamp(min=1)
-        own = self.network.users.entities[users], self.network.items.entities[items]
-        own = *own, self.network.items.entities[others]
-        squares = sum((vectors * vectors).sum(-1).mean() for vectors in own)
+        terms = bpr_mean(x_UD, x_ID, self.pairs.into_users, users, items, others, self.hyper.hardest)  # Eq. 23
+        squares = sum(mean_square(side.entities, rows) for side, rows in (
+            (self.network.users, users), (self.network.items, items), (self.network.items, others)))  # fmt: skip
         return terms + self.hyper.decay * squares, terms
 
-    def touched(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """bool: whether the user has a training pair with the item."""
-        wanted = users * self.n_items + items
-        return self.keys[torch.searchsorted(self.keys, wanted).clamp(max=self.keys.numel() - 1)] == wanted
-
     @torch.no_grad()
-    def evaluate(self) -> dict[str, float]:
-        """The figures of held-out pairs, ranked among all items but those of training."""
+    def ranks(self) -> torch.Tensor:
+        """float64: of each held-out pair its item's rank among all items but those of training."""
         x_UD, x_ID = self.network(self.pairs)
-        known = self.pairs.into_users
-        ranks = held_out_ranks(x_UD, x_ID, *(torch.from_numpy(c).to(self.device) for c in self.held_out), known)
+        ends = (torch.from_numpy(side).to(self.device) for side in self.held_out)
+        return held_out_ranks(x_UD, x_ID, *ends, self.pairs.into_users)
+
+    def evaluate(self) -> dict[str, float]:
+        """The figures of held-out pairs."""
+        ranks = self.ranks()
         hits = (ranks <= LOOKED_AT).double().cpu().numpy()
         gains = hits / np.log2(1 + ranks.cpu().numpy())
         figures = {"validation_hr": float(hits.mean()), "validation_ndcg": float(gains.mean())}
@@ -114,6 +111,12 @@ class _Trainer:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Inverse of `state`. ValueError for another shape of model."""
         load_checkpoint(self.network, self.optimiser, arrays)
+
+
+def mean_square(table_ND: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The mean of ‖e‖² over rows of a table, drawn ones as often as they were: without fetching them."""
+    counts_N = torch.bincount(rows.flatten(), minlength=len(table_ND))
+    return (table_ND.square().sum(-1) * counts_N).sum() / max(rows.numel(), 1)
 
 
 def held_out_ranks(
@@ -175,7 +178,7 @@ def train_interactions(
     taught = np.ones(len(users.entities), bool) if taught is None else taught
     if initial is not None:
         hyper = dataclasses.replace(hyper, learning_rate=hyper.learning_rate * hyper.warm_rate_share)
-    trainer = _Trainer(users, items, pairs, taught, hyper, seed, held_out)
+    trainer = InteractionTrainer(users, items, pairs, taught, hyper, seed, held_out)
     if initial is not None:
         trainer.restore(initial)
     if not trainer.users.numel():

@@ -228,16 +228,18 @@ class TransE:
         training = tuple(column[~self._held_out] for column in triples.edges)
         sizes = triples.n_entities, triples.n_relations
         known = known_triples(*training, *sizes) if hyper.filtered else no_known_triples()
+        if hyper.sampling.kind == "degree":
+            self._pools = self._pools.by_degree(training[0], training[2])
         self._planner = Planner(*training, triples.n_relations, seed, hyper.negatives_shared_by)
         self._threads = 1 if deterministic else hyper.threads or available_cores()
-        self._engine = self._make_engine(state.to_arrays(), known, deterministic)
+        self._engine = self._make_engine(state.to_arrays(), known, deterministic, seed)
 
-    def _make_engine(self, tables: dict[str, np.ndarray], known: Known, deterministic: bool):  # noqa: ANN202
+    def _make_engine(self, tables: dict[str, np.ndarray], known: Known, deterministic: bool, seed: int):  # noqa: ANN202
         if self.hyper.engine == "numba":
             return NumbaEngine(tables, self.hyper, self._pools, known, self._threads)
         from models.transe_torch import TorchEngine  # torch takes seconds to import, and only this engine needs it
 
-        return TorchEngine(tables, self.hyper, self._pools, known, deterministic)
+        return TorchEngine(tables, self.hyper, self._pools, known, deterministic, seed)
 
     @property
     def state(self) -> TransEState:
@@ -247,7 +249,8 @@ class TransE:
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training edges: its record for the history."""
         started = time.perf_counter()
-        loss, edges = self._engine.train_epoch(self._planner.plan(epoch), self.hyper.rate_of(epoch))
+        passed = epoch / max(self.hyper.epochs - 1, 1)
+        loss, edges = self._engine.train_epoch(self._planner.plan(epoch), self.hyper.rate_of(epoch), passed)
         return {"epoch": epoch, "loss": loss / max(edges, 1), "edges": edges, "seconds": time.perf_counter() - started}
 
     @property

@@ -31,8 +31,8 @@ class NumbaEngine:
         tables = {"entities": self._entities[:, :d].copy(), "relations": self._relations[:, :d].copy()}
         return tables | {name: array.copy() for name, array in self._accumulators.items()}
 
-    def train_epoch(self, plan: Plan, learning_rate: float) -> tuple[float, int]:
-        """(sum of the losses, edges seen). Deterministic on one thread."""
+    def train_epoch(self, plan: Plan, learning_rate: float, passed: float = 0.0) -> tuple[float, int]:
+        """(sum of the losses, edges seen). Deterministic on one thread. passed: nothing here asks for it."""
         if not self._in_pairs(plan):
             plan = plan.by_edge()  # a chunk that shares draws is of one relation
         n_chunks = len(plan.order)

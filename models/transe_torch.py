@@ -5,14 +5,18 @@ Legend: B edges of a batch, K broken triples each, d dimension. One update per b
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.hyperparameters import TransEHyperparameters
+from models.kernels.draws import key_of
 from models.learning.determinism import deterministic_kernels
 from models.learning.losses import margin_loss, self_adversarial_loss
 from models.learning.negatives import Broken, Known, Plan, Pools, draw_broken_triples
+from models.learning.samplers import choose
 
 _ACCUMULATORS = {"entities": "entity_accumulators", "relations": "relation_accumulators"}
 
@@ -42,7 +46,8 @@ def triple_losses(
 class TorchEngine:
     """Trains the tables it is given on `hyper.device`; `arrays` brings them back.
 
-    deterministic: one thread on the CPU, since torch's threads add a row's gradients in the order in which they come.
+    seed: of the sampler's own draws. deterministic: one thread on the CPU, since torch's threads add a row's gradients
+    in the order in which they come.
     """
 
     def __init__(
@@ -52,7 +57,9 @@ class TorchEngine:
         pools: Pools,
         known: Known,
         deterministic: bool = False,
+        seed: int = 0,
     ) -> None:
+        self._seed = seed
         self._hyper, self._pools, self._known, self._deterministic = hyper, pools, known, deterministic
         self._tables = {name: torch.tensor(array, device=hyper.device) for name, array in tables.items()}
 
@@ -60,16 +67,42 @@ class TorchEngine:
         """Copies of the tables and accumulators."""
         return {name: table.cpu().numpy().copy() for name, table in self._tables.items()}
 
-    def train_epoch(self, plan: Plan, learning_rate: float) -> tuple[float, int]:
-        """(sum of the losses, edges seen)."""
+    def train_epoch(self, plan: Plan, learning_rate: float, passed: float = 0.0) -> tuple[float, int]:
+        """(sum of the losses, edges seen). passed: the share of the training that is over."""
+        random = torch.Generator(self._hyper.device).manual_seed(int(key_of(self._seed, int(plan.key))) >> 1)
         plan, total = plan.by_edge(), 0.0
         sizes = np.diff(plan.starts)[plan.order]
         batch_of_chunk = (np.cumsum(sizes) - sizes) // self._hyper.batch_size
         with deterministic_kernels(self._deterministic):
             for chunks in np.split(plan.order, np.flatnonzero(np.diff(batch_of_chunk)) + 1):
-                broken = draw_broken_triples(plan, chunks, self._hyper.negatives, self._pools, self._known)
+                broken = self._broken(plan, chunks, random, passed)
                 total += self._train_batch(plan, broken, learning_rate)
         return total, len(plan.heads)
+
+    def _broken(self, plan: Plan, chunks: np.ndarray, random: torch.Generator, passed: float) -> Broken:
+        """The broken triples of some chunks, chosen from their pools where the sampler looks at scores."""
+        hyper = self._hyper
+        if not hyper.sampling.looks_at_scores:
+            return draw_broken_triples(plan, chunks, hyper.negatives, self._pools, self._known)
+        pool = draw_broken_triples(plan, chunks, hyper.sampling.pool, self._pools, self._known)
+        true_B, broken_BK = self._distances(plan, pool)
+        counts_BK = torch.from_numpy(pool.counts).to(true_B.device)
+        places_BJ, counts_BJ = choose(hyper.sampling, hyper.negatives, -true_B, -broken_BK, counts_BK, random, passed)
+        entities = np.take_along_axis(pool.entities, places_BJ.cpu().numpy(), axis=1)
+        return replace(pool, entities=entities, counts=counts_BJ.cpu().numpy())
+
+    @torch.no_grad()
+    def _distances(self, plan: Plan, drawn: Broken) -> tuple[Tensor, Tensor]:
+        """(of the true triples (B,), of the broken ones (B, K))."""
+        at = drawn.positions
+        heads, rels, tails = (self._index(column[at]) for column in (plan.heads, plan.relations, plan.tails))
+        broken_tail, entities = torch.from_numpy(drawn.broken_tail).to(heads.device), self._tables["entities"]
+        anchors, targets = torch.where(broken_tail, heads, tails), torch.where(broken_tail, tails, heads)
+        sign = torch.where(broken_tail, 1.0, -1.0)[:, None].to(entities.dtype)
+        queries = entities[anchors] + sign * self._tables["relations"][rels]
+        candidates = entities[self._index(drawn.entities)]
+        norm = self._hyper.norm
+        return distances(queries, entities[targets], norm), distances(queries[:, None, :], candidates, norm)
 
     def _train_batch(self, plan: Plan, drawn: Broken, learning_rate: float) -> float:
         loss, gradients = self.loss_and_gradients(plan, drawn)

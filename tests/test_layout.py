@@ -42,11 +42,15 @@ ALLOWED = {
         "tqdm",
         "great_expectations",
         "argcomplete",
+        "deltalake",
+        "pyiceberg",
     },
 }
 EXCEPTIONS = {("models/graph.py", "dgl"), ("jobs/quality/check.py", "great_expectations")}
 ONLY_THERE = {
     "argcomplete": "jobs/command.py",
+    "deltalake": "jobs/events/lake_tables.py",
+    "pyiceberg": "jobs/events/lake_tables.py",
     "dgl": "models/graph.py",
     "gensim": "models/vectors/content.py",
     "great_expectations": "jobs/quality/check.py",

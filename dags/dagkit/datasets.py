@@ -30,6 +30,7 @@ FOLDERS = {
     "attention": "attention",
     "profile_predictions": "profile_predictions",
     "recommendations": "recommendations",
+    "predicted_relations": "predicted_relations",
     "run_metrics": "run_metrics",
     "reports": "reports",
     "nights": "nights",

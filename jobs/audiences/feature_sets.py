@@ -43,13 +43,9 @@ class Source:
         """float32 (n, d) of the eligible, NaN rows without a vector."""
         return self._once(f"published {model}", lambda: self.vectors[model].users_of(self.users.ids))
 
-    def native(self, model: str) -> np.ndarray:
-        """The same with R undone."""
-
-        def native() -> np.ndarray:
-            return self.vectors[model].native(self.published(model)).astype(np.float32)
-
-        return self._once(f"native {model}", native)
+    def native(self, model: str, rows: np.ndarray) -> np.ndarray:
+        """float32 (p, d), R undone: of the eligible with these numbers; NaN rows without a vector."""
+        return self.vectors[model].native_users_of(self.users.ids[rows])
 
     def scales(self, model: str) -> Scales:
         """Distances of the eligible to items and users at large."""
@@ -65,8 +61,9 @@ class Source:
         items, item_raw = self.snapshot.items, self.snapshot.item_raw
         items = self.sample(items, item_raw, vectors.item_ids, "items at large", "", AT_LARGE)
         users = self.sample(self.users.ids, self.users.raw, vectors.user_ids, "users at large", "", AT_LARGE)
-        at_large = vectors.native(vectors.items_of(items)), vectors.native(vectors.users_of(users)), users
-        return scales(self.native(model), self.users.ids, vectors.native_purchase, *at_large, vectors.comparer)
+        at_large = vectors.native_items_of(items), vectors.native_users_of(users), users
+        everybody = vectors.native_users_of(self.users.ids)
+        return scales(everybody, self.users.ids, vectors.native_purchase, *at_large, vectors.comparer)
 
     def sample(
         self, ids: np.ndarray, raw: pa.Array, known: np.ndarray, purpose: str, client: str, most: int
@@ -132,15 +129,24 @@ class ClientSource:
 
     def affinity_of(self, model: str, references: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """float32 (p, 8): of the eligible users with these numbers."""
+        return self.affinities_to(self.as_client(model, references), model, rows)
+
+    def as_client(
+        self, model: str, references: np.ndarray, most_items: int = MOST_ITEMS, most_references: int = MOST_REFERENCES
+    ) -> Client:
+        """The client as the model sees it, by so many of its items and of the references (ledger ids)."""
         source, vectors = self.source, self.source.vectors[model]
         mine, theirs = source.snapshot.items[self.items], source.ledger.raw_of(references)
         item_raw = source.snapshot.item_raw.take(pa.array(np.flatnonzero(self.items)))
-        items = source.sample(mine, item_raw, vectors.item_ids, "client items", self.name, MOST_ITEMS)
+        items = source.sample(mine, item_raw, vectors.item_ids, "client items", self.name, most_items)
         references = source.sample(
-            references, theirs, vectors.user_ids, "references", self.name, MOST_REFERENCES)
-        native = vectors.native
-        client = Client(native(vectors.items_of(items)), native(vectors.users_of(references)), references)
-        users, ids, scale = source.native(model)[rows], source.users.ids[rows], source.scales(model).of(rows)
+            references, theirs, vectors.user_ids, "references", self.name, most_references)
+        return Client(vectors.native_items_of(items), vectors.native_users_of(references), references)
+
+    def affinities_to(self, client: Client, model: str, rows: np.ndarray) -> np.ndarray:
+        """As `affinity_of`."""
+        source, vectors = self.source, self.source.vectors[model]
+        users, ids, scale = source.native(model, rows), source.users.ids[rows], source.scales(model).of(rows)
         return affinities(users, ids, vectors.native_purchase, client, scale, vectors.comparer)
 
     def columns(self, chosen: FeatureSet) -> Columns:

@@ -43,6 +43,7 @@ from jobs.audiences.train_lookalike import Config
 from jobs.configuration.predicates import parse
 from jobs.configuration.ranges import CONTROL_SHARE
 from jobs.contracts import NAME
+from jobs.events.returns import counted
 from jobs.program import Input, JobError, Output, code_version, log, main, metrics
 from jobs.report.page import render_request
 from jobs.tables import TABLES
@@ -272,6 +273,7 @@ def run(
 ) -> None:  # fmt: skip
     """Match the seeds, rank, report, commit."""
     graph = (knowledge_graph, interactions, entity_ids, relations)
+    clean_events = counted(clean_events, date, config.events.returns)
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     request = {
         "seeds": seeds and str(seeds), "client": client, "k": k, "model": model, "include_seeds": include_seeds,

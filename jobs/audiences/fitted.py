@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from feature_store import Commit
 from jobs.audiences.features import Vocabulary
 from jobs.program import Input
+from models.classifiers.forest import Forest
 from models.classifiers.lookalike import Calibration, from_bytes, margins_of, to_bytes
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Trained:
     index: dict[str, Any]
     models: list[dict[str, Any]]  # of the chosen feature set, of those beside it and of the baselines
     content: dict[str, bytes]
+    _forests: dict[Files, Forest] = field(default_factory=dict, repr=False, compare=False)
 
     def is_chosen(self, model: dict[str, Any]) -> bool:
         return model["feature_set"] == self.index["chosen"]
@@ -105,6 +107,14 @@ class Trained:
         """Of all parts of these models, by their files."""
         wanted = dict.fromkeys(tuple(part["files"]) for model in models for part in model["parts"])
         return {files: [from_bytes(self.content[file]) for file in files] for files in wanted}
+
+    def forests(self, models: Iterable[dict[str, Any]]) -> dict[Files, Forest]:
+        """As `boosters`, for the margins of many users; the pooled ones, which all clients share, are read once."""
+        wanted = dict.fromkeys(tuple(part["files"]) for model in models for part in model["parts"])
+        for files in wanted:
+            if files not in self._forests:
+                self._forests[files] = Forest.of([from_bytes(self.content[file]) for file in files])
+        return {files: self._forests[files] for files in wanted}
 
     def margin(self, model: dict[str, Any], of_parts: Mapping[Files, np.ndarray]) -> np.ndarray:
         """float32 (n,): the weighted sum of the parts' margins."""

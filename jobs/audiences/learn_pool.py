@@ -6,6 +6,7 @@ reaches back. Shapes: u eligible users of the newest window.
 
 from __future__ import annotations
 
+import collections
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,15 +23,15 @@ from jobs.audiences.pooled import (
     Lessons,
     VectorsAt,
     chosen_sets,
-    fit_folds,
+    fit_rows,
     rows_of_client,
     rows_of_pool,
     unseen_margin,
 )
 from jobs.audiences.pooled_rows import folds, keys_of, odds_of_draw, window_of
 from jobs.audiences.population import Sample, draw_sample
-from jobs.audiences.set_affinities import Published, affinities, affinity_names, published_at
-from jobs.audiences.set_columns import Past, columns, names
+from jobs.audiences.set_affinities import Near, Published, affinity_names, near_of, published_at
+from jobs.audiences.set_columns import Past, SetColumns, names
 from jobs.audiences.snapshot import Snapshot
 from jobs.audiences.stand_ins import stand_ins
 from jobs.audiences.validation import Validated
@@ -48,6 +49,7 @@ LEAST_OWN_BUYERS = 30  # in all windows: a client with fewer has no model of its
 OWN_SHARES = (0.0, 0.25, 0.5, 0.75)  # of a client with very many buyers; which one, validation tells
 HALF_OF_OWN = 100  # buyers at which a client's own model has half of that share
 CHUNK = 100_000  # users whose columns are held at a time
+KEPT_SETS = 4  # of which what hangs on the set alone is kept, while chunk after chunk of users is asked for
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,19 @@ def columns_of(
 ) -> tuple[Columns, list[str]]:  # fmt: skip
     """What the columns of these pasts are, and their names."""
     published = vectors or vectors_of(tables, models, graph, lookalike, seed)
+    kept: collections.deque[tuple[Past, int, SetColumns, Near]] = collections.deque(maxlen=KEPT_SETS)
+
+    def of_set(past: Past, place: int) -> tuple[SetColumns, Near]:
+        for known, its_place, *found in list(kept):
+            if known is past and its_place == place:
+                return tuple(found)
+        found = SetColumns.of(past, sets, place), near_of(published(past), models, past, sets, place, keys)
+        kept.append((past, place, *found))
+        return found
 
     def of(past: Past, place: int, rows: np.ndarray) -> np.ndarray:
-        near = affinities(published(past), models, past, sets, place, rows, keys)
-        return np.concatenate([columns(past, sets, place, rows), near], axis=1)
+        counted, near = of_set(past, place)
+        return np.concatenate([counted(rows), near(rows)], axis=1)
 
     return of, [*names(pasts[0]), *affinity_names(models)]
 
@@ -161,7 +172,7 @@ def fit_pool(lessons: Lessons, lookalike: Lookalike, seed: int) -> Pool:
     """OneClassError where all sets together cannot teach."""
     hyper = lookalike.pooled_trees
     rows = rows_of_pool(lessons, lookalike.exclude_past_buyers)
-    boosters = fit_folds(rows, hyper.boosters, hyper, seed)
+    boosters = fit_rows(rows, hyper.boosters, hyper, seed)
     margins = unseen_margin(boosters, rows.features, rows.fold, hyper.threads) - rows.odds
     stands_for = np.where(rows.labels, 1.0, np.exp(rows.odds))
     figures = {
@@ -186,7 +197,7 @@ def fit_own(client: str, lessons: Lessons, lookalike: Lookalike, seed: int) -> O
         logger.info("client %s: %d buyers; the pooled model alone scores", client, buyers)
         return Own([], buyers)
     try:
-        return Own(fit_folds(rows, lookalike.pooled_trees.boosters, lookalike.trees, seed), buyers)
+        return Own(fit_rows(rows, lookalike.pooled_trees.boosters, lookalike.trees, seed), buyers)
     except OneClassError as error:
         logger.info("client %s: the pooled model alone scores: %s", client, error)
         return Own([], buyers)

@@ -20,7 +20,7 @@ from jobs.audiences.item_sets import ItemSets
 from jobs.audiences.pooled_rows import MOST_BUYERS, NOBODYS, Window, draw, odds_of_draw, order_of
 from jobs.audiences.set_affinities import Published
 from jobs.audiences.set_columns import Past
-from models.classifiers.lookalike import fit, margins_of
+from models.classifiers.lookalike import fit_folds, margins_of
 from models.hyperparameters import TreeHyperparameters
 
 if TYPE_CHECKING:
@@ -95,11 +95,10 @@ def rows_of_client(lessons: Lessons, place: int, prospects: bool) -> Rows:
     return Rows.together([rows_of(lessons, number, place, prospects, len(lessons.fold)) for number in numbers])
 
 
-def fit_folds(rows: Rows, folds: int, hyper: TreeHyperparameters, seed: int) -> list[xgboost.Booster]:
+def fit_rows(rows: Rows, folds: int, hyper: TreeHyperparameters, seed: int) -> list[xgboost.Booster]:
     """A booster per fold, learned from all others'. OneClassError where a side has no buyer, or nobody else."""
     used = rows.fold != NOBODYS
-    features, labels, fold = rows.features[used], rows.labels[used], rows.fold[used]
-    return [fit(features, labels, fold == k, hyper, seed + k) for k in range(folds)]
+    return fit_folds(rows.features[used], rows.labels[used], rows.fold[used], folds, hyper, seed)
 
 
 def unseen_margin(boosters: list[xgboost.Booster], features: np.ndarray, fold: np.ndarray, threads: int) -> np.ndarray:

@@ -17,8 +17,9 @@ import datetime
 import functools
 import itertools
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,9 +30,9 @@ from jobs.audiences.audience_reasons import blended, reasons, with_texts
 from jobs.audiences.campaign import Campaign, campaign_of, known_among, provenance, read_lists
 from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.event_log import read_log
-from jobs.audiences.fitted import OF_SETS, Files, Trained, mean_margin, read_models
+from jobs.audiences.fitted import OF_SETS, Files, Trained, read_models
 from jobs.audiences.item_sets import item_sets
-from jobs.audiences.learn_pool import CHUNK, columns_of, first_of, past_of
+from jobs.audiences.learn_pool import columns_of, first_of, past_of
 from jobs.audiences.nights import Tables
 from jobs.audiences.one_client import label
 from jobs.audiences.pooled_rows import keys_of
@@ -39,12 +40,13 @@ from jobs.audiences.population import never_trained_on, one_to, purchases_betwee
 from jobs.audiences.set_columns import behaviors_of
 from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.feature_names import FeatureSet, models_of
+from jobs.events.returns import counted
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
 from jobs.tables import TABLES
+from models.classifiers.forest import Forest
 from models.classifiers.precision_recall import precision_at
 
-if TYPE_CHECKING:
-    from xgboost import Booster
+SCORED_AT_A_TIME = 16_384  # users, by each thread: their columns stay near the core that counts and reads them
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,25 @@ def score_client(models: list[dict[str, Any]], trained: Trained, of: Scored, con
             missing = sorted(set(model["columns"]) ^ set(of.names))[:5]
             what = f"The features of {of.date} for {model['client']}"
             raise JobError(f"{what} differ from those of training, e.g. in {missing}. Run train_lookalike again.")
-    margins = margins_of_parts(trained.boosters(models), of, config.lookalike.trees.threads)
+    margins = margins_of_parts(trained.forests(models), of, config.lookalike.trees.threads)
     raw = of.raw.take(pa.array(of.rows)).cast(pa.string())
     return [_scores(model, trained, trained.margin(model, margins), raw) for model in models]
 
 
-def margins_of_parts(boosters: Mapping[Files, list[Booster]], of: Scored, threads: int) -> dict[Files, np.ndarray]:
+def margins_of_parts(forests: Mapping[Files, Forest], of: Scored, threads: int) -> dict[Files, np.ndarray]:
     """float32 (n,) of each part: what several models share is predicted once, and columns are had once."""
-    found = {files: np.empty(len(of.rows), np.float32) for files in boosters}
-    for start in range(0, len(of.rows), CHUNK):
-        features = of.columns(of.rows[start : start + CHUNK])
-        for files, mine in boosters.items():
-            found[files][start : start + CHUNK] = mean_margin(mine, features, threads)
+    found = {files: np.empty(len(of.rows), np.float32) for files in forests}
+
+    def fill(start: int) -> None:
+        features = of.columns(of.rows[start : start + SCORED_AT_A_TIME])
+        for files, forest in forests.items():
+            found[files][start : start + SCORED_AT_A_TIME] = forest.mean_margin(features)
+
+    starts = range(0, len(of.rows), SCORED_AT_A_TIME)
+    for start in starts[:1]:  # alone: what all users' columns hang on is counted once
+        fill(start)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(fill, starts[1:]))
     return found
 
 
@@ -239,6 +248,7 @@ def run(
     """Backtest, score, commit."""
     graph, dt, look = (knowledge_graph, interactions, entity_ids, relations), date.isoformat(), config.lookalike
     lists = read_lists(look, look.clients)  # before the work: without one of them there is no audience
+    clean_events = counted(clean_events, date, config.events.returns)
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     start = date - datetime.timedelta(days=look.label_window_days)
     report_backtest(tables, lookalike_scores, lookalike_models, start, date, config)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feature_store import Commit
-from jobs.audiences.pooled import Lessons, Rows, chosen_sets, fit_folds
+from jobs.audiences.pooled import Lessons, Rows, chosen_sets, fit_rows
 from jobs.audiences.pooled_rows import Window, draw, odds_of_draw, order_of
 from jobs.audiences.seed_sets import SeedLists
 from jobs.configuration.sections import Lookalike
@@ -129,7 +129,7 @@ def fit_seed_lists(lessons: Lessons, models: list[str], lookalike: Lookalike, se
         return None
     rows = Rows.together(parts)
     try:
-        boosters = fit_folds(rows, hyper.boosters, hyper, seed)
+        boosters = fit_rows(rows, hyper.boosters, hyper, seed)
     except OneClassError as error:
         logger.info("no model of seed lists: %s", error)
         return None

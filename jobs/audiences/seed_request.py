@@ -27,7 +27,7 @@ from jobs.audiences.seed_sets import SeedLists, SeedSet
 from jobs.audiences.set_affinities import Published
 from jobs.audiences.set_columns import Past, behaviors_of
 from jobs.configuration.sections import Graph, Lookalike
-from jobs.program import Input
+from jobs.program import Input, JobError
 from jobs.program import log as logger
 
 LEAST_SEEDS = 5  # for the night's model
@@ -84,14 +84,15 @@ class Asked:
 
 
 def in_order(values: np.ndarray, names: list[str], wanted: list[str]) -> np.ndarray:
-    """float32 (p, len(wanted)): the columns as they were learned from; NaN for those that there are none of, such as of
-    a behaviour that the window does not hold."""
+    """float32 (p, len(wanted)): the columns as they were learned from; those of a model that was not published that
+    night are there, and empty. JobError where one is missing."""
     at = {name: place for place, name in enumerate(names)}
-    out = np.full((len(values), len(wanted)), np.nan, np.float32)
-    for place, name in enumerate(wanted):
-        if name in at:
-            out[:, place] = values[:, at[name]]
-    return out
+    if missing := [name for name in wanted if name not in at]:
+        raise JobError(
+            f"The model of seed lists learned from {len(wanted)} columns, of which {len(missing)} cannot be had now, "
+            f"e.g. {missing[:5]}: the configuration (graph.window_days, graph.purchase) or the program has changed "
+            "since. Run train_lookalike of that night again.")
+    return values[:, [at[name] for name in wanted]].astype(np.float32, copy=False)
 
 
 def dealt(positive: np.ndarray, order: np.ndarray, number: int) -> list[np.ndarray]:

@@ -24,6 +24,7 @@ from jobs.audiences.pooled_rows import order_of
 from jobs.audiences.set_affinities import Published
 from jobs.audiences.set_columns import LIFT_PRIOR, Past, columns, names
 from models.kernels import set_history as kernel
+from models.vectors.comparison import Comparer, place_of
 
 MOST_ITEMS = 100  # of a list's set, unless it is all items of a value
 SURE = 1.0  # times the log of the number of values: evidence that chance does not bring about among so many
@@ -172,11 +173,11 @@ class SeedLists:
 
 @dataclass(frozen=True)
 class Nearness:
-    """One model's space. vectors float64 (U, d): native ones of the log's users, NaN where there is none; eligible:
+    """One model's space. vectors float32 (U, d): native ones of the log's users, NaN where there is none; eligible:
     numbers of the users asked for; at_large: of those who stand for all."""
 
     vectors: np.ndarray
-    distances: object  # (p, d), (q, d) → (p, q)
+    comparer: Comparer
     eligible: np.ndarray
     at_large: np.ndarray
 
@@ -184,10 +185,14 @@ class Nearness:
     def of(cls, lists: SeedLists, model: str) -> Nearness:
         published, past = lists.published, lists.past
         space = published.source.vectors[model]
-        vectors = space.native(space.users_of(published.ledger_ids))
+        vectors = space.native_users_of(published.ledger_ids)
         there = past.eligible[~np.isnan(vectors[past.eligible, 0])]
         order = order_of(lists.keys[there], "users at large")
-        return cls(vectors, space.comparer.between_users, past.eligible, there[np.argsort(order)[:AT_LARGE]])
+        return cls(vectors, space.comparer, past.eligible, there[np.argsort(order)[:AT_LARGE]])
+
+    @functools.cached_property
+    def _points(self) -> np.ndarray:
+        return self.comparer.user_points(self.vectors)
 
     @functools.cached_property
     def _known(self) -> np.ndarray:
@@ -198,15 +203,10 @@ class Nearness:
     def _scale(self, rows: np.ndarray) -> np.ndarray:
         new = rows[np.isinf(self._known[rows, 0])]
         if len(new):
-            users = self.eligible[new]
-            found = self.distances(self.vectors[users], self.vectors[self.at_large])
-            found = np.where(users[:, None] == self.at_large[None], np.nan, found)
-            others = np.isfinite(found).sum(1)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                mean = np.nansum(found, axis=1) / others
-                spread = np.sqrt(np.nansum((found - mean[:, None]) ** 2, axis=1) / others) + 1e-6
-            scale = np.stack([mean, spread], axis=1)
-            self._known[new] = np.concatenate([scale, self._kernel(found, scale)], axis=1)
+            given = self._between(self.eligible[new], self.at_large)
+            scale = self.comparer.of_users.moments(*given)
+            scale[:, 1] += 1e-6
+            self._known[new] = np.concatenate([scale, self._densities(given, scale)], axis=1)
         return self._known[rows]
 
     def density(self, seeds: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -216,23 +216,14 @@ class Nearness:
         out = np.full((len(rows), len(SHARPNESS)), np.nan, np.float32)
         users = self.eligible[rows]
         there = np.flatnonzero(~np.isnan(self.vectors[users, 0]))
-        if not len(seeds) or not len(there):
-            return out
-        step = max(1, 4_000_000 // max(len(seeds), len(self.at_large)))
-        for start in range(0, len(there), step):
-            some = there[start : start + step]
-            scale = self._scale(rows[some])
-            found = self.distances(self.vectors[users[some]], self.vectors[seeds])
-            found = np.where(users[some, None] == seeds[None], np.nan, found)
-            out[some] = self._kernel(found, scale[:, :2]) - scale[:, 2:]
+        if len(seeds) and len(there):
+            scale = self._scale(rows[there])
+            out[there] = self._densities(self._between(users[there], seeds), scale[:, :2]) - scale[:, 2:]
         return out
 
-    @staticmethod
-    def _kernel(distances: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """float64 (p, len(SHARPNESS)): log of the mean of exp(−sharpness · z) over the distances that are no NaN, z in
-        standard deviations from the mean."""
-        z = np.clip((distances - scale[:, :1]) / scale[:, 1:2], -FARTHEST, FARTHEST)
-        there = np.isfinite(z)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = [np.where(there, np.exp(-sharp * z), 0).sum(1) / there.sum(1) for sharp in SHARPNESS]
-            return np.log(np.stack(found, axis=1))
+    def _between(self, users: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._points[users], self._points[others], place_of(users, others)
+
+    def _densities(self, given: tuple[np.ndarray, np.ndarray, np.ndarray], scale: np.ndarray) -> np.ndarray:
+        """float64 (p, len(SHARPNESS))."""
+        return self.comparer.of_users.densities(*given, scale, SHARPNESS, FARTHEST)

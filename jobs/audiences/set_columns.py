@@ -138,16 +138,35 @@ def pairs_of(log: EventLog, behavior: Behavior, first: int, end: int) -> sparse.
     return found
 
 
+@dataclass(frozen=True)
+class SetColumns:
+    """The columns of one set, for whichever users: what hangs on the set alone is counted once. of_set bool (n,),
+    weights float32 (2, n) as WEIGHTINGS, facts float32 (6,)."""
+
+    past: Past
+    of_set: np.ndarray
+    weights: np.ndarray
+    facts: np.ndarray
+
+    @classmethod
+    def of(cls, past: Past, sets: ItemSets, place: int) -> SetColumns:
+        of_set = sets.mask(place)
+        weights = np.stack([sets.kin(place, past.known), past.lift(of_set)])
+        return cls(past, of_set, weights, _of_set(past, of_set))
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """float32 (p, F): for the eligible users of these row numbers."""
+        past, users, parts = self.past, self.past.eligible[rows], []
+        for name in past.behaviors:
+            mine = past.history(name, users, self.of_set, self.weights)
+            parts.append(_relative(mine, past.at_large[name][rows], len(past.spans)))
+        parts += [past.of_user[rows], np.repeat(self.facts[None], len(rows), axis=0)]
+        return np.concatenate(parts, axis=1)
+
+
 def columns(past: Past, sets: ItemSets, place: int, rows: np.ndarray) -> np.ndarray:
     """float32 (p, F): the columns of one set, for the eligible users of these row numbers."""
-    of_set, users = sets.mask(place), past.eligible[rows]
-    weights = np.stack([sets.kin(place, past.known), past.lift(of_set)])
-    parts = []
-    for name in past.behaviors:
-        mine = past.history(name, users, of_set, weights)
-        parts.append(_relative(mine, past.at_large[name][rows], len(past.spans)))
-    parts += [past.of_user[rows], np.repeat(_of_set(past, of_set)[None], len(rows), axis=0)]
-    return np.concatenate(parts, axis=1)
+    return SetColumns.of(past, sets, place)(rows)
 
 
 def names(past: Past) -> list[str]:

@@ -37,7 +37,8 @@ from jobs.audiences.snapshot import Snapshot
 from jobs.configuration.feature_names import FeatureSet, default_names, models_of
 from jobs.configuration.load import config_hash
 from jobs.configuration.predicates import Predicate, parse
-from jobs.configuration.sections import Graph, Lookalike, Publishing
+from jobs.configuration.sections import Events, Graph, Lookalike, Publishing
+from jobs.events.returns import counted
 from jobs.program import Input, Output, Skip, code_version, log, main, metrics
 from models.classifiers.lookalike import OneClassError
 
@@ -50,6 +51,7 @@ class Config:
     graph: Graph
     publishing: Publishing
     lookalike: Lookalike
+    events: Events = Events(behaviors=[])
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,9 @@ def choose(fitted: list[Fitted], together: bool, score_with: str | None) -> str:
         return BLEND
 
     def mean(name: str) -> float:
-        return np.nanmean([f.figures["pr_auc_1to3"] or np.nan for f in fitted if f.feature_set == name])
+        found = [f.figures["pr_auc_1to3"] for f in fitted if f.feature_set == name]
+        known = [figure for figure in found if figure is not None]
+        return float(np.mean(known)) if known else 0.0
 
     return max(names, key=mean)
 
@@ -193,6 +197,7 @@ def run(
 ) -> None:  # fmt: skip
     """Label, fit, choose, commit."""
     graph, dt, look = (knowledge_graph, interactions, entity_ids, relations), date.isoformat(), config.lookalike
+    clean_events = counted(clean_events, date, config.events.returns)
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     start = date - datetime.timedelta(days=look.label_window_days)
     clients, snapshot = clients_of(config), tables.snapshot(date, config.graph)

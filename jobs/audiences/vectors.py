@@ -4,7 +4,8 @@ relations from entity_embeddings."""
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from jobs.arrays import finite_matrix
 from jobs.audiences.snapshot import Ledger, positions
 from jobs.program import Input, JobError
 from models.vectors.comparison import Comparer
+
+_TURNED_ROWS = 65_536  # held in float64 at a time
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Vectors:
     item_ids: np.ndarray
     items: np.ndarray
     purchase: np.ndarray | None
+    compared: str | None = None  # what the manifest says, of a family that leaves it to a setting
 
     @property
     def dimension(self) -> int:
@@ -45,7 +49,7 @@ class Vectors:
     @property
     def comparer(self) -> Comparer:
         """How distances between them are taken, natively."""
-        return Comparer.of(self.model, self.norm)
+        return Comparer.of(self.model, self.norm, self.compared)
 
     def users_of(self, ids: np.ndarray) -> np.ndarray:
         """float32 (len(ids), d), published; NaN rows where a user has no vector."""
@@ -55,11 +59,39 @@ class Vectors:
         """As `users_of`, for items."""
         return _rows(self.item_ids, self.items, ids)
 
+    def known(self) -> Vectors:
+        """Without published users whom the ledger does not know: they have no graph either."""
+        there = self.user_ids >= 0
+        return replace(self, user_ids=self.user_ids[there], users=self.users[there])
+
     def native(self, published: np.ndarray) -> np.ndarray:
         """Undoes R: float64, same shape."""
         return published.astype(np.float64) @ self.rotation.T
 
-    @property
+    def native_users_of(self, ids: np.ndarray) -> np.ndarray:
+        """As `users_of`, with R undone."""
+        return _rows(self.user_ids, self._native_users, ids)
+
+    def native_items_of(self, ids: np.ndarray) -> np.ndarray:
+        """As `native_users_of`, for items."""
+        return _rows(self.item_ids, self._native_items, ids)
+
+    @functools.cached_property
+    def _native_users(self) -> np.ndarray:
+        """float32 (n, d): turned once, not for every set and window anew."""
+        return self._turned(self.users)
+
+    @functools.cached_property
+    def _native_items(self) -> np.ndarray:
+        return self._turned(self.items)
+
+    def _turned(self, published: np.ndarray) -> np.ndarray:
+        out = np.empty_like(published)
+        for start in range(0, len(out), _TURNED_ROWS):
+            out[start : start + _TURNED_ROWS] = self.native(published[start : start + _TURNED_ROWS])
+        return out
+
+    @functools.cached_property
     def native_purchase(self) -> np.ndarray | None:
         """float64 (d,)."""
         return None if self.purchase is None else self.native(self.purchase[None])[0]
@@ -94,12 +126,14 @@ def read_vectors(
     norm, rotation = fields.get("norm", "l2"), np.array(fields["rotation"], np.float64)
     items = entities.filter(pc.equal(entities.column("entity_type"), "item"))
     relation, where = None, f"{entity_embeddings.location(model)}/dt={dt}"
-    if Comparer.of(model, norm).takes_relation:
+    compared = fields.get("compared")
+    if Comparer.of(model, norm, compared).takes_relation:
         relation = _relation(entities, purchase, where)
     return Vectors(
         model, str(fields.get("space_id")), norm, rotation, users.ids_of(features.table.column("user_id")),
         finite_matrix(features.table.column("embedding"), f"{user_embeddings.location(model)}/dt={dt}"),
-        items.column("id").to_numpy(), finite_matrix(_whole(items, "embedding"), where), relation)  # fmt: skip
+        items.column("id").to_numpy(), finite_matrix(_whole(items, "embedding"), where), relation,
+        compared)  # fmt: skip
 
 
 def _require_together(what: str, dt: str, of_users: dict[str, Any], of_items: dict[str, Any]) -> None:

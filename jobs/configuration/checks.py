@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import datetime
 import itertools
 import re
 import zoneinfo
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from jobs.configuration.feature_names import POOLED_SETS, FeatureSet
@@ -15,12 +17,15 @@ from jobs.configuration.predicates import PredicateError, parse
 from jobs.configuration.profiles import check_profiles
 from jobs.configuration.recommendations import check_recommendations
 from jobs.configuration.tree import NAME
+from jobs.events.time_texts import canonical
 from jobs.tables import TABLES
 from models import families
 
 if TYPE_CHECKING:
     from jobs.configuration.sections import Events, Graph, Lookalike, Source, SourceTable
     from jobs.configuration.settings import Settings
+
+TIMES = ("event_time", "ingested_at", "valid_from", "valid_to")
 
 
 def check(settings: Settings) -> None:
@@ -34,7 +39,7 @@ def check(settings: Settings) -> None:
     _check_tables(graph, settings.source)
     _check_lookalike(settings)
     check_profiles(settings.profiles, graph, settings.source, settings.publishing.models)
-    check_recommendations(settings.recommendations, settings.publishing.models, graph.item_attributes)
+    check_recommendations(settings.recommendations, settings.publishing.models, graph)
     docs, folders = settings.quality.data_docs, {contract.path.split("/")[0] for contract in TABLES.values()}
     usable = docs is None or (NAME.fullmatch(docs) and docs not in folders)
     expect(
@@ -124,6 +129,12 @@ def check_source(table: SourceTable, path: str, known: Collection[str] | None) -
     wanted = 'one character that ends no line (a tab is "\\t" in double quotes)'
     usable = len(table.delimiter) == 1 and table.delimiter not in "\r\n"
     expect(usable, table.delimiter, f"{path}.delimiter", wanted)
+    check_reading(table, path, [name for name in TIMES if (name.startswith("valid")) == (known is None)])
+    _check_version(table, path)
+    for ours, separator in table.separators.items():
+        plain = known is not None or ours in {*TIMES, "user_id", "item_id"}
+        expect(not plain, separator, f"{path}.columns.{ours}.separator", "none: only an attribute may be a list")
+        expect(bool(separator), separator, f"{path}.columns.{ours}.separator", 'a text, such as "|"')
     for key in ("columns", "constants"):
         for ours in getattr(table, key):
             expect(
@@ -132,6 +143,59 @@ def check_source(table: SourceTable, path: str, known: Collection[str] | None) -
                 f"{path}.{key}.{ours}",
                 f"one of our columns: {', '.join(known or ())}",
             )
+
+
+def check_reading(table: SourceTable, path: str, times: Sequence[str]) -> None:
+    """ConfigError for an encoding, a unit or a form of times that is none, or that is of no column of `times`."""
+    wanted = "the name of a text encoding that Python knows, such as utf-8, latin-1, cp1252 or utf-16"
+    expect(_is_encoding(table.encoding), table.encoding, f"{path}.encoding", wanted)
+    plain = table.format == "csv" or codecs.lookup(table.encoding).name == "utf-8"
+    expect(plain, table.encoding, f"{path}.encoding", "none but with format: csv; Parquet and JSON are UTF-8")
+    for key in ("time_unit", "time_format"):
+        given = getattr(table, key)
+        for name in given if isinstance(given, dict) else ():
+            expect(name in times, name, f"{path}.{key}.{name}", f"one of our columns of times: {', '.join(times)}")
+    for name in times:
+        unit, form = table.unit_of(name), table.form_of(name)
+        wanted = f"a unit or a form, not both: {path}.time_unit is {unit!r}"
+        expect(unit is None or form is None, form, f"{path}.time_format", wanted)
+        _check_form(form, path)
+
+
+def _check_version(table: SourceTable, path: str) -> None:
+    for name in ("version", "as_of"):
+        value = getattr(table, name)
+        expect(value is None or table.is_lake, value, f"{path}.{name}", "none but with format: delta or iceberg")
+    if table.as_of is not None:
+        time = canonical(table.as_of)
+        wanted = 'a time in ISO 8601 such as "2026-01-05T10:00:00Z"'
+        expect(time is not None and len(time) > 10, table.as_of, f"{path}.as_of", wanted)
+        expect(table.version is None, table.as_of, f"{path}.as_of", "a version or a time, not both")
+
+
+def _check_form(form: str | None, path: str) -> None:
+    if form is None:
+        return
+    wanted = "a form in strptime's letters that has year, month and day, such as '%d/%m/%Y %H:%M'"
+    expect(_says_the_day(form), form, f"{path}.time_format", wanted)
+    named = "%Z" not in form.replace("%%", "")
+    wanted = "a form without %Z, which Python reads and forgets: an offset is %z; of a zone's name write its letters"
+    expect(named, form, f"{path}.time_format", f"{wanted}, and {path}.timezone")
+
+
+def _says_the_day(form: str) -> bool:
+    moment = datetime.datetime(2027, 11, 23, 14, 5, 6, tzinfo=datetime.UTC)
+    try:
+        return datetime.datetime.strptime(moment.strftime(form), form).date() == moment.date()
+    except (ValueError, UnicodeError, re.error):
+        return False
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        return bool("".encode(name).decode(name) == "" and codecs.lookup(name)._is_text_encoding)
+    except (LookupError, ValueError):
+        return False
 
 
 def _is_zone(name: str) -> bool:

@@ -20,6 +20,7 @@ from jobs.configuration.document import read_document
 from jobs.configuration.sections import Lookalike, SourceTable
 from jobs.configuration.settings import Settings, settings_class
 from jobs.configuration.tree import build
+from jobs.tables import TABLES
 
 T = TypeVar("T")
 
@@ -55,14 +56,16 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     def anchor(path: str) -> str:
         return path if "://" in path else os.path.normpath(folder / path)
 
+    root, docs = anchor(settings.data_root), settings.quality.data_docs
+    record = f"{root}/{TABLES['rejected_events'].folder}"
+
     def anchor_table(table: SourceTable | None) -> SourceTable | None:
-        return table and dataclasses.replace(table, path=anchor(table.path))
+        return table and dataclasses.replace(table, path=anchor(table.path), record=record)
 
     source = settings.source
     source = dataclasses.replace(
         source, events=anchor_table(source.events), items=anchor_table(source.items), users=anchor_table(source.users),
         ready_marker=source.ready_marker and anchor(source.ready_marker))
-    root, docs = anchor(settings.data_root), settings.quality.data_docs
     quality = dataclasses.replace(settings.quality, data_docs=docs and f"{root}/{docs}")
     lookalike = _with_lists(settings.lookalike, anchor)
     return dataclasses.replace(settings, data_root=root, source=source, quality=quality, lookalike=lookalike)

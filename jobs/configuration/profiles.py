@@ -76,7 +76,7 @@ def check_profiles(profiles: Profiles, graph: Graph, source: Source, published: 
             path,
             "labels of users only where there is source.users: configure it, or leave the labels out",
         )
-        _check_no_leak(profiles.column(name), path, graph.user_attributes, source.users.columns)
+        _check_no_leak(profiles.column(name), path, graph.user_attributes, source.users.names)
         ascending = all(a < b for a, b in itertools.pairwise(label.bounds))
         expect(ascending, label.bounds, f"{path}.bounds", "ascending numbers")
     _check_folds(profiles.folds)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from jobs.configuration.messages import ConfigError, expect
 from jobs.configuration.predicates import PredicateError, parse
 from jobs.configuration.ranges import Range
-from jobs.configuration.sections import Attribute
+from jobs.configuration.sections import Graph
+from models import families
 
 
 @dataclass(frozen=True)
@@ -21,17 +22,25 @@ class Recommendations:
     unseen_only: bool = True  # nothing that the user had an event with in the graph's window
     # a predicate on items, as those of lookalike.clients: nothing else is recommended; none: every item
     items: dict[str, Any] = field(default_factory=dict)
+    # behaviours of the graph whose relationships are predicted as well, top_k for each user and relation: the table
+    # predicted_relations. unseen_only then leaves out pairs that have that very relation
+    relations: list[str] = field(default_factory=list)
 
 
-def check_recommendations(
-    section: Recommendations, published: Collection[str], attributes: Mapping[str, Attribute]
-) -> None:
-    """ConfigError for a model that is not published, or a predicate that cannot be read."""
+def check_recommendations(section: Recommendations, published: Collection[str], graph: Graph) -> None:
+    """ConfigError for a model that is not published, a relation that is none of the graph's or that a model knows
+    nothing of, or a predicate that cannot be read."""
     for i, model in enumerate(section.models):
         wanted = f"one of publishing.models: {', '.join(published)}"
         expect(model in published, model, f"recommendations.models[{i}]", wanted)
+    without = [model for model in section.models if families.family_of(model).compared in ("dot", "cosine")]
+    for i, relation in enumerate(section.relations):
+        path, wanted = f"recommendations.relations[{i}]", f"one of graph.behaviors: {', '.join(graph.behaviors)}"
+        expect(relation in graph.behaviors, relation, path, wanted)
+        wanted = f"{graph.purchase}, since {', '.join(without)} tells no relations apart"
+        expect(not without or relation == graph.purchase, relation, path, wanted)
     if section.items:
         try:
-            parse(section.items, "recommendations.items", attributes)
+            parse(section.items, "recommendations.items", graph.item_attributes)
         except PredicateError as error:
             raise ConfigError(str(error)) from error

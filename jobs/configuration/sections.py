@@ -30,7 +30,17 @@ ADDRESS = Pattern(r"https?://[^\s<>\"']{1,1000}", "an address such as https://fi
 MASTER = Pattern(
     r"local(\[(\*|\d{1,4})(, ?\d{1,4})?\])?|local-cluster\[[\d, ]{5,40}\]|yarn|(spark|k8s)://\S{1,500}",
     "a master such as local[4], local[*], spark://host:7077, yarn or k8s://https://host:6443")
+UNSET = Pattern("", "nothing: it is no setting, leave it out")
 MEMORY = Pattern(r"[1-9]\d{0,8}[kmgtKMGT]?[bB]?", "a size such as 2g or 800m")
+TimeUnit = Literal["s", "ms", "us", "ns"]
+
+
+@dataclass(frozen=True)
+class ListColumn:
+    """A column of texts that hold several values each."""
+
+    column: str
+    separator: str  # between them, e.g. "|"
 
 
 @dataclass(frozen=True)
@@ -39,13 +49,58 @@ class SourceTable:
 
     # a file, a folder or a glob, relative to the configuration file; a name that exists is that file, whatever it holds
     path: LocalPath
-    format: Literal["parquet", "csv", "jsonl"] = "parquet"
-    columns: dict[str, str] = field(default_factory=dict)  # our column → the source's; those not named keep their name
+    format: Literal["parquet", "csv", "jsonl", "delta", "iceberg"] = "parquet"
+    # our column → the source's; those not named keep their name. Of attributes also {column: cats, separator: "|"}:
+    # their texts are lists
+    columns: dict[str, str | ListColumn] = field(default_factory=dict)
     # our column → one value for every row, e.g. behavior: purchase
     constants: dict[str, str] = field(default_factory=dict)
     delimiter: str = ","  # csv only
+    encoding: str = "utf-8"  # csv only: as Python calls it, e.g. latin-1, cp1252, utf-16
     timezone: str = "UTC"  # zone of times without an offset
     day_only: bool = False  # times known to the day: stamped at the end of that day in `timezone`
+    # what numbers count since 1970; none: told by their size, where all lie in 2000 to 2100 by one unit
+    time_unit: TimeUnit | dict[str, TimeUnit] | None = None  # of all columns of times, or by our column
+    # the form of texts, in strptime's letters, e.g. "%d/%m/%Y %H:%M"; none: ISO 8601
+    time_format: str | dict[str, str] | None = None  # of all columns of times, or by our column
+    # of a table of Delta or Iceberg: its version (Iceberg: the snapshot's id), or its state at a time such as
+    # "2026-01-05T10:00:00Z"; none: the current one when a date is first run, and for that date ever after
+    version: Annotated[int, Range(0, 2**63 - 1)] | None = None
+    as_of: str | None = None
+    record: Annotated[str, UNSET] = ""  # not of the file: where load.py says each night writes down what it has read
+
+    @property
+    def is_lake(self) -> bool:
+        """Whether a log says which of its files count."""
+        return self.format in ("delta", "iceberg")
+
+    @property
+    def file_format(self) -> str:
+        """Of its files."""
+        return "parquet" if self.is_lake else self.format
+
+    def unit_of(self, name: str) -> str | None:
+        """What the numbers of our column of times count, where it is configured."""
+        return self.time_unit.get(name) if isinstance(self.time_unit, dict) else self.time_unit
+
+    def form_of(self, name: str) -> str | None:
+        """The form of the texts of our column of times, where it is configured."""
+        return self.time_format.get(name) if isinstance(self.time_format, dict) else self.time_format
+
+    def theirs(self, name: str) -> str:
+        """What the source calls our column."""
+        return self.names.get(name, name)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Our column → the source's, of those that are mapped."""
+        return {
+            ours: theirs.column if isinstance(theirs, ListColumn) else theirs for ours, theirs in self.columns.items()}
+
+    @property
+    def separators(self) -> dict[str, str]:
+        """Our column → what separates the values of one text, where there are several."""
+        return {ours: theirs.separator for ours, theirs in self.columns.items() if isinstance(theirs, ListColumn)}
 
 
 @dataclass(frozen=True)
@@ -65,6 +120,9 @@ class Events:
     behaviors: list[str]  # the known ones; any other is rejected
     earliest_event_time: datetime.date = datetime.date(2000, 1, 1)  # events before it are rejected
     deduplicate: Literal["none", "exact"] = "none"  # for rows without event_id
+    # what a night makes of rows of negative quantity, or purchases of negative value: nothing; each takes back the
+    # latest earlier one of the same user and item; or they count like the others (jobs/events/returns.py)
+    returns: Literal["drop", "cancel", "keep"] = "drop"
     max_rejected_share: Share = 0.05  # above it the night fails; the rejected rows are committed all the same
     ready_timeout_minutes: Minutes = 360  # how long to wait for source.ready_marker
 

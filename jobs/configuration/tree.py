@@ -27,8 +27,7 @@ def build(cls: Any, value: Any, path: str) -> Any:
     if origin is Literal:
         return expect(value in arguments, value, path, f"one of {', '.join(map(repr, arguments))}")
     if origin in (types.UnionType, typing.Union):
-        inner = [a for a in arguments if a is not type(None)]
-        return None if value is None else build(inner[0], value, path)
+        return None if value is None else build(_member(arguments, value), value, path)
     if origin is list:
         expect(isinstance(value, list), value, path, "a list")
         return [build(arguments[0], v, f"{path}[{i}]") for i, v in enumerate(value)]
@@ -36,6 +35,13 @@ def build(cls: Any, value: Any, path: str) -> Any:
         expect(isinstance(value, dict), value, path, "a mapping")
         return {key: build(arguments[1], v, joined(path, key)) for key, v in value.items()}
     return _build_plain(cls, value, path)
+
+
+def _member(arguments: tuple[Any, ...], value: Any) -> Any:
+    """Which of a union's types a value is meant as: the one that a mapping makes, for a mapping; else the first."""
+    inner = [a for a in arguments if a is not type(None)]
+    of_mapping = [a for a in inner if typing.get_origin(a) is dict or dataclasses.is_dataclass(a)]
+    return of_mapping[0] if of_mapping and isinstance(value, dict) else inner[0]
 
 
 def _build_dataclass(cls: Any, value: Any, path: str) -> Any:

@@ -38,6 +38,12 @@ def family(model: str, config: Configured) -> dict[str, Any]:
     return named | {name: _value(path, config) for name, path in record.same.items()}
 
 
+def compared(model: str, config: Configured) -> dict[str, str]:
+    """How a model's vectors are compared, for the manifest, where its family leaves that to a setting."""
+    declared = families.family_of(model).compared
+    return {"compared": _value(declared, config)} if "." in declared else {}
+
+
 def _value(path: str, config: Configured) -> Any:
     """What stands at a dotted path of the configuration, whose first word is a family or a section, or that of a value
     at a path in braces."""

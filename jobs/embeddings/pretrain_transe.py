@@ -19,8 +19,8 @@ import numpy as np
 from jobs.arrays import INDUCTIVE, NONE, TRAINED, Checkpoint, Night
 from jobs.embeddings import training
 from jobs.embeddings.scratch import scratch_of
-from jobs.embeddings.training import Outcome, Tonight, last_trained
-from jobs.program import Input, Output, log, main
+from jobs.embeddings.training import Outcome, Tonight, last_trained, trained_edges
+from jobs.program import Input, Output, main
 from jobs.progress import Progress
 from models.hyperparameters import TransEHyperparameters
 from models.learning.initialisation import Placing, WarmStart, neighbours_queries_mean
@@ -50,20 +50,6 @@ def warm_start(night: Night, former: Checkpoint) -> WarmStart:
     return WarmStart(
         former.entities[rows], former.relations[relation_rows], known, relation_known,
         of_entities[rows], of_relations[relation_rows])  # fmt: skip
-
-
-def trained_edges(night: Night, behaviours: list[str], min_train_events: int) -> np.ndarray:
-    """bool (E,): the edges that training sees: all but those of users with fewer events in the window; all where every
-    user has fewer."""
-    users = night.of_type("user")
-    few = np.zeros(night.n_entities, bool)
-    few[users] = night.user_events(behaviours)[users] < min_train_events
-    if len(users) and few[users].all():
-        log.warning(
-            "no user has training.min_train_events %d events in the window: all are trained on", min_train_events
-        )
-        few[:] = False
-    return ~few[night.heads]
 
 
 def filled(

@@ -24,7 +24,7 @@ from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Lookalike, Publishing, Quality, Training
 from jobs.configuration.settings import Families
 from jobs.embeddings.checks import check_entities, check_vectors
-from jobs.embeddings.family import family, newest_before
+from jobs.embeddings.family import compared, family, newest_before
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
 from jobs.program import Input, Output, code_version, log, main, metrics, midnight
 from jobs.tables import TABLES
@@ -179,6 +179,7 @@ def run(
     fields = {
         "family": family(model, config),
         "norm": family(model, config)["norm"],
+        **compared(model, config),
         **space.fields(),
         "config_hash": config_hash(config),
         "code_version": code_version(),

@@ -21,7 +21,7 @@ from jobs.configuration.sections import Graph, Publishing, Training
 from jobs.configuration.settings import Families
 from jobs.embeddings.family import family, sources_of
 from jobs.late_imports import postpone_compiler
-from jobs.program import Input, JobError, Output, code_version, metrics
+from jobs.program import Input, JobError, Output, code_version, log, metrics
 from jobs.progress import report_best
 from models import families
 
@@ -184,3 +184,17 @@ def require_device(model: str, config: Config) -> None:
 def last_trained(checkpoint: Checkpoint) -> datetime.date:
     """The date whose night trained the parameters in a checkpoint."""
     return datetime.date.fromisoformat(checkpoint.facts["trained_at"])
+
+
+def trained_edges(night: Night, behaviours: list[str], min_train_events: int) -> np.ndarray:
+    """bool (E,): the edges to learn from: all but those of users with fewer events in the window; all where every user
+    has fewer."""
+    users = night.of_type("user")
+    few = np.zeros(night.n_entities, bool)
+    few[users] = night.user_events(behaviours)[users] < min_train_events
+    if len(users) and few[users].all():
+        log.warning(
+            "no user has training.min_train_events %d events in the window: all are trained on", min_train_events
+        )
+        few[:] = False
+    return ~few[night.heads]

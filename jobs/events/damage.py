@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import functools
 import gzip
 import itertools
 import json
@@ -28,19 +30,33 @@ PAGES = (b"<!doctype", b"<html", b"<?xml")  # what a server sends in a file's st
 WORDS = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON lines"}
 FORMAT = "source.*.format"
 AGAIN = "Nothing was read from it. Fetch or write it again"
+UTF8 = "utf-8"
+MARK = "\ufeff"  # of the byte order
+ESCAPE = "lone-surrogates"  # what becomes of bytes that are none of the encoding; Python's own takes few encodings
 BROKEN_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
-def check_whole(file: str, format: str) -> None:
+def check_whole(file: str, format: str, encoding: str = UTF8) -> None:
     """SourceError: cut off, damaged, or not of the format. What only reading a page tells, `damage_of` finds."""
     if format == "parquet":
         check_parquet(file)
     else:
-        _check_text(file, format)
+        _check_text(file, format, encoding)
 
 
 def check_parquet(file: str) -> pq.FileMetaData:
-    """SourceError unless the file begins, ends and describes itself as a whole Parquet file; what it says of itself."""
+    """SourceError unless the file begins, ends and describes itself as a whole Parquet file; what it says of itself.
+    A file that has not changed since is not read again: of ten thousand each look counts."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        _ends(file)
+        raise
+    return _described(file, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=20_000)
+def _described(file: str, size: int, modified_ns: int) -> pq.FileMetaData:
     head, tail, size = _ends(file)
     if not size:
         raise SourceError(f"{file} is empty: 0 bytes; expected Parquet. {AGAIN}, or take it away.")
@@ -111,7 +127,7 @@ def read_parquet(file: str, columns: list[str]) -> pa.Table:
         raise SourceError(f"{file} is damaged: {first_line(error)}. {AGAIN}.") from error
 
 
-def _check_text(file: str, format: str) -> None:
+def _check_text(file: str, format: str, encoding: str) -> None:
     head, _, _ = _ends(file)
     wanted = WORDS[format]
     if file.endswith(".gz"):
@@ -121,15 +137,21 @@ def _check_text(file: str, format: str) -> None:
         _check_gzip(file)
         with gzip.open(file, "rb") as content:
             head = content.read(512)
-    found = kind_of(head)
+    found = kind_of(head) if not is_wide(encoding) else ""
     if found == "gzip":
         raise SourceError(f"{file} is a gzip; expected {wanted} as text, or a name that ends in .gz. Rename it.")
     if format == "csv" and head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith((b'{"', b"[{")):
         found = "JSON"
     if found:
-        raise SourceError(f"{file} is {found}; expected {wanted} in UTF-8. {AGAIN}, or say what it is: {FORMAT}.")
+        cure = f"say what it is: {FORMAT}, or source.*.encoding of a CSV"
+        raise SourceError(f"{file} is {found}; expected {wanted} in {encoding.upper()}. {AGAIN}, or {cure}.")
     if format == "jsonl":
         _require_objects(file)
+    try:
+        codecs.getincrementaldecoder(encoding)(ESCAPE).decode(head)
+    except UnicodeError as error:
+        raise SourceError(f"{file} is no text in {encoding.upper()} ({first_line(error)}). Say in what it is: "
+                          "source.*.encoding, e.g. utf-16-le or utf-16-be.") from error
 
 
 def _require_objects(file: str) -> None:
@@ -160,10 +182,30 @@ def _parsed(line: str) -> object:
         return None
 
 
-def open_lines(file: str) -> TextIO:
-    """A text file, gzipped or not; bytes that are no UTF-8 become lone surrogates, so that they can be found again."""
+def open_lines(file: str, encoding: str = UTF8) -> TextIO:
+    """A text file, gzipped or not; bytes that are none of the encoding become lone surrogates, so that they can be
+    found again. Marks of the byte order are no text."""
     opener = gzip.open if file.endswith(".gz") else open
-    return opener(file, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
+    if codecs.lookup(encoding).name == UTF8:
+        return opener(file, "rt", encoding="utf-8-sig", errors=ESCAPE, newline="")
+    lines = opener(file, "rt", encoding=encoding, errors=ESCAPE, newline="")
+    if lines.read(1) != MARK:
+        lines.seek(0)
+    return lines
+
+
+def _lone_surrogates(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(ESCAPE, _lone_surrogates)
+
+
+def is_wide(encoding: str) -> bool:
+    """Whether ASCII has zeros in it."""
+    return b"\0" in "a".encode(encoding)
 
 
 def _check_gzip(file: str) -> None:

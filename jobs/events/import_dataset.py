@@ -113,6 +113,9 @@ def parser() -> argparse.ArgumentParser:
     tab = {"type": lambda text: text.replace("\\t", "\t")}
     only.add_argument("--delimiter", default=",", **tab, help="one character; \\t is a tab")
     only.add_argument("--timezone", default="UTC", help="zone of times without an offset")
+    only.add_argument("--encoding", default="utf-8", help="of a CSV, e.g. latin-1")
+    only.add_argument("--time-unit", choices=["s", "ms", "us", "ns"], help="what numbers count since 1970")
+    only.add_argument("--time-format", metavar="FORM", help="of texts, in strptime's letters; else ISO 8601")
     only.add_argument("--day-only", action="store_true", help="times are known to the day")
     return result
 
@@ -120,7 +123,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     options = table.Options(
-        dict(arguments.column), dict(arguments.constant), arguments.delimiter, arguments.timezone, arguments.day_only)
+        dict(arguments.column), dict(arguments.constant), arguments.delimiter, arguments.timezone, arguments.day_only,
+        arguments.encoding, arguments.time_unit, arguments.time_format)
     try:
         imported = import_dataset(arguments.format, arguments.source, arguments.output, options)
     except (JobError, ConfigError) as error:

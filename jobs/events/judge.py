@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 MAX_FLOAT32 = 3.4028235e38
+UNPARSEABLE, NOT_UTF8 = "unparseable event_time", "is not valid UTF-8"
 MICROSECOND = datetime.timedelta(microseconds=1)
 
 
@@ -43,7 +44,7 @@ def _reason(behaviors: Collection[str], earliest: datetime.datetime) -> Column:
     return F.coalesce(
         F.col("problem"),
         F.when(
-            time.isNull(), F.when(F.col("event_time_given"), "unparseable event_time").otherwise("event_time is null")
+            time.isNull(), F.when(F.col("event_time_given"), UNPARSEABLE).otherwise("event_time is null")
         ),
         F.when(time < F.lit(earliest), f"event_time before {earliest.date()}"),
         unusable_id("user_id"),
@@ -77,14 +78,22 @@ def rejected(judged: DataFrame) -> DataFrame:
     return judged.filter(F.col("reason").isNotNull()).select("source_file", "row_number", "reason", user, row)
 
 
-def accepted(judged: DataFrame) -> DataFrame:
-    """Usable events with quantity 1 where there is none; keeps day, source_file and row_number."""
+def accepted(judged: DataFrame, purchase: str | None = None) -> DataFrame:
+    """Usable events with quantity 1 where there is none; keeps day, source_file and row_number.
+
+    Returns, which are rows of negative quantity and rows of `purchase` with a negative value (a rating may have one),
+    have a negative quantity and a value that is not, whichever of the two the source has the sign in.
+    """
     from pyspark.sql import functions as F
 
-    quantity = F.coalesce(F.col("quantity"), F.lit(1.0)).cast("float")
-    return judged.filter(F.col("reason").isNull()).withColumns(
-        {"quantity": quantity, "value": F.col("value").cast("float")}
-    )
+    quantity, value = F.coalesce(F.col("quantity"), F.lit(1.0)).cast("float"), F.col("value").cast("float")
+    is_return = (quantity < 0) | ((F.col("behavior") == F.lit(purchase)) & (value < 0) if purchase else F.lit(False))
+    is_return = F.coalesce(is_return, F.lit(False))
+    number = F.when(quantity == 0, F.lit(1.0)).otherwise(F.abs(quantity))
+    return judged.filter(F.col("reason").isNull()).withColumns({
+        "quantity": F.when(is_return, -number).otherwise(quantity).cast("float"),
+        "value": F.when(is_return, F.abs(value)).otherwise(value),
+    })
 
 
 def without_repeats(events: DataFrame, exact: bool, has_event_ids: bool) -> DataFrame:

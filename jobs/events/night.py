@@ -14,7 +14,7 @@ from typing import Any
 from jobs.configuration.load import config_hash
 from jobs.configuration.sections import Events, Graph, Lookalike, Quality, Source, Spark
 from jobs.events.fingerprint import combined, fingerprint, labels
-from jobs.events.places import find_files
+from jobs.events.lake_tables import VERSIONS, snapshot_of
 from jobs.program import Input
 
 FORMER_NIGHTS = 10  # how many nights' records are searched for fingerprints of files and days
@@ -32,12 +32,19 @@ class Config:
 
 @dataclass(frozen=True)
 class Night:
-    """What this run has to know: the date, its days, the source's files and settings."""
+    """What this run has to know: the date, its days, the source's files and settings, the versions of tables."""
 
     date: datetime.date
     config: Config
     files: list[str]
     fingerprints: list[dict[str, Any]]
+    versions: dict[str, int]  # setting → version, of the sources that have any
+
+    @property
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """What the files were before they were read."""
+        prints = zip(self.files, self.fingerprints, strict=True)
+        return {file: (one["size"], one["modified_ns"]) for file, one in prints}
 
     @property
     def first(self) -> datetime.date:
@@ -50,11 +57,13 @@ class Night:
     @property
     def record(self) -> dict[str, Any]:
         """Equal records mean equal clean events; kept in the manifest of `rejected_events`."""
-        settings = dataclasses.replace(self.config.events, max_rejected_share=1.0, ready_timeout_minutes=0)
-        source = dataclasses.replace(self.config.source.events, path="")
+        settings = dataclasses.replace(
+            self.config.events, max_rejected_share=1.0, ready_timeout_minutes=0, returns="drop")
+        source = dataclasses.replace(self.config.source.events, path="", record="", version=None, as_of=None)
         return {
             "source_hash": combined(self.fingerprints),
             "settings_hash": config_hash(settings) + config_hash(source),
+            "purchase": self.config.graph.purchase,  # whose negative values are returns
         }
 
 
@@ -64,14 +73,20 @@ def window_days(config: Config) -> int:
     return max(config.graph.window_days, *relations, config.lookalike.active_days)
 
 
-def take_fingerprints(config: Config, former: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+def open_night(date: datetime.date, config: Config, former: list[dict[str, Any]]) -> Night:
     """The source's files and what they are now, with as little reading as the former nights' records allow.
     SourceError."""
     source = config.source.events
-    files = find_files(source.path, source.format, "source.events.path")
+    tables = {f"source.{name}": table for name in ("events", "items", "users")
+              if (table := getattr(config.source, name)) and (table.is_lake or name == "events")}
+    found = {name: snapshot_of(table, name, date) for name, table in tables.items()}
+    files = found["source.events"].files
     names = labels(files)
     known = {file["name"]: file for record in reversed(former) for file in record.get("files", [])}
-    return files, [fingerprint(file, names[file], source.format, known.get(names[file])) for file in files]
+    prints = [fingerprint(file, names[file], source.file_format, known.get(names[file]), source.encoding)
+              for file in files]
+    versions = {name: one.version for name, one in found.items() if one.version is not None}
+    return Night(date, config, files, prints, versions)
 
 
 def former_records(rejected_events: Input, date: datetime.date) -> list[dict[str, Any]]:
@@ -99,4 +114,5 @@ def is_done(night: Night, fresh: set[str], former: list[dict[str, Any]]) -> bool
         fresh == set(night.days)
         and set(own.get("days", {})) == fresh
         and all(own.get(k) == v for k, v in night.record.items())
+        and own.get(VERSIONS, {}) == night.versions
     )

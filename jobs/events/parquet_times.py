@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from jobs.events.damage import check_parquet
 from jobs.events.places import SourceError
-from jobs.spark import PLAIN
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column
 
 NANOSECONDS, INT96, MICROSECONDS = "nanoseconds", "INT96", "microseconds"
 ARROW = b"ARROW:schema"
@@ -35,12 +34,6 @@ class TimeKind:
 
     def __str__(self) -> str:
         return f"{'local times without a zone' if self.local else 'instants'} in {self.unit}"
-
-
-def load(spark: SparkSession, files: Sequence[str], merge: bool = False) -> DataFrame:
-    """The files as they are, each by its plain name, with the columns of all of them where `merge`."""
-    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-    return spark.read.options(**PLAIN, mergeSchema=merge).parquet(*files)
 
 
 def time_columns(files: Sequence[str]) -> dict[str, Column]:
@@ -73,7 +66,7 @@ def time_kinds(files: Sequence[str]) -> dict[str, TimeKind]:
 
 def kinds_of(file: str) -> dict[str, TimeKind]:
     """Name → kind of one file's columns of times; those within lists and structs are left as they are."""
-    described = pq.read_metadata(file)
+    described = check_parquet(file)
     kept, found = _arrow_schema(described.metadata or {}), {}
     for i in range(described.num_columns):
         column = described.schema.column(i)

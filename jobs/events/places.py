@@ -132,8 +132,20 @@ def refuse_lake_formats(paths: Iterable[str], setting: str) -> None:
             log = f"its log, {mark}, says which of its files hold rows"
             raise SourceError(
                 f"{place} is a table of {kind}: {log}, and read as plain files it would bring back rows that were "
-                f"removed. Expected plain files. Write a snapshot of it as Parquet with an engine that reads {kind}, "
-                f"and name that: {setting}.")
+                f"removed. Expected plain files. {_cure(kind, setting)}.")
+
+
+def _cure(kind: str, setting: str) -> str:
+    written = f"Write a snapshot of it as Parquet with an engine that reads {kind}, and name that: {setting}"
+    if kind == "Hudi":
+        return written
+    return f"Say what it is: {setting.rpartition('.')[0] or setting}.format: {kind.lower()}. Or: {written}"
+
+
+def lake_format(path: str) -> str | None:
+    """`delta` or `iceberg`, where a folder is such a table."""
+    kinds = {kind.lower() for kind, _ in _marks(Path(path))}
+    return next((kind for kind in ("delta", "iceberg") if kind in kinds), None)
 
 
 def _marks(folder: Path) -> Iterable[tuple[str, Path]]:

@@ -7,17 +7,21 @@ since they are judged row by row.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import itertools
 import json
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from jobs.configuration.sections import SourceTable
-from jobs.events.damage import AGAIN, BROKEN_GZIP, PEEK_LINES, check_parquet, check_whole, malformed_line, open_lines
-from jobs.events.parquet_times import load, time_columns
-from jobs.events.places import SourceError, find_files, in_words, require_readable_by_spark
+from jobs.events.damage import AGAIN, BROKEN_GZIP, PEEK_LINES, check_whole, malformed_line, open_lines
+from jobs.events.folders import folder_column, folder_columns
+from jobs.events.lake_tables import files_of
+from jobs.events.parquet_frames import FILE, ROW, file_path, load, parquet_schema
+from jobs.events.parquet_times import time_columns
+from jobs.events.places import SourceError, in_words, require_readable_by_spark
+from jobs.events.text_frames import text_frame
+from jobs.events.text_rows import TextSource
 from jobs.spark import PLAIN, said_by_spark
 
 if TYPE_CHECKING:
@@ -31,7 +35,7 @@ def read_entities(
 ) -> DataFrame:
     """The table of items or users: `key` (cast to string) and every other column, under our names.
 
-    files: those that `find_files` gave, where they are known. Rows with an unusable key (null, over 1,024 bytes, NUL,
+    files: those that `files_of` gave, where they are known. Rows with an unusable key (null, over 1,024 bytes, NUL,
     not UTF-8) are left in: filter with `unusable_id(key)`.
     SourceError: nothing there, a file that is not of the format, `key` or a mapped column missing.
     """
@@ -39,20 +43,36 @@ def read_entities(
     from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
-    files = find_files(source.path, source.format) if files is None else files
+    files = files_of(source, "source.*") if files is None else files
     times = _check_entities(source, files)
     try:
         frame = _load(spark, source, files)
         columns = resolve_columns(source, frame.columns, required=(key,))
     except (PySparkException, Py4JJavaError) as error:
-        where = malformed_line(files) if source.format == "jsonl" else ""
+        where = malformed_line(files) if source.file_format == "jsonl" else ""
         raise SourceError(
             f"{source.path} cannot be read as {source.format}: {where or said_by_spark(error)}. "
             "Check the file and source.*.format."
         ) from error
-    chosen = [times.get(theirs, F.col(quoted(theirs))).alias(ours) for ours, theirs in columns.items()]
+    columns_of = {ours: times.get(theirs, F.col(quoted(theirs))) for ours, theirs in columns.items()}
+    columns_of |= {ours: _parts(frame, source, ours) for ours in source.separators if ours in columns}
+    chosen = [column.alias(ours) for ours, column in columns_of.items()]
     constants = [F.lit(value).alias(ours) for ours, value in source.constants.items()]
     return frame.select(*chosen, *constants).withColumn(key, F.col(key).cast("string"))
+
+
+def _parts(frame: DataFrame, source: SourceTable, ours: str) -> Column:
+    """The values of a column of texts that hold several; nothing between two separators is none. SourceError: of
+    another type."""
+    from pyspark.sql import functions as F
+
+    theirs, separator = source.theirs(ours), source.separators[ours]
+    found = frame.schema[theirs].dataType.simpleString()
+    if found != "string":
+        raise SourceError(f"{source.path}: column {theirs!r} (our {ours!r}) is of type {found}; expected texts, to be "
+                          f"cut at {separator!r}. Map it as a plain column: source.*.columns.{ours}: {theirs}.")
+    literally = "\\Q" + separator.replace("\\E", "\\E\\\\E\\Q") + "\\E"
+    return F.filter(F.split(F.col(quoted(theirs)), literally), lambda part: part != "")
 
 
 def unusable_id(name: str) -> Column:
@@ -70,11 +90,16 @@ def unusable_id(name: str) -> Column:
 
 
 def column_names(source: SourceTable, files: list[str]) -> list[str]:
-    """The columns that the source has: those of the first file that has any; for JSON lines the keys of the first
-    lines. SourceError."""
-    if source.format == "parquet":
+    """The columns that the source has: those of the first file that has any, for JSON lines the keys of the first
+    lines; then those of its folders. SourceError."""
+    found = _names_in_files(source, files)
+    return [*found, *(name for name in folder_columns(files) if name not in found)] if found else []
+
+
+def _names_in_files(source: SourceTable, files: list[str]) -> list[str]:
+    if source.file_format == "parquet":
         return parquet_schema(files[0]).names
-    if source.format == "csv":
+    if source.file_format == "csv":
         return next((names for file in files if (names := header(source, file))), [])
     keys: dict[str, None] = {}
     peeked = 0
@@ -86,7 +111,7 @@ def column_names(source: SourceTable, files: list[str]) -> list[str]:
 
 def header(source: SourceTable, file: str) -> list[str]:
     """The column names of a CSV; none for a file without a byte. SourceError."""
-    with open_lines(file) as lines:
+    with open_lines(file, source.encoding) as lines:
         try:
             return next(csv.reader(lines, delimiter=source.delimiter), [])
         except BROKEN_GZIP as error:
@@ -96,11 +121,6 @@ def header(source: SourceTable, file: str) -> list[str]:
                 f"{file} has no readable header ({error}). "
                 f"Check that it is a CSV with source.*.delimiter {source.delimiter!r}."
             ) from error
-
-
-def parquet_schema(file: str) -> pa.Schema:
-    """SourceError when the file is no whole Parquet."""
-    return check_parquet(file).schema.to_arrow_schema()
 
 
 def resolve_columns(
@@ -115,7 +135,7 @@ def resolve_columns(
         wanted = ", ".join(map(repr, required))
         raise SourceError(f"{source.path} holds nothing: its files are empty; expected the columns {wanted}. Deliver "
                           "it anew, or name another: source.*.path.")
-    mapped = {ours: theirs for ours, theirs in source.columns.items() if ours not in source.constants}
+    mapped = {ours: theirs for ours, theirs in source.names.items() if ours not in source.constants}
     rest = [name for name in names if name not in mapped.values()] if optional is None else optional
     chosen = dict(mapped)
     for name in [*required, *rest]:
@@ -173,16 +193,33 @@ def _check_entities(source: SourceTable, files: list[str]) -> dict[str, Column]:
     """SourceError for files that are not whole, or that Spark would not take; the columns that stand for times."""
     require_readable_by_spark(files)
     for file in files:
-        check_whole(file, source.format)
-    if source.format == "csv":
+        check_whole(file, source.file_format, source.encoding)
+    if source.file_format == "csv":
         _require_one_header(source, files)
-    return time_columns(files) if source.format == "parquet" else {}
+    return time_columns(files) if source.file_format == "parquet" else {}
 
 
 def _load(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
-    if source.format == "parquet":
-        return load(spark, files, merge=len(files) > 1)
+    if source.file_format == "parquet":
+        return load(spark, files, all_columns=True).drop(FILE, ROW)
+    if codecs.lookup(source.encoding).name != "utf-8":
+        return _load_encoded(spark, source, files)
     reader = spark.read.options(**PLAIN, mode="FAILFAST")
-    if source.format == "csv":
-        return reader.options(header=True, multiLine=True, escape='"', sep=source.delimiter).csv(files)
-    return reader.json(files)
+    if source.file_format == "csv":
+        frame = reader.options(header=True, multiLine=True, escape='"', sep=source.delimiter).csv(files)
+    else:
+        frame = reader.json(files)
+    more = [name for name in folder_columns(files) if name not in frame.columns]
+    return frame.withColumns({name: folder_column(file_path(), name, files) for name in more}) if more else frame
+
+
+def _load_encoded(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
+    """A CSV that is not UTF-8: Spark reads a few encodings alone, and what is none of them as other letters."""
+    from pyspark.sql import functions as F
+
+    names = column_names(source, files)
+    text = TextSource("csv", {name: name for name in names}, source.delimiter, source.encoding)
+    rows, said = text_frame(spark, files, text), [F.lit(f"{source.path} has a "), F.lit(" in row "), F.lit(" of ")]
+    problem = F.concat(said[0], "problem", said[1], "row_number", said[2], "source_file")
+    whole = F.when(F.col("problem").isNull(), True).otherwise(F.raise_error(problem).cast("boolean"))
+    return rows.where(whole).select(*(quoted(name) for name in names))

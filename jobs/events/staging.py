@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.errors import explain_os_errors
+from jobs.events.returns import COUNT
 from jobs.program import Output
 from jobs.quality import check
 from jobs.quality.suites import Suite
@@ -69,6 +71,12 @@ def commit_day(clean_events: Output, path: str, day: str, fields: dict[str, Any]
         commit.adopt_new()
         if not commit.files:
             commit.write_table(TABLES["clean_events"].arrow_schema().empty_table())
-        commit.fields |= fields
+        commit.fields |= fields | {COUNT: _returns(staged_files(path, day))}
         changed = former is None or former.content_hash != commit.content_hash()
     return "written" if changed else "unchanged"
+
+
+def _returns(files: list[str]) -> int:
+    """How many rows of negative quantity there are."""
+    quantities = (pq.read_table(file, columns=["quantity"], partitioning=None).column("quantity") for file in files)
+    return sum(pc.sum(pc.less(column, 0)).as_py() or 0 for column in quantities)

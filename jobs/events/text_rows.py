@@ -15,7 +15,8 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
-from jobs.events.damage import open_lines
+from jobs.events.damage import UTF8, open_lines
+from jobs.events.folders import folder_values
 
 BATCH_ROWS = 20_000
 MALFORMED = "malformed line"
@@ -23,11 +24,12 @@ MALFORMED = "malformed line"
 
 @dataclass(frozen=True)
 class TextSource:
-    """What to take from a text file: our column → theirs, the format, the delimiter."""
+    """What to take from a text file: our column → theirs, the format, the delimiter, the encoding."""
 
     format: str
     columns: dict[str, str]
     delimiter: str = ","
+    encoding: str = UTF8
 
 
 def schema(columns: Iterable[str]) -> pa.Schema:
@@ -39,8 +41,9 @@ def schema(columns: Iterable[str]) -> pa.Schema:
 def read_batches(file: str, label: str, source: TextSource) -> Iterator[pa.RecordBatch]:
     """The rows of one file, `label` being its name in the rejected rows."""
     rows: list[dict[str, Any]] = []
+    of_folders = {name: value for name, value in folder_values(file).items() if name in source.columns.values()}
     for number, (problem, values) in enumerate(read_rows(file, source), start=1):
-        rows.append(_row(label, number, problem, values, source))
+        rows.append(_row(label, number, problem, of_folders | values, source))
         if len(rows) == BATCH_ROWS:
             yield pa.RecordBatch.from_pylist(rows, schema(source.columns))
             rows = []
@@ -49,7 +52,7 @@ def read_batches(file: str, label: str, source: TextSource) -> Iterator[pa.Recor
 
 def read_rows(file: str, source: TextSource) -> Iterator[tuple[str | None, dict[str, Any]]]:
     """(problem, values by the source's column) of each row."""
-    with open_lines(file) as lines:
+    with open_lines(file, source.encoding) as lines:
         yield from READERS[source.format](lines, source)
 
 
@@ -58,7 +61,7 @@ def _row(label: str, number: int, problem: str | None, values: dict[str, Any], s
     for ours, theirs in source.columns.items():
         text = _text(values.get(theirs))
         if text is not None and not _is_utf8(text):
-            row["problem"], text = row["problem"] or f"{ours} is not valid UTF-8", None
+            row["problem"], text = row["problem"] or f"{ours} is not valid {source.encoding.upper()}", None
         row[ours] = text
     shown = {theirs: values.get(theirs) for theirs in source.columns.values()}
     row["row"] = json.dumps(shown, ensure_ascii=True)

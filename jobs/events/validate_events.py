@@ -17,8 +17,11 @@ import pyarrow.parquet as pq
 from feature_store import Commit
 from jobs.configuration.dates import advice
 from jobs.events import judge, read_events, staging
-from jobs.events.night import Config, Night, former_records, fresh_days, is_done, take_fingerprints
-from jobs.events.read_source import parquet_schema
+from jobs.events.fingerprint import require_unchanged
+from jobs.events.lake_tables import VERSIONS
+from jobs.events.night import Config, Night, former_records, fresh_days, is_done, open_night
+from jobs.events.read_source import column_names
+from jobs.events.returns import returns_of
 from jobs.program import Input, JobError, Output, log, main, metrics, midnight
 from jobs.quality import check, suites
 from jobs.spark import session
@@ -30,18 +33,11 @@ if TYPE_CHECKING:
 ORDER = list(dict.fromkeys([*TABLES["clean_events"].sorted_by, *TABLES["clean_events"].columns]))
 
 
-def judged_rows(spark: SparkSession, night: Night) -> DataFrame:
+def judged_rows(rows: DataFrame, night: Night) -> DataFrame:
     """All rows that the night has to know, with day and reason."""
-    config = night.config
-    rows = read_events.read_events(spark, config.source.events, night.files)
-    judged = judge.judge(
-        rows,
-        config.events.behaviors,
-        midnight(config.events.earliest_event_time),
-        midnight(night.first),
-        midnight(night.date),
-    )
-    return judged if config.source.events.format == "parquet" else judged.persist()
+    events = night.config.events
+    earliest = midnight(events.earliest_event_time)
+    return judge.judge(rows, events.behaviors, earliest, midnight(night.first), midnight(night.date))
 
 
 def write_rejected(judged: DataFrame, commit: Commit) -> dict[str, Any]:
@@ -77,7 +73,7 @@ def reasons(commit: Commit) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def require_events(judged: DataFrame, figures: dict[str, Any], night: Night) -> None:
+def require_events(rows: DataFrame, figures: dict[str, Any], night: Night) -> None:
     """JobError when the window holds none: the date lies outside the data, or the source is the wrong one.
 
     Where no row at all has a usable time and more rows are rejected than may be, nothing is raised here: they are to be
@@ -88,31 +84,50 @@ def require_events(judged: DataFrame, figures: dict[str, Any], night: Night) -> 
     if figures["in_window"]:
         return
     config = night.config
-    rows = read_events.read_events(judged.sparkSession, config.source.events, night.files)
     first, last = rows.agg(F.min("event_time"), F.max("event_time")).first()
     if first is None and rejected_share(figures) > config.events.max_rejected_share:
         return
     has = f"its events run from {first:%Y-%m-%d} to {last:%Y-%m-%d}" if first else "it has no event with a usable time"
     where = f"No event in the window {night.first} ≤ time < {night.date} of {config.source.events.path}"
-    cure = "Choose a date after the data begins"
     if first:
-        cure = advice(night.date, config.graph.window_days, first.date(), last.date())
-    raise JobError(f"{where}: {has}. {cure}, or mend source.events.")
+        cure = f"{advice(night.date, config.graph.window_days, first.date(), last.date())}, or mend source.events"
+    else:
+        cure = f"Mend the source{unread_form(rows)}"
+    raise JobError(f"{where}: {has}. {cure}.")
+
+
+def unread_form(rows: DataFrame) -> str:
+    """What most times that cannot be read look like, and the setting that would do; nothing where there are none."""
+    from pyspark.sql import functions as F
+
+    given = rows.where(F.col("event_time_given") & F.col("event_time").isNull())
+    found = given.groupBy("event_time_form").count().orderBy(F.desc("count"), "event_time_form").first()
+    if found is None:
+        return ""
+    how = "source.events.time_format, in strptime's letters, or of numbers source.events.time_unit"
+    one = f"one looks like {found.event_time_form!r} (9 for a digit, a for a letter)"
+    return f", or say how its times are written: {one}; {how}"
 
 
 def rejected_share(figures: dict[str, Any]) -> float:
     return figures["rows_rejected"] / max(1, figures["rows_in"])
 
 
-def too_many_rejected(figures: dict[str, Any], limit: float, counts: dict[str, int], uri: str) -> str | None:
+def too_many_rejected(
+    figures: dict[str, Any], limit: float, counts: dict[str, int], uri: str, rows: DataFrame
+) -> str | None:
+    """Why the night fails; None where no more rows are rejected than may be."""
     share = rejected_share(figures)
     if share <= limit:
         return None
     found = ", ".join(f"{reason}: {count}" for reason, count in list(counts.items())[:5])
-    rows = f"{figures['rows_rejected']} of {figures['rows_in']} rows ({share:.1%}) cannot be used"
+    many = f"{figures['rows_rejected']} of {figures['rows_in']} rows ({share:.1%}) cannot be used"
+    cure = unread_form(rows) if judge.UNPARSEABLE in counts else ""
+    if any(reason.endswith(judge.NOT_UTF8) for reason in counts):
+        cure += ", or say how its texts are encoded: source.events.encoding, of a CSV"
     return (
-        f"{rows}, more than events.max_rejected_share ({limit:.1%}) allows: {found}. "
-        f"No clean day was committed; the rows are in {uri}. Mend the source, or raise the limit."
+        f"{many}, more than events.max_rejected_share ({limit:.1%}) allows: {found}. "
+        f"No clean day was committed; the rows are in {uri}. Mend the source{cure}, or raise the limit."
     )
 
 
@@ -123,7 +138,7 @@ def write_days(
     from pyspark.sql import functions as F
 
     config = night.config
-    rows = judge.accepted(judged).filter(F.col("day").isin(stale))
+    rows = judge.accepted(judged, config.graph.purchase).filter(F.col("day").isin(stale))
     rows = judge.without_repeats(
         rows, config.events.deduplicate == "exact", "event_id" in rows.columns and has_event_ids(night)
     )
@@ -136,6 +151,7 @@ def write_days(
         )
         results = staging.check_staged(judged.sparkSession, path, suite, config.quality.page(night.date, suite.table))
         check.require(results)
+        require_unchanged(night.stamps)
         fields = night.record | {"dt": night.date.isoformat()}
         return {
             day: staging.commit_day(clean_events, path, day, fields | {"sources": holders.get(day, [])})
@@ -145,12 +161,8 @@ def write_days(
 
 def has_event_ids(night: Night) -> bool:
     source = night.config.source.events
-    return (
-        "event_id" in source.constants
-        or "event_id" in source.columns
-        or source.format != "parquet"
-        or "event_id" in parquet_schema(night.files[0]).names
-    )
+    named = {*source.constants, *source.columns}
+    return "event_id" in named or source.file_format == "jsonl" or "event_id" in column_names(source, night.files)
 
 
 def file_days(judged: DataFrame, night: Night) -> dict[str, list[dict[str, Any]]]:
@@ -167,7 +179,7 @@ def file_days(judged: DataFrame, night: Night) -> dict[str, list[dict[str, Any]]
 
 def run(date: datetime.date, clean_events: Output, rejected_events: Output, config: Config) -> None:
     former = former_records(rejected_events, date)
-    night = Night(date, config, *take_fingerprints(config, former))
+    night = open_night(date, config, former)
     fresh = fresh_days(night, clean_events, former)
     if is_done(night, fresh, former):
         log.info("validate_events %s: source and days are as this date left them; nothing to do", date)
@@ -185,17 +197,20 @@ def validate(
     """Everything but the decision whether there is anything to do; returns why the night fails after the rejected rows
     are committed."""
     with rejected_events.table().replace(night.date.isoformat()) as commit:
-        judged = judged_rows(spark, night)
+        rows = read_events.read_events(spark, night.config.source.events, night.files)
+        judged = judged_rows(rows, night)
         figures = write_rejected(judged, commit)
-        require_events(judged, figures, night)
+        require_events(rows, figures, night)
+        require_unchanged(night.stamps)
         counts = reasons(commit)
-        failure = too_many_rejected(figures, night.config.events.max_rejected_share, counts, rejected_events.uri)
+        failure = too_many_rejected(figures, night.config.events.max_rejected_share, counts, rejected_events.uri, rows)
         changes, results = ({}, []) if failure or not stale else write_days(judged, stale, clean_events, night)
         summary = summarise(figures, counts, changes, results, night, clean_events, failure)
         days = {} if failure else {day: clean_events.table().existing_manifest(day).content_hash for day in night.days}
         window = [night.first.isoformat(), night.date.isoformat()]
         commit.fields |= night.record | {
             "files": night.fingerprints,
+            VERSIONS: night.versions,
             "window": window,
             "days": days,
             "figures": summary,
@@ -226,6 +241,7 @@ def summarise(
         "rows_late": figures["late"],
         "rows_repeated": 0 if failure else figures["rows_in"] - figures["rows_rejected"] - total,
         "rows_out": total,
+        "rows_returned": 0 if failure else sum(returns_of(clean_events.table(), day) for day in night.days),
         "rejected_by_reason": counts,
         "rows_by_day": rows,
         "days_written": written,

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from jobs import spark as engine
-from jobs.configuration.sections import Graph, Source, Spark
+from jobs.configuration.sections import Events, Graph, Source, Spark
 from jobs.graphs.catalogue import Kind, attribute_rows, kinds, read_catalogue
 from jobs.graphs.ledgers import (
     ITEM,
@@ -46,6 +46,7 @@ SORTED = pa.schema({"type": pa.string(), "raw": pa.string()})
 class Config:
     graph: Graph
     source: Source
+    events: Events
     spark: Spark
 
 
@@ -120,7 +121,7 @@ def run(date: datetime.date, clean_events: Input, entity_ids: Output, relations:
     window = open_window(clean_events, date, config.graph.window_days)
     metrics.put("rows_in", window.rows)
     with engine.session(config.spark, "assign_ids") as spark:
-        raw = raw_ids(spark, read_events(spark, window, clean_events), date, config).persist()
+        raw = raw_ids(spark, read_events(spark, window, clean_events, config.events.returns), date, config).persist()
         added, ids = assign(spark, raw, entity_ids, entity_types(config.graph))
         spark.catalog.clearCache()
     metrics.put("new_relations", assign_relations(relations, relation_types(config.graph)))

@@ -80,9 +80,8 @@ def run(date: datetime.date, clean_events: Input, entity_ids: Input, interaction
     behaviors, dt = config.events.behaviors, date.isoformat()
     window = open_window(clean_events, date, config.graph.window_days)
     with engine.session(config.spark, "build_interactions") as spark:
-        events = known_at(
-            read_events(spark, window, clean_events), date, dict.fromkeys(behaviors, config.graph.window_days)
-        )
+        counted = read_events(spark, window, clean_events, config.events.returns)
+        events = known_at(counted, date, dict.fromkeys(behaviors, config.graph.window_days))
         users, items = (ledger(spark, snapshot) for snapshot in snapshots(entity_ids, (USER, ITEM)).values())
         rows = with_ids(summed(events), users, items).select(interactions.contract.columns).persist()
         require_known(rows.where(F.col("user").isNull() | F.col("item").isNull()).count(), entity_ids, date)
@@ -97,6 +96,7 @@ def run(date: datetime.date, clean_events: Input, entity_ids: Input, interaction
             )
             commit.fields |= {
                 "window": window.fields, "inputs": {"clean_events": window.inputs},
+                "returns": config.events.returns,
                 "config_hash": config_hash(config.graph), "code_version": code_version()}  # fmt: skip
         rows.unpersist()
     metrics.put("rows_in", window.rows)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from jobs import spark as engine
 from jobs.configuration.load import config_hash
-from jobs.configuration.sections import Graph, Quality, Source, Spark
+from jobs.configuration.sections import Events, Graph, Quality, Source, Spark
+from jobs.events.fingerprint import require_unchanged
 from jobs.graphs import bins
 from jobs.graphs.build_interactions import require_known, with_ids
 from jobs.graphs.catalogue import Catalogue, Kind, attribute_rows, kinds, read_catalogue
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 class Config:
     graph: Graph
     source: Source
+    events: Events
     spark: Spark
     quality: Quality = Quality()
 
@@ -216,7 +218,7 @@ def run(
             name: min(relation.window_days or graph.window_days, graph.window_days)
             for name, relation in graph.behaviors.items()
         }
-        events = known_at(read_events(spark, window, clean_events), date, windows)
+        events = known_at(read_events(spark, window, clean_events, config.events.returns), date, windows)
         built = build(spark, events, date, entity_ids, relations, config)
         sizes = measure(built.edges, built.census, built.relations)
         require_known(sizes.unknown, entity_ids, date)
@@ -230,8 +232,11 @@ def run(
                 suites.knowledge_graph(),
                 config.quality.page(date, "knowledge_graph"),
             )
+            for catalogue in built.catalogues:
+                require_unchanged(catalogue.stamps)
             commit.fields |= built.fields() | {
                 "window": window.fields | {"behaviors": windows}, "inputs": {"clean_events": window.inputs},
+                "returns": config.events.returns,
                 "config_hash": config_hash(graph), "code_version": code_version()}  # fmt: skip
         spark.catalog.clearCache()
     report(sizes, built.attribute_relations())

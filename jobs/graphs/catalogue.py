@@ -18,9 +18,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobs.configuration.sections import Attribute, Graph, Source, SourceTable
-from jobs.events.fingerprint import fingerprints
-from jobs.events.places import SourceError, find_files, in_words
+from jobs.events import times
+from jobs.events.epochs import readings
+from jobs.events.fingerprint import fingerprints, stamps
+from jobs.events.lake_tables import files_of
+from jobs.events.places import SourceError, in_words
 from jobs.events.read_source import quoted, read_entities, unusable_id
+from jobs.events.times import Reading
 from jobs.graphs.ledgers import ITEM, USER, attribute_relation, value_type
 from jobs.program import midnight
 
@@ -28,7 +32,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 VALIDITY = ("valid_from", "valid_to")
-ZONED = r"\d:\d\d(:\d\d(\.\d+)?)?\s*[A-Za-z+-]"  # a text that says its zone or offset
 NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
 
 
@@ -74,6 +77,7 @@ class Catalogue:
     frame: DataFrame
     static: bool  # without validity
     files: list[dict[str, Any]]  # what was read: name, size, sha256
+    stamps: dict[str, tuple[int, int]]  # of the files, before they are read
 
 
 def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Catalogue:
@@ -82,7 +86,8 @@ def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Cata
     from pyspark.sql import functions as F
 
     key = f"{kind.entity_type}_id"
-    files = find_files(kind.source.path, kind.source.format, f"{kind.path}.path")
+    files = files_of(kind.source, kind.path, date)
+    before = stamps(files)
     frame = read_entities(spark, kind.source, key, files)
     missing = [name for name in kind.attributes if name not in frame.columns]
     if missing:
@@ -95,8 +100,8 @@ def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Cata
     chosen = frame.where(unusable_id(key).isNull() & known).select(
         F.col(key).alias("raw"), since.isNotNull().alias("enters"), *(F.col(quoted(n)) for n in kind.attributes)
     )
-    read = fingerprints(files, kind.source.format)
-    return Catalogue(kind, chosen, static="valid_from" not in frame.columns, files=read)
+    read = fingerprints(files, kind.source.file_format, kind.source.encoding)
+    return Catalogue(kind, chosen, "valid_from" not in frame.columns, read, before)
 
 
 def validity(frame: DataFrame, kind: Kind, date: datetime.date) -> tuple[Column, Column]:
@@ -104,26 +109,27 @@ def validity(frame: DataFrame, kind: Kind, date: datetime.date) -> tuple[Column,
     from pyspark.sql import functions as F
 
     moment = F.lit(midnight(date))
+    read_as = readings(frame, kind.source, VALIDITY, kind.path)
     since, until = (
-        _time(frame, kind, name) if name in frame.columns else F.lit(None).cast("timestamp") for name in VALIDITY
+        _time(frame, kind, name, read_as[name]) if name in read_as else F.lit(None).cast("timestamp")
+        for name in VALIDITY
     )
     known = (since.isNull() | (since < moment)) & (until.isNull() | (until >= moment))
     return known, since
 
 
-def _time(frame: DataFrame, kind: Kind, name: str) -> Column:
-    """A validity column as a time in UTC; dates and times without a zone are of the source's zone. Numbers are seconds
-    since 1970."""
+def _time(frame: DataFrame, kind: Kind, name: str, reading: Reading) -> Column:
+    """A validity column as a time in UTC; dates and times without a zone are of the source's zone, a day is its
+    beginning."""
     from pyspark.sql import functions as F
 
-    column, found = F.col(name), frame.schema[name].dataType.simpleString()
-    parsed = column.try_cast("timestamp")
-    local = F.to_utc_timestamp(parsed, kind.source.timezone)
-    if found == "string":
-        parsed = F.when(column.rlike(ZONED), parsed).otherwise(local)
-    elif found in ("date", "timestamp_ntz"):
-        parsed = local
-    problem = f"{kind.path} has a {name} that is no time; expected a date, a timestamp or none. Correct the source."
+    column, found = F.col(name), frame.schema[name].dataType
+    cure = f"Correct the source, or say how its times are written: {kind.path}.time_format or time_unit"
+    problem = f"{kind.path} has a {name} that is no time; expected a date, a timestamp or none. {cure}."
+    try:
+        parsed = times.utc(column, found, kind.source.timezone, False, reading, times.start_of_day)
+    except TypeError:
+        raise SourceError(f"{problem} It is of type {found.simpleString()}.") from None
     return F.when(column.isNotNull() & parsed.isNull(), F.raise_error(F.lit(problem)).cast("timestamp")).otherwise(
         parsed
     )

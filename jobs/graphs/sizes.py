@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from jobs.graphs.ledgers import RelationType
@@ -11,6 +11,8 @@ from jobs.program import log, metrics
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+OWN_SHARE, FEWEST_ENTITIES = 0.6, 20  # of values among the entities that have one: from here on they are warned of
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Sizes:
     entities: dict[str, int]
     without_row: dict[str, int]  # user, item → how many the catalogue does not have; only where there is one
     unknown: int  # edges with an end that no ledger knows
+    values: dict[str, int] = field(default_factory=dict)  # relation → different tails
 
 
 def measure(edges: DataFrame, census: DataFrame, relations: Mapping[int, RelationType]) -> Sizes:
@@ -56,6 +59,7 @@ def measure(edges: DataFrame, census: DataFrame, relations: Mapping[int, Relatio
         entities,
         {row["type"]: row["without"] for row in counted if row["judged"]},
         sum(row["unknown"] for row in rows),
+        {relation.name: row["tails"] for relation, row in found.items()},
     )
 
 
@@ -102,3 +106,18 @@ def report(sizes: Sizes, attribute_relations: Mapping[str, str]) -> None:
     for relation, count in lacking.items():
         if count:
             log.warning("%s of the graph's %ss have no %s", count, attribute_relations[relation], relation)
+    own = own_values(sizes, attribute_relations)
+    metrics.put("own_values", len(own), detail=own)
+    for relation, (values, heads) in own.items():
+        log.warning(
+            "%s has %s values among %s %ss: nearly every one has its own, which tells nothing of the others. Lists in "
+            "a text want {column: …, separator: …} under source.*.columns; numbers type: number",
+            relation, values, heads, attribute_relations[relation])
+
+
+def own_values(sizes: Sizes, attribute_relations: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Relation → (values, entities that have one), of attributes with nearly as many values as entities."""
+    found = {name: (sizes.values.get(name, 0), sizes.heads.get(name, 0)) for name in attribute_relations}
+    return {
+        name: (values, heads) for name, (values, heads) in found.items()
+        if heads >= FEWEST_ENTITIES and values >= OWN_SHARE * heads}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jobs.events.returns import applied
 from jobs.program import Input, JobError, midnight
 from jobs.spark import read
 
@@ -65,9 +66,9 @@ def open_window(clean_events: Input, date: datetime.date, window_days: int) -> W
     return Window(date, days, files, rows, {day: manifest.content_hash for day, manifest in manifests.items()})
 
 
-def read_events(spark: SparkSession, window: Window, contract_of: Input) -> DataFrame:
-    """All events of the window's days."""
-    return read(spark, window.files, contract_of.contract)
+def read_events(spark: SparkSession, window: Window, contract_of: Input, returns: str) -> DataFrame:
+    """All events of the window's days that count, by `events.returns`."""
+    return applied(read(spark, window.files, contract_of.contract), returns)
 
 
 def known_at(events: DataFrame, date: datetime.date, window_days: Mapping[str, int]) -> DataFrame:

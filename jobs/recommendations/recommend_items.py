@@ -1,7 +1,8 @@
 """Recommend items to every user by one model's vectors, and hold the lists of D - L against what happened since.
 
 Reads: knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings of D; recommendations of
-D - L, the interactions of D - L, and clean_events of [D - L, D). Writes: recommendations of D. Guarantees: exact over
+D - L, the interactions and both kinds of vectors of D - L, and clean_events of [D - L, D). Writes: recommendations of
+D, and predicted_relations where `recommendations.relations` names some. Guarantees: exact over
 all items that have a vector and that `recommendations.items` allows; everybody with a vector has a list, shorter where
 fewer items are left; equal scores are in an order of each user's own; a rerun gives the same lists. The backtest counts
 the users who had a list and did something in the window; where only unseen items are recommended, only what was new
@@ -11,23 +12,25 @@ to them counts.
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from jobs.arrays import keys_of
 from jobs.audiences.evaluation import number
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import purchases_between
-from jobs.audiences.snapshot import Ledger, Snapshot, positions
+from jobs.audiences.snapshot import Ledger, Snapshot
 from jobs.audiences.vectors import Vectors, read_vectors
 from jobs.configuration.load import config_hash
 from jobs.configuration.predicates import parse
 from jobs.configuration.recommendations import Recommendations
-from jobs.configuration.sections import Graph, Lookalike, Publishing
+from jobs.configuration.sections import Events, Graph, Lookalike, Publishing
+from jobs.events.returns import counted
 from jobs.graphs.ledgers import ITEM, USER
 from jobs.program import Input, Output, code_version, log, main, metrics
+from jobs.recommendations.catalogue import Catalogue
+from jobs.recommendations.predicted_relations import Ledgers, Predicting
 from jobs.tables import TABLES
 from models.vectors.recommendation import Lists, best_items, list_figures, novelty
 
@@ -41,37 +44,15 @@ class Config:
     lookalike: Lookalike
     publishing: Publishing
     recommendations: Recommendations
+    events: Events = Events(behaviors=[])
 
 
-@dataclass(frozen=True)
-class Catalogue:
-    """Raw ids and ledger ids of users (n,) and items (m,) with a vector; allowed: bool (m,)."""
-
-    users: pa.Array
-    items: pa.Array
-    user_ids: np.ndarray
-    item_ids: np.ndarray
-    allowed: np.ndarray
-
-    @classmethod
-    def of(cls, vectors: Vectors, snapshot: Snapshot, users: Ledger, items: Ledger, config: Config) -> Catalogue:
-        allowed = np.ones(len(vectors.item_ids), bool)
-        if config.recommendations.items:
-            wanted = parse(config.recommendations.items, "recommendations.items", config.graph.item_attributes)
-            allowed = np.isin(vectors.item_ids, snapshot.items[snapshot.matching(wanted)])
-        raw = users.raw_of(vectors.user_ids), items.raw_of(vectors.item_ids)
-        return cls(*raw, vectors.user_ids, vectors.item_ids, allowed)
-
-    def keys(self) -> tuple[np.ndarray, np.ndarray]:
-        """uint64 (n,), (m,), of who they are."""
-        return tuple(
-            keys_of(np.zeros(len(raw), np.int64), [kind], raw.to_numpy(zero_copy_only=False))
-            for kind, raw in ((USER, self.users), (ITEM, self.items)))
-
-    def pairs(self, users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places of pairs given by ledger id, each once, without those that lack a vector."""
-        found = np.stack([positions(self.user_ids, users), positions(self.item_ids, items)])
-        return tuple(np.unique(found[:, (found >= 0).all(axis=0)], axis=1))
+def allowed_items(vectors: Vectors, snapshot: Snapshot, config: Config) -> np.ndarray:
+    """bool (m,): the items with a vector that `recommendations.items` allows."""
+    if not config.recommendations.items:
+        return np.ones(len(vectors.item_ids), bool)
+    wanted = parse(config.recommendations.items, "recommendations.items", config.graph.item_attributes)
+    return np.isin(vectors.item_ids, snapshot.items[snapshot.matching(wanted)])
 
 
 def recommend(vectors: Vectors, catalogue: Catalogue, snapshot: Snapshot, config: Config) -> Lists:
@@ -143,28 +124,43 @@ def describe(lists: Lists, catalogue: Catalogue, snapshot: Snapshot) -> None:
     metrics.put("examples", detail=shown)
 
 
+def commit_rows(
+    rows: pa.Table, output: Output, model: str, dt: str, fields: dict[str, object], config: Config
+) -> None:
+    """The partition of D."""
+    with output.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        commit.write_table(rows, sorted_by=list(output.contract.sorted_by))
+        commit.fields |= fields
+
+
 def run(
     date: datetime.date, model: str, clean_events: Input, knowledge_graph: Input, interactions: Input,
     entity_ids: Input, relations: Input, user_embeddings: Input, entity_embeddings: Input, recommendations: Output,
-    config: Config,
+    predicted_relations: Output, config: Config,
 ) -> None:  # fmt: skip
-    """Commit the lists of D."""
+    """Commit the lists of D, and the predicted relations."""
     graph, dt = (knowledge_graph, interactions, entity_ids, relations), date.isoformat()
+    clean_events = counted(clean_events, date, config.events.returns)
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     users, items = (Ledger.read(entity_ids.segments(kind)) for kind in (USER, ITEM))
     snapshot = tables.snapshot(date, config.graph)
-    vectors = read_vectors(model, date, user_embeddings, entity_embeddings, users, config.graph.purchase)
-    known = vectors.user_ids >= 0  # a published user whom the ledger does not know has no graph either
-    vectors = replace(vectors, user_ids=vectors.user_ids[known], users=vectors.users[known])
-    catalogue = Catalogue.of(vectors, snapshot, users, items, config)
+    vectors = read_vectors(model, date, user_embeddings, entity_embeddings, users, config.graph.purchase).known()
+    catalogue = Catalogue.of(vectors, allowed_items(vectors, snapshot, config), users, items)
     lists = recommend(vectors, catalogue, snapshot, config)
     read = [(knowledge_graph, None), (interactions, None), (user_embeddings, model), (entity_embeddings, model)]
-    with recommendations.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as commit:
-        commit.write_table(as_table(lists, catalogue), sorted_by=list(recommendations.contract.sorted_by))
-        commit.fields |= {
-            "model": model, "items": int(catalogue.allowed.sum()), "space_id": vectors.space_id,
-            "inputs": [table.lineage(dt, name) for table, name in read], "config_hash": config_hash(config),
-            "code_version": code_version()}  # fmt: skip
+    fields = {
+        "model": model, "items": int(catalogue.allowed.sum()), "space_id": vectors.space_id,
+        "inputs": [table.lineage(dt, name) for table, name in read], "config_hash": config_hash(config),
+        "code_version": code_version()}  # fmt: skip
+    commit_rows(as_table(lists, catalogue), recommendations, model, dt, fields, config)
+    if config.recommendations.relations:
+        predicting = Predicting(
+            tables, Ledgers(users, items), model, config.graph, config.recommendations.top_k,
+            config.recommendations.unseen_only, vectors.item_ids[catalogue.allowed])  # fmt: skip
+        days = config.lookalike.label_window_days
+        rows, figures = predicting.predict(date, days, config.recommendations.relations)
+        commit_rows(rows, predicted_relations, model, dt, fields, config)
+        metrics.put("relations", detail=figures)
     metrics.put("rows_in", len(catalogue.users))
     metrics.put("rows_out", len(lists.users))
     describe(lists, catalogue, snapshot)

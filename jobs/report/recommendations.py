@@ -15,5 +15,5 @@ def recommendations(night: Night) -> list[Row]:
     for model, stage in night.recommending():
         figures = {name: stage.figure(name) for name in ("coverage", "novelty", "users", "items")}
         cards.append({"model": model, "stage": stage, "figures": figures, "backtest": stage.table("backtest"),
-                      "examples": stage.table("examples")})  # fmt: skip
+                      "examples": stage.table("examples"), "relations": stage.table("relations")})  # fmt: skip
     return cards

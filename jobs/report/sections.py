@@ -58,6 +58,7 @@ def arrival(night: Night, days: Sequence[tuple[datetime.date, int]], reasons: Ma
     counts = [{"name": name, "value": value} for name, value in (
         ("Rows read", rows_in), ("Rejected", rejected), ("Repeats left out", stage.figure("rows_repeated")),
         ("Came late", stage.figure("rows_late")), ("Clean events", stage.figure("rows_out")),
+        ("Returns among them", stage.figure("rows_returned") or None),
         ("Days written anew", stage.figure("days_written")), ("Days left as they were", stage.figure("days_unchanged")),
         ("Days without an event", stage.figure("days_empty"))) if value is not None]
     largest = max(by_reason.values(), default=0)
@@ -95,6 +96,8 @@ def graph(night: Night) -> Row | None:
         largest = max((v for _, v in ranked), default=0)
         result[name] = [{"name": k, "count": v, "share": v / largest if largest else 0} for k, v in ranked]
         result[f"{name}_total"] = sum(v for _, v in ranked)
+    own = stages[0].mapping("own_values")
+    result["own_values"] = [{"name": name, "values": own[name][0], "entities": own[name][1]} for name in sorted(own)]
     return result if result["entities"] or result["edges"] else None
 
 

@@ -58,3 +58,17 @@ def key_edges(heads, relations, tails, key, out):
     """out_i = a hash of the three keys of edge i."""
     for i in range(out.shape[0]):
         out[i] = mix(mix(mix(key ^ heads[i]) ^ relations[i]) ^ tails[i])
+
+
+@kernel
+def mark_candidates(heads, relations, tails, broken_tail, candidates, known, n_entities, n_relations, counts):
+    """counts[b, k] = whether a candidate in place of triple b's tail, or else of its head, makes one that is not known.
+
+    candidates: int64 (B, K), or (1, K) for the same of every triple. counts: bool (B, K).
+    """
+    for b in range(heads.shape[0]):
+        row = min(b, candidates.shape[0] - 1)
+        for k in range(candidates.shape[1]):
+            counts[b, k] = not is_true(
+                known, candidates[row, k], broken_tail, heads[b], relations[b], tails[b], n_entities, n_relations
+            )

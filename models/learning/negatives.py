@@ -66,6 +66,22 @@ class Pools:
         members = members if trained is None else members[chosen[members]]
         return cls(members, offsets, np.stack([head_type, tail_type]).astype(np.int64), len(entity_type))
 
+    def by_degree(self, *ends: np.ndarray) -> Pools:
+        """The same pools with each member as often as it stands among `ends`, the ends of edges: a uniform draw is then
+        one by degree. A pool of which nobody has an edge stays as it is."""
+        degrees = sum(np.bincount(side, minlength=self.n_entities) for side in ends)
+        pools = np.split(self.members, self.offsets[1:-1])
+        found = [np.repeat(pool, degrees[pool]) if degrees[pool].any() else pool for pool in pools]
+        offsets = np.concatenate([[0], np.cumsum([len(pool) for pool in found])]).astype(np.int64)
+        return replace(self, members=np.concatenate(found), offsets=offsets)
+
+    def draw(self, pool: int, most: int, random: np.random.Generator) -> np.ndarray:
+        """int64, ascending: at most so many different members of a pool; all where it has no more."""
+        members = self.members[self.offsets[pool] : self.offsets[pool + 1]]
+        if len(members) > most:
+            members = members[random.integers(len(members), size=most)]
+        return np.unique(members).astype(np.int64)
+
     def thinned(self, most: int, keys: np.ndarray) -> Pools:
         """At most so many members of each pool: those whose key comes first. keys: uint64 (n_entities,)."""
         pools = np.split(self.members, self.offsets[1:-1])

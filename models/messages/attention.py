@@ -48,11 +48,11 @@ class FusedAttention(torch.autograd.Function):
         heads: int,
         shift: Shift | None,
     ) -> torch.Tensor:
-        into, queries, pairs = (offsets.numpy(), sources.numpy()), _rows(queries_VD), _rows(pairs_PY)
+        into, queries, pairs = (offsets.numpy(), sources.numpy()), rows_of(queries_VD), rows_of(pairs_PY)
         shifts = _amounts_and_columns(shift, queries.dtype)
         sums, log_totals = np.empty_like(queries), np.empty((len(queries), heads), queries.dtype)
         fixed = (queries, pairs, *shifts, *_scale_and_head(queries, heads))
-        _in_parts(into[0], lambda first, last: attend(*into, *fixed, sums, log_totals, first, last))
+        in_parts(into[0], lambda first, last: attend(*into, *fixed, sums, log_totals, first, last))
         ctx.messages, ctx.heads, ctx.shifts = into, heads, shifts
         ctx.save_for_backward(*(torch.from_numpy(values) for values in (queries, pairs, sums, log_totals)))
         return torch.from_numpy(sums)
@@ -61,22 +61,23 @@ class FusedAttention(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradients_VD: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         queries, pairs, sums, log_totals = (values.numpy() for values in ctx.saved_tensors)
-        (offsets, sources), gradients = ctx.messages, _rows(gradients_VD)
+        (offsets, sources), gradients = ctx.messages, rows_of(gradients_VD)
         means, of_queries, of_pairs = np.empty_like(log_totals), np.empty_like(queries), None
         fixed = (queries, pairs, *ctx.shifts, *_scale_and_head(queries, ctx.heads))
         own = (sums, log_totals, gradients, means, of_queries)
-        _in_parts(offsets, lambda first, last: attend_backward_queries(offsets, sources, *fixed, *own, first, last))
+        in_parts(offsets, lambda first, last: attend_backward_queries(offsets, sources, *fixed, *own, first, last))
         if ctx.needs_input_grad[3]:
             by_source, destinations = np.empty(len(pairs) + 1, np.int64), np.empty_like(sources)
             group_by_source(offsets, sources, by_source, destinations)
             of_pairs = np.empty_like(pairs)
             given = (by_source, destinations, *fixed, log_totals, gradients, means, of_pairs)
-            _in_parts(by_source, lambda first, last: attend_backward_pairs(*given, first, last))
+            in_parts(by_source, lambda first, last: attend_backward_pairs(*given, first, last))
         found = [None if values is None else torch.from_numpy(values) for values in (of_queries, of_pairs)]
         return None, None, found[0], found[1], None, None
 
 
-def _rows(values: torch.Tensor) -> np.ndarray:
+def rows_of(values: torch.Tensor) -> np.ndarray:
+    """A table as the kernels take it."""
     return values.detach().contiguous().numpy()
 
 
@@ -84,7 +85,7 @@ def _amounts_and_columns(shift: Shift | None, dtype: np.dtype) -> tuple[np.ndarr
     """The arrays of a shift, empty ones for none."""
     if shift is None:
         return np.empty((0, 0), dtype), np.empty(0, np.int64)
-    return _rows(shift.amounts_VC).astype(dtype, copy=False), shift.column_P.numpy()
+    return rows_of(shift.amounts_VC).astype(dtype, copy=False), shift.column_P.numpy()
 
 
 def _scale_and_head(queries: np.ndarray, heads: int) -> tuple[np.floating, tuple[int, ...]]:
@@ -93,7 +94,7 @@ def _scale_and_head(queries: np.ndarray, heads: int) -> tuple[np.floating, tuple
     return queries.dtype.type(d**-0.5), (0,) * d
 
 
-def _in_parts(offsets: np.ndarray, work: Callable[[int, int], None]) -> None:
+def in_parts(offsets: np.ndarray, work: Callable[[int, int], None]) -> None:
     """Call work(first, last) for all rows, in ranges of about as many messages each, on torch's number of threads."""
     rows, messages, threads = len(offsets) - 1, int(offsets[-1]), torch.get_num_threads()
     parts = min(_PARTS * threads, messages // _MESSAGES_EACH)

@@ -39,6 +39,11 @@ class MetaRelations:
     stands_for: Shift | None = None
 
     @property
+    def n_pairs(self) -> torch.Tensor:
+        """int64 (codes,): `counts` on the pairs' device."""
+        return torch.tensor(self.counts, device=self.sources.device)
+
+    @property
     def n_destinations(self) -> int:
         return (self.adjacency if self.groups is None else self.groups).n_destinations
 

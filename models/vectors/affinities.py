@@ -20,14 +20,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.vectors.comparison import Comparer
+from models.vectors.comparison import Comparer, place_of
 
 NAMES = (
     "nearest_item", "near_items", "mean_item", "item_centroid",
     "nearest_reference", "near_references", "mean_reference", "reference_centroid",
 )  # fmt: skip
 NEAR_ITEMS, NEAR_REFERENCES = 5, 10
-_CHUNK_CELLS = 4_000_000  # distances held at a time
+_CHUNK_ROWS = 32_768  # users whose vectors are held in a second form at a time
 
 
 @dataclass(frozen=True)
@@ -67,28 +67,32 @@ def scales(
     user_ids (n,), some_ids (b,): whose vectors `users` and `some_users` are. purchase (d,): the relation's vector; None
     will do where the comparer takes none. Without items, or other users, at large the scale is NaN.
     """
-    out = np.full((4, len(users)), np.nan)
-    for rows in _chunks(users, max(len(some_items), len(some_users))):
-        vectors = users[rows].astype(np.float64)
+    out = np.full((len(users), 4), np.nan)
+    for rows in _chunks(users):
+        vectors = users[rows].astype(np.float32)
         if len(some_items):
-            out[:2, rows] = _mean_and_spread(comparer.to_items(vectors, purchase, some_items))
+            queries = comparer.item_queries(vectors, _as_float32(purchase))
+            out[rows, :2] = comparer.of_items.moments(queries, comparer.item_points(some_items), _nobody(rows))
         if len(some_users):
-            himself = user_ids[rows][:, None] == some_ids[None]
-            out[2:, rows] = _of_others(comparer.between_users(vectors, some_users), himself)
-    return Scales(*out)
+            points = comparer.user_points(vectors), comparer.user_points(some_users)
+            out[rows, 2:] = comparer.of_users.moments(*points, place_of(user_ids[rows], some_ids))
+    out[:, [1, 3]] += 1e-6
+    return Scales(*out.T)
 
 
-def _mean_and_spread(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return found.mean(1), found.std(1) + 1e-6
+def _chunks(users: np.ndarray) -> list[np.ndarray]:
+    """Row numbers of the users with a vector."""
+    there = np.flatnonzero(~np.isnan(users[:, 0])) if users.shape[1] else np.zeros(0, np.int64)
+    return [there[start : start + _CHUNK_ROWS] for start in range(0, len(there), _CHUNK_ROWS)]
 
 
-def _of_others(found: np.ndarray, himself: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and spread of each row without its distances to himself: zeros, which are no distances to others."""
-    mean, spread = _mean_and_spread(found)
-    for row in np.flatnonzero(himself.any(1)):
-        others = found[row, ~himself[row]]
-        mean[row], spread[row] = (np.nan, np.nan) if not len(others) else (others.mean(), others.std() + 1e-6)
-    return mean, spread
+def _as_float32(vector: np.ndarray | None) -> np.ndarray | None:
+    return None if vector is None else vector.astype(np.float32)
+
+
+def _nobody(rows: np.ndarray) -> np.ndarray:
+    """As `place_of`, of others who are no users."""
+    return np.full(len(rows), -1)
 
 
 def affinities(
@@ -105,52 +109,31 @@ def affinities(
     `scales`. Columns are NaN where the client has no item, or no reference user but the user himself.
     """
     out = np.full((len(users), len(NAMES)), np.nan, np.float32)
-    for rows in _chunks(users, max(len(client.items), len(client.references))):
-        vectors = users[rows].astype(np.float64)
-        to_items = _to_items(vectors, purchase, client.items, comparer)
-        to_references = _to_references(vectors, user_ids[rows], client, comparer)
-        out[rows, :4] = (to_items - scale.item_mean[rows, None]) / scale.item_spread[rows, None]
-        out[rows, 4:] = (to_references - scale.user_mean[rows, None]) / scale.user_spread[rows, None]
+    for rows in _chunks(users):
+        vectors, of = users[rows].astype(np.float32), scale.of(rows)
+        if len(client.items):
+            found = _to_items(vectors, purchase, client.items, comparer)
+            out[rows, :4] = (found - of.item_mean[:, None]) / of.item_spread[:, None]
+        if len(client.references):
+            found = _to_references(vectors, user_ids[rows], client, comparer)
+            out[rows, 4:] = (found - of.user_mean[:, None]) / of.user_spread[:, None]
     return out
 
 
-def _chunks(users: np.ndarray, width: int) -> list[np.ndarray]:
-    """Row numbers of the users with a vector, in chunks whose distances to `width` others fit in memory."""
-    there = np.flatnonzero(~np.isnan(users[:, 0])) if users.shape[1] else np.zeros(0, np.int64)
-    step = max(1, _CHUNK_CELLS // max(width, 1))
-    return [there[start : start + step] for start in range(0, len(there), step)]
-
-
 def _to_items(vectors: np.ndarray, purchase: np.ndarray | None, items: np.ndarray, comparer: Comparer) -> np.ndarray:
-    """(n, 4): the columns of items."""
-    if not len(items):
-        return np.full((len(vectors), 4), np.nan)
-    found = comparer.to_items(vectors, purchase, items)
-    centroid = comparer.to_items(vectors, purchase, items.mean(0, keepdims=True))[:, 0]
-    return np.stack([found.min(1), _mean_of_nearest(found, NEAR_ITEMS), found.mean(1), centroid], 1)
+    """float32 (n, 4): the columns of items."""
+    points = comparer.item_points(np.concatenate([items, items.mean(0, keepdims=True)]))
+    queries = comparer.item_queries(vectors, _as_float32(purchase))
+    return comparer.of_items.nearest(queries, points, _nobody(vectors), NEAR_ITEMS)
 
 
 def _to_references(vectors: np.ndarray, ids: np.ndarray, client: Client, comparer: Comparer) -> np.ndarray:
-    """(n, 4): the columns of reference users, each user himself being none of his own."""
-    if not len(client.references):
-        return np.full((len(vectors), 4), np.nan)
-    himself = ids[:, None] == client.reference_ids[None]
-    left, among = len(client.reference_ids) - himself.sum(1), np.flatnonzero(himself.any(1))
-    rest = np.repeat(client.references.sum(0)[None], len(vectors), axis=0)
-    rest[among] -= himself[among] @ client.references
-    found = comparer.between_users(vectors, client.references)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        centroid = comparer.row_by_row(vectors, rest / left[:, None])
-        found[himself] = 0
-        mean = found.sum(1) / left
-        found[himself] = np.inf
-        columns = [found.min(1), _mean_of_nearest(found, NEAR_REFERENCES), mean, centroid]
-    return np.where(left[:, None] > 0, np.stack(columns, 1), np.nan)
-
-
-def _mean_of_nearest(found: np.ndarray, k: int) -> np.ndarray:
-    """(n,) mean of the k smallest finite distances of each row, NaN without any."""
-    nearest = np.partition(found, min(k, found.shape[1]) - 1, axis=1)[:, :k]
-    finite = np.isfinite(nearest)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(finite, nearest, 0).sum(1) / finite.sum(1)
+    """float32 (n, 4): the columns of reference users, each user himself being none of his own."""
+    references, himself = client.references, place_of(ids, client.reference_ids)
+    points = comparer.user_points(np.concatenate([references, references.mean(0, keepdims=True)]))
+    out = comparer.of_users.nearest(comparer.user_points(vectors), points, himself, NEAR_REFERENCES)
+    among = np.flatnonzero(himself >= 0)
+    if len(among) and len(references) > 1:
+        rest = (references.sum(0) - references[himself[among]]) / (len(references) - 1)
+        out[among, 3] = comparer.row_by_row(vectors[among].astype(np.float64), rest)
+    return out

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from models.learning.epochs import load_parameters, parameters_of
+from models.learning.pairwise import bpr_losses
 from models.ram_gnn_hyperparameters import InteractionHyperparameters
-from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained, bpr_losses, infer_interactions
+from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained, infer_interactions
 from models.ram_gnn_interactions_training import (
     InteractionResult,
-    _Trainer,
+    InteractionTrainer,
     held_out_pairs,
     held_out_ranks,
     train_interactions,
@@ -120,7 +121,7 @@ def test_the_gradient_of_a_sum_is_the_sum_of_the_other_direction() -> None:
 
 def test_the_loss_of_a_batch_is_bpr_and_a_penalty() -> None:
     hyper = dataclasses.replace(PLAIN, decay=0.3, validation_share=0)
-    trainer = _Trainer(USERS, ITEMS, both(TOUCHED), np.ones(U, bool), hyper, 1, None)
+    trainer = InteractionTrainer(USERS, ITEMS, both(TOUCHED), np.ones(U, bool), hyper, 1, None)
     users, items, others = torch.tensor([0, 4]), torch.tensor([1, 1]), torch.tensor([[0, 2], [3, 4]])
     loss, terms = trainer.loss(users, items, others)
     x_u, x_i = (x.detach().double().numpy() for x in trainer.network(trainer.pairs))
@@ -135,6 +136,31 @@ def test_the_loss_of_a_batch_is_bpr_and_a_penalty() -> None:
     assert float((loss - terms).detach()) == pytest.approx(0.3 * squares, rel=1e-5)
     found = bpr_losses(torch.tensor([1.0]), torch.tensor([[0.5, 2.0]]))
     assert float(found.mean()) == pytest.approx(slow.bpr(1.0, [0.5, 2.0]), rel=1e-6)
+
+
+def test_of_the_drawn_items_the_hardest_alone_may_count() -> None:
+    hyper = dataclasses.replace(PLAIN, hardest=True, validation_share=0)
+    trainer = InteractionTrainer(USERS, ITEMS, both(TOUCHED), np.ones(U, bool), hyper, 1, None)
+    users, items, others = torch.tensor([4]), torch.tensor([1]), torch.tensor([[0, 2, 3]])
+    x_u, x_i = (x.detach().double().numpy() for x in trainer.network(trainer.pairs))
+    y = {j: slow.dot(x_u[4], x_i[j]) for j in (0, 1, 2, 3)}
+    expected = slow.bpr(y[1], [max(y[j] for j in (0, 2, 3))])
+    assert float(trainer.loss(users, items, others)[1].detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_moves_everybody_learns_at_its_share_of_the_rate() -> None:
+    """Adam's first step is the rate, whatever the gradient."""
+    hyper = dataclasses.replace(
+        PLAIN, learning_rate=0.01, shared_rate_share=0.25, batches=1, validation_share=0, decay=0)
+    trainer = InteractionTrainer(USERS, ITEMS, both(TOUCHED), np.ones(U, bool), hyper, 1, None)
+    before = parameters_of(trainer.network)
+    trainer.epoch(0)
+    moved = {name: np.abs(array - before[name]).max() for name, array in parameters_of(trainer.network).items()}
+    own = {name: moved.pop(name) for name in ("users.entities", "items.entities")}
+    assert own == pytest.approx(dict.fromkeys(own, 0.01), rel=1e-3)
+    assert set(moved) == {"users.w3", "items.w3", "items.values", "w4.0", "w4.1"}
+    del moved["items.values"]  # W_3 does not read them at first: no gradient yet
+    assert moved == pytest.approx(dict.fromkeys(moved, 0.0025), rel=1e-3)
 
 
 def test_it_starts_at_the_pretrained_vectors() -> None:
@@ -198,7 +224,7 @@ class TestInteractions(ModelContract):
 
     def gradients(self, data: Planted) -> dict[str, np.ndarray]:
         users, items, pairs = planted_pair(data)
-        trainer = _Trainer(users, items, pairs, np.ones(data.n_users, bool), LEARNS, 1, None)
+        trainer = InteractionTrainer(users, items, pairs, np.ones(data.n_users, bool), LEARNS, 1, None)
         with torch.no_grad():
             trainer.network.items.w3.add_(0.1)
         others = torch.from_numpy(np.roll(pairs[1], 7)).unsqueeze(1)
@@ -240,7 +266,7 @@ def test_an_epoch_takes_each_pair_once_and_held_out_ones_neither_teach_nor_pass_
     monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hyper, (users, items, pairs) = dataclasses.replace(LEARNS, validation_share=0.5), planted_pair(planted())
-    trainer = _Trainer(users, items, pairs, np.ones(len(users.entities), bool), hyper, 1, None)
+    trainer = InteractionTrainer(users, items, pairs, np.ones(len(users.entities), bool), hyper, 1, None)
     held, known = set(zip(*(c.tolist() for c in trainer.held_out), strict=True)), trainer.pairs.into_users
     left = sorted(set(zip(*(c.tolist() for c in pairs), strict=True)) - held)
     assert len(held) > 10

@@ -18,6 +18,7 @@ from jobs.configuration.settings import Settings
 from jobs.embeddings import pretrain_transe, publish_users, smooth_kqgc
 from jobs.events import validate_events
 from jobs.events.import_dataset import import_dataset
+from jobs.events.returns import counted
 from jobs.graphs import assign_ids, build_interactions, build_knowledge_graph
 from jobs.program import Input, Output, metrics
 from jobs.tables import TABLES
@@ -112,7 +113,9 @@ class Nights:
         return kind(name, f"{folder}/{TABLES[name].folder}")
 
     def tables(self, seed: int) -> Tables:
-        return Tables(**{field.name: self.table(field.name, seed) for field in dataclasses.fields(Tables)})
+        tables = Tables(**{field.name: self.table(field.name, seed) for field in dataclasses.fields(Tables)})
+        events = counted(tables.clean_events, self.dates[-1], self.settings().events.returns)
+        return dataclasses.replace(tables, clean_events=events)
 
     def build_graphs(self) -> None:
         """Source, clean events, ledgers, graphs and interactions of all dates."""

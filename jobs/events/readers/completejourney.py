@@ -33,7 +33,7 @@ def read(source: Path) -> Imported:
         user=sheet.ids("household_id"), item=sheet.ids("product_id"), quantity=sheet.numbers("quantity"),
         paid=sheet.numbers("sales_value"), time=sheet.times("transaction_timestamp", TIMES, "UTC"),
     ))
-    rows.drop(rows.frame["quantity"] <= 0, "quantity 0 or less")
+    rows.drop(rows.frame["quantity"] == 0, "quantity 0")
     lines = rows.frame
     events = events_table({
         "user_id": lines["user"], "item_id": lines["item"], "behavior": ["purchase"] * len(lines),
@@ -43,6 +43,7 @@ def read(source: Path) -> Imported:
     notes = [
         "transaction_timestamp is UTC in the files (the shops are in New York time)",
         "value is sales_value ÷ quantity, the price paid for one",
+        f"{(lines['quantity'] < 0).sum():,} lines are returns, of negative quantity",
         f"lines with a product that products.parquet does not know: {unknown}, kept without attributes",
         "a 5 % sample of receipt lines: baskets are broken, households thin",
     ]

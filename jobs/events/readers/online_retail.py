@@ -1,9 +1,10 @@
 """Online Retail and Online Retail II (UCI, Chen): invoice lines of a British gift shop.
 
-No brand, no category: the words of the description serve. Times are UK local, to the minute. Cancellations,
-corrections, postage and lines without a customer are no behaviour of a user. What an item or a customer is, is taken
-from its first line: known from the moment it enters any graph, whatever later months say of it. For the same reason no
-word is dropped for being rare here: that is a statistic of D's graph (`min_entities` of the attribute).
+No brand, no category: the words of the description serve. Times are UK local, to the minute. Postage and lines without
+a customer are no behaviour of a user; cancelled lines and corrections come as returns, rows of negative quantity. What
+an item or a customer is, is taken from its first line: known from the moment it enters any graph, whatever later months
+say of it. For the same reason no word is dropped for being rare here: that is a statistic of D's graph (`min_entities`
+of the attribute).
 """
 
 from __future__ import annotations
@@ -39,11 +40,12 @@ def read(source: Path) -> Imported:
     """Either edition, of which `source` is the file or its folder. SourceError."""
     rows = Rows(_columns(_read(find_file(source))))
     rows.drop(rows.frame["customer"].isna(), "no customer")
-    rows.drop(rows.frame["invoice"].str.startswith("C").fillna(False), "cancellation")
+    cancels = rows.frame["invoice"].str.startswith("C").fillna(False)
+    rows.drop(cancels & (rows.frame["quantity"] >= 0), "cancellation without a negative quantity")
     rows.drop(rows.frame["invoice"].str.startswith("A").fillna(False), "bad debt")
-    rows.drop(rows.frame["quantity"] <= 0, "quantity 0 or less")
+    rows.drop(rows.frame["quantity"] == 0, "quantity 0")
     rows.drop(~rows.frame["item"].str.match(r"\d{5}").fillna(False), "no product (postage, fees, samples)")
-    lines = rows.frame
+    lines = rows.frame.assign(returned=rows.frame["quantity"] < 0)
     events = events_table({
         "user_id": lines["customer"], "item_id": lines["item"], "behavior": ["purchase"] * len(lines),
         "event_time": lines["time"], "quantity": lines["quantity"], "value": lines["price"],
@@ -52,7 +54,8 @@ def read(source: Path) -> Imported:
     people = pa.table({
         "user_id": pa.array(countries.index, pa.string()), "country": pa.array(countries.to_numpy(), pa.string()),
     })
-    return Imported(events, _items(lines), people, rows.dropped, _notes(lines))
+    notes = [*_notes(lines[~lines["returned"]]), f"{lines['returned'].sum():,} lines are returns, of negative quantity"]
+    return Imported(events, _items(lines), people, rows.dropped, notes)
 
 
 def find_file(source: Path) -> Path:
@@ -106,8 +109,9 @@ def _notes(lines: pd.DataFrame) -> list[str]:
 
 
 def first_known(lines: pd.DataFrame, key: str, value: str) -> pd.Series:
-    """Per key the value of its first line that has one, by time; keys in order, without those that have none."""
-    ordered = lines.sort_values("time", kind="stable").dropna(subset=[value])
+    """Per key the value of its first line that has one, by time, of returns where there is no other; keys in order,
+    without those that have none."""
+    ordered = lines.sort_values(["returned", "time"], kind="stable").dropna(subset=[value])
     return ordered.drop_duplicates(key).set_index(key)[value].sort_index()
 
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from jobs.events import damage
 from jobs.events.damage import check_whole, first_line
+from jobs.events.parquet_frames import parquet_schema
 from jobs.events.places import SourceError, refuse_lake_formats
-from jobs.events.read_source import parquet_schema
 from jobs.events.readers.imported import local_to_utc
 
 MOST_NAMES = 12  # of what was found in its stead

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 EARLIEST = datetime.datetime(1900, 1, 1, tzinfo=datetime.UTC)
 LATEST = datetime.datetime(9000, 1, 1, tzinfo=datetime.UTC)
 HERE = (
-    "--source, --column OURS=THEIRS, --constant OURS=VALUE, --delimiter and --timezone say what stands under source "
-    "in a configuration"
+    "--source, --column OURS=THEIRS, --constant OURS=VALUE, --delimiter, --encoding, --timezone, --time-unit and "
+    "--time-format say what stands under source in a configuration"
 )
 
 
@@ -40,6 +40,9 @@ class Options:
     delimiter: str = ","
     timezone: str = "UTC"
     day_only: bool = False
+    encoding: str = "utf-8"
+    time_unit: str | None = None
+    time_format: str | None = None
 
 
 def read(source: Path, options: Options) -> Imported:
@@ -62,19 +65,16 @@ def read(source: Path, options: Options) -> Imported:
 
 def _read(source: Path, options: Options) -> tuple[pa.Table, dict[str, int]]:
     described = SourceTable(
-        str(source), format_of(source), options.columns, options.constants, options.delimiter, options.timezone,
-        options.day_only)
+        str(source), format_of(source), options.columns, options.constants, options.delimiter, options.encoding,
+        options.timezone, options.day_only, options.time_unit, options.time_format)
     check_source(described, "--", TABLES["clean_events"].columns)
     files = find_files(described.path, described.format, "--source")
     for file in files:
-        check_whole(file, described.format)
+        check_whole(file, described.format, described.encoding)
     if not column_names(described, files):
         raise SourceError(f"{source} has no rows; expected a line with the columns' names, and events below it.")
     with session(Spark(), "import-dataset") as spark:
-        rows = read_events(spark, described, files).cache()
-        judged = _judged(rows)
-        rows.unpersist()
-    return judged
+        return _judged(read_events(spark, described, files).cache())
 
 
 def format_of(source: Path) -> str:

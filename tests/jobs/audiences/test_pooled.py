@@ -16,7 +16,7 @@ import pytest
 from jobs.audiences import learn_pool, pooled
 from jobs.audiences.event_log import day_number, read_log
 from jobs.audiences.item_sets import item_sets
-from jobs.audiences.learn_pool import lessons_of, log_before, past_of
+from jobs.audiences.learn_pool import KEPT_SETS, lessons_of, log_before, past_of
 from jobs.audiences.nights import Tables
 from jobs.audiences.pooled_rows import NOBODYS, RATIO, draw, odds_of_draw
 from jobs.audiences.set_columns import columns, names
@@ -195,19 +195,26 @@ def test_a_users_rows_are_on_one_side_of_every_split(world: tuple, monkeypatch: 
     root, *_ = world
     found, fits = lessons(root, config()), []
 
-    def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, *_: object) -> object:
-        fits.append((features, held_out))
-        return object()
-
-    monkeypatch.setattr(pooled, "fit", fit)
+    monkeypatch.setattr(pooled, "fit_folds", lambda *given: fits.append(given))
     taught = pooled.rows_of_pool(found, prospects=False)
-    pooled.fit_folds(taught, 4, settings_trees(), 0)
+    pooled.fit_rows(taught, 4, settings_trees(), 0)
+    ((features, _, fold, folds, *_),) = fits
     kept = taught.fold[taught.fold != NOBODYS]
-    assert [len(held) for _, held in fits] == [len(kept)] * 4 and (taught.fold == NOBODYS).any()
-    for k, (_, held_out) in enumerate(fits):
-        np.testing.assert_array_equal(held_out, kept == k)
+    assert len(features) == len(kept) and (taught.fold == NOBODYS).any() and folds == 4
+    np.testing.assert_array_equal(fold, kept)
     users = [window.past.log.users for window in found.windows]
     assert all(one.equals(users[0]) for one in users), "a user has one fold, whatever the window"
+
+
+def test_columns_are_the_same_in_whatever_order_sets_windows_and_users_are_asked_for(world: tuple) -> None:
+    """What hangs on a set alone is kept between chunks of users; never another set's, nor another window's."""
+    found = lessons(world[0], config())
+    asked = [(window, place) for place in range(KEPT_SETS + 2) for window in found.windows]
+    first = [found.columns(window.past, place, np.arange(40)) for window, place in asked]
+    for (window, place), wanted in reversed(list(zip(asked, first, strict=True))):
+        part = found.columns(window.past, place, np.arange(39, 9, -1))
+        np.testing.assert_array_equal(part, wanted[39:9:-1])
+    assert len({one.tobytes() for one in first}) > KEPT_SETS
 
 
 def settings_trees() -> Any:

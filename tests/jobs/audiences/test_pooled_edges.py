@@ -24,7 +24,7 @@ from jobs.audiences.pooled import rows_of as rows_of_set
 from jobs.audiences.pooled_rows import Window, window_of
 from jobs.audiences.population import active_users
 from jobs.audiences.score_lookalike import Scored, columns_of_sets
-from jobs.audiences.set_affinities import Published, affinities, affinity_names
+from jobs.audiences.set_affinities import Published, affinity_names, near_of
 from jobs.audiences.set_columns import MOST_SHARE, Past, columns, names
 from jobs.audiences.snapshot import Attribute, Snapshot
 from jobs.audiences.train_lookalike import Config, clients_of
@@ -204,8 +204,8 @@ def test_an_item_that_left_the_catalogue_is_no_item_of_the_set(tmp_path: Path) -
     source = SimpleNamespace(vectors={}, of_items=lambda name, mask: asked.append((name, mask.tolist())))
     night = Published(source, log.items_among(pa.array(["gone", "y", "x"], pa.large_string())), np.arange(2))
     for place in (0, 1):
-        affinities(night, [], past_of(log), sets, place, np.arange(2), np.arange(2).astype(np.uint64))
-    assert asked == [("client:0", [False, False, True]), ("client:1", [False, True, False])]
+        near_of(night, [], past_of(log), sets, place, np.arange(2).astype(np.uint64))
+    assert asked == [("", [False, False, True]), ("", [False, True, False])]
 
 
 def test_a_log_without_an_event_has_the_behaviours_that_were_learned(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from jobs.audiences.score_lookalike import Scored, best, margins_of_parts
 from jobs.audiences.seed_request import Asked, Learned, own_share
 from jobs.audiences.validation import Validated
 from jobs.tables import TABLES
+from models.classifiers.forest import Forest
 from models.classifiers.lookalike import Calibration
 from tests.jobs.audiences.worlds import config
 
@@ -88,7 +89,7 @@ def test_the_pools_margins_less_the_draws_odds_are_probabilities(monkeypatch: py
         margin = (true + odds)[rows, None].astype(np.float32)
         parts.append(Rows(margin, labels[rows], np.zeros(len(rows), np.int64), np.full(len(rows), odds)))
     monkeypatch.setattr(learn_pool, "rows_of_pool", lambda *_: Rows.together(parts))
-    monkeypatch.setattr(learn_pool, "fit_folds", lambda *_: [])
+    monkeypatch.setattr(learn_pool, "fit_rows", lambda *_: [])
     monkeypatch.setattr(learn_pool, "unseen_margin", lambda boosters, features, *_: features[:, 0])
     found = fit_pool(SimpleNamespace(windows=[], sets=None), LOOK, 0).calibration
     assert found.slope == pytest.approx(1, abs=0.1) and found.intercept == pytest.approx(0, abs=0.25)
@@ -156,10 +157,21 @@ def test_chunks_of_users_are_scored_as_the_whole(monkeypatch: pytest.MonkeyPatch
     of_files = {("a", "b"): boosters(features, 2), ("c",): boosters(-features, 1)}
     rows = np.flatnonzero(np.arange(USERS) % 3)
     of = Scored(["x", "y"], features.__getitem__, rows, RAW, None)
-    monkeypatch.setattr(score_lookalike, "CHUNK", 37)
-    found = margins_of_parts(of_files, of, 1)
-    for files, mine in of_files.items():
-        np.testing.assert_array_equal(found[files], mean_margin(mine, features[rows], 1))
+    forests = {files: Forest.of(mine) for files, mine in of_files.items()}
+    monkeypatch.setattr(score_lookalike, "SCORED_AT_A_TIME", 37)
+    for threads in (1, 3):
+        found = margins_of_parts(forests, of, threads)
+        for files, mine in of_files.items():
+            np.testing.assert_allclose(found[files], mean_margin(mine, features[rows], 1), rtol=1e-6, atol=1e-6)
+
+
+def test_of_users_whose_columns_cannot_be_had_nobody_is_scored() -> None:
+    """An error in a thread is the job's."""
+    forests = {("a",): Forest.of(boosters(np.zeros((USERS, 1), np.float32), 1))}
+    of = Scored(["x"], lambda rows: 1 / 0, np.arange(USERS), RAW, None)
+    with pytest.raises(ZeroDivisionError):
+        margins_of_parts(forests, of, 2)
+    assert len(margins_of_parts(forests, dataclasses.replace(of, rows=np.arange(0)), 2)[("a",)]) == 0
 
 
 def test_chunks_of_a_request_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,13 +90,13 @@ def test_a_list_that_takes_all_past_buyers_is_not_played(lessons: Lessons) -> No
 
 
 def test_trees_of_a_fold_learn_from_no_user_of_it(lessons: Lessons, monkeypatch: pytest.MonkeyPatch) -> None:
-    given, honest = [], seed_lessons.fit_folds
+    given, honest = [], seed_lessons.fit_rows
 
-    def fit_folds(rows: Any, *more: Any) -> Any:
+    def fit_rows(rows: Any, *more: Any) -> Any:
         given.append(rows)
         return honest(rows, *more)
 
-    monkeypatch.setattr(seed_lessons, "fit_folds", fit_folds)
+    monkeypatch.setattr(seed_lessons, "fit_rows", fit_rows)
     model = fit_seed_lists(lessons, ["transe"], config().lookalike, 0)
     assert model is not None and len(model.boosters) == config().lookalike.pooled_trees.boosters
     (rows,) = given

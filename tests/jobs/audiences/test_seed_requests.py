@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from pathlib import Path
@@ -45,8 +46,8 @@ def ask(
     path = tmp_path / f"{name}.csv"
     path.write_text("\n".join([header, *seeds]), encoding="utf-8")
     output = table_input(root, "requested_audiences", Output)
-    given = reads_of_request(root) | {"k": 60, "model": "transe", "seeds": path} | request
-    find_audience.run(date=DATE, **given, requested_audiences=output, config=config())
+    given = reads_of_request(root) | {"k": 60, "model": "transe", "seeds": path, "config": config()} | request
+    find_audience.run(date=DATE, **given, requested_audiences=output)
     files = output.table(name).files(DATE.isoformat())
     report = json.loads(Path(next(f for f in files if f.endswith(".json"))).read_text(encoding="utf-8"))
     page = Path(next(f for f in files if f.endswith(".html"))).read_text(encoding="utf-8")
@@ -160,7 +161,18 @@ def test_seeds_are_dealt_out_evenly() -> None:
     assert sorted(int(positive[part].sum()) for part in parts) == [1, 1, 1, 2, 2]
 
 
-def test_columns_are_found_by_name_and_missing_where_there_are_none() -> None:
-    values = np.array([[1, 2], [3, 4]], np.float32)
-    found = in_order(values, ["a", "b"], ["b", "c", "a"])
+def test_columns_are_found_by_name_and_a_missing_one_is_an_error() -> None:
+    """Also empty ones stand there under their names: of a model that was not published that night."""
+    values = np.array([[1, np.nan, 2], [3, np.nan, 4]], np.float32)
+    found = in_order(values, ["a", "kqgc_mean:density_1", "b"], ["b", "kqgc_mean:density_1", "a"])
     assert found[:, [0, 2]].tolist() == [[2, 1], [4, 3]] and np.isnan(found[:, 1]).all()
+    assert in_order(values, ["a", "new", "b"], ["b"]).tolist() == [[2], [4]], "what nobody learned from is left out"
+    with pytest.raises(JobError, match=r"from 3 columns, of which 1 cannot be had now, e.g. \['c'\].*train_lookalike"):
+        in_order(values, ["a", "b", "d"], ["b", "c", "a"])
+
+
+def test_a_request_under_another_window_than_the_night_learned_by_is_refused(world: tuple, tmp_path: Path) -> None:
+    root, _, liking = world
+    shorter = dataclasses.replace(config(), graph=dataclasses.replace(config().graph, window_days=25))
+    with pytest.raises(JobError, match="cannot be had now, e.g. .*last_30_days.*graph.window_days"):
+        ask(root, tmp_path, liking[:6], "other_window", config=shorter)

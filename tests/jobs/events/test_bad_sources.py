@@ -14,7 +14,7 @@ import pytest
 from jobs.configuration.sections import SourceTable
 from jobs.events import validate_events
 from jobs.events.read_source import PEEK_LINES, read_entities
-from jobs.program import FAILED, FINAL, JobError, execute
+from jobs.program import FAILED, FINAL, JobError, MayPass, execute
 from tests.feature_store.faulty import FaultyOs
 from tests.jobs.events.night import DATE, Sandbox, event, every_day
 
@@ -299,3 +299,24 @@ def test_catalogues_have_our_names_and_keep_hostile_ids(tmp_path: Path, spark) -
         {"item_id": "007", "colour": None, "shop": "north"},
         {"item_id": 'a\n"b"', "colour": "=1+1", "shop": "north"},
     ]
+
+
+@pytest.mark.parametrize("change", ["longer", "gone"])
+def test_a_source_that_changes_while_it_is_read_leaves_what_was_published(
+    change: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sandbox.write_parquet(every_day())
+    sandbox.run()
+    before, whole = sandbox.manifests(), validate_events.write_rejected
+    sandbox.write_parquet(every_day() + [event("new", 9)])
+
+    def meanwhile(*arguments: Any) -> dict[str, Any]:
+        found = whole(*arguments)
+        sandbox.write_parquet(every_day() * 2) if change == "longer" else path.unlink()
+        return found
+
+    monkeypatch.setattr(validate_events, "write_rejected", meanwhile)
+    said = "was changed while it was read: it had .* bytes" if change == "longer" else "has gone while it was read"
+    with pytest.raises(MayPass, match=f"events.parquet {said}.*Nothing was committed"):
+        sandbox.run()
+    assert sandbox.manifests() == before and len(sandbox.rejected()) == 0

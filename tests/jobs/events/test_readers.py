@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -36,12 +37,13 @@ def retail_source(folder: Path) -> Path:
 
 def test_online_retail_drops_and_counts_what_is_no_purchase(tmp_path: Path) -> None:
     imported = online_retail.read(retail_source(tmp_path))
-    assert list(imported.dropped.values()) == [1, 1, 1, 1, 1]
+    assert list(imported.dropped.values()) == [1, 0, 1, 1, 1]
     events = imported.events.to_pylist()
     found = [(e["user_id"], e["item_id"], e["event_time"].strftime("%m-%d %H:%M")) for e in events]
     mug = ("13085", "85048")
     times = ["10-31 00:30", "03-28 01:30", "07-01 11:00"]
-    assert found == [*((*mug, time) for time in times), ("5", "79323P", "07-01 11:00")]
+    assert found == [*((*mug, time) for time in times), ("5", "79323P", "07-01 11:00"), (*mug, "07-01 11:00")]
+    assert [e["quantity"] for e in events] == [12, 1, 1, 1, -1], "a cancelled line is a return"
     people = [{"user_id": "13085", "country": "Eire"}, {"user_id": "5", "country": "France"}]
     assert imported.users.to_pylist() == people
     item = {"item_id": "85048", "stem": "85048", "description": "RED TEA MUG"}
@@ -202,8 +204,8 @@ def test_a_table_that_is_not_there_is_one_message(tmp_path: Path, capsys: pytest
 
 
 REAL = [
-    ("completejourney", "completejourney", 74_584, {"quantity 0 or less": 416}),
-    ("online-retail", "online-retail-2009-2010", 406_323, None),
+    ("completejourney", "completejourney", 74_584, {"quantity 0": 416}),
+    ("online-retail", "online-retail-2009-2010", 406_323 + 9_394, None),  # purchases, and returns
     ("movielens", "ml-100k", 100_000, {}),
     ("alibaba-ecomm", "alibaba-ecomm", 85_213, {"unknown behaviour code": 0}),
 ]
@@ -216,6 +218,8 @@ def test_real_sources(
     """Counts as the README of each data set has them."""
     imported = import_dataset(format, shared_data / name, tmp_path)
     assert imported.events.num_rows == rows
+    returns = imported.events.filter(pc.field("quantity") < 0).num_rows
+    assert returns == (9_394 if name.startswith("online-retail") else 0)
     assert dropped is None or imported.dropped == dropped
     assert pq.read_schema(tmp_path / "events.parquet").names == TABLES["clean_events"].columns
     assert all(imported.events[f.name].null_count == 0 for f in TABLES["clean_events"].fields if not f.nullable)

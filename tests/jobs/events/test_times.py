@@ -9,6 +9,7 @@ import pytest
 
 from jobs.events import times
 from jobs.events.readers.imported import end_of_day, local_to_utc
+from jobs.events.times import Reading
 
 LONDON, SHANGHAI = "Europe/London", "Asia/Shanghai"
 
@@ -33,8 +34,24 @@ TEXTS = [
     ("2019-06-19", SHANGHAI, False, "2019-06-19 15:59:59.999999"),
     ("2010-03-28", LONDON, True, "2010-03-28 22:59:59.999999"),  # a day of 23 hours
     ("2010-10-31", LONDON, True, "2010-10-31 23:59:59.999999"),
-    ("1276000000", LONDON, False, "2010-06-08 12:26:40"),
-    ("1276000000.5", LONDON, False, "2010-06-08 12:26:40.5"),
+    # ISO 8601's other forms, and what engines write into CSV
+    ("20190619", SHANGHAI, False, "2019-06-19 15:59:59.999999"),
+    ("2019-170", SHANGHAI, False, "2019-06-19 15:59:59.999999"),
+    ("2019170", SHANGHAI, False, "2019-06-19 15:59:59.999999"),
+    ("2019-W25-3", SHANGHAI, False, "2019-06-19 15:59:59.999999"),
+    ("2019W253", SHANGHAI, True, "2019-06-19 15:59:59.999999"),
+    ("20100701T120000Z", LONDON, False, "2010-07-01 12:00:00"),
+    ("20100701T120000", LONDON, False, "2010-07-01 11:00:00"),
+    ("20100701T120000.5+0530", LONDON, False, "2010-07-01 06:30:00.5"),
+    ("2010-07-01T12:00:00,25", LONDON, False, "2010-07-01 11:00:00.25"),
+    ("2010-07-01 12:00:00+00", LONDON, False, "2010-07-01 12:00:00"),
+    ("2010-07-01T12:00:00.000000+0000", LONDON, False, "2010-07-01 12:00:00"),
+    ("2010-07-01 12:00:00 UTC", LONDON, False, "2010-07-01 12:00:00"),
+    ("2010-07-01t12:00:00z", LONDON, False, "2010-07-01 12:00:00"),
+    ("2010-07-01T12:00:00.123456789-03", LONDON, False, "2010-07-01 15:00:00.123456"),
+    ("2010-07-01T12", LONDON, False, "2010-07-01 11:00:00"),
+    ("2010-06-30T24:00:00", LONDON, False, "2010-06-30 23:00:00"),
+    ("20100630T24", LONDON, False, "2010-06-30 23:00:00"),
 ]
 NO_TIMES = [
     "",
@@ -44,7 +61,18 @@ NO_TIMES = [
     "2010-02-30",
     "2010-13-01 00:00:00",
     "2010-01-01 25:00:00",
-    "20100101",
+    "20101301",
+    "2010-366",
+    "2010-W53-1",
+    "2010-W01-8",
+    "2010-0101",
+    "2010-01-01x10:00",
+    "2010-01-01T10:00:00+5",
+    "2010-01-01T24:00:01",
+    "20100101120000",
+    "1276000000",
+    "05/01/2010",
+    "\u0661\u0662\u0660\u0661-01-01",
     "2010-01-01 00:00:00 Mars",
     "now",
 ]
@@ -55,7 +83,7 @@ def test_texts_become_utc(spark) -> None:
 
     rows = spark.createDataFrame([(text,) for text, *_ in TEXTS], "text string").cache()
     for zone, day_only in {(zone, day_only) for _, zone, day_only, _ in TEXTS}:
-        column = times.utc(F.col("text"), rows.schema["text"].dataType, zone, day_only)
+        column = times.utc(F.col("text"), rows.schema["text"].dataType, zone, day_only, Reading(is_plain=False))
         found = {row.text: row.micros for row in rows.select("text", F.unix_micros(column).alias("micros")).collect()}
         for text, its_zone, its_day_only, expected in TEXTS:
             if (its_zone, its_day_only) == (zone, day_only):
@@ -66,8 +94,10 @@ def test_what_is_no_time_is_null(spark) -> None:
     from pyspark.sql import functions as F
 
     rows = spark.createDataFrame([(text,) for text in NO_TIMES], "text string")
-    found = rows.select(times.utc(F.col("text"), rows.schema["text"].dataType, "UTC", False).alias("time")).collect()
-    assert [row.time for row in found] == [None] * len(NO_TIMES)
+    for reading in (Reading(), Reading(is_plain=False)):
+        column = times.utc(F.col("text"), rows.schema["text"].dataType, "UTC", False, reading)
+        found = rows.select("text", column.alias("time")).collect()
+        assert [row.text for row in found if row.time is not None] == []
 
 
 @pytest.mark.parametrize("zone", [LONDON, "America/New_York", SHANGHAI, "Australia/Lord_Howe"])

@@ -41,7 +41,9 @@ def night(root: Path, date: object, **changes: Any) -> tuple[list[dict], dict[st
     tables = {name: table_input(root, name) for name in READS}
     metrics.rows.clear()
     output = Output("recommendations", str(root / "recommendations"))
-    recommend_items.run(date, "transe", **tables, recommendations=output, config=config)
+    predicted = Output("predicted_relations", str(root / "predicted_relations"))
+    recommend_items.run(
+        date, "transe", **tables, recommendations=output, predicted_relations=predicted, config=config)
     figures = {name: value if detail is None else json.loads(detail) for name, value, detail in metrics.rows}
     return output.table("transe").read(date.isoformat()).to_pylist(), figures
 
@@ -175,4 +177,4 @@ def test_a_wrong_section_is_named(tmp_path: Path, section: dict[str, Any], said:
 
 def test_it_is_off_where_no_model_is_named(tmp_path: Path) -> None:
     assert dataclasses.asdict(load_settings(write_config(tmp_path)).recommendations) == {
-        "models": [], "top_k": 20, "unseen_only": True, "items": {}}  # fmt: skip
+        "models": [], "top_k": 20, "unseen_only": True, "items": {}, "relations": []}  # fmt: skip

@@ -162,6 +162,7 @@ def write_figures(root: Path, date: datetime.date = DATE) -> None:
         rows_repeated=120,
         rows_late=33,
         rows_out=99_771,
+        rows_returned=1_717,
         date=date,
         checks=[
             {
@@ -193,6 +194,7 @@ def write_figures(root: Path, date: datetime.date = DATE) -> None:
             "region": 1900,
         },
         rows_out=68_800,
+        own_values={"item_cats": [7_245, 10_000]},
     )
     put(root, "build_interactions", rows_out=63_100, date=date)
     put(root, "resolve_predecessor", predecessors=dict.fromkeys(MODELS, BEFORE.isoformat()), date=date)

@@ -39,6 +39,9 @@ def far_item(user: np.ndarray, relation: np.ndarray, item: np.ndarray, comparer:
         return length([u + r - v for u, r, v in numbers], comparer.norm)
     if comparer.kind == "diagonal":
         return -sum(u * r * v for u, r, v in numbers)
+    if comparer.kind == "complex":
+        user, relation, item = (x[: D // 2] + 1j * x[D // 2 :] for x in (user, relation, item))
+        return -sum((u * r * v.conjugate()).real for u, r, v in zip(user, relation, item, strict=True))
     return -sum(u * v for u, _, v in numbers) if comparer.kind == "dot" else 1 - cosine(user, item)
 
 
@@ -86,6 +89,9 @@ def test_small_is_near(comparer: Comparer) -> None:
     """Where the model would put the user's purchase is nearer than its mirror image, and a user is nearest himself."""
     user, relation, _ = world(n=1)
     bought = {"translation": user + relation, "diagonal": user * relation}.get(comparer.kind, user)
+    if comparer.kind == "complex":
+        product = (user[:, : D // 2] + 1j * user[:, D // 2 :]) * (relation[: D // 2] + 1j * relation[D // 2 :])
+        bought = np.concatenate([product.real, product.imag], axis=1)
     near, far = comparer.to_items(user, relation, np.concatenate([bought, -bought]))[0]
     assert near < far
     assert abs(comparer.between_users(user, user)[0, 0]) < 1e-7 < comparer.between_users(user, -user)[0, 0]
@@ -101,7 +107,7 @@ def test_nobody_and_nothing_are_no_distances(comparer: Comparer) -> None:
     assert comparer.row_by_row(none, none).shape == (0,)
 
 
-@pytest.mark.parametrize("kind", ["dot", "diagonal", "cosine"])
+@pytest.mark.parametrize("kind", ["dot", "diagonal", "complex", "cosine"])
 def test_a_zero_vector_is_as_far_from_all(kind: Comparison) -> None:
     users, relation, items = world()
     comparer, nowhere = Comparer(kind), np.zeros((1, D))
@@ -128,13 +134,18 @@ def test_a_relation_is_asked_for_where_it_has_a_part(comparer: Comparer) -> None
 
 def test_a_models_family_says_how() -> None:
     for family in FAMILIES:
-        assert {Comparer.of(model, "l1") for model in family.models} == {Comparer(family.compared, "l1")}
+        asked = [family.compared] if "." not in family.compared else ["diagonal", "complex"]
+        for kind in asked:  # of one that leaves it to a setting the manifest says it
+            assert {Comparer.of(model, "l1", kind) for model in family.models} == {Comparer(kind, "l1")}
+    with pytest.raises(ValueError, match="kind is 'None'"):
+        Comparer.of("relgnn", "l2")
     with pytest.raises(KeyError, match="nobody"):
         Comparer.of("nobody", "l2")
 
 
 def test_wrong_ways_to_compare_are_named() -> None:
-    with pytest.raises(ValueError, match="kind is 'taxicab'; expected one of translation, diagonal, dot, cosine"):
+    kinds = "translation, diagonal, complex, dot, cosine"
+    with pytest.raises(ValueError, match=f"kind is 'taxicab'; expected one of {kinds}"):
         Comparer("taxicab")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="norm is 'l3'; expected one of l1, l2"):
         Comparer("translation", "l3")

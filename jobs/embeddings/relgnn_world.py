@@ -1,0 +1,93 @@
+"""What RelGNN learns from on a night: the graph's edges, the attributes that stand in it, and vectors of other models.
+
+An attribute is an edge of the graph as well; both are hidden together from a batch that learns the edge. Categories are
+in the order of their raw values, numbers are the middles of the bins that the graph has of them: nothing depends on
+ledger ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.arrays import NONE, Checkpoint, Night
+from jobs.configuration.sections import Attribute as Configured
+from jobs.configuration.sections import Graph
+from jobs.graphs.ledgers import ITEM, USER
+from models.relgnn_attributes import Attribute
+from models.relgnn_training import Triples, World
+from models.relgnn_warm_start import Shape
+
+VALUES = "relgnn_values"  # of each attribute in the checkpoint: ledger ids of its categories
+
+
+def configured_attributes(graph: Graph) -> dict[str, Configured]:
+    """Relation of each attribute → its declaration, by name."""
+    of_kinds = {ITEM: graph.item_attributes, USER: graph.user_attributes}
+    found = {f"{kind}_{name}": one for kind, attributes in of_kinds.items() for name, one in attributes.items()}
+    return dict(sorted(found.items()))
+
+
+def attribute_of(night: Night, relation: int, configured: Configured) -> tuple[Attribute, np.ndarray]:
+    """(an attribute as the model takes it, the night's index of each of its categories; none of a number)."""
+    edges = np.flatnonzero(night.relations == relation)
+    name, kind = night.relation_names[relation], int(night.relation_head_type[relation])
+    heads, tails = night.heads[edges], night.tails[edges]
+    if configured.type == "number":
+        places = {bin_name: number for number, bin_name in enumerate(configured.bin_names)}
+        raw = night.raw.take(pa.array(tails)).to_pylist()
+        middles = np.array([(places[text] + 0.5) / len(places) for text in raw])
+        values = ((2 * middles - 1) * 3**0.5).astype(np.float32)  # of unit spread where bins are as full as each other
+        return Attribute.of(name, kind, heads, values, edges=edges), np.zeros(0, np.int64)
+    entities, values = np.unique(tails, return_inverse=True)
+    return Attribute.of(name, kind, heads, values.astype(np.int64), len(entities), edges), entities
+
+
+@dataclass(frozen=True)
+class NightWorld:
+    """The model's world, and what its rows stand for by ledger id. values: of each attribute ledger ids."""
+
+    world: World
+    shape: Shape
+
+    @classmethod
+    def of(cls, night: Night, graph: Graph, sources: Mapping[str, Checkpoint]) -> NightWorld:
+        """sources: the checkpoints whose vectors go in; none or one."""
+        attributes, shapes, values = [], [], []
+        for name, configured in configured_attributes(graph).items():
+            relation = night.relation(name)
+            if relation is not None:
+                attribute, entities = attribute_of(night, relation, configured)
+                attributes.append(attribute)
+                shapes.append((name, night.types[attribute.node_type]))
+                values.append(night.entity_id[entities])
+        given = None
+        for source in sources.values():
+            given = np.where((source.source != NONE)[:, None], source.entities, np.float32(np.nan))
+        triples = Triples(
+            night.heads, night.relations, night.tails, night.entity_type, night.relation_head_type,
+            night.relation_tail_type, night.entity_keys(), night.relation_keys())  # fmt: skip
+        width = 0 if given is None else given.shape[1]
+        shape = Shape(night.relation_names, night.types, shapes, values, width)
+        return cls(World(triples, attributes, given), shape)
+
+    def extra(self) -> dict[str, np.ndarray]:
+        """What the next night's `shape_of` needs, beside `facts`."""
+        return {f"{VALUES}.{number}": ids for number, ids in enumerate(self.shape.values)}
+
+    def facts(self) -> dict[str, str]:
+        shape = self.shape
+        said = {"relations": list(shape.relations), "attributes": shape.attributes, "given_width": shape.given_width}
+        return {"shape": json.dumps(said)}
+
+
+def shape_of(former: Checkpoint) -> Shape:
+    """What the rows of a former night's arrays stand for. JobError where it does not say."""
+    said = json.loads(former.fact("shape"))
+    attributes = [tuple(one) for one in said["attributes"]]
+    values = [former.extra[f"{VALUES}.{number}"] for number in range(len(attributes))]
+    return Shape(said["relations"], former.types, attributes, values, said["given_width"])

@@ -1,0 +1,219 @@
+"""Look at sources before the first night: what is there, how it is understood, what would be rejected, and why.
+
+    python -m jobs.events.look --config my.yaml
+    python -m jobs.events.look --source FILE FOLDER …     # nothing described yet: a configuration to start from
+
+Reads a sample and the schemas, in seconds and without Spark. Shows of no value more than what it looks like, digits as
+9 and letters as a; names of columns and behaviours are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from jobs.configuration.load import load_settings
+from jobs.configuration.messages import ConfigError, cut, one_line
+from jobs.configuration.sections import Events, SourceTable
+from jobs.configuration.settings import Settings
+from jobs.events import epochs
+from jobs.events.looking.column_kinds import Look, examples, look_at
+from jobs.events.looking.plain_judge import Judged, judged
+from jobs.events.looking.probe import tables
+from jobs.events.looking.proposal import Described, best, configuration, is_called_like_a_time, source_of
+from jobs.events.looking.sample import Sample, take
+from jobs.events.places import SourceError
+from jobs.events.readers import published
+from jobs.program import JobError
+
+MOST_COLUMNS, MOST_SHOWN = 60, 12
+CATALOGUE_ROWS = 20_000
+
+
+def of_configuration(settings: Settings) -> Iterator[str]:
+    """Lines on every source of a configuration. SourceError."""
+    source = settings.source
+    sample = take(source.events, "source.events")
+    yield from heading("source.events", sample)
+    yield from columns(sample, looks_of(sample))
+    yield from understood(judged(sample, settings.events, settings.graph.purchase), sample, settings.events)
+    attributes = {"items": settings.graph.item_attributes, "users": settings.graph.user_attributes}
+    for role, wanted in attributes.items():
+        table = getattr(source, role)
+        if table is None:
+            continue
+        sample = take(table, f"source.{role}", CATALOGUE_ROWS)
+        looks = looks_of(sample)
+        yield from ["", *heading(f"source.{role}", sample), *columns(sample, looks)]
+        yield from catalogue(role, table, looks, {name: one.type for name, one in wanted.items()})
+
+
+def of_files(paths: list[str]) -> Iterator[str]:
+    """Lines on files that nothing is known of, and a configuration to start from. SourceError."""
+    described = []
+    for table in tables(paths):
+        if table.problem:
+            yield f"{table.source.path}: {table.problem}"
+            yield ""
+            continue
+        sample = take(table.source, "--source")
+        looks = looks_of(sample)
+        one = Described.of(sample, looks)
+        yield from [*heading(table.source.path, sample), *columns(sample, looks)]
+        if table.note:
+            yield f"  {table.note}"
+        yield f"  taken for: {one.role or 'neither events, items nor users'}{_lacks(one)}"
+        yield ""
+        described.append(one)
+    for path in paths:
+        if format := published.format_of(path):
+            yield (f"{path} is a data set that has an importer: python -m jobs.events.import_dataset --format {format} "
+                   f"--source {path} --output DIR, and jobs/configs/ has its configuration")
+    yield from start(described)
+
+
+def _lacks(one: Described) -> str:
+    if one.role:
+        return f", by {', '.join(f'{ours} = {theirs!r}' for ours, theirs in one.columns.items())}"
+    return f"; for events, no column is called like {' or '.join(one.missing)}" if one.missing else ""
+
+
+def start(described: list[Described]) -> Iterator[str]:
+    """The events as they would be read, and the configuration."""
+    events = best(described, "events")
+    if events is None:
+        yield ("No events among them: expected a table with a user, an item and a time in each row. Name its file, or "
+               "describe it: README, \"Your own events\".")
+        return
+    others = [one.sample.source.path for one in described if one.role == "events" and one is not events]
+    if others:
+        yield f"Events as well: {', '.join(others)}; what follows is of {events.sample.source.path}"
+    sample = events.sample
+    sample = Sample(source_of(events), *(getattr(sample, name) for name in list(sample.__dataclass_fields__)[1:]))
+    try:
+        found = judged(sample, None, "purchase")
+        yield from understood(found, sample, None)
+    except SourceError as error:
+        yield f"  cannot be read so: {error}"
+        found = Judged({})
+    otherwise = sample.source.constants.get("behavior", "view")
+    behaviors = [name for name, _ in found.behaviors.most_common(20)] or [otherwise]
+    first = found.first.date() if found.first else datetime.date(2000, 1, 1)
+    yield from ["", "# A configuration to start from: check every line. jobs/configuration/sections.py has all keys.",
+                configuration(described, behaviors, first)]
+
+
+def looks_of(sample: Sample) -> dict[str, Look]:
+    return {name: look_at(sample.values(name), is_called_like_a_time(name)) for name in sample.types}
+
+
+def heading(name: str, sample: Sample) -> Iterator[str]:
+    files = f"{len(sample.files):,} file{'s' if len(sample.files) > 1 else ''}"
+    total = len(sample.rows) if sample.is_whole else sample.total
+    rows = f"{total:,} rows" if total is not None else "rows not counted"
+    of = f" of {len(sample.looked_at)} of the files" if len(sample.looked_at) < len(sample.files) else ""
+    seen = "all" if sample.is_whole else f"{len(sample.rows):,} rows{of}"
+    yield f"{name}: {sample.source.format}, {files}, {sample.size / 1e6:,.1f} MB, {rows}; looked at {seen}"
+    shown = [Path(file).name for file in sample.files[:3]]
+    yield f"  {', '.join(map(one_line, shown))}{', …' if len(sample.files) > 3 else ''}"
+
+
+def columns(sample: Sample, looks: dict[str, Look]) -> Iterator[str]:
+    """A line for each column: type, how many rows have it, three examples, what they look like."""
+    for name, look in list(looks.items())[:MOST_COLUMNS]:
+        values = sample.values(name)
+        share = len(values) / max(1, len(sample.rows))
+        shown = "  ".join(map(repr, examples(values)))
+        yield f"  {cut(one_line(name), 40):24} {cut(sample.types[name], 24):24} {share:4.0%}  {shown}  {look.words}"
+    if len(looks) > MOST_COLUMNS:
+        yield f"  … and {len(looks) - MOST_COLUMNS} more columns"
+
+
+def understood(found: Judged, sample: Sample, events: Events | None) -> Iterator[str]:
+    """How the events are read, and what of them would not be."""
+    source = sample.source
+    mapped = ", ".join(f"{ours} = {theirs!r}" for ours, theirs in found.columns.items())
+    constants = "".join(f", {ours} = {value!r} in every row" for ours, value in source.constants.items())
+    yield f"  understood: {mapped}{constants}"
+    yield f"  times: {_times(found, source)}"
+    known = {name for name in found.behaviors if events is None or name in events.behaviors}
+    said = [f"{cut(one_line(name), 40)} {count:,}{'' if name in known else ' (not in events.behaviors)'}"
+            for name, count in found.behaviors.most_common(MOST_SHOWN)]
+    yield f"  behaviours: {', '.join(said) or 'none'}{', …' if len(found.behaviors) > MOST_SHOWN else ''}"
+    if found.returns:
+        what = f"events.returns: {events.returns}" if events else "events.returns says what they mean"
+        yield f"  returns: {found.returns:,} rows of negative quantity or value; {what}"
+    yield from _rejected(found, events)
+    if found.days:
+        days = len(found.days)
+        users, items = (sum(map(len, one.values())) / days for one in (found.users, found.items))
+        yield (f"  of these rows: {found.distinct(found.users):,} users, {found.distinct(found.items):,} items, "
+               f"{days:,} days with events; a day has {users:,.0f} users, {items:,.0f} items, "
+               f"{sum(found.days.values()) / days:,.0f} events on average")
+
+
+def _times(found: Judged, source: SourceTable) -> str:
+    if found.first is None:
+        return "none that can be read"
+    unit = found.readings["event_time"].unit
+    zone = f"; those without a zone are of {source.timezone}" + (", known to the day" if source.day_only else "")
+    how = f"{epochs.WORDS[unit]} since 1970" if unit else zone[2:]
+    return f"{found.first:%Y-%m-%d %H:%M} to {found.last:%Y-%m-%d %H:%M} UTC; {how}"
+
+
+def _rejected(found: Judged, events: Events | None) -> Iterator[str]:
+    if not found.rejected:
+        yield "  rejected: none"
+        return
+    share = found.rejected / found.rows
+    limit = "" if events is None else f" (events.max_rejected_share: {events.max_rejected_share:.1%})"
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in found.reasons.most_common(MOST_SHOWN))
+    yield f"  rejected: {found.rejected:,} of {found.rows:,} rows, {share:.1%}{limit}: {reasons}"
+    if found.forms:
+        forms = ", ".join(repr(form) for form, _ in Counter(found.forms).most_common(3))
+        yield f"  times that cannot be read look like {forms}: source.events.time_format or time_unit"
+    if any(reason.endswith("is not valid UTF-8") for reason in found.reasons):
+        yield "  texts that are not UTF-8: source.events.encoding, of a CSV"
+
+
+def catalogue(role: str, table: SourceTable, looks: dict[str, Look], wanted: dict[str, str]) -> Iterator[str]:
+    """Which attributes look like something else than they are configured as."""
+    for name, kind in wanted.items():
+        look = looks.get(table.theirs(name))
+        if look is None:
+            yield f"  {name}: no column {table.theirs(name)!r}"
+        elif look.separator and name not in table.separators and kind == "category":
+            yield f"  {name}: looks like {look.words}; columns: {{{name}: {{column: {table.theirs(name)}, separator: " \
+                  f"{look.separator!r}}}}} under source.{role}"
+        elif look.kind in ("id", "text") and kind == "category":
+            yield f"  {name}: {look.words}: tells little of others"
+        elif look.kind == "number" and kind == "category":
+            yield f"  {name}: {look.words}; type: number puts them into bins"
+        elif kind == "number" and look.kind not in ("number", "code", "id"):
+            yield f"  {name}: is configured as a number; {look.words}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit status: 0, 1 where a source cannot be read, 2 for a wrong configuration or command line."""
+    purpose = (__doc__ or "").split("\n")[0]
+    options = argparse.ArgumentParser(prog="python -m jobs.events.look", description=purpose)
+    what = options.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", type=Path, metavar="FILE", help="a configuration: its sources")
+    what.add_argument("--source", nargs="+", metavar="PATH", help="files, folders or globs, described nowhere yet")
+    given = options.parse_args(argv)
+    try:
+        lines = of_configuration(load_settings(given.config)) if given.config else of_files(given.source)
+        for line in lines:
+            print(line)
+    except (ConfigError, JobError) as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""A configuration to start from, of tables that nobody has described yet: by the names and the kinds of columns."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from jobs.configuration.sections import SourceTable
+from jobs.events.looking.column_kinds import Look
+from jobs.events.looking.sample import Sample
+
+NAMES = {  # ours → what others call it: letters and digits alone, likeliest first
+    "user_id": ("userid", "user", "customerid", "customer", "visitorid", "clientid", "householdid", "memberid", "uid",
+                "accountid", "buyerid", "userno", "customerno", "shopperid", "personid"),
+    "item_id": ("itemid", "item", "productid", "product", "sku", "skuid", "stockcode", "articleid", "movieid", "asin",
+                "materialnumber", "goodsid", "itemno", "productcode", "adgroupid", "songid", "bookid"),
+    "event_time": ("eventtime", "timestamp", "datetime", "time", "ts", "at", "createdat", "invoicedate", "orderdate",
+                   "transactiontimestamp", "date", "purchasedate", "tsexact", "dt", "day", "t"),
+    "behavior": ("behavior", "behaviour", "event", "eventtype", "action", "actiontype", "behaviortype", "type"),
+    "quantity": ("quantity", "qty", "count", "units", "amountsold"),
+    "value": ("price", "unitprice", "value", "salesvalue", "amount", "rating"),
+    "event_id": ("eventid",),
+    "ingested_at": ("ingestedat", "loadedat", "insertedat"),
+}
+REQUIRED = ("user_id", "item_id", "event_time")
+
+
+@dataclass
+class Described:
+    """A table, what its columns look like, and what it is taken for."""
+
+    sample: Sample
+    looks: Mapping[str, Look]
+    role: str = ""  # events, items, users; nothing: none of them
+    columns: dict[str, str] = field(default_factory=dict)  # ours → the source's
+
+    @classmethod
+    def of(cls, sample: Sample, looks: Mapping[str, Look]) -> Described:
+        found = {ours: name for ours, called in NAMES.items() if (name := _named(looks, called, ours))}
+        if all(name in found for name in REQUIRED):
+            return cls(sample, looks, "events", found)
+        for role, key in (("items", "item_id"), ("users", "user_id")):
+            other = "user_id" if role == "items" else "item_id"
+            if key in found and other not in found and len(looks) > 1:
+                return cls(sample, looks, role, {key: found[key]})
+        return cls(sample, looks, "", found)
+
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        """Of several tables for one role the highest is taken: a row for each key, many columns, many rows."""
+        key = {"items": "item_id", "users": "user_id"}.get(self.role)
+        different = len(set(self.sample.values(self.columns[key]))) if key else 0
+        own = bool(key) and different > 0.99 * len(self.sample.rows)
+        return own, len(self.looks if key else self.columns), len(self.sample.rows)
+
+    @property
+    def missing(self) -> list[str]:
+        return [name for name in REQUIRED if name not in self.columns]
+
+
+def is_called_like_a_time(name: str) -> bool:
+    return _plain(name) in NAMES["event_time"]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.split(":")[0].lower())
+
+
+def best(tables: Sequence[Described], role: str) -> Described | None:
+    """The table that is taken for events, items or users."""
+    return max((one for one in tables if one.role == role), key=lambda one: one.rank, default=None)
+
+
+def _named(looks: Mapping[str, Look], called: Sequence[str], ours: str) -> str | None:
+    plain = {_plain(name): name for name in reversed(looks)}
+    for name in called:
+        found = plain.get(name)
+        if found and (ours not in ("event_time", "ingested_at") or looks[found].kind == "time"):
+            return found
+    return None
+
+
+def source_of(described: Described) -> SourceTable:
+    """The table as a source of the configuration."""
+    sample, columns = described.sample, described.columns
+    mapped = {ours: theirs for ours, theirs in columns.items() if ours != theirs}
+    time = columns.get("event_time")
+    constants = {}
+    if described.role == "events" and "behavior" not in columns:
+        constants = {"behavior": "rate" if _is_rating(columns) else "purchase" if "value" in columns or "quantity" in
+                     columns else "view"}
+    look = described.looks[time] if time else None
+    return dataclasses.replace(
+        sample.source, columns=mapped, constants=constants, time_format=look and look.form,
+        time_unit=look.unit if look and look.is_old else None)
+
+
+def _is_rating(columns: Mapping[str, str]) -> bool:
+    return "rating" in columns.get("value", "").lower()
+
+
+def configuration(tables: Sequence[Described], behaviors: Sequence[str], first: Any) -> str:
+    """The YAML of what was found; lines to look at have a comment. first: the day of the first event."""
+    source: dict[str, Any] = {}
+    attributes = {}
+    for role in ("events", "items", "users"):
+        if one := best(tables, role):
+            source[role] = _as_yaml(one)
+            attributes[role] = _attributes(one)
+    purchase = next((name for name in behaviors if "purchase" in name or name in ("buy", "order", "transaction")),
+                    behaviors[0])
+    tree: dict[str, Any] = {
+        "data_root": "data", "source": source,
+        "events": {"behaviors": list(behaviors), "earliest_event_time": first},
+        "graph": {"window_days": 90, "purchase": purchase, "behaviors": {name: {} for name in behaviors}},
+    }
+    for role, key in (("items", "item_attributes"), ("users", "user_attributes")):
+        if attributes.get(role):
+            tree["graph"][key] = attributes[role]
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+
+
+def _as_yaml(one: Described) -> dict[str, Any]:
+    source = source_of(one)
+    columns: dict[str, Any] = dict(source.columns)
+    if one.role != "events":
+        columns |= {name: {"column": name, "separator": look.separator} for name, look in one.looks.items()
+                    if look.separator and name not in one.columns.values()}
+    plain = SourceTable("")
+    said = {name: value for name in ("format", "delimiter", "encoding", "constants", "time_format", "time_unit")
+            if (value := getattr(source, name)) != getattr(plain, name)}
+    return {"path": source.path} | said | ({"columns": columns} if columns else {})
+
+
+def _attributes(one: Described) -> dict[str, Any]:
+    """Codes and lists as categories, numbers in bins; ids, long texts and times are none."""
+    found: dict[str, Any] = {}
+    for name, look in one.looks.items():
+        if name in one.columns.values():
+            continue
+        entity = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "attribute"
+        wanted = {} if entity == name else {"entity_type": entity}
+        if entity in ("user", "item", "relation"):
+            wanted = {"entity_type": f"{entity}_value"}
+        if look.kind == "number" and not _plain(name).endswith(("id", "code", "no")):
+            found[name] = {"type": "number", "bins": 10} | wanted
+        elif look.kind in ("code", "list", "number"):
+            found[name] = wanted
+    return found

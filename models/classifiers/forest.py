@@ -1,0 +1,96 @@
+"""XGBoost's trees as arrays: the booster's margins, for three fifths of the time, and in any thread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.classifiers.trees import xgboost
+from models.kernels import forest as kernel
+from models.shapes import expect
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Boosters of the same columns, whose trees split by numbers, as models/kernels/forest.py takes them.
+
+    columns: how many. start: margins before the first tree; trees: of each booster; roots, depths: by tree; split,
+    threshold, left, value: by node.
+    """
+
+    columns: int
+    start: np.ndarray
+    trees: np.ndarray
+    roots: np.ndarray
+    depths: np.ndarray
+    split: np.ndarray
+    threshold: np.ndarray
+    left: np.ndarray
+    value: np.ndarray
+
+    @classmethod
+    def of(cls, boosters: Sequence[xgboost.Booster]) -> Forest:
+        """ValueError where boosters read different columns, or a tree splits by categories or has vectors for leaves.
+        """
+        learners = [json.loads(booster.save_raw("json"))["learner"] for booster in boosters]
+        found = [[_nodes(tree) for tree in one["gradient_booster"]["model"]["trees"]] for one in learners]
+        trees, columns = [tree for mine in found for tree in mine], {booster.num_features() for booster in boosters}
+        if len(columns) != 1:
+            raise ValueError(f"the boosters read {sorted(columns)} columns; expected the same number for all")
+        shares = [float(str(one["learner_model_param"]["base_score"]).strip("[]")) for one in learners]
+        ends = np.cumsum([0, *(len(tree.left) for tree in trees)]).astype(np.int64)
+        left = [tree.left + root for tree, root in zip(trees, ends[:-1], strict=True)]
+
+        def joined(parts: list[np.ndarray], kind: type) -> np.ndarray:
+            return np.concatenate([np.zeros(0, kind), *parts]).astype(kind)
+
+        return cls(
+            columns.pop(), np.array([np.log(share / (1 - share)) for share in shares], np.float32),
+            np.cumsum([0, *map(len, found)]).astype(np.int64), ends[:-1],
+            np.array([tree.depth for tree in trees], np.int64), joined([tree.split for tree in trees], np.int32),
+            joined([tree.threshold for tree in trees], np.float32), joined(left, np.int32),
+            joined([tree.value for tree in trees], np.float32))  # fmt: skip
+
+    def margins(self, features: np.ndarray) -> np.ndarray:
+        """float32 (n, boosters): log odds, before calibration."""
+        expect("features", features, (None, self.columns), "float32")
+        out = np.empty((len(features), len(self.start)), np.float32)
+        by_tree, by_node = (self.trees, self.roots, self.depths), (self.split, self.threshold, self.left, self.value)
+        kernel.margins(np.ascontiguousarray(features), self.start, *by_tree, *by_node, out)
+        return out
+
+    def mean_margin(self, features: np.ndarray) -> np.ndarray:
+        """float32 (n,): of the boosters."""
+        return self.margins(features).mean(axis=1, dtype=np.float32)
+
+
+class _Tree(NamedTuple):
+    """One tree's nodes, by level, so that children stand side by side."""
+
+    depth: int
+    split: np.ndarray
+    threshold: np.ndarray
+    left: np.ndarray
+    value: np.ndarray
+
+
+def _nodes(tree: dict[str, Any]) -> _Tree:
+    if any(tree.get("split_type", ())) or int(tree["tree_param"].get("size_leaf_vector", "1")) > 1:
+        raise ValueError("a tree splits by categories, or has vectors for leaves; expected numbers alone")
+    lefts, rights = tree["left_children"], tree["right_children"]
+    order, level, depth = [0], [0], 0
+    while level := [child for node in level if lefts[node] >= 0 for child in (lefts[node], rights[node])]:
+        order, depth = order + level, depth + 1
+    place = np.zeros(len(lefts), np.int64)
+    place[order] = np.arange(len(order))
+    columns, conditions, missing_left = (
+        np.array(tree[name])[order] for name in ("split_indices", "split_conditions", "default_left"))
+    child = np.array(lefts)[order]
+    leaf = child < 0
+    split = np.where(leaf, 0, 2 * columns + (missing_left == 0))
+    left = np.where(leaf, np.arange(len(order)), place[child])
+    return _Tree(depth, split, np.where(leaf, np.nan, conditions), left, np.where(leaf, conditions, 0))

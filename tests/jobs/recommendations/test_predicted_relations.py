@@ -1,0 +1,130 @@
+"""Predicted relationships over planted nights: lists by relation, probabilities that the last label window taught."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from feature_store import Table
+from jobs.configuration.load import load_settings
+from jobs.configuration.messages import ConfigError
+from jobs.recommendations.predicted_relations import Calibration
+from tests.jobs.audiences.worlds import BRANDS, DATE, ITEMS, START, planted
+from tests.jobs.embeddings.planted import write_config
+from tests.jobs.recommendations.test_recommend_items import night, touched_by
+from tests.jobs.report.tables_by_hand import table_input
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("predict")
+    planted(folder, users=600)
+    return folder
+
+
+def predicted(root: Path, date: datetime.date = DATE, **changes: Any) -> tuple[list[dict], list[dict]]:
+    """(the rows of the table, the figures by relation)."""
+    _, figures = night(root, date, **({"relations": ["purchase"], "top_k": ITEMS} | changes))
+    return Table(str(root / "predicted_relations/model=transe")).read(str(date)).to_pylist(), figures["relations"]
+
+
+def bought(root: Path, first: datetime.date, end: datetime.date) -> set[tuple[str, str]]:
+    table = table_input(root, "clean_events").table()
+    days = [str(first + datetime.timedelta(days=n)) for n in range((end - first).days)]
+    rows = (row for day in days if table.manifest(day) for row in table.read(day).to_pylist())
+    return {(row["user_id"], row["item_id"]) for row in rows if row["behavior"] == "purchase"}
+
+
+def test_the_rows_are_each_users_likeliest_and_none_that_has_the_relation(root: Path) -> None:
+    rows, (figures,) = predicted(root, top_k=5)
+    assert {(r["head_type"], r["relation"], r["tail_type"]) for r in rows} == {("user", "purchase", "item")}
+    lists: dict[str, list[dict]] = {}
+    for row in rows:
+        lists.setdefault(row["head"], []).append(row)
+    before = bought(root, START - datetime.timedelta(days=60), DATE)
+    for user, mine in lists.items():
+        assert [row["rank"] for row in mine] == [1, 2, 3, 4, 5]
+        assert (np.diff([row["score"] for row in mine]) <= 0).all()
+        assert (np.diff([row["probability"] for row in mine]) <= 0).all()
+        assert not {(user, row["tail"]) for row in mine} & before
+    assert figures["rows"] == len(rows) == 5 * len(lists)
+    viewed = touched_by(root, DATE) - before
+    assert {(r["head"], r["tail"]) for r in predicted(root)[0]} & viewed, "who viewed may still buy"
+
+
+def test_the_probability_is_what_the_last_window_taught(root: Path) -> None:
+    """It is learned on [D - L, D) by lists of D - L: held against those, its mean is the rate, in every part."""
+    rows, (figures,) = predicted(root, unseen_only=False)
+    happened = bought(root, START, DATE)
+    pairs = {(user, f"i{i}") for user in {row["head"] for row in rows} for i in range(ITEMS)}
+    assert figures["learned_from"] == len(pairs) == len(rows)
+    assert figures["happened"] == pytest.approx(len(happened & pairs) / len(pairs))
+    assert figures["probability"] == pytest.approx(figures["happened"], rel=0.02), "the vectors are those of D - L"
+    chances = np.array([row["probability"] for row in rows])
+    hits = np.array([(row["head"], row["tail"]) in happened for row in rows])
+    order = np.argsort(chances)
+    for part in np.array_split(order, 2):
+        rate = hits[part].mean()
+        assert chances[part].mean() == pytest.approx(rate, abs=3 * (rate / len(part)) ** 0.5 + 0.002)
+    assert chances[order[-500:]].mean() > 2 * chances[order[:500]].mean() and chances.max() < 0.2
+
+
+def test_nothing_from_d_on_is_known(root: Path, tmp_path: Path) -> None:
+    first, _ = predicted(root, top_k=3)
+    shutil.copytree(root, tmp_path / "again")
+    for day in Table(str(tmp_path / "again/clean_events")).values():
+        if datetime.date.fromisoformat(day) >= DATE:
+            shutil.rmtree(tmp_path / "again/clean_events" / f"day={day}")
+    assert predicted(tmp_path / "again", top_k=3)[0] == first
+
+
+def test_without_the_vectors_of_the_windows_start_there_is_no_probability(root: Path, tmp_path: Path) -> None:
+    rows, (figures,) = predicted(root, START, top_k=2)
+    assert {row["probability"] for row in rows} == {None} and figures["learned_from"] == 0
+    shutil.copytree(root, tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone/feature_store/user_embeddings/model=transe" / f"dt={START}")
+    assert {row["probability"] for row in predicted(tmp_path / "gone", top_k=2)[0]} == {None}
+
+
+def test_the_catalogues_filter_and_seen_pairs_hold_for_relations_too(root: Path) -> None:
+    rows, _ = predicted(root, items={"brand": "b1"}, unseen_only=False)
+    assert {int(row["tail"][1:]) % BRANDS for row in rows} == {1}
+    assert len(rows) == len({row["head"] for row in rows}) * ITEMS // BRANDS
+
+
+def test_a_calibration_finds_the_logistic_function_that_made_what_happened() -> None:
+    random = np.random.default_rng(0)
+    scores = random.normal(3, 2, 40_000)
+    chances = 1 / (1 + np.exp(-(0.8 * scores - 5)))
+    found = Calibration.of(scores, random.random(len(scores)) < chances)
+    assert (found.slope, found.intercept) == (pytest.approx(0.8, abs=0.04), pytest.approx(-5, abs=0.2))
+    np.testing.assert_allclose(found.probabilities(scores), chances, atol=0.03)
+
+
+def test_a_score_that_goes_against_what_happened_gives_the_rate() -> None:
+    scores = np.arange(100.0)
+    found = Calibration.of(scores, scores < 20)
+    np.testing.assert_allclose(found.probabilities(scores), 0.2, atol=1e-6)
+    assert Calibration.of(scores, np.zeros(100, bool)) is None and Calibration.of(scores, np.ones(100, bool)) is None
+    equal = Calibration.of(np.zeros(10), np.arange(10) < 3)
+    np.testing.assert_allclose(equal.probabilities(np.zeros(2)), 0.3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("models", "relation", "message"), [
+    (["transe"], "cart", r"recommendations\.relations\[0\] is 'cart' .*; expected one of graph\.behaviors"),
+    (["transe", "ram_gnn_rec"], "view", r"expected purchase, since ram_gnn_rec tells no relations apart")])
+def test_a_relation_that_cannot_be_predicted_is_refused(
+    tmp_path: Path, models: list[str], relation: str, message: str
+) -> None:
+    section = {"models": models, "relations": [relation]}
+    graph = {"behaviors": {"view": {}, "purchase": {}}, "item_attributes": {"brand": {}}}
+    path = write_config(
+        tmp_path, publishing={"models": ["transe", "ram_gnn_rec"]}, events={"behaviors": ["view", "purchase"]},
+        graph=graph, recommendations=section)  # fmt: skip
+    with pytest.raises(ConfigError, match=message):
+        load_settings(path)
