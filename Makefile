@@ -8,12 +8,20 @@ PYG     = .venv-pyg
 IMPLICIT = .venv-implicit
 # e.g. PIP_FLAGS="--extra-index-url <an index with CPU wheels>": torch without CUDA
 PIP_FLAGS ?=
+# Tools that look at images and charts: 400 MB, and no part of the pipeline.
+DEPLOY  = .venv-deploy
+IMAGES ?= reader jobs jobs-cuda airflow laptop
+# as root in a container: STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot make images
+BUILD_FLAGS ?=
+REGISTRY ?=
+VERSION  = $(shell sed -n 's/^version = //p' setup.cfg)
+REVISION = $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
 .PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
 	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-ram-gnn \
-	paper-ram-gnn-ablations paper-ram-gnn-ml1m bench-ram-gnn tune-rhgn stopping learned-inputs clean
+	paper-ram-gnn-ablations paper-ram-gnn-ml1m bench-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -26,7 +34,7 @@ demo: $(STAMP)  ## the demo log, three nights a week apart through Airflow, and 
 nightly: $(STAMP)  ## the nightly DAG for CONFIG=FILE and DATES=D1,D2,… (default: the configuration's own dates)
 	$(BIN)/python -m jobs.run_nights --config "$(CONFIG)" --dates "$(DATES)"
 
-test: $(STAMP)  ## all tests
+test: $(STAMP) $(DEPLOY)/.installed  ## all tests
 	$(BIN)/python -m pytest -q
 
 test-week: $(STAMP)  ## a week of a real scheduler: backfills both ways, clears, failures, requests; half an hour
@@ -92,6 +100,17 @@ stopping: $(STAMP)  ## TransE by epoch, cold and warm: what its early stopping i
 learned-inputs: $(STAMP)  ## RHGN from random inputs, frozen and learned
 	$(BIN)/python -m tests.papers.learned_inputs
 
+images:  ## the images of docker/Dockerfile, by buildah; IMAGES=reader for one, REGISTRY=registry.example.com/ before their names
+	set -e; for image in $(IMAGES); do \
+	  buildah build $(BUILD_FLAGS) --format docker --file docker/Dockerfile --target $$image --build-arg VERSION=$(VERSION) \
+	    --build-arg REVISION=$(REVISION) --tag $(REGISTRY)nocturne-$$image:$(VERSION) . ; done
+
+check-images:  ## starts every program of each of IMAGES, as root of buildah's storage
+	set -e; for image in $(IMAGES); do \
+	  one=$$(buildah from --pull-never $(REGISTRY)nocturne-$$image:$(VERSION)); \
+	  buildah run $$one -- python -c "$$(cat docker/start_programs.py)" $$image || { buildah rm $$one; exit 1; }; \
+	  buildah rm $$one > /dev/null; done
+
 clean:  ## what the demo and the nights left here (installed packages stay)
 	rm -rf demo nightly build spark-warehouse metastore_db derby.log
 
@@ -100,6 +119,11 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON): install Python 3.11 (Debian: apt install python3.11-venv), or name one with PYTHON=…" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[all]'
+	touch $@
+
+$(DEPLOY)/.installed: tests/deploy/constraints.txt
+	test -x $(DEPLOY)/bin/python || $(PYTHON) -m venv $(DEPLOY)
+	$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r tests/deploy/constraints.txt
 	touch $@
 
 # The peers of the benchmarks need other versions than ours: a room of their own.

@@ -43,6 +43,7 @@ COMMANDS = {
     "configuration": Command("jobs.configuration", "check a configuration file"),
     "store": Command("feature_store", "list, describe, read, verify, rollback, prune what lies under a data root"),
     "import": Command("jobs.events.import_dataset", "bring a known data set, or any table, into the form of a source"),
+    "look": Command("jobs.events.look", "what sources hold, how they are understood, what would be rejected"),
     "generate": Command("jobs.events.generate_demo", "the demo log alone"),
 }
 MORE = (

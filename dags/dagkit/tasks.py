@@ -28,7 +28,7 @@ from airflow.sdk.exceptions import (
 from dagkit import datasets
 from dagkit.links import ReportLink
 from dagkit.requests import check_keys
-from dagkit.settings import Settings
+from dagkit.settings import Settings, SettingsError
 from models import families
 
 SKIPPED, WRONG_CALL, FINAL, NOT_YET, PUT_OFF = 99, 2, 3, 75, 76  # exit statuses of jobs/program.py
@@ -216,7 +216,11 @@ def job(
         "outlets": list(outlets), "returns_json": returns_json}
     if settings.pods is None:
         return operator(**arguments)
-    from dagkit.pods import job_in_pod
+    try:
+        from dagkit.pods import job_in_pod
+    except ImportError as error:
+        needed = "apache-airflow-providers-cncf-kubernetes beside Airflow: pip install 'nocturne[kubernetes]'"
+        raise SettingsError(f"{settings.config} has the section pods, which needs {needed} ({error}).") from error
 
     trains = any(module == one.program for family in families.FAMILIES for one in family.jobs)
     return job_in_pod(settings, program, trains, operator, **arguments)

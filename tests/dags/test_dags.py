@@ -334,3 +334,15 @@ def test_what_does_not_shape_a_dag_is_left_to_its_first_task(
     assert settings.load().data_root == str(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="expected"):
         configuration.load_settings(path)
+
+
+def test_pods_without_the_provider_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dagkit import settings, tasks
+
+    path = tmp_path / "one.yaml"
+    path.write_text(MINIMAL + "pods: {image: jobs:1, claim: data}", encoding="utf-8")
+    monkeypatch.setenv("NOCTURNE_CONFIG", str(path))
+    monkeypatch.setitem(sys.modules, "airflow.providers.cncf.kubernetes.operators.pod", None)
+    monkeypatch.delitem(sys.modules, "dagkit.pods", raising=False)
+    with pytest.raises(settings.SettingsError, match="pip install 'nocturne\\[kubernetes\\]'"):
+        tasks.job(settings.load(), "prune_partitions")

@@ -16,7 +16,7 @@ import pytest
 from jobs import command, run_nights
 
 ROOT = Path(__file__).resolve().parents[2]
-CALLS = [["demo"], ["nightly"], ["audience"], ["configuration"], ["import"], ["generate"], ["store"],
+CALLS = [["demo"], ["nightly"], ["audience"], ["configuration"], ["import"], ["look"], ["generate"], ["store"],
          *(["store", verb] for verb in ("list", "describe", "read", "verify", "rollback", "prune")),
          ["job", "prune_partitions"]]  # fmt: skip
 

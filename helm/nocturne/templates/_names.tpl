@@ -1,0 +1,68 @@
+{{/* What every object and pod of the release is labelled with. */}}
+{{- define "nocturne.labels" -}}
+app.kubernetes.io/name: nocturne
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "nocturne.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* Whether Spark's executors are pods. */}}
+{{- define "nocturne.executors" -}}
+{{- if hasPrefix "k8s://" (default "" (.Values.configuration.spark | default dict).master) }}true{{ end }}
+{{- end }}
+
+{{/* The section `pods` of the configuration: what this chart makes, and over it what was said. */}}
+{{- define "nocturne.pods" -}}
+{{- $made := dict "image" (include "nocturne.image" .) "claim" .Values.data.claim "mount" .Values.data.mount
+      "config_map" "nocturne-config" "namespace" .Release.Namespace "service_account" .Values.serviceAccount.name }}
+{{- if .Values.pullSecrets }}{{ $_ := set $made "pull_secrets" .Values.pullSecrets }}{{ end }}
+{{- toYaml (mergeOverwrite $made (deepCopy (.Values.configuration.pods | default dict))) }}
+{{- end }}
+
+{{/* The pipeline's YAML. */}}
+{{- define "nocturne.configuration" -}}
+{{- $all := deepCopy .Values.configuration }}
+{{- $_ := set $all "pods" (include "nocturne.pods" . | fromYaml) }}
+{{- if include "nocturne.executors" . }}
+{{- $template := dict "spark.kubernetes.executor.podTemplateFile" "/etc/nocturne/executor.yaml" }}
+{{- $_ := set $all.spark "conf" (mergeOverwrite $template ($all.spark.conf | default dict)) }}
+{{- end }}
+{{- toYaml $all }}
+{{- end }}
+
+{{/* How every pod of ours is confined: the pod's part, and the container's. */}}
+{{- define "nocturne.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "nocturne.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "nocturne.pullSecrets" -}}
+{{- if .Values.pullSecrets -}}
+imagePullSecrets:
+  {{- range .Values.pullSecrets }}
+  - name: {{ . }}
+  {{- end }}
+{{- else -}}
+imagePullSecrets: []
+{{- end }}
+{{- end }}
+
+{{/* The name of a lake's volume, by its folder. */}}
+{{- define "nocturne.lake" -}}
+lake{{ . | lower | replace "/" "-" | replace "_" "-" | replace "." "-" | trunc 50 }}
+{{- end }}

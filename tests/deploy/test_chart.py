@@ -1,0 +1,202 @@
+"""The chart: linted, rendered as the golden files have it, valid for Kubernetes, and of one mind with the pipeline."""
+
+from __future__ import annotations
+
+import configparser
+import copy
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from feature_store.__main__ import parser as store_parser
+from jobs import spark
+from jobs.configuration.load import load_settings
+from jobs.configuration.settings import settings_class
+from tests.deploy.rendering import CHART, GOLDEN, ROOT, TOOLS, VALUES, asked, golden, manifests, values_of
+
+needs_tools = pytest.mark.skipif(
+    not (TOOLS / "python").exists(), reason="no helm: `make .venv-deploy/.installed` brings it")
+
+
+@pytest.fixture(scope="module", params=VALUES)
+def rendered(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
+    """(name of the values file, template → text); tests of it are skipped without the tools."""
+    if not (TOOLS / "python").exists():
+        pytest.skip("no helm: `make .venv-deploy/.installed` brings it")
+    return request.param, manifests(request.param)
+
+
+def documents(texts: dict[str, str]) -> list[dict[str, Any]]:
+    return [one for text in texts.values() for one in yaml.safe_load_all(text) if one]
+
+
+def named(texts: dict[str, str], kind: str) -> dict[str, dict[str, Any]]:
+    return {one["metadata"]["name"]: one for one in documents(texts) if one["kind"] == kind}
+
+
+def pod_specs(texts: dict[str, str]) -> list[dict[str, Any]]:
+    """Of jobs and cron jobs, and of Spark's executors."""
+    found = [one["spec"]["template"]["spec"] for one in named(texts, "Job").values()]
+    found += [one["spec"]["jobTemplate"]["spec"]["template"]["spec"] for one in named(texts, "CronJob").values()]
+    executor = named(texts, "ConfigMap")["nocturne-config"]["data"].get("executor.yaml")
+    return found + ([yaml.safe_load(executor)["spec"]] if executor else [])
+
+
+def test_it_is_as_the_golden_file_has_it(rendered: tuple[str, dict[str, str]]) -> None:
+    name, texts = rendered
+    assert golden(texts) == (GOLDEN / f"{name}.yaml").read_text("utf-8"), "wanted? python -m tests.deploy.rendering"
+
+
+def test_it_is_linted_and_valid_for_the_newest_kubernetes(rendered: tuple[str, dict[str, str]]) -> None:
+    name, texts = rendered
+    report = asked("lint", str(CHART), values_of(name))
+    assert not report["errors"] and all(message["severity"] < 2 for message in report["messages"]), report
+    executor = named(texts, "ConfigMap")["nocturne-config"]["data"].get("executor.yaml")
+    pods = [yaml.safe_load(executor) | {"metadata": {"name": "executor"}}] if executor else []
+    found = asked("validate", documents(texts) + pods)
+    assert len(found) == 3 and not any(found.values()), found
+
+
+@needs_tools
+def test_the_validation_would_find_a_wrong_manifest() -> None:
+    wrong = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "x"}, "spec": {"shedule": "@daily"}}
+    assert all(asked("validate", [wrong]).values())
+
+
+def test_the_pipeline_takes_the_rendered_configuration(rendered: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    _, texts = rendered
+    maps = named(texts, "ConfigMap")
+    path = tmp_path / "nocturne.yaml"
+    path.write_text(maps["nocturne-config"]["data"]["nocturne.yaml"], encoding="utf-8")
+    settings = load_settings(path)
+    assert maps["nocturne-config-to-check"]["data"]["nocturne.yaml"] == path.read_text("utf-8")
+    assert settings.pods.claim in named(texts, "PersistentVolumeClaim")
+    assert settings.pods.service_account in named(texts, "ServiceAccount")
+    assert settings.pods.config_map in maps and settings.pods.namespace == "night"
+    assert settings.pods.image.endswith(f":{version()}")
+    template = settings.spark.conf.get("spark.kubernetes.executor.podTemplateFile")
+    assert (template == "/etc/nocturne/executor.yaml") == ("executor.yaml" in maps["nocturne-config"]["data"])
+
+
+def test_every_pod_is_confined(rendered: tuple[str, dict[str, str]]) -> None:
+    for spec in pod_specs(rendered[1]):
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] == 10001
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            own = container["securityContext"]
+            assert own["readOnlyRootFilesystem"] and own["capabilities"] == {"drop": ["ALL"]}
+            assert own["allowPrivilegeEscalation"] is False and "env" not in container
+            if container["name"] != "executor":  # whose resources Spark sets
+                assert {"cpu", "memory"} <= set(container["resources"]["limits"])
+
+
+def test_commands_are_those_of_the_programs(rendered: tuple[str, dict[str, str]]) -> None:
+    name, texts = rendered
+    cron = named(texts, "CronJob")
+    assert set(cron) == {"nocturne-verify", *(["nocturne-prune"] if name == "gpu" else [])}
+    for one in cron.values():
+        container = one["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+        assert container["command"][:3] == ["python", "-m", "feature_store"]
+        options = store_parser().parse_args(container["command"][3:])
+        assert options.root == "/data/nocturne"
+        assert container["volumeMounts"][0]["readOnly"] == (container["name"] == "verify")
+        if container["name"] == "prune":
+            assert json.loads(options.retention) == values_of("gpu")["configuration"]["retention"]
+
+
+def test_rights_are_the_least_that_work(rendered: tuple[str, dict[str, str]]) -> None:
+    name, texts = rendered
+    roles = named(texts, "Role")
+    assert set(roles) == {"nocturne-airflow", *(["nocturne-spark-driver"] if name == "gpu" else [])}
+    rules = {one["resources"][0]: set(one["verbs"]) for one in roles["nocturne-airflow"]["rules"]}
+    assert set(rules) == {"pods", "pods/log", "events"} and rules["pods/log"] == {"get"}
+    assert not {"update", "deletecollection", "*"} & rules["pods"]
+    assert not [one for one in documents(texts) if one["kind"].startswith("Cluster") or one["kind"] == "Secret"]
+
+
+@needs_tools
+def test_the_policy_lets_spark_talk_and_nobody_else() -> None:
+    policies = named(manifests("gpu"), "NetworkPolicy")
+    everyone = policies["nocturne-jobs"]["spec"]
+    assert everyone["ingress"] == [] and [p["port"] for p in everyone["egress"][0]["ports"]] == [53, 53]
+    driver = policies["nocturne-spark-driver"]["spec"]
+    assert [str(p["port"]) for p in driver["ingress"][0]["ports"]] == list(spark.PORTS.values())
+    assert driver["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "build-graphs"
+
+
+@needs_tools
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        (("imgae", "tag"), "imgae"), (("image", "tagg"), "tagg"), (("data", "siz"), "siz"),
+        (("verify", "shedule"), "shedule"), (("prune", "resources", "limit"), "limit"),
+        (("networkPolicy", "enable"), "enable"), (("quota", "hart"), "hart"), (("airflow", "namespaces"), "namespaces"),
+        (("serviceAccount", "nam"), "nam"), (("configuration", "lookalik"), "lookalik"), (("check", "on"), "on"),
+    ],
+)  # fmt: skip
+def test_a_typo_in_the_values_is_refused_by_its_name(path: tuple[str, ...], says: str) -> None:
+    values = copy.deepcopy(values_of("default"))
+    place = values
+    for key in path[:-1]:
+        place = place.setdefault(key, {})
+    place[path[-1]] = "x"
+    answer = asked("render", str(CHART), values)
+    assert f"'{says}'" in answer.get("refused", ""), answer
+
+
+@needs_tools
+@pytest.mark.parametrize(
+    ("section", "wrong"),
+    [
+        ("image", {"tag": "latest"}), ("data", {"size": "100GB"}), ("data", {"accessMode": "ReadWrite"}),
+        ("data", {"mount": "data"}), ("verify", {"enabled": "yes"}), ("airflow", {"serviceAccounts": []}),
+        ("configuration", {"data_root": "data"}),
+    ],
+)  # fmt: skip
+def test_a_value_that_would_not_do_is_refused(section: str, wrong: dict[str, Any]) -> None:
+    values = values_of("default")
+    assert "refused" in asked("render", str(CHART), values | {section: values[section] | wrong})
+
+
+def version() -> str:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    return setup["metadata"]["version"]
+
+
+def test_versions_are_one() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
+    airflow = yaml.safe_load((ROOT / "helm" / "airflow-values.yaml").read_text("utf-8"))
+    assert chart["version"] == chart["appVersion"] == version()
+    assert airflow["images"]["airflow"]["tag"] == airflow["defaultAirflowTag"] == version()
+    assert values_of("gpu")["configuration"]["pods"]["training"]["image"].endswith(f":{version()}")
+    pins = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    assert f"apache-airflow=={airflow['airflowVersion']}" in pins
+
+
+def test_the_schema_knows_every_section_of_the_configuration() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    known = schema["properties"]["configuration"]["propertyNames"]["enum"]
+    assert known == sorted(field.name for field in dataclasses.fields(settings_class()))
+    assert set(schema["properties"]) == {*values_of("default"), "global"}
+
+
+def test_airflow_finds_the_configuration_where_jobs_do() -> None:
+    airflow = yaml.safe_load((ROOT / "helm" / "airflow-values.yaml").read_text("utf-8"))
+    values = values_of("default")
+    volumes = {one["name"]: one for one in airflow["volumes"]}
+    mounts = {one["name"]: one for one in airflow["volumeMounts"]}
+    assert airflow["env"] == [{"name": "NOCTURNE_CONFIG", "value": "/etc/nocturne/nocturne.yaml"}]
+    assert volumes["nocturne-config"]["configMap"] == {"name": "nocturne-config"}
+    assert volumes["nocturne-data"]["persistentVolumeClaim"]["claimName"] == values["data"]["claim"]
+    assert mounts["nocturne-data"]["mountPath"] == values["data"]["mount"] and mounts["nocturne-config"]["readOnly"]
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
+    assert f"--uid {airflow['uid']} " in dockerfile and airflow["config"]["core"]["dags_folder"] in dockerfile
+    pods = (ROOT / "dags" / "dagkit" / "pods.py").read_text("utf-8")
+    assert int(re.search(r"(?m)^USER = (\d+)", pods)[1]) == airflow["uid"]

@@ -1,0 +1,122 @@
+"""The images' recipe: linted, and of one mind with the package, the Makefile and the compose file."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import runpy
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs import command
+from tests.deploy.rendering import ROOT, TOOLS
+
+DOCKER = ROOT / "docker"
+TARGETS = ("reader", "jobs", "jobs-cuda", "airflow", "laptop")
+
+
+def stages() -> dict[str, tuple[str, list[str]]]:
+    """Stage → (what it starts from, its instructions, each in one line)."""
+    text = re.sub(r"\\\n\s*", "", (DOCKER / "Dockerfile").read_text("utf-8"))
+    found: dict[str, tuple[str, list[str]]] = {}
+    for line in text.splitlines():
+        if begun := re.fullmatch(r"FROM (\S+) AS (\S+)", line):
+            found[begun[2]] = (begun[1], [])
+        elif line and not line.startswith("#") and found:
+            list(found.values())[-1][1].append(line)
+    return found
+
+
+def inherited(target: str) -> list[str]:
+    """All instructions of an image, those of the stages it starts from first."""
+    known = stages()
+    base, own = known[target]
+    return (inherited(base) if base in known else []) + own
+
+
+def setup() -> configparser.ConfigParser:
+    result = configparser.ConfigParser()
+    result.read(ROOT / "setup.cfg", encoding="utf-8")
+    return result
+
+
+def pins(path: Path) -> dict[str, str]:
+    return dict(line.split("==") for line in path.read_text("utf-8").splitlines())
+
+
+@pytest.mark.skipif(not (TOOLS / "hadolint").exists(), reason="no hadolint: `make .venv-deploy/.installed` brings it")
+def test_hadolint_finds_nothing(tmp_path: Path) -> None:
+    lint = [str(TOOLS / "hadolint"), "--no-color"]
+    done = subprocess.run([*lint, str(DOCKER / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and not done.stdout, done.stdout
+    wrong = tmp_path / "Dockerfile"
+    wrong.write_text("FROM debian\nRUN cd /tmp && apt-get install curl\n", encoding="utf-8")
+    assert subprocess.run([*lint, str(wrong)], capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_image_is_no_roots_has_a_health_check_labels_and_its_list(target: str) -> None:
+    lines = inherited(target)
+    assert [line for line in lines if line.startswith("USER ")][-1] == "USER 10001:10001"
+    assert any(line.startswith("HEALTHCHECK ") and " CMD [" in line for line in lines)
+    commands = [line for line in lines if line.startswith(("CMD ", "ENTRYPOINT "))]
+    assert commands and all(re.match(r"(CMD|ENTRYPOINT) \[", line) for line in commands), "none needs a shell"
+    labels = " ".join(line for line in lines if line.startswith("LABEL "))
+    assert "image.version=" in labels and "image.revision=" in labels
+    copied = next(line for line in lines if line.startswith("COPY --from="))
+    made = stages()[copied.removeprefix("COPY --from=").split()[0]][1]
+    assert any("-c constraints.txt" in line and "sbom.json" in line for line in made)
+
+
+def test_the_makefile_builds_every_image() -> None:
+    text = (ROOT / "Makefile").read_text("utf-8")
+    assert tuple(re.search(r"(?m)^IMAGES \?= (.+)$", text)[1].split()) == TARGETS
+    assert set(TARGETS) <= set(stages())
+
+
+def test_extras_and_files_that_it_names_are_there() -> None:
+    text = (DOCKER / "Dockerfile").read_text("utf-8")
+    extras = {e for names in re.findall(r'"\.\[([\w,-]+)\]"', text) for e in names.split(",")}
+    assert extras and extras <= set(setup()["options.extras_require"])
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
+    copied = {w for line in re.findall(r"(?m)^COPY (?!--from)(.+)$", text) for w in line.split()[:-1]}
+    assert copied == let_in and all((ROOT / name).exists() for name in copied)
+
+
+def test_the_airflow_image_has_no_engine_and_the_others_one_xgboost() -> None:
+    named = {target: " ".join(stages()[f"build-{target}"][1]) for target in TARGETS}
+    assert '".[airflow,kubernetes,postgres]"' in named["airflow"]
+    assert "train-cuda" in named["jobs-cuda"] and "train]" in named["jobs"] and "." in named["reader"]
+    extras = setup()["options.extras_require"]
+    assert "xgboost-cpu" in extras["train"] and "xgboost-cpu" not in extras["train-cuda"] + extras["learn"]
+
+
+def test_the_cuda_image_differs_in_cuda_alone() -> None:
+    own, ours = pins(DOCKER / "constraints-cuda.txt"), pins(ROOT / "constraints.txt")
+    assert not set(own) & set(ours)
+    assert own["xgboost"] == ours["xgboost-cpu"]
+    assert all(re.match(r"(nvidia-|cuda-|triton$|xgboost$)", name) for name in own)
+
+
+def test_the_laptops_services_are_confined() -> None:
+    services = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))["services"]
+    nocturne = services["nocturne"]
+    assert nocturne["build"]["target"] in TARGETS and nocturne["cap_drop"] == ["ALL"]
+    assert nocturne["user"] == "10001:10001"
+    for service in services.values():
+        assert service["read_only"] and service["security_opt"] == ["no-new-privileges:true"]
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+    mounted = {volume.rsplit(":", 2)[-2 if volume.endswith(":ro") else -1] for volume in nocturne["volumes"]}
+    assert mounted == {"/etc/nocturne/nocturne.yaml", "/lake", "/data"}
+
+
+def test_every_program_of_an_image_is_started() -> None:
+    programs = runpy.run_path(str(DOCKER / "start_programs.py"))["programs"]
+    jobs = programs("jobs")
+    assert {words[1] for words in jobs} == {*command.COMMANDS, "job"}
+    assert {words[2] for words in jobs if words[1] == "job"} == set(command.job_names())
+    assert programs("jobs-cuda") == jobs and programs("laptop") == [*jobs, ["airflow"]]
+    assert all(command.program(words[1:]) for words in programs("reader"))
