@@ -137,9 +137,9 @@ def refuse_lake_formats(paths: Iterable[str], setting: str) -> None:
 
 def _cure(kind: str, setting: str) -> str:
     written = f"Write a snapshot of it as Parquet with an engine that reads {kind}, and name that: {setting}"
-    if kind == "Hudi":
+    if kind == "Hudi" or not setting.startswith("source."):
         return written
-    return f"Say what it is: {setting.rpartition('.')[0] or setting}.format: {kind.lower()}. Or: {written}"
+    return f"Say what it is: {setting.removesuffix('.path')}.format: {kind.lower()}. Or: {written}"
 
 
 def lake_format(path: str) -> str | None:

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -27,6 +28,9 @@ NAMES = {  # ours → what others call it: letters and digits alone, likeliest f
     "event_id": ("eventid",),
     "ingested_at": ("ingestedat", "loadedat", "insertedat"),
 }
+SAID_BY_FILES = {
+    "buy": "purchase", "order": "purchase", "purchase": "purchase", "cart": "cart", "click": "click",
+    "fav": "favorite", "view": "view"}
 REQUIRED = ("user_id", "item_id", "event_time")
 
 
@@ -92,16 +96,21 @@ def source_of(described: Described) -> SourceTable:
     time = columns.get("event_time")
     constants = {}
     if described.role == "events" and "behavior" not in columns:
-        constants = {"behavior": "rate" if _is_rating(columns) else "purchase" if "value" in columns or "quantity" in
-                     columns else "view"}
+        constants = {"behavior": _behavior(Path(sample.source.path).name.lower(), columns)}
     look = described.looks[time] if time else None
     return dataclasses.replace(
         sample.source, columns=mapped, constants=constants, time_format=look and look.form,
         time_unit=look.unit if look and look.is_old else None)
 
 
-def _is_rating(columns: Mapping[str, str]) -> bool:
-    return "rating" in columns.get("value", "").lower()
+def _behavior(file: str, columns: Mapping[str, str]) -> str:
+    """What every row of a table without a behaviour may be, by its file's name or by what else it has."""
+    for word, behavior in SAID_BY_FILES.items():
+        if word in file:
+            return behavior
+    if "rating" in columns.get("value", "").lower():
+        return "rate"
+    return "purchase" if "value" in columns or "quantity" in columns else "view"
 
 
 def configuration(tables: Sequence[Described], behaviors: Sequence[str], first: Any) -> str:

@@ -13,7 +13,8 @@ from jobs.configuration.checks import check_source
 from jobs.configuration.sections import SourceTable, Spark
 from jobs.events import judge
 from jobs.events.damage import check_whole
-from jobs.events.places import SUFFIXES, SourceError, find_files
+from jobs.events.lake_tables import files_of
+from jobs.events.places import SUFFIXES, SourceError, find_files, lake_format
 from jobs.events.read_events import read_events
 from jobs.events.read_source import column_names
 from jobs.events.readers.imported import Imported, events_table
@@ -68,7 +69,8 @@ def _read(source: Path, options: Options) -> tuple[pa.Table, dict[str, int]]:
         str(source), format_of(source), options.columns, options.constants, options.delimiter, options.encoding,
         options.timezone, options.day_only, options.time_unit, options.time_format)
     check_source(described, "--", TABLES["clean_events"].columns)
-    files = find_files(described.path, described.format, "--source")
+    plain = not described.is_lake
+    files = find_files(described.path, described.format, "--source") if plain else files_of(described, "--source")
     for file in files:
         check_whole(file, described.format, described.encoding)
     if not column_names(described, files):
@@ -78,7 +80,9 @@ def _read(source: Path, options: Options) -> tuple[pa.Table, dict[str, int]]:
 
 
 def format_of(source: Path) -> str:
-    """By the endings of the file names. SourceError."""
+    """A table of a lake format by its log, files by the endings of their names. SourceError."""
+    if found := lake_format(str(source)):
+        return found
     names = [path.name for path in source.rglob("*") if path.is_file()] if source.is_dir() else [source.name]
     for kind, endings in SUFFIXES.items():
         if any(name.endswith(endings) for name in names):

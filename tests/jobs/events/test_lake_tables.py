@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from jobs.configuration.load import load, load_settings
 from jobs.configuration.messages import ConfigError
 from jobs.configuration.sections import Attribute, Graph, SourceTable
+from jobs.events.import_dataset import main as import_main
 from jobs.events.lake_tables import files_of, newest_metadata, snapshot_of
 from jobs.events.look import main
 from jobs.events.night import Config
@@ -235,3 +237,12 @@ def test_a_version_without_rows_is_refused(tmp_path: Path) -> None:
     lake.delete("a")
     with pytest.raises(JobError, match="version 1, holds nothing"):
         files_of(SourceTable(str(lake.path), "delta"), "source.events")
+
+
+def test_any_table_is_imported_as_it_stands(lake: Any, tmp_path: Path, spark) -> None:
+    lake.write(rows_of("ab"))
+    lake.write(rows_of("c"))
+    lake.delete("a")
+    out = tmp_path / "out"
+    assert import_main(["--format", "table", "--source", str(lake.path), "--output", str(out)]) == 0
+    assert sorted(pq.read_table(out / "events.parquet").column("user_id").to_pylist()) == ["b", "c"]

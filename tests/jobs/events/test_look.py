@@ -116,7 +116,7 @@ def test_from_nothing_to_a_configuration_that_runs(sandbox: Sandbox, tmp_path: P
     lake = tmp_path / "lake"
     lake.mkdir()
     rows = every_day() * 3
-    with gzip.open(lake / "clicks.csv.gz", "wt") as file:
+    with gzip.open(lake / "orders.csv.gz", "wt") as file:
         file.write("Customer ID;SKU;ts;price\n")
         file.writelines(f"u{n % 7};i{n};{int(at(6 + n % 5).timestamp() * 1000)};{n}.5\n" for n in range(len(rows)))
     pd.DataFrame({"sku": [f"i{n}" for n in range(30)], "brand": ["a", "b"] * 15,
@@ -201,7 +201,7 @@ def test_it_starts_no_spark(sandbox: Sandbox) -> None:
 
 WITH_EVENTS = {"completejourney": "purchase 75,000", "jd-sample": "purchase 999", "ml-100k": "rate 100,000",
                "online-retail-2009-2010": "column 'Customer ID' (our 'user_id') is of type double",
-               "sslrec-ijcai15": "seconds since 1970"}
+               "sslrec-ijcai15": "behavior: purchase"}
 
 
 @pytest.mark.parametrize("name", WITH_EVENTS)
