@@ -223,16 +223,23 @@ def main() -> None:
     if options.what:
         return print(json.dumps(ours(options.what, options.share)))
     figures, ratio = compare(options.threads)
+    keep(figures, options.threads)
     growth(figures, options.threads)
+    keep(figures, options.threads)
     figures["large"] = found = mine("large", options.threads)
+    keep(figures, options.threads)
     peak = max(value for name, value in found.items() if name.endswith("peak_mib"))
     print(f"{USERS} users, {ITEMS} items, {PURCHASES} pairs, 4 attributes each, an epoch: pretraining "
           f"{found['pretraining']:.0f} s, interactions {found['interactions']:.0f} s, "
           f"peak {peak:.0f} MiB of at most {LIMIT_MIB}")  # fmt: skip
-    settings = {"pretraining": dataclasses.asdict(PRETRAINING), "interactions": dataclasses.asdict(INTERACTIONS)}
-    kept = {"figures": figures, "threads": options.threads, "settings": settings}
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(f"ratio: {ratio:.1f}")
+
+
+def keep(figures: dict[str, Any], threads: int) -> None:
+    """The figures so far: a run that is cut short leaves them."""
+    settings = {"pretraining": dataclasses.asdict(PRETRAINING), "interactions": dataclasses.asdict(INTERACTIONS)}
+    kept = {"figures": figures, "threads": threads, "settings": settings}
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":
