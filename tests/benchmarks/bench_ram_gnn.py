@@ -206,11 +206,20 @@ def growth(figures: dict[str, Any], threads: int) -> None:
     """Exponents of ours in the number of edges."""
     for what in ("pretraining", "interactions", "shared"):
         found = [mine(what, threads, share) for share in SHARES]
-        exponent = slope([(one["edges"], median(one)) for one in found])
-        figures[f"growth of {what}"] = {"runs": found, "exponent": exponent}
+        figures[f"growth of {what}"] = {"runs": found} | exponents(found)
+        by_clock, by_processor = exponents(found).values()
         edges = ", ".join(f"{one['edges']} edges {median(one):.3f} s {one['mib']:.0f} MiB" for one in found)
         more = f"; a value has {found[-1]['most_shared']} members" if what == "shared" else ""
-        print(f"growth of {what}: {edges}: exponent {exponent:.2f}{more}", flush=True)
+        said = f"exponent {by_clock:.2f}, of the processor's seconds {by_processor:.2f}"
+        print(f"growth of {what}: {edges}: {said}{more}", flush=True)
+
+
+def exponents(runs: list[dict[str, Any]]) -> dict[str, float]:
+    """Of seconds in edges, by the clock and of the processor: on a busy machine the second is the steadier."""
+    found = {}
+    for name, key in (("exponent", "seconds"), ("processor_exponent", "processor_seconds")):
+        found[name] = slope([(one["edges"], float(np.median(one[key]))) for one in runs])
+    return found
 
 
 def main() -> None:
@@ -223,16 +232,23 @@ def main() -> None:
     if options.what:
         return print(json.dumps(ours(options.what, options.share)))
     figures, ratio = compare(options.threads)
+    keep(figures, options.threads)
     growth(figures, options.threads)
+    keep(figures, options.threads)
     figures["large"] = found = mine("large", options.threads)
+    keep(figures, options.threads)
     peak = max(value for name, value in found.items() if name.endswith("peak_mib"))
     print(f"{USERS} users, {ITEMS} items, {PURCHASES} pairs, 4 attributes each, an epoch: pretraining "
           f"{found['pretraining']:.0f} s, interactions {found['interactions']:.0f} s, "
           f"peak {peak:.0f} MiB of at most {LIMIT_MIB}")  # fmt: skip
-    settings = {"pretraining": dataclasses.asdict(PRETRAINING), "interactions": dataclasses.asdict(INTERACTIONS)}
-    kept = {"figures": figures, "threads": options.threads, "settings": settings}
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(f"ratio: {ratio:.1f}")
+
+
+def keep(figures: dict[str, Any], threads: int) -> None:
+    """The figures so far: a run that is cut short leaves them."""
+    settings = {"pretraining": dataclasses.asdict(PRETRAINING), "interactions": dataclasses.asdict(INTERACTIONS)}
+    kept = {"figures": figures, "threads": threads, "settings": settings}
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,23 +19,32 @@ import yaml
 
 from feature_store import Segments, Table
 from jobs.audiences import score_lookalike, train_lookalike
-from jobs.embeddings import finetune_rhgn, pretrain_transe, publish_users, smooth_kqgc
+from jobs.embeddings import (
+    finetune_ram_gnn,
+    finetune_rhgn,
+    pretrain_ram_gnn,
+    pretrain_transe,
+    publish_users,
+    smooth_kqgc,
+)
 from jobs.events import validate_events
-from jobs.graphs import assign_ids, build_interactions, build_knowledge_graph
+from jobs.graphs import assign_ids, build_attributes, build_interactions, build_knowledge_graph
 from jobs.profiles import read_labels, train_profiles
 from jobs.program import execute
+from jobs.recommendations import recommend_items
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 START, D = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), datetime.date(2026, 1, 29)
-LABEL_DAYS, MODELS = 7, ("transe", "kqgc_mean", "rhgn")
+LABEL_DAYS, MODELS = 7, ("transe", "ram_gnn", "ram_gnn_rec", "kqgc_mean", "rhgn")
 EARLIER, LATER = D - datetime.timedelta(days=LABEL_DAYS), D + datetime.timedelta(days=2)
 COMPARED = [
     "clean_events",
     "rejected_events",
     "knowledge_graph",
     "interactions",
+    "attributes",
     "user_labels",
     "lookalike_models",
     "lookalike_scores",
@@ -43,6 +52,7 @@ COMPARED = [
     "audience_reasons",
     "attention",
     "profile_predictions",
+    "recommendations/model=ram_gnn_rec",
     *(
         table + model
         for table in ("checkpoints/", "entity_embeddings/", "feature_store/user_embeddings/model=")
@@ -134,6 +144,9 @@ def write_world(folder: Path, world: int | None) -> Path:
             "user_attributes": {"region": {}},
         },
         "transe": {"dimension": 8, "epochs": 4, "negatives": 4, "negatives_shared_by": 4},
+        "ram_gnn": {"dimension": 8, "epochs": 3},
+        "ram_gnn_rec": {"epochs": 2, "batches": 4},
+        "recommendations": {"models": ["ram_gnn_rec"], "top_k": 5},
         "kqgc": {"epochs": 2, "batch_size": 128},
         "rhgn": {"width": 8, "heads": 2, "epochs": 2, "batch_size": 16},
         "publishing": {"models": list(MODELS), "min_neighbour_overlap": 0.0},
@@ -162,14 +175,16 @@ def write_world(folder: Path, world: int | None) -> Path:
 def run_night(config: Path, date: datetime.date, predecessor: datetime.date | None) -> None:
     """All stages of one date; lookalike and profiles where its D − L is there."""
     base = ["--date", str(date), "--config", str(config)]
-    for job in (validate_events, assign_ids, build_knowledge_graph, build_interactions, read_labels):
+    for job in (validate_events, assign_ids, build_knowledge_graph, build_interactions, build_attributes, read_labels):
         assert execute(job.run, base) == 0, job.__name__
     warm = [*base, "--predecessor", str(predecessor)]
     assert execute(pretrain_transe.run, warm) == 0
     assert execute(smooth_kqgc.run, [*warm, "--model", "kqgc_mean"]) == 0
-    assert execute(finetune_rhgn.run, warm) == 0
+    for job in (pretrain_ram_gnn, finetune_ram_gnn, finetune_rhgn):
+        assert execute(job.run, warm) == 0, job.__name__
     for model in MODELS:
         assert execute(publish_users.run, [*warm, "--model", model]) == 0
+    assert execute(recommend_items.run, [*base, "--model", "ram_gnn_rec"]) == 0
     if predecessor == EARLIER:
         assert execute(train_lookalike.run, base) == 0
         assert execute(score_lookalike.run, base) == 0
@@ -247,6 +262,7 @@ def test_a_ledger_filled_by_another_future_changes_no_published_vector_or_audien
         "audience_reasons",
         "attention",
         "profile_predictions",
+        "recommendations",
         "clean_events",
         "rejected_events",
     )

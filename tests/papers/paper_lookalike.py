@@ -75,8 +75,9 @@ def prepare(nights: Nights, seeds: int) -> None:
     """Graphs and vectors, where they are not there yet under these settings."""
     for seed in [None, *range(seeds)]:
         settings = nights.settings(seed or 0)
-        parts = [config_hash(one) for one in (settings.events, settings.graph, settings.transe, settings.kqgc)]
-        mark = nights.root / f"done-{'graphs' if seed is None else seed}-{hash_of(parts, nights.dates)}"
+        of_families = [getattr(settings, family) for family in MODELS_OF]
+        parts = [config_hash(one) for one in (settings.events, settings.graph, *of_families)]
+        mark = nights.root / f"done-{'graphs' if seed is None else seed}-{hash_of(parts, nights.dates, nights.models)}"
         if mark.exists():
             continue
         if seed is None:
@@ -284,7 +285,8 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--validation", action="store_true", help="stop before the test, without cold clients")
     arguments = options.parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
-    shops = [Nights(shop, arguments.data, arguments.work / shop.config, OVERRIDES, EARLIER) for shop in SHOPS]
+    shops = [
+        Nights(shop, arguments.data, arguments.work / shop.config, OVERRIDES, EARLIER, ALL_MODELS) for shop in SHOPS]
     for nights in shops:
         prepare(nights, arguments.seeds)
     started, found, draws = time.perf_counter(), [], []

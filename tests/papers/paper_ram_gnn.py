@@ -74,24 +74,6 @@ def one(data: str, recipe: Recipe, seed: int) -> dict[str, Any]:
     return tested(data, recipe, seed) | {"seconds": round(time.perf_counter() - started, 1)}
 
 
-def prepare(data: str, recipe: Recipe, seed: int) -> None:
-    """Pretrain, on one thread."""
-    torch.set_num_threads(1)
-    pretrained(data, recipe, seed)
-
-
-def pretrainings(
-    data: str, recipes: dict[str, Recipe], wanted: list[tuple[str, int]]
-) -> list[tuple[str, Recipe, int]]:  # fmt: skip
-    """What has to be pretrained for the runs, each once, before two want it."""
-    found = {}
-    for name, seed in wanted:
-        recipe = recipes[name]
-        if recipe.pretraining is not None:
-            found[str((recipe.dimension, recipe.pretraining, seed))] = data, recipe, seed
-    return list(found.values())
-
-
 def all_runs(what: str, recipes: dict[str, Recipe], seeds: int) -> dict[str, list[dict[str, Any]]]:
     """Of every row the runs of the seeds, those that are kept and those that are made now."""
     data, file = RUNS[what][0], FOLDER / RUNS[what][1]
@@ -104,8 +86,6 @@ def all_runs(what: str, recipes: dict[str, Recipe], seeds: int) -> dict[str, lis
             if str(seed) not in kept[name]["runs"]:
                 wanted.append((name, seed))
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        for one_done in [pool.submit(prepare, *given) for given in pretrainings(data, recipes, wanted)]:
-            one_done.result()
         running = {pool.submit(one, data, recipes[name], seed): (name, seed) for name, seed in wanted}
         for done in as_completed(running):
             name, seed = running[done]

@@ -8,26 +8,36 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import importlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from jobs.audiences.nights import Tables
 from jobs.configuration.load import load_settings, select
 from jobs.configuration.settings import Settings
-from jobs.embeddings import pretrain_transe, publish_users, smooth_kqgc
+from jobs.embeddings import publish_users
 from jobs.events import validate_events
 from jobs.events.import_dataset import import_dataset
 from jobs.events.returns import counted
 from jobs.graphs import assign_ids, build_interactions, build_knowledge_graph
 from jobs.program import Input, Output, metrics
 from jobs.tables import TABLES
+from models.families import family_of, job_of
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parents[1] / "jobs" / "configs"
 L = datetime.timedelta(days=45)
 MODELS = ["transe", "kqgc_mean", "kqgc_attention1", "kqgc_attention2"]
-GRAPH_TABLES = ("clean_events", "rejected_events", "entity_ids", "relations", "knowledge_graph", "interactions")
+GRAPH_TABLES = (
+    "clean_events", "rejected_events", "entity_ids", "relations", "knowledge_graph", "interactions", "attributes")
+
+
+def program(name: str) -> ModuleType:
+    """A job's module, by its name below `jobs`."""
+    return importlib.import_module(f"jobs.{name}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,26 +87,28 @@ SHOPS = [
 class Nights:
     """One shop's tables below `root`: the graphs once, checkpoints and embeddings once per seed.
 
-    dates: the shop's own three, and `earlier` label windows more before them.
+    dates: the shop's own three, and `earlier` label windows more before them. models: what is trained, in an order in
+    which one can start from another.
     """
 
     def __init__(
-        self, shop: Shop, data: Path, root: Path, overrides: dict[str, object], earlier: int = 0
-    ) -> None:
+        self, shop: Shop, data: Path, root: Path, overrides: dict[str, object], earlier: int = 0,
+        models: Sequence[str] = MODELS,
+    ) -> None:  # fmt: skip
         self.shop, self.data, self.root = shop, data, root
         self.dates = [shop.dates[0] - k * L for k in range(earlier, 0, -1)] + list(shop.dates)
-        self.overrides = overrides
+        self.overrides, self.models = overrides, list(models)
         self.seconds: dict[str, float] = {}
 
     def settings(self, seed: int = 0) -> Settings:
-        """The shop's shipped configuration, with these tables and all four models."""
+        """The shop's shipped configuration, with these tables and models."""
         shipped = load_settings(CONFIGS / f"{self.shop.config}.yaml")
         source = self.root / "source"
         moved = {}
         for kind in ("events", "items", "users"):
             if table := getattr(shipped.source, kind):
                 moved[kind] = dataclasses.replace(table, path=str(source / f"{kind}.parquet"))
-        publishing = dataclasses.replace(shipped.publishing, models=MODELS)
+        publishing = dataclasses.replace(shipped.publishing, models=self.models)
         lookalike = dataclasses.replace(shipped.lookalike, history_attribute=self.shop.history_attribute)
         changed = dataclasses.replace(
             shipped,
@@ -118,20 +130,21 @@ class Nights:
         return dataclasses.replace(tables, clean_events=events)
 
     def build_graphs(self) -> None:
-        """Source, clean events, ledgers, graphs and interactions of all dates."""
+        """Source, clean events, ledgers, graphs, interactions and what else the models read, of all dates."""
         import_dataset(self.shop.format, self.data / self.shop.name, self.root / "source")
+        more = dict.fromkeys(builder for model in self.models for builder in family_of(model).builders)
+        jobs = validate_events, assign_ids, build_knowledge_graph, build_interactions, *map(program, more)
         for date in self.dates:
-            for job in (validate_events, assign_ids, build_knowledge_graph, build_interactions):
+            for job in jobs:
                 self._run(job, date, None)
 
     def train(self, seed: int) -> None:
-        """All four models' vectors of every date but the last, one space."""
+        """All models' vectors of every date but the last, one space."""
         for date, predecessor in zip(self.dates[:-1], [None, *self.dates], strict=False):
-            for model in MODELS:
-                if model == "transe":
-                    self._run(pretrain_transe, date, seed, predecessor=predecessor)
-                else:
-                    self._run(smooth_kqgc, date, seed, model=model, predecessor=predecessor)
+            for model in self.models:
+                job = job_of(model)
+                told = {"model": model} if job.takes_model else {}
+                self._run(program(job.program), date, seed, predecessor=predecessor, **told)
                 self._run(publish_users, date, seed, model=model, predecessor=predecessor)
 
     def _run(self, job, date: datetime.date, seed: int | None, **options: object) -> None:

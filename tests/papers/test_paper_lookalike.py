@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +13,18 @@ from scipy import sparse
 from jobs.audiences.event_log import Behavior, EventLog
 from jobs.audiences.item_sets import CLIENT, ItemSets, rows_of
 from jobs.audiences.set_columns import Past
+from jobs.program import Input, Output
+from jobs.tables import TABLES
+from models.families import family_of, job_of
 from tests.papers.cold_clients import groups, known_buyers, pool_sets, without
 from tests.papers.gains import Scored
 from tests.papers.lookalike_cache import cached, code_hash
 from tests.papers.lookalike_figures import Results, best, few_of, figures_of, mean_gain, mean_log_loss
+from tests.papers.lookalike_frames import ALL_MODELS
 from tests.papers.lookalike_peers import alike, popularity
 from tests.papers.paper_lookalike import Draws, last_lines
 from tests.papers.seed_lists import hidden, seeds_of
+from tests.papers.shops import program
 
 N = 6  # items
 
@@ -146,16 +152,28 @@ def test_log_loss_of_scores_is_calibrated_on_the_window_before() -> None:
 
 def test_the_last_line_counts_cold_clients_of_0_5_and_20_buyers() -> None:
     def figures(value: float) -> dict[tuple[str, str], np.ndarray]:
-        rows = {"strong": 0.5, "pooled": 0.55, "pooled+transe": 0.5775, "pooled+kqgc": 0.55, "peer": 0.4}
+        rows = {"strong": 0.5, "pooled": 0.55, "pooled+transe": 0.5775, "pooled+kqgc": 0.55, "pooled+ram_gnn": 0.55,
+                "pooled+ram_gnn_rec": 0.605, "peer": 0.4}  # fmt: skip
         return {(row, "c"): np.array(v) for row, v in (rows | {"pooled": value}).items()}
 
     warm, cold = figures(0.55), {0: figures(0.44), 5: figures(0.48), 20: figures(0.4), 100: figures(9.0)}
     draws = {key: np.array([value, value]) for key, value in warm.items()}
     shop = Draws((warm, draws), (cold, cold), "pooled", dict.fromkeys(cold, "peer"))
     lines, last = last_lines([shop, shop])
-    assert lines == ["transe_over_pooled: 5.00 low: 5.00", "kqgc_over_pooled: 0.00 low: 0.00",
+    assert lines == ["transe_over_pooled: 5.00 low: 5.00", "ram_gnn_over_pooled: 0.00 low: 0.00",
+                     "ram_gnn_rec_over_pooled: 10.00 low: 10.00", "kqgc_over_pooled: 0.00 low: 0.00",
                      "over_strong: 10.00 low: 10.00 cold: 10.00"]
     assert last["cold"] == pytest.approx(10)
+
+
+def test_the_shops_train_every_model_that_learns_no_label() -> None:
+    assert {"transe", "ram_gnn", "ram_gnn_rec", "kqgc_mean"} <= set(ALL_MODELS) and "rhgn" not in ALL_MODELS
+    for model in ALL_MODELS:
+        job, more = job_of(model), family_of(model).builders
+        for name in (job.program, *more):
+            hints = typing.get_type_hints(program(name).run)
+            tables = {table for table, kind in hints.items() if kind in (Input, Output)}
+            assert tables and tables <= set(TABLES), name
 
 
 def test_what_was_computed_is_kept_until_its_key_changes(tmp_path) -> None:
