@@ -12,7 +12,7 @@ CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
 .PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
-	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-rhgn stopping learned-inputs clean
+	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn paper-relgnn tune-rhgn stopping learned-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -72,6 +72,9 @@ paper-rhgn-ablations: $(STAMP)  ## RHGN with a part taken away
 
 paper-ram-gnn: $(STAMP)  ## table III of the RAM-GNN paper on MovieLens 100K: MF-BPR, LightGCN, RAM-GNN, 5 seeds
 	$(BIN)/python -m tests.papers.paper_ram_gnn
+
+paper-relgnn: $(STAMP)  ## table 2 of the RelGNN paper on GATNE's Amazon graph, without and with ASA; goes on where it was
+	$(BIN)/python -m tests.papers.paper_relgnn
 
 stopping: $(STAMP)  ## TransE by epoch, cold and warm: what its early stopping is set by
 	$(BIN)/python -m tests.papers.stopping
