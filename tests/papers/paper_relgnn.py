@@ -1,7 +1,8 @@
 """Table 2 of the RelGNN paper, its Amazon row: `python -m tests.papers.paper_relgnn [--seeds 5] [--minutes 60]`.
 
 GATNE's split (`gatne.py`), without the paper's node features, which are not to be had: every node has a vector of its
-own that is learned. DistMult, ComplEx, R-GCN and RelGNN are one program with other settings, each without and with ASA.
+own that is learned. DistMult, ComplEx, R-GCN and RelGNN are one program with other settings, each without and with ASA;
+what is set (dropout and weight decay above all: without them both graph models have 97.4) is the same for all.
 The validation edges choose the epoch, by AUC; the test edges are scored once. AUC and AP over the edges of both
 relations together, and by relation beside; F1 where a probability above 0.5 counts as true. Runs go seed by seed, and
 no new one begins after so many minutes; one that results/paper_relgnn.json has, for these settings, is not made again:
@@ -37,9 +38,9 @@ PAPER = {
     "RelGNN + ASA": (99.14, 99.01, 90.44)}  # fmt: skip
 UNIFORM, ASA = (SamplingHyperparameters(kind, pool=200) for kind in ("uniform", "asa"))
 COMMON = RelGNNHyperparameters(
-    sampling=UNIFORM, hides="edge", fanout=0, batch_size=16_384, learning_rate=0.01, epochs=48, evaluate_every=4,
-    patience=3, min_gain=0.0, validation_share=0.0)  # fmt: skip
-FACTORS = dataclasses.replace(COMMON, layers=0, dropout=0.0, weight_decay=0.01)
+    sampling=UNIFORM, hides="edge", fanout=0, batch_size=16_384, learning_rate=0.01, dropout=0.5, weight_decay=0.5,
+    epochs=44, evaluate_every=4, patience=0, min_gain=0.0, validation_share=0.0)  # fmt: skip
+FACTORS = dataclasses.replace(COMMON, layers=0)
 WITHOUT = {
     "DistMult": FACTORS, "ComplEx": dataclasses.replace(FACTORS, scoring="complex"),
     "R-GCN": dataclasses.replace(COMMON, attends=False, combines=False), "RelGNN": COMMON}  # fmt: skip
