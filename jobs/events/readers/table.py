@@ -72,7 +72,7 @@ def _read(source: Path, options: Options) -> tuple[pa.Table, dict[str, int]]:
     plain = not described.is_lake
     files = find_files(described.path, described.format, "--source") if plain else files_of(described, "--source")
     for file in files:
-        check_whole(file, described.format, described.encoding)
+        check_whole(file, described.file_format, described.encoding)
     if not column_names(described, files):
         raise SourceError(f"{source} has no rows; expected a line with the columns' names, and events below it.")
     with session(Spark(), "import-dataset") as spark:
