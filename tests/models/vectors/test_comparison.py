@@ -40,7 +40,8 @@ def far_item(user: np.ndarray, relation: np.ndarray, item: np.ndarray, comparer:
     if comparer.kind == "diagonal":
         return -sum(u * r * v for u, r, v in numbers)
     if comparer.kind == "complex":
-        user, relation, item = (x[: D // 2] + 1j * x[D // 2 :] for x in (user, relation, item))
+        half = len(user) // 2
+        user, relation, item = (x[:half] + 1j * x[half:] for x in (user, relation, item))
         return -sum((u * r * v.conjugate()).real for u, r, v in zip(user, relation, item, strict=True))
     return -sum(u * v for u, _, v in numbers) if comparer.kind == "dot" else 1 - cosine(user, item)
 
