@@ -36,7 +36,8 @@ from models.ram_gnn_interactions_training import InteractionTrainer
 from models.ram_gnn_sampler import AttributeRows
 from models.ram_gnn_training import Side
 from models.ram_gnn_training import _Trainer as PretrainingTrainer
-from tests.benchmarks.bench_scale import ITEMS, PURCHASES, USERS, heavy_tailed, slope
+from tests.benchmarks.bench_scale import slope
+from tests.benchmarks.paper_sized_log import ITEMS, PURCHASES, USERS, heavy_tailed
 from tests.benchmarks.stopwatch import memory_mib, timed
 from tests.papers.movielens_1m import read_split
 

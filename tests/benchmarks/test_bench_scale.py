@@ -9,8 +9,21 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from tests.benchmarks.bench_scale import EMPTY, REPEATS, SIZES, STAGES, Run, counts, generate, show, slope, summarise
+from tests.benchmarks.bench_scale import (
+    CLIENTS,
+    EMPTY,
+    REPEATS,
+    SIZES,
+    STAGES,
+    Run,
+    show,
+    slope,
+    summarise,
+    write_configuration,
+)
+from tests.benchmarks.paper_sized_log import counts, generate, generate_items
 
 
 def planted(exponent: float, start_up: float = 7.0) -> dict[str, list[dict[str, Run]]]:
@@ -52,3 +65,15 @@ def test_the_log_has_every_user_and_item_and_repeats_itself(tmp_path: Path) -> N
     assert log.num_rows == purchases
     assert (pc.count_distinct(log["user_id"]).as_py(), pc.count_distinct(log["item_id"]).as_py()) == (users, items)
     assert log.equals(pq.read_table(tmp_path / "b"))
+
+
+def test_every_item_has_a_category_and_every_client_items(tmp_path: Path) -> None:
+    generate(tmp_path / "log", 0.01)
+    for name in ("a", "b"):
+        generate_items(tmp_path / name, tmp_path / "log")
+    items, log = pq.read_table(tmp_path / "a"), pq.read_table(tmp_path / "log")
+    assert items.equals(pq.read_table(tmp_path / "b"))
+    assert set(items["item_id"].to_pylist()) == set(log["item_id"].to_pylist())
+    clients = yaml.safe_load(write_configuration(tmp_path).read_text())["lookalike"]["clients"]
+    assert {client["category"] for client in clients.values()} <= set(items["category"].to_pylist())
+    assert len(clients) == CLIENTS == 20
