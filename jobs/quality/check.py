@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     Frame = pd.DataFrame | pa.Table | DataFrame
 
+PYSPARK = ("pyspark.sql.functions", "pyspark.ml.feature")  # what Great Expectations imports of it, with all they import
 ROWS_AT_ONCE = 1 << 16  # vectors are looked at a piece at a time: what is derived takes several times their memory
 COUNTS_ONLY = {"result_format": "BASIC", "partial_unexpected_count": 0}  # rows are personal data: no samples of them
 
@@ -41,7 +42,13 @@ class QualityError(JobError):
 
 
 def prepare() -> None:
-    """Start importing Great Expectations in the background."""
+    """Start importing Great Expectations in the background.
+
+    It imports PySpark, as the caller does for its session. Two threads in the midst of packages that import each other
+    may find one half made (ImportError), so PySpark is read before.
+    """
+    for name in PYSPARK:
+        importlib.import_module(name)
     threading.Thread(target=library, daemon=True).start()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +167,18 @@ def test_pandas_frames_need_their_columns() -> None:
     frame = pd.DataFrame({"head": [1], "relation": [0], "count": [1]})
     with pytest.raises(QualityError, match="could not be evaluated"):
         check(frame, suites.knowledge_graph())
+
+
+def test_the_background_imports_no_pyspark_that_the_caller_may_be_importing() -> None:
+    """Of two threads that import packages that import each other, one may find the other's half."""
+    told = """
+import sys, threading
+from jobs.quality import check
+there = set()
+threading.Thread.start = lambda thread: there.update(sys.modules)
+check.prepare()
+check.library()
+print(sorted(m for m in set(sys.modules) - there if m.startswith("pyspark") and ".connect" not in m))
+"""
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in ("[]", "['pyspark.logger.worker_io']"), done.stdout
