@@ -100,6 +100,17 @@ def test_each_return_takes_back_the_latest_earlier_purchase(seed: int, sandbox: 
     assert one.where("behavior = 'purchase'").count() == len(shorter), "a window's beginning changes nothing in it"
 
 
+def test_an_event_is_taken_back_whole_whatever_the_quantities(sandbox: Sandbox) -> None:
+    sandbox.write_parquet(every_day() + [
+        bought("one of three", 7, quantity=3.0), bought("one of three", 8, quantity=-1.0),
+        *(bought("three of three ones", day) for day in (6, 7, 8)),
+        bought("three of three ones", 9, quantity=-3.0)])
+    sandbox.run()
+    night = counted(Input("clean_events", str(sandbox.root / "clean_events")), DATE, CANCEL)
+    left = purchases_between(night, FIRST, DATE, "purchase").user_id.to_pylist()
+    assert left == ["three of three ones"] * 2
+
+
 def test_a_return_of_the_date_or_later_takes_nothing_back(sandbox: Sandbox) -> None:
     sandbox.write_parquet(every_day() + [bought("a", 7), bought("a", 8), bought("a", 9, quantity=-1.0)])
     sandbox.run()
