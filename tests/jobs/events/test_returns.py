@@ -120,6 +120,8 @@ def test_a_return_of_the_date_or_later_takes_nothing_back(sandbox: Sandbox) -> N
         date = datetime.date(2026, 1, day)
         night = counted(clean, date, CANCEL)
         left[day] = purchases_between(night, FIRST, date, "purchase").user_id.to_pylist()
+        rows = night.table().read("2026-01-08", ["user_id"])
+        assert rows.num_rows == 2 + (day == 9), "also of whoever reads a day as it stands"
     assert left == {9: ["a", "a"], 10: ["a"]}
     assert counted(clean, DATE, CANCEL).taken_back == {"2026-01-08": np.array([0])}
 
