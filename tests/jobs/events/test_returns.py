@@ -33,13 +33,14 @@ def test_a_return_is_a_row_of_negative_quantity_wherever_the_source_has_the_sign
         "quantity": bought("a", 7.5, quantity=-2.0, value=3.0), "value": bought("b", 7.5, value=-3.0),
         "both": bought("c", 7.5, quantity=-2.0, value=-3.0), "no quantity": bought("d", 7.5, quantity=None, value=-3.0),
         "no value": bought("e", 7.5, quantity=-2.0), "none": bought("f", 7.5, quantity=0.0, value=-3.0),
-        "a rating": event("g", 7, value=-1.0), "taken out of the view": event("h", 7, quantity=-1.0)}
+        "a rating": event("g", 7, value=-1.0), "taken out of the view": event("h", 7, quantity=-1.0),
+        "free": bought("i", 7.5, value=0.0)}
     sandbox.write_parquet(every_day() + list(given.values()))
     figures = sandbox.run()
-    assert (figures["rows_rejected"], figures["rows_out"], figures["rows_returned"]) == (0, 18, 7)
+    assert (figures["rows_rejected"], figures["rows_out"], figures["rows_returned"]) == (0, 19, 7)
     found = {row["user_id"]: (row["quantity"], row["value"]) for row in sandbox.clean()}
-    assert [found[name] for name in "abcdefgh"] == [
-        (-2, 3), (-1, 3), (-2, 3), (-1, 3), (-2, None), (-1, 3), (1, -1), (-1, None)]
+    assert [found[name] for name in "abcdefghi"] == [
+        (-2, 3), (-1, 3), (-2, 3), (-1, 3), (-2, None), (-1, 3), (1, -1), (-1, None), (1, 0)]
     assert [m.fields["returns"] for m in sandbox.manifests().values()] == [0, 7, 0, 0, 0]
 
 
