@@ -10,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.audiences.population import days_between
+from jobs.events.returns import NEVER as NOT_RETURNED
+from jobs.events.returns import takes_back, with_returns
 from jobs.program import Input
 from models.kernels.set_history import NEVER
 
@@ -47,13 +49,31 @@ class Behavior:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """One behaviour's rows that a return takes back, (E,) each, as those of `Behavior`; returned: its day."""
+
+    user: np.ndarray
+    item: np.ndarray
+    day: np.ndarray
+    count: np.ndarray
+    money: np.ndarray
+    returned: np.ndarray
+
+
+@dataclass(frozen=True)
 class EventLog:
-    """Users and items by number, in the order of their raw ids' bytes; behaviours by name; the days that were read."""
+    """Users and items by number, in the order of their raw ids' bytes; behaviours by name; the days that were read.
+
+    The behaviours are as the night counts them; `taken` is what it does not count and an earlier day, not before
+    `since`, did.
+    """
 
     users: pa.Array
     items: pa.Array
     behaviors: dict[str, Behavior]
     first: int  # days since 1970: the first day on which there is an event
+    since: int = 0  # days since 1970: the first day that `as_of` may be asked of; 0 where nothing is taken back
+    taken: dict[str, Taken] = field(default_factory=dict)
 
     def numbers(self, raw: pa.Array) -> np.ndarray:
         """int64: the users' numbers, -1 for who has no event in the stretch."""
@@ -62,6 +82,26 @@ class EventLog:
     def items_among(self, raw: pa.Array) -> np.ndarray:
         """As `numbers`, of items."""
         return _numbers(raw, self.items)
+
+    def as_of(self, today: int | np.ndarray, days: int = 0) -> EventLog:
+        """What counted on a day, of all users or for each (U,): of what lies before it, what was not taken back before
+        it; of the rest, what was not in so many days from it on. ValueError: a day before `since`."""
+        if (earliest := int(np.min(today, initial=NOT_RETURNED))) < self.since:
+            raise ValueError(f"asked as of day {earliest} of a log that was read to be asked from day {self.since} on")
+        if not self.taken:
+            return self
+        known = {name: self._known(name, np.broadcast_to(today, len(self.users)), days) for name in self.behaviors}
+        return dataclasses.replace(self, behaviors=known)
+
+    def _known(self, name: str, today: np.ndarray, days: int) -> Behavior:
+        rows, taken = self.behaviors[name], self.taken.get(name)
+        if taken is None:
+            return rows
+        day = today[taken.user]
+        there = taken.returned >= np.where(taken.day < day, day, day + days)
+        both = zip((rows.user, rows.item, rows.day, rows.count, rows.money),
+                   (taken.user, taken.item, taken.day, taken.count, taken.money), strict=True)
+        return _arranged(*_summed(*(np.concatenate([one, other[there]]) for one, other in both)), len(self.users))
 
     def active(self, first: int, end: int) -> np.ndarray:
         """Numbers, ascending, of the users with any event on the days first <= day < end."""
@@ -72,7 +112,9 @@ class EventLog:
 
 
 def moved_to(log: EventLog, borders: np.ndarray, today: int) -> EventLog:
-    """Of each user the events before a day of his own, moved so that this day becomes `today`. borders int64 (U,)."""
+    """Of each user the events before a day of his own, as they counted on it, moved so that this day becomes `today`.
+    borders int64 (U,)."""
+    log = log.as_of(borders)
 
     def moved(rows: Behavior) -> Behavior:
         user = rows.user
@@ -93,32 +135,50 @@ def day_number(day: datetime.date) -> int:
 
 def read_log(
     clean_events: Input, first: datetime.date, end: datetime.date, more_items: pa.Array,
-    more_behaviors: Collection[str] = (),
+    more_behaviors: Collection[str] = (), since: datetime.date | None = None,
 ) -> EventLog:  # fmt: skip
     """The events with first <= day < end. `more_items`: raw ids of items that have a number without one;
-    `more_behaviors`: those that are there without one."""
-    days = days_between(clean_events, first, end)
-    parts = [_of_day(clean_events, day) for day in days]
-    nothing = pa.array([], pa.large_string())
-    users = _sorted([p.column("user_id") for p in parts] or [nothing])
-    items = _sorted([p.column("item_id") for p in parts] + [more_items])
-    names = sorted({*more_behaviors, *(n for p in parts for n in pc.unique(p.column("behavior")).to_pylist())})
-    rows = [_numbered(batch, users, items, names) for batch in _batches(parts)]
-    codes, user, item, day, count, money = (np.concatenate(c) for c in zip(*rows, strict=True)) if rows else _nothing()
+    `more_behaviors`: those that are there without one; `since`: the first day that `as_of` is asked of, else `end`."""
+    since, cancels = since or end, takes_back(clean_events)
+    read = [_of_day(clean_events, day, since) for day in days_between(clean_events, first, end)]
+    parts, gone = [part for part, _ in read], [part for _, part in read if part.num_rows]
+    nothing, every = pa.array([], pa.large_string()), parts + gone
+    users = _sorted([p.column("user_id") for p in every] or [nothing])
+    items = _sorted([p.column("item_id") for p in every] + [more_items])
+    names = sorted({*more_behaviors, *(n for p in every for n in pc.unique(p.column("behavior")).to_pylist())})
     behaviors = {
-        name: _arranged(*(c[codes == code] for c in (user, item, day, count, money)), len(users))
-        for code, name in enumerate(names)}  # fmt: skip
-    return EventLog(users, items, behaviors, int(day.min()) if len(day) else day_number(end))
+        name: _arranged(*columns, len(users)) for name, columns in _by_behavior(parts, users, items, names).items()}
+    taken = {name: Taken(*columns) for name, columns in _by_behavior(gone, users, items, names).items()} if gone else {}
+    days = [int(rows.day.min()) for rows in behaviors.values() if len(rows.day)]
+    earliest = min(days, default=day_number(end))
+    return EventLog(users, items, behaviors, earliest, day_number(since) if cancels else 0, taken)
 
 
-def _of_day(clean_events: Input, day: str) -> pa.Table:
-    """user_id, item_id, behavior, day, count, money: a row for what a user did with an item on the day."""
-    rows = clean_events.table().read(day, columns=_READ)
+def _by_behavior(
+    parts: list[pa.Table], users: pa.Array, items: pa.Array, names: list[str]
+) -> dict[str, list[np.ndarray]]:
+    """Behaviour → user, item, day, count, money, returned."""
+    rows = [_numbered(batch, users, items, names) for batch in _batches(parts)]
+    codes, *columns = (np.concatenate(c) for c in zip(*rows, strict=True)) if rows else _nothing()
+    return {name: [column[codes == code] for column in columns] for code, name in enumerate(names)}
+
+
+def _of_day(clean_events: Input, day: str, since: datetime.date) -> tuple[pa.Table, pa.Table]:
+    """user_id, item_id, behavior, day, count, money: a row for what a user did with an item on the day. (What counts,
+    what does not and did on `since`; with `returned`, the day on which it was taken back.)"""
+    rows, returned = with_returns(clean_events, day, _READ)
+    gone = (returned < NOT_RETURNED) & (returned >= day_number(since))
+    taken = rows.filter(pa.array(gone)).append_column("returned", pa.array(returned[gone]))
+    return _summed_rows(rows.filter(pa.array(returned == NOT_RETURNED)), day), _summed_rows(taken, day)
+
+
+def _summed_rows(rows: pa.Table, day: str) -> pa.Table:
     quantity = pc.fill_null(rows.column("quantity").cast(pa.float64()), 1.0)
     money = pc.fill_null(pc.multiply(rows.column("value").cast(pa.float64()), quantity), 0.0)
-    texts = [rows.column(name).cast(pa.large_string()) for name in _READ[:3]]
-    events = pa.table([*texts, money], names=[*_READ[:3], "money"])
-    found = events.group_by(_READ[:3], use_threads=False).aggregate([([], "count_all"), ("money", "sum")])
+    texts = {name: rows.column(name).cast(pa.large_string()) for name in _READ[:3]}
+    keys = texts | ({"returned": rows.column("returned")} if "returned" in rows.column_names else {})
+    events = pa.table(keys | {"money": money})
+    found = events.group_by(list(keys), use_threads=False).aggregate([([], "count_all"), ("money", "sum")])
     number = pa.repeat(pa.scalar(day_number(datetime.date.fromisoformat(day)), pa.int32()), found.num_rows)
     return found.append_column("day", number)
 
@@ -142,16 +202,30 @@ def _batches(parts: list[pa.Table]) -> list[pa.Table]:
 
 
 def _numbered(rows: pa.Table, users: pa.Array, items: pa.Array, names: list[str]) -> tuple[np.ndarray, ...]:
-    """codes of behaviours, users, items, days, counts, money."""
+    """codes of behaviours, users, items, days, counts, money; the days of returns where they are told."""
     codes = _numbers(rows.column("behavior"), pa.array(names, pa.large_string())).astype(np.int16)
     user, item = (_numbers(rows.column(n), to).astype(np.int32) for n, to in (("user_id", users), ("item_id", items)))
     day, count, money = (rows.column(name).to_numpy() for name in ("day", "count_all", "money_sum"))
+    more = [rows.column("returned").to_numpy()] if "returned" in rows.column_names else []
     with np.errstate(over="ignore"):  # money beyond float32 is infinite
-        return codes, user, item, day, count.astype(np.float32), money.astype(np.float32)
+        return codes, user, item, day, count.astype(np.float32), money.astype(np.float32), *more
 
 
 def _nothing() -> list[np.ndarray]:
     return [np.zeros(0, kind) for kind in (np.int16, np.int32, np.int32, np.int32, np.float32, np.float32)]
+
+
+def _summed(
+    user: np.ndarray, item: np.ndarray, day: np.ndarray, count: np.ndarray, money: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """One row for each user, item and day."""
+    order = np.lexsort((item, day, user))
+    keys = [column[order] for column in (user, item, day)]
+    new = np.ones(len(order), bool)
+    new[1:] = np.any([np.diff(key) != 0 for key in keys], axis=0)
+    starts = np.flatnonzero(new)
+    sums = [np.add.reduceat(column[order], starts) if len(starts) else column for column in (count, money)]
+    return *(key[starts] for key in keys), *sums
 
 
 def _arranged(

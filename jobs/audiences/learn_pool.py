@@ -71,8 +71,10 @@ class Judged:
 
 
 def past_of(log: EventLog, date: datetime.date, graph: Graph, lookalike: Lookalike) -> Past:
-    """What is known on `date` of the users who are eligible then."""
+    """What is known on `date` of the users who are eligible then. What comes in the label window after it counts as it
+    does at that window's end."""
     today = day_number(date)
+    log = log.as_of(today, lookalike.label_window_days)
     eligible = log.active(today - lookalike.active_days, today)
     return Past(log, today, graph.window_days, lookalike.label_window_days, graph.purchase, eligible)
 
@@ -138,7 +140,8 @@ def log_before(
 ) -> EventLog:
     """All events that the lessons of `date` take: those of its label windows, and of the history before each."""
     windows = datetime.timedelta(days=lookalike.label_windows * lookalike.label_window_days)
-    return read_log(tables.clean_events, first_of(date, graph, lookalike) - windows, date, snapshot.item_raw)
+    first = first_of(date, graph, lookalike) - windows
+    return read_log(tables.clean_events, first, date, snapshot.item_raw, since=date - windows)
 
 
 def first_of(date: datetime.date, graph: Graph, lookalike: Lookalike) -> datetime.date:

@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 from jobs.audiences.feature_sets import Source
 from jobs.audiences.population import days_between, uniform
 from jobs.audiences.snapshot import DAY_SECONDS, Interactions, Snapshot
+from jobs.events.returns import with_returns
 from jobs.program import Input
 
 EPOCH = datetime.date(1970, 1, 1)
@@ -100,17 +101,18 @@ def first_days(clean_events: Input, first: datetime.date, end: datetime.date, pu
 def events_before(borders: np.ndarray, now: Source, clean_events: Input) -> tuple[Interactions, np.ndarray]:
     """(what each user did in the graph's window before the own border; the last day of it, NEVER without one).
 
-    Times are moved by as much as the border lies before D, so that days since then count to the border.
+    Times are moved by as much as the border lies before D, so that days since then count to the border. What is taken
+    back from the border on was not yet.
     """
     date, window, raw = now.snapshot.date, now.graph.window_days, now.users.raw
     start = EPOCH + datetime.timedelta(days=int(borders.min()) - window)
-    table, parts, last_day = clean_events.table(), [_NOTHING], np.full(len(borders), NEVER)
+    parts, last_day = [_NOTHING], np.full(len(borders), NEVER)
     for day in days_between(clean_events, start, date):
-        rows = table.read(day, columns=_EVENT)
+        rows, returned = with_returns(clean_events, day, _EVENT)
         of_user = pc.index_in(rows.column("user_id").cast(pa.large_string()), value_set=raw).fill_null(-1).to_numpy()
         border = np.where(of_user >= 0, borders[of_user], NEVER)
         today = number(datetime.date.fromisoformat(day))
-        chosen = (today < border) & (today >= border - window)
+        chosen = (today < border) & (today >= border - window) & (returned >= border)
         last_day[of_user[chosen]] = today
         moved = (number(date) - border[chosen]) * DAY_SECONDS
         parts.append(_rows(rows.filter(pa.array(chosen)), now.users.ids[of_user[chosen]], moved))

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.events.returns import as_of
 from jobs.program import Input
 
 # 6 (training) : 4 (validation) is that of the paper on Knowledge Query-based Graph Convolution, section 4.2.
@@ -29,8 +30,9 @@ def days_between(clean_events: Input, first: datetime.date, end: datetime.date) 
 
 
 def active_users(clean_events: Input, date: datetime.date, active_days: int) -> pa.Array:
-    """Raw ids of users with any event in the `active_days` before `date`, sorted by their bytes: the eligible."""
-    table, seen = clean_events.table(), pa.array([], pa.large_string())
+    """Raw ids of users with any event in the `active_days` before `date`, sorted by their bytes: the eligible. What
+    comes from `date` on takes none of them back."""
+    table, seen = as_of(clean_events, date).table(), pa.array([], pa.large_string())
     for day in days_between(clean_events, date - datetime.timedelta(days=active_days), date):
         column = table.read(day, columns=["user_id"]).column("user_id").cast(pa.large_string())
         seen = pc.unique(pa.chunked_array([seen, *column.chunks], pa.large_string()))
@@ -51,8 +53,8 @@ class Purchases:
 
 
 def purchases_between(clean_events: Input, first: datetime.date, end: datetime.date, purchase: str) -> Purchases:
-    """The purchases with an event time in [first, end)."""
-    table = clean_events.table()
+    """The purchases with an event time in [first, end), less those that were taken back until then."""
+    table = as_of(clean_events, end).table()
     columns = ["user_id", "item_id", "behavior"]
     days, bought = days_between(clean_events, first, end), pc.field("behavior") == purchase
     parts = [table.read(day, columns=columns, filter=bought) for day in days]

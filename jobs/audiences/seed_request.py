@@ -127,8 +127,9 @@ def past_at(
 ) -> Past:
     """Of the users who are ranked, in their order."""
     earliest = 0 if lesson.borders is None else day_number(date) - int(lesson.borders.min())
-    first = first_of(date, graph, look) - datetime.timedelta(days=max(0, earliest))
-    log = read_log(clean_events, first, date, lesson.now.snapshot.item_raw, behaviors)
+    before = datetime.timedelta(days=max(0, earliest))
+    items, first = lesson.now.snapshot.item_raw, first_of(date, graph, look) - before
+    log = read_log(clean_events, first, date, items, behaviors, date - before)
     return dataclasses.replace(past_of(log, date, graph, look), eligible=log.numbers(lesson.now.users.raw))
 
 

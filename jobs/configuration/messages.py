@@ -32,7 +32,7 @@ def shown(value: Any) -> str:
 
 def joined(path: str, key: Any) -> str:
     """The dotted path of a key below `path`."""
-    text = cut(_escaped(str(key)), MOST_OF_KEY)
+    text = cut(printable(str(key)), MOST_OF_KEY)
     return f"{path}.{text}" if path else text
 
 
@@ -49,10 +49,11 @@ def listed(names: Iterable[Any]) -> str:
 
 def one_line(text: str) -> str:
     """Lines in a row; other characters that do not print as Python writes them."""
-    return _escaped(" ".join(line.strip() for line in text.splitlines()))
+    return printable(" ".join(line.strip() for line in text.splitlines()))
 
 
-def _escaped(text: str) -> str:
+def printable(text: str) -> str:
+    """Characters that do not print, ends of lines as well, as Python writes them."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jobs.configuration.messages import one_line
 from jobs.events.damage import UTF8, check_whole
 from jobs.program import MayPass
 
@@ -48,12 +49,13 @@ def stamps(files: Iterable[str]) -> dict[str, tuple[int, int]]:
 def require_unchanged(before: Mapping[str, tuple[int, int]]) -> None:
     """MayPass where a file is not what it was: what was read of it may be of neither."""
     for file, stamp in before.items():
+        name = one_line(file)
         try:
             now = stamps([file])[file]
         except OSError as error:
-            raise MayPass(f"{file} has gone while it was read ({error.strerror}). {UNCHANGED}") from error
+            raise MayPass(f"{name} has gone while it was read ({error.strerror}). {UNCHANGED}") from error
         if now != stamp:
-            raise MayPass(f"{file} was changed while it was read: it had {stamp[0]:,} bytes, and has {now[0]:,}. "
+            raise MayPass(f"{name} was changed while it was read: it had {stamp[0]:,} bytes, and has {now[0]:,}. "
                           f"{UNCHANGED}")
 
 

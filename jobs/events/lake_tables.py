@@ -59,6 +59,7 @@ def snapshot_of(source: SourceTable, setting: str, date: datetime.date | None = 
     if not found.files:
         raise SourceError(f"{source.path}, version {found.version}, holds nothing; expected rows. Name another: "
                           f"{setting}.version.")
+    _require_inside(source.path, found)
     gone = [file for file in found.files if not os.path.exists(file)]
     if gone:
         raise SourceError(
@@ -66,6 +67,23 @@ def snapshot_of(source: SourceTable, setting: str, date: datetime.date | None = 
             f"{gone[0]}; they were taken away since (vacuum, expired snapshots). Name a version that is there: "
             f"{setting}.version or {setting}.as_of.")
     return found
+
+
+def _require_inside(path: str, found: Snapshot) -> None:
+    """SourceError for a file outside the table's folder: whoever writes a log would choose what this machine reads."""
+    folders = {os.path.abspath(path), os.path.realpath(path)}
+
+    def is_inside(file: str) -> bool:
+        places = {os.path.abspath(file), os.path.realpath(file)}
+        return any(os.path.commonpath([folder, place]) == folder for folder in folders for place in places)
+
+    outside = [file for file in found.files if not is_inside(file)]
+    if outside:
+        raise SourceError(
+            f"{path}: {len(outside)} of the {len(found.files)} files of version {found.version} lie outside the "
+            f"table's folder, e.g. {outside[0]}; expected files in it. A shallow clone names those of "
+            "another table, and a table that was moved those of its former place: write its rows out as a table of "
+            "its own, and name that.")
 
 
 def recorded(source: SourceTable, date: datetime.date) -> dict[str, int]:
@@ -114,7 +132,8 @@ def _delta(path: str, version: int | None, moment: datetime.datetime | None, set
             raise SourceError(f"{path} has rows that are deleted by a mark (deletion vectors), which its files do not "
                               "tell. Write them out: REORG TABLE … APPLY (PURGE).")
         added = pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist()
-        files = (_local(name) if "://" in name else os.path.join(path, unquote(name)) for name in added)
+        files = (_local(name) if "://" in name else os.path.normpath(os.path.join(path, unquote(name)))
+                 for name in added)
         return Snapshot(table.version(), sorted(files))
 
 

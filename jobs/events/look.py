@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.configuration.load import load_settings
-from jobs.configuration.messages import ConfigError, cut, one_line
+from jobs.configuration.messages import ConfigError, cut, one_line, printable
 from jobs.configuration.sections import Events, SourceTable
 from jobs.configuration.settings import Settings
 from jobs.events import epochs
@@ -104,7 +104,7 @@ def start(described: list[Described]) -> Iterator[str]:
     behaviors = [name for name, _ in found.behaviors.most_common(20)] or [otherwise]
     first = found.first.date() if found.first else datetime.date(2000, 1, 1)
     yield from ["", "# A configuration to start from: check every line. jobs/configuration/sections.py has all keys.",
-                configuration(described, behaviors, first)]
+                *configuration(described, behaviors, first).split("\n")]
 
 
 def looks_of(sample: Sample) -> dict[str, Look]:
@@ -208,9 +208,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         lines = of_configuration(load_settings(given.config)) if given.config else of_files(given.source)
         for line in lines:
-            print(line)
+            print(printable(line))
     except (ConfigError, JobError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     return 0
 

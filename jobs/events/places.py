@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from jobs.configuration.messages import one_line
 from jobs.program import JobError
 
 SUFFIXES = {
@@ -26,7 +27,10 @@ MOST_NAMES, MOST_OF_NAME = 50, 60  # in a message
 
 
 class SourceError(JobError):
-    """A source cannot be read as configured."""
+    """A source cannot be read as configured. Always one line, whatever the names of files and columns hold."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 def find_files(path: str, format: str, setting: str = "source.*.path") -> list[str]:
@@ -56,7 +60,7 @@ def find_file(path: Path, setting: str) -> Path:
 def _found(path: str, endings: tuple[str, ...]) -> list[str]:
     named = Path(path)
     if named.is_dir():
-        return _files_below(named, endings)
+        return files_below(named, endings)
     if named.is_file():
         return [str(named)]
     there = _there(named)
@@ -65,7 +69,7 @@ def _found(path: str, endings: tuple[str, ...]) -> list[str]:
     files = {str(match) for match in shown if _is_file(match)}
     for folder in shown:
         if folder.is_dir() and folder.name.endswith(endings):
-            files.update(_files_below(folder, endings))
+            files.update(files_below(folder, endings))
     return sorted(files)
 
 
@@ -80,8 +84,9 @@ def _there(path: Path) -> Path:
     return next(folder for folder in (*path.parents, Path()) if folder.exists())
 
 
-def _files_below(folder: Path, endings: tuple[str, ...]) -> list[str]:
-    """Links are followed; a folder that is reached twice counts once."""
+def files_below(folder: Path, endings: tuple[str, ...] = ("",)) -> list[str]:
+    """Files whose names end so, but hidden ones, in order of their names. Links are followed; a folder that is reached
+    twice counts once."""
     found, seen = [], set()
     for top, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
         if (real := os.path.realpath(top)) in seen:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ import pyarrow.dataset as ds
 
 from jobs import spark as engine
 from jobs.configuration.sections import Events, Graph, Source, Spark
-from jobs.graphs.catalogue import Kind, attribute_rows, kinds, read_catalogue
+from jobs.events.fingerprint import require_unchanged
+from jobs.graphs.catalogue import Catalogue, attribute_rows, kinds, read_catalogue
 from jobs.graphs.ledgers import (
     ITEM,
     USER,
@@ -50,7 +51,7 @@ class Config:
     spark: Spark
 
 
-def raw_ids(spark: SparkSession, events: DataFrame, date: datetime.date, config: Config) -> DataFrame:
+def raw_ids(spark: SparkSession, events: DataFrame, catalogues: Sequence[Catalogue]) -> DataFrame:
     """type, raw: everything that the night's tables name, with repeats; also values too rare for the graph
     (`min_entities`), which cost an id."""
     from pyspark.sql import functions as F
@@ -61,17 +62,16 @@ def raw_ids(spark: SparkSession, events: DataFrame, date: datetime.date, config:
     )
     found = events.select(F.explode(ends).alias("one")).select("one.*").distinct().persist()
     result = found
-    for kind in kinds(config.graph, config.source):
-        if kind.source is not None:
-            result = result.unionAll(_from_catalogue(spark, kind, found, date))
+    for catalogue in catalogues:
+        result = result.unionAll(_from_catalogue(spark, catalogue, found))
     return result
 
 
-def _from_catalogue(spark: SparkSession, kind: Kind, found: DataFrame, date: datetime.date) -> DataFrame:
+def _from_catalogue(spark: SparkSession, catalogue: Catalogue, found: DataFrame) -> DataFrame:
     """type, raw of the entities that enter by validity, and of the values of all that are in the night's tables."""
     from pyspark.sql import functions as F
 
-    catalogue = read_catalogue(spark, kind, date)
+    kind = catalogue.kind
     present = found.where(F.col("type") == kind.entity_type).select("raw", F.lit(True).alias("has_event"))
     rows = catalogue.frame.join(present, "raw", "left").where(F.col("has_event") | F.col("enters"))
     result = rows.where("enters").select(F.lit(kind.entity_type).alias("type"), "raw")
@@ -88,7 +88,7 @@ def _from_catalogue(spark: SparkSession, kind: Kind, found: DataFrame, date: dat
 
 
 def assign(
-    spark: SparkSession, raw: DataFrame, entity_ids: Output, types: list[str]
+    spark: SparkSession, raw: DataFrame, entity_ids: Output, types: list[str], catalogues: Sequence[Catalogue]
 ) -> tuple[Counter[str], dict[str, int]]:
     """Append what the ledgers lack, until no other run has come in between: (new ids by type, ids in all by type)."""
     added: Counter[str] = Counter()
@@ -98,6 +98,8 @@ def assign(
         with scratch_folder(disk, entity_ids.uri) as folder:
             new = raw.join(ledgers(spark, known), ["type", "raw"], "left_anti").distinct()
             new.sort("type", "raw").write.parquet(folder)
+            for catalogue in catalogues:
+                require_unchanged(catalogue.stamps)
             # Spark numbers its files in the order of its partitions: one after the other they are sorted.
             rows = ds.dataset(
                 [f"{folder}/{e.name}" for e in disk.list(folder) if e.name.endswith(".parquet")],
@@ -121,8 +123,11 @@ def run(date: datetime.date, clean_events: Input, entity_ids: Output, relations:
     window = open_window(clean_events, date, config.graph.window_days)
     metrics.put("rows_in", window.rows)
     with engine.session(config.spark, "assign_ids") as spark:
-        raw = raw_ids(spark, read_events(spark, window, clean_events, config.events.returns), date, config).persist()
-        added, ids = assign(spark, raw, entity_ids, entity_types(config.graph))
+        there = [kind for kind in kinds(config.graph, config.source) if kind.source is not None]
+        catalogues = [read_catalogue(spark, kind, date) for kind in there]
+        events = read_events(spark, window, clean_events, config.events.returns)
+        raw = raw_ids(spark, events, catalogues).persist()
+        added, ids = assign(spark, raw, entity_ids, entity_types(config.graph), catalogues)
         spark.catalog.clearCache()
     metrics.put("new_relations", assign_relations(relations, relation_types(config.graph)))
     metrics.put("rows_out", added.total())

@@ -19,7 +19,7 @@ from jobs import spark as engine
 from jobs.configuration.load import config_hash
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Publishing, Source, Spark
-from jobs.events.fingerprint import fingerprints
+from jobs.events.fingerprint import fingerprints, require_unchanged, stamps
 from jobs.events.lake_tables import files_of
 from jobs.profiles.labels import KEY, read_rows, says
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
@@ -76,10 +76,12 @@ def run(date: datetime.date, clean_events: Input, user_labels: Output, config: C
     days = days_with_users(clean_events, date, config.graph.window_days + config.publishing.carry_days)
     source = config.source.users
     files = files_of(source, "source.users", date)
+    before = stamps(files)
     with engine.session(config.spark, "read_labels") as spark:
         users = users_of(spark, clean_events, days)
         found = read_rows(spark, source, profiles, date, users, files)
         read = fingerprints(files, source.file_format, source.encoding)
+    require_unchanged(before)
     facts = {name: says(profiles, name) | facts_of(*one) for name, one in found.items()}
     for name, fact in facts.items():
         if fact["problem"]:

@@ -116,7 +116,8 @@ def _plain(values: Sequence[Any], texts: Sequence[str], different: int) -> Look:
     is_number = [as_number(value, True) is not None and not isinstance(value, bool) for value in values]
     own = len(texts) >= 20 and different >= OWN * len(texts)
     points = any(isinstance(value, (float, Decimal)) or isinstance(value, str) and "." in value for value in values)
-    whole = all(number is None or number % 1 == 0 for number in (as_number(value, True) for value in values))
+    numbers = [as_number(value, True) for value in values]
+    whole = all(number is None or number == number.to_integral_value() for number in numbers)
     if _share(is_number) >= MOST and points and whole and different <= FEW:
         words = f"whole numbers with a decimal point, {different:,} different: codes, or amounts"
         return Look("code", words, different)

@@ -12,7 +12,7 @@ from jobs.configuration.sections import SourceTable
 from jobs.events import epochs
 from jobs.events.places import SourceError
 from jobs.events.time_texts import canonical
-from jobs.events.times import BASIC_DAY, NUMBER, PER_SECOND, Reading
+from jobs.events.times import BASIC_DAY, MAX_MICROS, NUMBER, PER_SECOND, Reading
 
 DAY = datetime.timedelta(days=1)
 MICROSECOND = datetime.timedelta(microseconds=1)
@@ -104,6 +104,8 @@ def _moment(
 def _from_number(number: Decimal, unit: str | None) -> datetime.datetime | None:
     if unit is None:
         return None
+    if abs(number) >= MAX_MICROS * PER_SECOND[unit] // 1_000_000:
+        return None  # beyond Python's years, and perhaps beyond what it counts with
     micros = int((number * 1_000_000 / PER_SECOND[unit]).to_integral_value("ROUND_FLOOR"))
     return EPOCH + datetime.timedelta(microseconds=micros)
 

@@ -8,14 +8,13 @@ import dataclasses
 import gzip
 import io
 import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from jobs.configuration.sections import SourceTable
 from jobs.events.damage import BROKEN_GZIP, GZIP, PARQUET, kind_of
-from jobs.events.places import SUFFIXES, SourceError, find_files, lake_format, refuse_lake_formats
+from jobs.events.places import SUFFIXES, SourceError, files_below, find_files, lake_format, refuse_lake_formats
 from jobs.events.read_source import column_names
 from jobs.events.time_texts import canonical, form_of
 from jobs.events.times import NUMBER
@@ -76,8 +75,7 @@ def _files(path: str) -> list[str]:
             except SourceError as error:
                 last = error
         raise last
-    files = sorted(os.path.join(top, name) for top, _, names in os.walk(path) for name in names)
-    found = [file for file in files if not Path(file).name.startswith((".", "_")) and not _is_prose(file)]
+    found = [file for file in files_below(place) if not _is_prose(file)]
     if not found:
         raise SourceError(f"Nothing to look at in {path}; expected files of events, items or users.")
     return found

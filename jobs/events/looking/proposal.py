@@ -131,7 +131,10 @@ def configuration(tables: Sequence[Described], behaviors: Sequence[str], first: 
     for role, key in (("items", "item_attributes"), ("users", "user_attributes")):
         if attributes.get(role):
             tree["graph"][key] = attributes[role]
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    written = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    if written.replace("\n", "").isprintable():
+        return written
+    return yaml.safe_dump(tree, sort_keys=False, width=110, default_flow_style=None)  # escaped, as YAML writes it
 
 
 def _as_yaml(one: Described) -> dict[str, Any]:

@@ -33,13 +33,14 @@ def test_a_return_is_a_row_of_negative_quantity_wherever_the_source_has_the_sign
         "quantity": bought("a", 7.5, quantity=-2.0, value=3.0), "value": bought("b", 7.5, value=-3.0),
         "both": bought("c", 7.5, quantity=-2.0, value=-3.0), "no quantity": bought("d", 7.5, quantity=None, value=-3.0),
         "no value": bought("e", 7.5, quantity=-2.0), "none": bought("f", 7.5, quantity=0.0, value=-3.0),
-        "a rating": event("g", 7, value=-1.0), "taken out of the view": event("h", 7, quantity=-1.0)}
+        "a rating": event("g", 7, value=-1.0), "taken out of the view": event("h", 7, quantity=-1.0),
+        "free": bought("i", 7.5, value=0.0)}
     sandbox.write_parquet(every_day() + list(given.values()))
     figures = sandbox.run()
-    assert (figures["rows_rejected"], figures["rows_out"], figures["rows_returned"]) == (0, 18, 7)
+    assert (figures["rows_rejected"], figures["rows_out"], figures["rows_returned"]) == (0, 19, 7)
     found = {row["user_id"]: (row["quantity"], row["value"]) for row in sandbox.clean()}
-    assert [found[name] for name in "abcdefgh"] == [
-        (-2, 3), (-1, 3), (-2, 3), (-1, 3), (-2, None), (-1, 3), (1, -1), (-1, None)]
+    assert [found[name] for name in "abcdefghi"] == [
+        (-2, 3), (-1, 3), (-2, 3), (-1, 3), (-2, None), (-1, 3), (1, -1), (-1, None), (1, 0)]
     assert [m.fields["returns"] for m in sandbox.manifests().values()] == [0, 7, 0, 0, 0]
 
 
@@ -100,6 +101,17 @@ def test_each_return_takes_back_the_latest_earlier_purchase(seed: int, sandbox: 
     assert one.where("behavior = 'purchase'").count() == len(shorter), "a window's beginning changes nothing in it"
 
 
+def test_an_event_is_taken_back_whole_whatever_the_quantities(sandbox: Sandbox) -> None:
+    sandbox.write_parquet(every_day() + [
+        bought("one of three", 7, quantity=3.0), bought("one of three", 8, quantity=-1.0),
+        *(bought("three of three ones", day) for day in (6, 7, 8)),
+        bought("three of three ones", 9, quantity=-3.0)])
+    sandbox.run()
+    night = counted(Input("clean_events", str(sandbox.root / "clean_events")), DATE, CANCEL)
+    left = purchases_between(night, FIRST, DATE, "purchase").user_id.to_pylist()
+    assert left == ["three of three ones"] * 2
+
+
 def test_a_return_of_the_date_or_later_takes_nothing_back(sandbox: Sandbox) -> None:
     sandbox.write_parquet(every_day() + [bought("a", 7), bought("a", 8), bought("a", 9, quantity=-1.0)])
     sandbox.run()
@@ -109,6 +121,8 @@ def test_a_return_of_the_date_or_later_takes_nothing_back(sandbox: Sandbox) -> N
         date = datetime.date(2026, 1, day)
         night = counted(clean, date, CANCEL)
         left[day] = purchases_between(night, FIRST, date, "purchase").user_id.to_pylist()
+        rows = night.table().read("2026-01-08", ["user_id"])
+        assert rows.num_rows == 2 + (day == 9), "also of whoever reads a day as it stands"
     assert left == {9: ["a", "a"], 10: ["a"]}
     assert counted(clean, DATE, CANCEL).taken_back == {"2026-01-08": np.array([0])}
 

@@ -18,6 +18,7 @@ from jobs.configuration.sections import SourceTable
 from jobs.events import times
 from jobs.events.damage import check_whole
 from jobs.events.epochs import readings
+from jobs.events.looking.plain_times import reading_of
 from jobs.events.places import find_files
 from jobs.events.read_events import read_events
 from jobs.events.read_source import header, read_entities
@@ -92,6 +93,22 @@ def test_numbers_of_more_than_one_unit_or_of_none_are_refused(numbers, found: st
     with pytest.raises(JobError, match=rf"numbers of column 'event_time' .*lie in the years 2000 to 2100 {found}; "
                                        "expected one unit for all. Say it: source.events.time_unit"):
         readings(frame, source, ["event_time"], "source.events")
+
+
+def test_the_first_and_the_last_moment_of_these_years_are_read_and_their_neighbours_are_not(spark) -> None:
+    first, last = 946_684_800, 4_133_980_799  # 2000-01-01 00:00:00, 2100-12-31 23:59:59
+    ends = {unit: (first * per, (last + 1) * per - 1) for unit, per in UNITS.items()}
+    frame = spark.createDataFrame(list(zip(*ends.values(), strict=True)), ", ".join(f"{unit} bigint" for unit in UNITS))
+    source, itself = SourceTable("log.parquet"), {unit: unit for unit in UNITS}
+    assert {name: one.unit for name, one in readings(frame, source, UNITS, "").items()} == itself
+    assert {unit: reading_of(pair, source, unit, "").unit for unit, pair in ends.items()} == itself
+    wrong = {f"{unit}{by}": ends[unit][by > 0] + by for unit in UNITS for by in (-1, 1)}
+    frame = spark.createDataFrame([tuple(wrong.values())], ", ".join(f"`{name}` bigint" for name in wrong))
+    for name, number in wrong.items():
+        for refuse in (lambda name=name: readings(frame, source, [name], ""),
+                       lambda name=name, number=number: reading_of([number], source, name, "")):
+            with pytest.raises(JobError, match="in no unit in 1 rows"):
+                refuse()
 
 
 def test_a_configured_unit_is_taken_whatever_the_size(tmp_path, spark) -> None:

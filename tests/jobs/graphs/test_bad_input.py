@@ -13,7 +13,7 @@ import pytest
 
 from feature_store import Table
 from jobs.graphs import assign_ids, build_interactions, build_knowledge_graph
-from jobs.program import FINAL, execute
+from jobs.program import FAILED, FINAL, execute
 from tests.jobs.graphs.small_world import D, World, committed_edges, configuration, random_world, run_jobs
 
 if TYPE_CHECKING:
@@ -43,6 +43,25 @@ def test_a_missing_day_is_named(spark: SparkSession, tmp_path: Path, caplog: pyt
     shutil.rmtree(tmp_path / "data/clean_events/day=2026-02-25")
     said = refused(config, caplog, *GRAPH_JOBS)
     assert said.count("2026-02-25") >= 3 and "validate_events" in said and nothing_committed(tmp_path)
+
+
+def test_a_catalogue_that_changes_while_ids_are_given_leaves_the_ledgers(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, read = random_world(1), assign_ids.raw_ids
+    config = world.write(tmp_path)
+
+    def meanwhile(*arguments: Any) -> Any:
+        rows = read(*arguments).persist()
+        rows.count()
+        world.items.head(3).to_parquet(tmp_path / "items.parquet", index=False)
+        return rows
+
+    monkeypatch.setattr(assign_ids, "raw_ids", meanwhile)
+    with caplog.at_level(logging.ERROR, "nocturne"):
+        assert execute(assign_ids.run, ["--date", D.isoformat(), "--config", str(config)]) == FAILED
+    assert "items.parquet was changed while it was read" in caplog.text and nothing_committed(tmp_path)
+    assert not list((tmp_path / "data/entity_ids").rglob("*.parquet"))
 
 
 def test_a_window_without_an_event_stops(spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

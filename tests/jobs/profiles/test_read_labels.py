@@ -18,7 +18,7 @@ from jobs.configuration.sections import Graph, Publishing, Relation, Source, Sou
 from jobs.profiles import read_labels
 from jobs.profiles.labels import Known, read_known
 from jobs.profiles.labels import read_labels as read_from_source
-from jobs.program import JobError, Output, Skip, metrics
+from jobs.program import JobError, MayPass, Output, Skip, metrics
 from tests.jobs.embeddings.planted import write_day
 from tests.jobs.report.tables_by_hand import table_input
 
@@ -129,6 +129,22 @@ def test_a_label_that_has_changed_since_is_not_taken_for_the_same(spark: SparkSe
     assert list(read_known(table, DATE, Profiles(labels={"gender": Label()}))) == ["gender"]
     with pytest.raises(PartitionMissing):
         read_known(table, datetime.date(2026, 1, 1), Profiles(labels=LABELS))
+
+
+def test_a_table_that_changes_while_it_is_read_leaves_no_labels(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, read = write(tmp_path, source()), read_labels.read_rows
+
+    def meanwhile(*arguments: object) -> object:
+        found = read(*arguments)
+        source().head(2).to_parquet(tmp_path / "users.parquet", index=False)
+        return found
+
+    monkeypatch.setattr(read_labels, "read_rows", meanwhile)
+    with pytest.raises(MayPass, match="users.parquet was changed while it was read"):
+        run(tmp_path, config)
+    assert table_input(tmp_path, "user_labels").table().values() == []
 
 
 def test_without_a_label_there_is_nothing_to_read(tmp_path: Path) -> None:
