@@ -170,8 +170,8 @@ def median(runs: list[dict[str, Run]], stage: str, field: str) -> float:
 
 
 def slope(pairs: list[tuple[float, float]]) -> float:
-    """Least-squares slope of log value over log size; nan where a value is not above 0."""
-    if any(value <= 0 for _, value in pairs):
+    """Least-squares slope of log value over log size; nan where a value is not above 0, or there is one size alone."""
+    if len(pairs) < 2 or any(value <= 0 for _, value in pairs):
         return math.nan
     return float(np.polyfit([math.log(size) for size, _ in pairs], [math.log(value) for _, value in pairs], 1)[0])
 

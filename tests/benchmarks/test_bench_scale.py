@@ -56,6 +56,7 @@ def test_a_stage_of_less_than_five_seconds_at_a_quarter_does_not_decide() -> Non
 
 def test_the_slope_of_nothing_is_no_number() -> None:
     assert math.isnan(slope([(0.25, 0.0), (0.5, 1.0)]))
+    assert math.isnan(slope([(1.0, 3.0)]))
 
 
 def test_the_log_has_every_user_and_item_and_repeats_itself(tmp_path: Path) -> None:
