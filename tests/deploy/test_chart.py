@@ -131,6 +131,24 @@ def test_the_policy_lets_spark_talk_and_nobody_else() -> None:
 
 
 @needs_tools
+def test_executors_mount_every_lake_whatever_its_folder_is_called() -> None:
+    """Names of volumes are short, of few characters, and differ."""
+    values = values_of("gpu")
+    folders = ["/lake", "/lake/a_b", "/lake/a/b", "/LAKE (old)", f"/{'deep/' * 14}er"]
+    values["configuration"]["pods"]["lakes"] = {folder: f"claim-{n}" for n, folder in enumerate(folders)}
+    texts = asked("render", str(CHART), values)["manifests"]
+    text = named({path: text for path, text in texts.items() if path.endswith(".yaml")}, "ConfigMap")
+    pod = yaml.safe_load(text["nocturne-config"]["data"]["executor.yaml"])
+    claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["spec"]["volumes"] if "lake" in v["name"]}
+    mounts = {m["name"]: m for m in pod["spec"]["containers"][0]["volumeMounts"] if "lake" in m["name"]}
+    assert {mounts[name]["mountPath"]: claim for name, claim in claims.items()} == {
+        folder: f"claim-{n}" for n, folder in enumerate(folders)}  # fmt: skip
+    assert all(m["readOnly"] for m in mounts.values())
+    found = asked("validate", [pod | {"metadata": {"name": "executor"}}])
+    assert not any(found.values()), found
+
+
+@needs_tools
 @pytest.mark.parametrize(
     ("path", "says"),
     [
