@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,8 @@ from jobs.configuration.feature_names import FeatureSet
 from jobs.configuration.predicates import parse
 from models.classifiers.lookalike import fit
 from models.hyperparameters import TreeHyperparameters
-from tests.jobs.audiences.worlds import GRAPH, START, day, planted, reads
-from tests.jobs.report.tables_by_hand import Log
+from tests.jobs.audiences.worlds import DATE, DIMENSION, GRAPH, START, config, day, planted, reads
+from tests.jobs.report.tables_by_hand import Log, write_vectors
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +149,13 @@ def test_a_vocabulary_that_went_through_json_gives_the_columns_in_the_same_order
     vocabulary = choose_vocabulary(turned, users, None, "purchase")
     back = Vocabulary(**json.loads(json.dumps(dataclasses.asdict(vocabulary), sort_keys=True)))
     assert baseline(turned, users, back, GRAPH).names == baseline(turned, users, vocabulary, GRAPH).names
+
+
+def test_a_published_user_whom_the_ledger_does_not_know_is_nobodys_vector(tmp_path: Path) -> None:
+    """Such as one who was erased; the log may hold users without a ledger id, too, and they are not he."""
+    planted(tmp_path, users=60)
+    some = {name: np.full(DIMENSION, 1.0) for name in ("u00000", "u00001", "nobody")}
+    write_vectors(tmp_path, "transe", DATE, some, {"i0": np.zeros(DIMENSION)}, np.zeros(DIMENSION))
+    vectors = Tables(**reads(tmp_path)).source(DATE, ["transe"], GRAPH, config().lookalike, 0).vectors["transe"]
+    assert len(vectors.user_ids) == 2 and (vectors.user_ids >= 0).all()
+    assert np.isnan(vectors.native_users_of(np.array([-1]))).all()
