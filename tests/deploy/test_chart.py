@@ -174,12 +174,25 @@ def test_a_typo_in_the_values_is_refused_by_its_name(path: tuple[str, ...], says
     [
         ("image", {"tag": "latest"}), ("data", {"size": "100GB"}), ("data", {"accessMode": "ReadWrite"}),
         ("data", {"mount": "data"}), ("verify", {"enabled": "yes"}), ("airflow", {"serviceAccounts": []}),
-        ("configuration", {"data_root": "data"}),
+        ("configuration", {"data_root": "data"}), ("verify", {"schedule": "every day"}),
+        ("networkPolicy", {"egress": [{"too": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]}),
+        ("networkPolicy", {"egress": [{}]}), ("networkPolicy", {"egress": [{"to": []}]}),
+        ("networkPolicy", {"egress": [{"to": [{"ipBlok": {"cidr": "10.0.0.0/8"}}]}]}),
     ],
 )  # fmt: skip
 def test_a_value_that_would_not_do_is_refused(section: str, wrong: dict[str, Any]) -> None:
     values = values_of("default")
     assert "refused" in asked("render", str(CHART), values | {section: values[section] | wrong})
+
+
+@needs_tools
+def test_a_rule_of_who_else_may_be_talked_to_joins_the_policy() -> None:
+    """Of what it does not know Kubernetes makes a rule without a limit."""
+    rule = {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 443, "protocol": "TCP"}]}
+    values = values_of("default") | {"networkPolicy": {"enabled": True, "egress": [rule]}}
+    texts = asked("render", str(CHART), values)["manifests"]
+    found = named({path: text for path, text in texts.items() if path.endswith(".yaml")}, "NetworkPolicy")
+    assert found["nocturne-jobs"]["spec"]["egress"][1:] == [rule]
 
 
 def version() -> str:
