@@ -212,6 +212,18 @@ def test_an_item_that_left_the_catalogue_is_no_item_of_the_set(tmp_path: Path) -
     assert asked == [("", [False, False, True]), ("", [False, True, False])]
 
 
+def test_reference_users_come_in_the_order_of_their_raw_ids(tmp_path: Path) -> None:
+    """Whatever the draws' order and the ledger's, so that sums are the same to the last bit."""
+    log, asked = log_of(tmp_path, [(f"u{n}", "x", 2) for n in range(9)] + [("other", "y", 2)]), []
+    client = SimpleNamespace(as_client=lambda model, references, *most: asked.append(references.tolist()))
+    source = SimpleNamespace(vectors={"transe": None}, of_items=lambda name, mask: client)
+    ledger_ids = np.array([50, 7, 3, 9, 1, 8, 2, 6, 4, 5])
+    keys = np.random.default_rng(0).integers(0, 1 << 60, 10).astype(np.uint64)
+    night = Published(source, log.items_among(log.items), ledger_ids)
+    near_of(night, ["transe"], past_of(log), sets_of(log, ["x"]), 0, keys)
+    assert asked == [ledger_ids[1:].tolist()], "`other` comes first, and bought y"
+
+
 def test_a_log_without_an_event_has_the_behaviours_that_were_learned(tmp_path: Path) -> None:
     log_of(tmp_path, [("a", "x", 200)])
     clean, day = table_input(tmp_path, "clean_events"), datetime.timedelta(days=1)

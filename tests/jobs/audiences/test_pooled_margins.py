@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,6 +113,43 @@ def lessons(eligible: np.ndarray) -> Lessons:
     return Lessons(
         sets, [window], np.arange(USERS) % 4, np.arange(USERS).astype(np.uint64),
         lambda past, place, rows: rows[:, None].astype(np.float32), ["number"])  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_columns_are_those_of_the_set_and_the_past_asked_for(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of few sets what hangs on the set alone is kept; of others, and of a past that is like another, it is not."""
+    made = []
+
+    def columns(kind: int, past: Any, place: int) -> Any:
+        made.append((kind, past.number, place))
+        return lambda rows: np.stack([rows, np.full(len(rows), past.number), np.full(len(rows), place)], 1)
+
+    monkeypatch.setattr(
+        learn_pool, "SetColumns", SimpleNamespace(of=lambda past, sets, place: columns(0, past, place)))
+    monkeypatch.setattr(
+        learn_pool, "near_of", lambda published, models, past, sets, place, keys: columns(1, published, place))
+    monkeypatch.setattr(learn_pool, "names", lambda past: [])
+    pasts = [SimpleNamespace(number=number, today=number // 2) for number in range(3)]
+    of, _ = learn_pool.columns_of(pasts, None, None, [], None, None, None, 0, vectors=lambda past: past)
+    asked = [(past, place) for place in (0, 1, 0, 5, 1) for past in (*pasts, *pasts[::-1])] * 20
+    rows = np.arange(3)
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(lambda one: of(*one, rows), asked))
+    for (past, place), values in zip(asked, found, strict=True):
+        assert values[:, [0, 3]].tolist() == [[row, row] for row in range(3)]
+        assert values[:, [1, 2, 4, 5]].tolist() == [[past.number, place] * 2] * 3
+    made.clear()
+    for past in pasts:
+        for chunk in (rows, rows + 3, rows):
+            of(past, 9, chunk)
+    assert made == [(kind, past.number, 9) for past in pasts for kind in (0, 1)]
+
+
+def test_vectors_are_read_once_for_each_day_and_each_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr(learn_pool, "published_at", lambda tables, past, *_: read.append(past.today) or past.today)
+    of = learn_pool.vectors_of(None, [], None, None, 0)
+    assert [of(SimpleNamespace(today=day)) for day in (3, 4, 3, 4, 5)] == [3, 4, 3, 4, 5] and read == [3, 4, 5]
 
 
 def of_number_and_fold(boosters: Any, features: np.ndarray, fold: np.ndarray, threads: int) -> np.ndarray:
