@@ -93,6 +93,15 @@ def test_forks_draw_uuids_and_random_numbers_of_their_own(start: Start) -> None:
     assert all(one != other for one, other in zip(first, second, strict=True))
 
 
+def test_a_fork_has_the_threads_of_its_libraries(start: Start) -> None:
+    """OpenBLAS has its own before the fork; a library that did not start them anew would wait for ever."""
+    counts = (
+        "import numpy, pyarrow, pyarrow.compute as pc, torch; a = numpy.ones((900, 900)); t = torch.ones(900, 900);"
+        " print((a @ a).sum(), (t @ t).sum().item(), pc.sum(pyarrow.array(range(100_000))).as_py())")
+    for _ in range(2):
+        assert outcome(start(told(counts), tasks.environment())) == ("729000000.0 729000000.0 4999950000\n", 0)
+
+
 def test_two_that_fork_do_not_meet(start: Start) -> None:
     with forked.forks(sys.executable) as other:
         asks = "import time; time.sleep(0.5); print('{}')"
