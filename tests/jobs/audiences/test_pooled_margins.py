@@ -102,6 +102,8 @@ def test_a_client_of_few_users_is_calibrated_by_the_pool_and_its_draws_odds() ->
     margins = (true + odds).astype(np.float32)
     found = client_calibration(judged(labels, margins, None, odds), margins, pool, few)
     assert odds > 2 and found(margins).mean() == pytest.approx(labels.mean(), rel=0.6)
+    of_all = client_calibration(judged(labels, margins, None, odds), margins, pool, np.ones(len(labels), bool))
+    assert of_all(margins).mean() == pytest.approx(labels.mean(), rel=0.1)
 
 
 def lessons(eligible: np.ndarray) -> Lessons:
@@ -138,6 +140,19 @@ def test_columns_are_those_of_the_set_and_the_past_asked_for(threads: int, monke
     for (past, place), values in zip(asked, found, strict=True):
         assert values[:, [0, 3]].tolist() == [[row, row] for row in range(3)]
         assert values[:, [1, 2, 4, 5]].tolist() == [[past.number, place] * 2] * 3
+
+    met = []
+
+    class Met(int):
+        """A place at whose first comparison another thread has a set made."""
+
+        def __eq__(self, other: object) -> bool:
+            if not met:
+                met.append(of(pasts[1], 77, rows))
+            return int(self) == other
+
+    of(pasts[0], Met(8), rows)
+    assert of(pasts[0], 8, rows)[:, 2].tolist() == [8] * 3 and met
     made.clear()
     for past in pasts:
         for chunk in (rows, rows + 3, rows):
@@ -203,12 +218,17 @@ def test_chunks_of_users_are_scored_as_the_whole(monkeypatch: pytest.MonkeyPatch
             np.testing.assert_allclose(found[files], mean_margin(mine, features[rows], 1), rtol=1e-6, atol=1e-6)
 
 
-def test_of_users_whose_columns_cannot_be_had_nobody_is_scored() -> None:
-    """An error in a thread is the job's."""
+def test_of_users_whose_columns_cannot_be_had_nobody_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in a thread is the job's, be it the last one's."""
     forests = {("a",): Forest.of(boosters(np.zeros((USERS, 1), np.float32), 1))}
     of = Scored(["x"], lambda rows: 1 / 0, np.arange(USERS), RAW, None)
     with pytest.raises(ZeroDivisionError):
         margins_of_parts(forests, of, 2)
+    monkeypatch.setattr(score_lookalike, "SCORED_AT_A_TIME", 37)
+    ones = np.ones((37, 1), np.float32)
+    last = dataclasses.replace(of, columns=lambda rows: 1 / 0 if USERS - 1 in rows else ones[: len(rows)])
+    with pytest.raises(ZeroDivisionError):
+        margins_of_parts(forests, last, 2)
     assert len(margins_of_parts(forests, dataclasses.replace(of, rows=np.arange(0)), 2)[("a",)]) == 0
 
 
