@@ -24,7 +24,8 @@ NO_SECRET = re.compile(
 REFERENCE = re.compile(r"\$\{env[.:]\w+\}")
 # options of Java and addresses that hold one among other things: …password=…, user:password@host
 SECRET_WITHIN = re.compile(
-    r"(secret|passw(or)?d|passphrase|token|(access|private|api|account)[._-]?key|[?&]sig)\s*=\s*[\"']?(?!\$\{env[.:])[^\s;&\"']"
+    r"(secret|passw(or)?d|passphrase|token|(access|private|api|account)[._-]?key|[?&]sig)"
+    r"\s*=\s*[\"']?(?!\$\{env[.:])[^\s;&\"']"
     r"|://[^/\s:@]+:(?!\$\{env[.:])[^/\s@]+@", re.IGNORECASE)
 
 
