@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ class ForkedJob:
             socket.send_fds(forks, [json.dumps(asked).encode()], [writing])
         finally:
             os.close(writing)
-        self._forks, self.returncode = forks, None
+        self._forks, self.returncode, self.pid = forks, None, None
         self.pid = self._answer(None)
 
     def wait(self, timeout: float | None = None) -> int:
@@ -47,25 +48,42 @@ class ForkedJob:
             answer = self._forks.recv(64)
         except (BlockingIOError, TimeoutError):
             raise subprocess.TimeoutExpired("a forked job", timeout or 0) from None
+        except ConnectionError:
+            answer = b""
         finally:
             self._forks.settimeout(None)
         if not answer:
-            raise ConnectionError("The process that forks for jobs has ended; run the night again.")
+            self._end()
+            raise ConnectionError("The process that forks for jobs was ended, and the job with it; a retry starts it "
+                                  "as a process of its own.")
         return int(answer)
+
+    def _end(self) -> None:
+        """Where nobody is left who could say how the job ended."""
+        self.returncode = -signal.SIGKILL
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def forks(python: str) -> Iterator[Callable[[list[str], Mapping[str, str]], ForkedJob | subprocess.Popen[str]]]:
-    """Start the process that forks; it begins to read libraries at once, and ends with the block."""
+    """Start the process that forks; it begins to read libraries at once, and ends with the block. A job that it cannot
+    take, since it was ended or the environment is too large for a message, is started as ever."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     own = tasks.start
 
     def start(command: list[str], environment: Mapping[str, str]) -> ForkedJob | subprocess.Popen[str]:
         if command[:2] != [python, "-m"]:
             return own(command, environment)
-        return ForkedJob(ours, command, environment)
+        try:
+            return ForkedJob(ours, command, environment)
+        except OSError:
+            return own(command, environment)
 
     with theirs:
-        process = subprocess.Popen([python, "-m", "jobs.forked"], stdin=theirs, env=tasks.environment())
+        # a session of its own: who presses Ctrl-C ends Airflow, which ends the job, and only then this
+        process = subprocess.Popen(
+            [python, "-m", "jobs.forked"], stdin=theirs, env=tasks.environment(), start_new_session=True)
     with process, ours:
         yield start

@@ -45,7 +45,7 @@ class Tables:
             history = lookalike.history_attribute
             vocabulary = choose_vocabulary(snapshot, users, history, graph.purchase, excluded)
         published = (self.user_embeddings, self.entity_embeddings)
-        vectors = {model: read_vectors(model, date, *published, ledger, graph.purchase) for model in models}
+        vectors = {model: read_vectors(model, date, *published, ledger, graph.purchase).known() for model in models}
         return Source(snapshot, users, ledger, vocabulary.without(excluded), graph, vectors, seed)
 
     def spaces(self, models: list[str], date: datetime.date) -> dict[str, str | None]:

@@ -62,6 +62,8 @@ class Vectors:
     def known(self) -> Vectors:
         """Without published users whom the ledger does not know: they have no graph either."""
         there = self.user_ids >= 0
+        if there.all():  # no copy
+            return self
         return replace(self, user_ids=self.user_ids[there], users=self.users[there])
 
     def native(self, published: np.ndarray) -> np.ndarray:

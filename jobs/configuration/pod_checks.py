@@ -13,6 +13,7 @@ from jobs.configuration.pods import FOLDER, NAME
 if TYPE_CHECKING:
     from jobs.configuration.settings import Settings
 
+SCRATCH = "/tmp"
 SECRET_KEY = re.compile(
     r"(secret|passw(or)?d|passphrase|token|credential|(access|private|api|account|sas)[._-]?key|[._-]sas([._-]|$))",
     re.IGNORECASE)
@@ -21,6 +22,11 @@ NO_SECRET = re.compile(
     r"(file|path|ref(\.\w+)?|provider|providers|class|enabled|renewal\.\w+)$|^spark\.kubernetes\.(driver|executor)"
     r"\.secret(s|KeyRef)\.", re.IGNORECASE)
 REFERENCE = re.compile(r"\$\{env[.:]\w+\}")
+# options of Java and addresses that hold one among other things: …password=…, user:password@host
+SECRET_WITHIN = re.compile(
+    r"(secret|passw(or)?d|passphrase|token|(access|private|api|account)[._-]?key|[?&]sig)"
+    r"\s*=\s*[\"']?(?!\$\{env[.:])[^\s;&\"']"
+    r"|://[^/\s:@]+:(?!\$\{env[.:])[^/\s@]+@", re.IGNORECASE)
 
 
 def check_pods(settings: Settings) -> None:
@@ -34,9 +40,12 @@ def check_pods(settings: Settings) -> None:
     for key in ("secrets", "pull_secrets"):
         for i, name in enumerate(getattr(pods, key)):
             expect(NAME.holds(name), name, f"pods.{key}[{i}]", f"the name of a Secret: {NAME.wanted}")
+    outside = f"a folder outside {SCRATCH}, which is a pod's own"
+    expect(not is_below(pods.mount, SCRATCH), pods.mount, "pods.mount", outside)
     for folder, claim in pods.lakes.items():
         expect(FOLDER.holds(folder), folder, f"pods.lakes.{folder}", FOLDER.wanted)
         expect(not is_below(folder, pods.mount), folder, f"pods.lakes.{folder}", f"a folder outside {pods.mount}")
+        expect(not is_below(folder, SCRATCH), folder, f"pods.lakes.{folder}", outside)
         expect(NAME.holds(claim), claim, f"pods.lakes.{folder}", f"a claim's name: {NAME.wanted}")
     root = settings.data_root.removeprefix("file://")
     expect(is_below(root, pods.mount), root, "data_root", f"pods.mount ({pods.mount}) or a folder below it")
@@ -67,6 +76,7 @@ def _read_by_jobs(settings: Settings) -> Iterator[tuple[str, str]]:
 def check_no_key_in_plain(settings: Settings) -> None:
     """ConfigError for a setting of Spark that holds a secret itself: the file is read by many and lies in logs."""
     for key, value in settings.spark.conf.items():
-        plain = SECRET_KEY.search(key) and not NO_SECRET.search(key) and value and not REFERENCE.fullmatch(value)
+        named = SECRET_KEY.search(key) and not NO_SECRET.search(key) and value and not REFERENCE.fullmatch(value)
+        plain = named or SECRET_WITHIN.search(value)
         expect(not plain, "…", f"spark.conf.{key}", "no key in plain: name an environment variable, ${env.NAME} in "
                "Hadoop's settings, ${env:NAME} in Spark's own, which a Secret fills (pods.secrets)")  # fmt: skip

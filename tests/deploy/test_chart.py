@@ -131,6 +131,24 @@ def test_the_policy_lets_spark_talk_and_nobody_else() -> None:
 
 
 @needs_tools
+def test_executors_mount_every_lake_whatever_its_folder_is_called() -> None:
+    """Names of volumes are short, of few characters, and differ."""
+    values = values_of("gpu")
+    folders = ["/lake", "/lake/a_b", "/lake/a/b", "/LAKE (old)", f"/{'deep/' * 14}er"]
+    values["configuration"]["pods"]["lakes"] = {folder: f"claim-{n}" for n, folder in enumerate(folders)}
+    texts = asked("render", str(CHART), values)["manifests"]
+    text = named({path: text for path, text in texts.items() if path.endswith(".yaml")}, "ConfigMap")
+    pod = yaml.safe_load(text["nocturne-config"]["data"]["executor.yaml"])
+    claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["spec"]["volumes"] if "lake" in v["name"]}
+    mounts = {m["name"]: m for m in pod["spec"]["containers"][0]["volumeMounts"] if "lake" in m["name"]}
+    assert {mounts[name]["mountPath"]: claim for name, claim in claims.items()} == {
+        folder: f"claim-{n}" for n, folder in enumerate(folders)}  # fmt: skip
+    assert all(m["readOnly"] for m in mounts.values())
+    found = asked("validate", [pod | {"metadata": {"name": "executor"}}])
+    assert not any(found.values()), found
+
+
+@needs_tools
 @pytest.mark.parametrize(
     ("path", "says"),
     [
@@ -156,12 +174,25 @@ def test_a_typo_in_the_values_is_refused_by_its_name(path: tuple[str, ...], says
     [
         ("image", {"tag": "latest"}), ("data", {"size": "100GB"}), ("data", {"accessMode": "ReadWrite"}),
         ("data", {"mount": "data"}), ("verify", {"enabled": "yes"}), ("airflow", {"serviceAccounts": []}),
-        ("configuration", {"data_root": "data"}),
+        ("configuration", {"data_root": "data"}), ("verify", {"schedule": "every day"}),
+        ("networkPolicy", {"egress": [{"too": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]}),
+        ("networkPolicy", {"egress": [{}]}), ("networkPolicy", {"egress": [{"to": []}]}),
+        ("networkPolicy", {"egress": [{"to": [{"ipBlok": {"cidr": "10.0.0.0/8"}}]}]}),
     ],
 )  # fmt: skip
 def test_a_value_that_would_not_do_is_refused(section: str, wrong: dict[str, Any]) -> None:
     values = values_of("default")
     assert "refused" in asked("render", str(CHART), values | {section: values[section] | wrong})
+
+
+@needs_tools
+def test_a_rule_of_who_else_may_be_talked_to_joins_the_policy() -> None:
+    """Of what it does not know Kubernetes makes a rule without a limit."""
+    rule = {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 443, "protocol": "TCP"}]}
+    values = values_of("default") | {"networkPolicy": {"enabled": True, "egress": [rule]}}
+    texts = asked("render", str(CHART), values)["manifests"]
+    found = named({path: text for path, text in texts.items() if path.endswith(".yaml")}, "NetworkPolicy")
+    assert found["nocturne-jobs"]["spec"]["egress"][1:] == [rule]
 
 
 def version() -> str:

@@ -61,8 +61,3 @@ imagePullSecrets:
 imagePullSecrets: []
 {{- end }}
 {{- end }}
-
-{{/* The name of a lake's volume, by its folder. */}}
-{{- define "nocturne.lake" -}}
-lake{{ . | lower | replace "/" "-" | replace "_" "-" | replace "." "-" | trunc 50 }}
-{{- end }}

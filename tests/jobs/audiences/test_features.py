@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
+from jobs.audiences import vectors as vectors_module
 from jobs.audiences.feature_sets import Source
 from jobs.audiences.features import Eligible, Vocabulary, baseline, choose_vocabulary, own_history, past_buyers
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import draw_sample, one_to, uniform
 from jobs.audiences.snapshot import Ledger
+from jobs.audiences.vectors import Vectors
 from jobs.configuration.feature_names import FeatureSet
 from jobs.configuration.predicates import parse
 from models.classifiers.lookalike import fit
 from models.hyperparameters import TreeHyperparameters
-from tests.jobs.audiences.worlds import GRAPH, START, day, planted, reads
-from tests.jobs.report.tables_by_hand import Log
+from tests.jobs.audiences.worlds import DATE, DIMENSION, GRAPH, START, config, day, planted, reads
+from tests.jobs.report.tables_by_hand import Log, write_vectors
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,31 @@ def test_money_beyond_float32_is_no_infinite_column(night: tuple) -> None:
     for columns in both:
         assert not np.isinf(columns.values).any()
         fit(columns.values, np.arange(len(users)) % 2 == 0, np.arange(len(users)) < 20, TreeHyperparameters(), 0)
+
+
+def test_money_given_back_stays_below_nothing(night: tuple) -> None:
+    _, snapshot, users = night
+    seen = snapshot.interactions
+    back = dataclasses.replace(snapshot, interactions=dataclasses.replace(seen, value=-seen.value))
+    everything = np.ones(len(snapshot.items), bool)
+    spent, returned = (own_history(one, users, everything, GRAPH) for one in (snapshot, back))
+    money = [place for place, name in enumerate(spent.names) if spent.values[:, place].max() > 0
+             and np.array_equal(spent.values[:, place], -returned.values[:, place])]  # fmt: skip
+    assert money
+
+
+def test_vectors_are_turned_back_whole_whatever_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    turn, native = np.linalg.qr(random.normal(size=(4, 4)))[0], random.normal(size=(7, 4))
+    published = (native @ turn).astype(np.float32)
+    for rows in (2, 7, 100):
+        monkeypatch.setattr(vectors_module, "_TURNED_ROWS", rows)
+        ids = np.arange(10, 17)
+        found = Vectors("transe", "s", "l2", turn, ids, published, ids + 100, published[::-1], published[0])
+        np.testing.assert_allclose(found.native_users_of(np.array([16, 10, 13])), native[[6, 0, 3]], atol=1e-5)
+        np.testing.assert_allclose(found.native_items_of(np.array([110, 116])), native[[6, 0]], atol=1e-5)
+        np.testing.assert_allclose(found.native_purchase, native[0], atol=1e-5)
+        assert np.isnan(found.native_users_of(np.array([17, 9]))).all()
 
 
 def since(events: pd.DataFrame) -> float:
@@ -148,3 +176,13 @@ def test_a_vocabulary_that_went_through_json_gives_the_columns_in_the_same_order
     vocabulary = choose_vocabulary(turned, users, None, "purchase")
     back = Vocabulary(**json.loads(json.dumps(dataclasses.asdict(vocabulary), sort_keys=True)))
     assert baseline(turned, users, back, GRAPH).names == baseline(turned, users, vocabulary, GRAPH).names
+
+
+def test_a_published_user_whom_the_ledger_does_not_know_is_nobodys_vector(tmp_path: Path) -> None:
+    """Such as one who was erased; the log may hold users without a ledger id, too, and they are not he."""
+    planted(tmp_path, users=60)
+    some = {name: np.full(DIMENSION, 1.0) for name in ("u00000", "u00001", "nobody")}
+    write_vectors(tmp_path, "transe", DATE, some, {"i0": np.zeros(DIMENSION)}, np.zeros(DIMENSION))
+    vectors = Tables(**reads(tmp_path)).source(DATE, ["transe"], GRAPH, config().lookalike, 0).vectors["transe"]
+    assert len(vectors.user_ids) == 2 and (vectors.user_ids >= 0).all()
+    assert np.isnan(vectors.native_users_of(np.array([-1]))).all()

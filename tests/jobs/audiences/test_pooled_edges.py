@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
-from jobs.audiences import learn_pool, stand_ins
+from jobs.audiences import learn_pool, set_affinities, stand_ins
 from jobs.audiences.event_log import EventLog, day_number, read_log
 from jobs.audiences.features import Columns
 from jobs.audiences.item_sets import ItemSets, item_sets, rows_of
@@ -21,14 +21,15 @@ from jobs.audiences.learn_pool import lessons_from, log_before
 from jobs.audiences.nights import Tables
 from jobs.audiences.pooled import Lessons, rows_of_client
 from jobs.audiences.pooled import rows_of as rows_of_set
-from jobs.audiences.pooled_rows import Window, window_of
+from jobs.audiences.pooled_rows import Window, order_of, window_of
 from jobs.audiences.population import active_users
 from jobs.audiences.score_lookalike import Scored, columns_of_sets
-from jobs.audiences.set_affinities import Published, affinity_names, near_of
+from jobs.audiences.set_affinities import Near, Published, affinity_names, near_of
 from jobs.audiences.set_columns import MOST_SHARE, Past, columns, names
 from jobs.audiences.snapshot import Attribute, Snapshot
 from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.predicates import parse
+from models.vectors.affinities import NAMES as AFFINITIES
 from tests.jobs.audiences.worlds import DATE as WORLD
 from tests.jobs.audiences.worlds import GRAPH, START, config, planted, reads
 from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events
@@ -210,6 +211,32 @@ def test_an_item_that_left_the_catalogue_is_no_item_of_the_set(tmp_path: Path) -
     for place in (0, 1):
         near_of(night, [], past_of(log), sets, place, np.arange(2).astype(np.uint64))
     assert asked == [("", [False, False, True]), ("", [False, True, False])]
+
+
+def test_reference_users_are_drawn_by_their_keys_and_come_by_their_raw_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the ledger's order, so that sums are the same to the last bit; several times as many as are used."""
+    log, asked = log_of(tmp_path, [(f"u{n}", "x", 2) for n in range(9)] + [("other", "y", 2)]), []
+    client = SimpleNamespace(as_client=lambda model, references, *most: asked.append(references.tolist()))
+    source = SimpleNamespace(vectors={"transe": None}, of_items=lambda name, mask: client)
+    ledger_ids = np.array([50, 7, 3, 9, 1, 8, 2, 6, 4, 5])
+    keys = np.random.default_rng(0).integers(0, 1 << 60, 10).astype(np.uint64)
+    night = Published(source, log.items_among(log.items), ledger_ids)
+    for most in (3, 1):
+        monkeypatch.setattr(set_affinities, "MOST_REFERENCES", most)
+        near_of(night, ["transe"], past_of(log), sets_of(log, ["x"]), 0, keys)
+    first = 1 + np.argsort(order_of(keys[1:], "references"))[: set_affinities.ASKED]
+    assert asked == [ledger_ids[1:].tolist(), ledger_ids[np.sort(first)].tolist()], "`other` comes first, and bought y"
+
+
+def test_each_models_affinities_stand_in_its_own_columns() -> None:
+    source = SimpleNamespace(
+        affinities_to=lambda client, model, rows: np.repeat(rows[:, None] + client, len(AFFINITIES), 1))
+    found = Near(["kqgc", "rhgn", "transe"], source, {"transe": 10.0, "rhgn": 20.0})(np.arange(3))
+    mine = np.split(found, 3, axis=1)
+    assert np.isnan(mine[0]).all()
+    assert (mine[1] == [[20], [21], [22]]).all() and (mine[2] == [[10], [11], [12]]).all()
 
 
 def test_a_log_without_an_event_has_the_behaviours_that_were_learned(tmp_path: Path) -> None:

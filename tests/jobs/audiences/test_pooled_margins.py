@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,6 +102,8 @@ def test_a_client_of_few_users_is_calibrated_by_the_pool_and_its_draws_odds() ->
     margins = (true + odds).astype(np.float32)
     found = client_calibration(judged(labels, margins, None, odds), margins, pool, few)
     assert odds > 2 and found(margins).mean() == pytest.approx(labels.mean(), rel=0.6)
+    of_all = client_calibration(judged(labels, margins, None, odds), margins, pool, np.ones(len(labels), bool))
+    assert of_all(margins).mean() == pytest.approx(labels.mean(), rel=0.1)
 
 
 def lessons(eligible: np.ndarray) -> Lessons:
@@ -112,6 +115,56 @@ def lessons(eligible: np.ndarray) -> Lessons:
     return Lessons(
         sets, [window], np.arange(USERS) % 4, np.arange(USERS).astype(np.uint64),
         lambda past, place, rows: rows[:, None].astype(np.float32), ["number"])  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_columns_are_those_of_the_set_and_the_past_asked_for(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of few sets what hangs on the set alone is kept; of others, and of a past that is like another, it is not."""
+    made = []
+
+    def columns(kind: int, past: Any, place: int) -> Any:
+        made.append((kind, past.number, place))
+        return lambda rows: np.stack([rows, np.full(len(rows), past.number), np.full(len(rows), place)], 1)
+
+    monkeypatch.setattr(
+        learn_pool, "SetColumns", SimpleNamespace(of=lambda past, sets, place: columns(0, past, place)))
+    monkeypatch.setattr(
+        learn_pool, "near_of", lambda published, models, past, sets, place, keys: columns(1, published, place))
+    monkeypatch.setattr(learn_pool, "names", lambda past: [])
+    pasts = [SimpleNamespace(number=number, today=number // 2) for number in range(3)]
+    of, _ = learn_pool.columns_of(pasts, None, None, [], None, None, None, 0, vectors=lambda past: past)
+    asked = [(past, place) for place in (0, 1, 0, 5, 1) for past in (*pasts, *pasts[::-1])] * 20
+    rows = np.arange(3)
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(lambda one: of(*one, rows), asked))
+    for (past, place), values in zip(asked, found, strict=True):
+        assert values[:, [0, 3]].tolist() == [[row, row] for row in range(3)]
+        assert values[:, [1, 2, 4, 5]].tolist() == [[past.number, place] * 2] * 3
+
+    met = []
+
+    class Met(int):
+        """A place at whose first comparison another thread has a set made."""
+
+        def __eq__(self, other: object) -> bool:
+            if not met:
+                met.append(of(pasts[1], 77, rows))
+            return int(self) == other
+
+    of(pasts[0], Met(8), rows)
+    assert of(pasts[0], 8, rows)[:, 2].tolist() == [8] * 3 and met
+    made.clear()
+    for past in pasts:
+        for chunk in (rows, rows + 3, rows):
+            of(past, 9, chunk)
+    assert made == [(kind, past.number, 9) for past in pasts for kind in (0, 1)]
+
+
+def test_vectors_are_read_once_for_each_day_and_each_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr(learn_pool, "published_at", lambda tables, past, *_: read.append(past.today) or past.today)
+    of = learn_pool.vectors_of(None, [], None, None, 0)
+    assert [of(SimpleNamespace(today=day)) for day in (3, 4, 3, 4, 5)] == [3, 4, 3, 4, 5] and read == [3, 4, 5]
 
 
 def of_number_and_fold(boosters: Any, features: np.ndarray, fold: np.ndarray, threads: int) -> np.ndarray:
@@ -165,12 +218,17 @@ def test_chunks_of_users_are_scored_as_the_whole(monkeypatch: pytest.MonkeyPatch
             np.testing.assert_allclose(found[files], mean_margin(mine, features[rows], 1), rtol=1e-6, atol=1e-6)
 
 
-def test_of_users_whose_columns_cannot_be_had_nobody_is_scored() -> None:
-    """An error in a thread is the job's."""
+def test_of_users_whose_columns_cannot_be_had_nobody_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in a thread is the job's, be it the last one's."""
     forests = {("a",): Forest.of(boosters(np.zeros((USERS, 1), np.float32), 1))}
     of = Scored(["x"], lambda rows: 1 / 0, np.arange(USERS), RAW, None)
     with pytest.raises(ZeroDivisionError):
         margins_of_parts(forests, of, 2)
+    monkeypatch.setattr(score_lookalike, "SCORED_AT_A_TIME", 37)
+    ones = np.ones((37, 1), np.float32)
+    last = dataclasses.replace(of, columns=lambda rows: 1 / 0 if USERS - 1 in rows else ones[: len(rows)])
+    with pytest.raises(ZeroDivisionError):
+        margins_of_parts(forests, last, 2)
     assert len(margins_of_parts(forests, dataclasses.replace(of, rows=np.arange(0)), 2)[("a",)]) == 0
 
 

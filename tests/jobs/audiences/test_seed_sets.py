@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.audiences import seed_sets
 from jobs.audiences.event_log import EventLog, day_number, moved_to, read_log
 from jobs.audiences.item_sets import item_sets
 from jobs.audiences.learn_pool import past_of
 from jobs.audiences.nights import Tables
-from jobs.audiences.pooled_rows import keys_of
+from jobs.audiences.pooled_rows import keys_of, order_of
 from jobs.audiences.seed_sets import (
     AT_LARGE,
     BY_ITEM,
@@ -134,6 +135,13 @@ def test_the_density_of_seeds_is_against_that_of_all_and_nobody_is_near_himself(
             wanted = math.log(np.mean(of_seeds) / np.mean(list(near.values())))
             assert column(lists, found, f"transe:density_{sharp:.0f}")[place] == pytest.approx(wanted, abs=1e-3)
     assert np.isnan(column(lists, found, f"kqgc_mean:density_{SHARPNESS[0]:.0f}")).all(), "not published that night"
+
+
+def test_users_at_large_are_drawn_by_their_keys(lists: SeedLists, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seed_sets, "AT_LARGE", 5)
+    there = lists.past.eligible
+    first = np.argsort(order_of(lists.keys[there], "users at large"))[:5]
+    assert seed_sets.Nearness.of(lists, "transe").at_large.tolist() == there[first].tolist() != there[:5].tolist()
 
 
 def test_nearness_by_purchases_is_a_cosine_of_what_both_bought(lists: SeedLists) -> None:

@@ -52,6 +52,8 @@ def test_a_section_that_will_do(tmp_path: Path) -> None:
         ({"lakes": {}}, "source.events.path is '/lake/events/.*what a pod mounts: /data"),
         ({"lakes": {"/lake": "A claim"}}, "pods.lakes./lake is 'A claim'.*claim's name"),
         ({"lakes": {"/data/lake": "lake"}}, "pods.lakes./data/lake.*outside /data"),
+        ({"lakes": {"/lake": "lake", "/tmp": "other"}}, "pods.lakes./tmp.*outside /tmp"),
+        ({"mount": "/tmp/data"}, "pods.mount is '/tmp/data'.*outside /tmp"),
         ({"env": {"PASSWORD": "x"}}, "Unknown key 'pods.env'"),
         ({"secrets": ["key=abc"]}, r"pods.secrets\[0\] is 'key=abc'.*name of a Secret"),
         ({"secrets": {"AWS_SECRET_ACCESS_KEY": "abc"}}, "pods.secrets is .*expected a list"),
@@ -88,6 +90,29 @@ def test_a_key_in_plain_is_refused_and_not_repeated(tmp_path: Path, key: str) ->
         load_settings(written(tmp_path, spark={"conf": {key: "AKIA-hidden"}}))
     assert f"spark.conf.{key}" in str(refused.value) and "AKIA" not in str(refused.value)
     load_settings(written(tmp_path, spark={"conf": {key: "${env.FROM_A_SECRET}"}}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["-Xss4m -Djavax.net.ssl.trustStorePassword={}", "jdbc:postgresql://metastore/hive?user=me&password={}",
+     "jdbc:sqlserver://metastore;user=me;Password={};", "https://me:{}@proxy.example.com:3128",
+     "https://store.blob.core.windows.net/lake?se=2027-01-01&sig={}", 'org.Login required password="{}";'],
+)  # fmt: skip
+def test_a_key_within_a_setting_is_refused_and_not_repeated(tmp_path: Path, value: str) -> None:
+    key = "spark.driver.extraJavaOptions"
+    with pytest.raises(ConfigError) as refused:
+        load_settings(written(tmp_path, spark={"conf": {key: value.format("hidden")}}))
+    assert f"spark.conf.{key}" in str(refused.value) and "hidden" not in str(refused.value)
+    load_settings(written(tmp_path, spark={"conf": {key: value.format("${env:FROM_A_SECRET}")}}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["-Xss4m -Djavax.net.ssl.trustStore=/etc/store", "https://me@proxy.example.com:3128", "local[2]", "a:b@c",
+     "-Dtoken.file=/var/run/token", "k8s://https://kubernetes.default.svc:443"],
+)  # fmt: skip
+def test_a_setting_without_a_key_in_it_will_do(tmp_path: Path, value: str) -> None:
+    load_settings(written(tmp_path, spark={"conf": {"spark.driver.extraJavaOptions": value}}))
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,15 @@ def test_the_same_seed_gives_the_same_boosters_and_each_fold_its_own_draws() -> 
     assert first == second and len(set(first)) == FOLDS
 
 
+def test_a_folds_draws_are_by_the_seed_and_its_number() -> None:
+    features, labels, fold = folded(800, 3)
+    other = np.array([1, 0, 2])[fold]
+    both = ((fold, 4), (other, 5))
+    of_both = [fit_folds(features, labels, mine, FOLDS, TREES, seed) for mine, seed in both]
+    assert to_bytes(of_both[0][1]) == to_bytes(of_both[1][0])
+    assert to_bytes(of_both[0][0]) != to_bytes(of_both[1][1])
+
+
 def test_a_fold_without_a_class_is_told() -> None:
     features, labels, fold = folded(600, 4)
     with pytest.raises(OneClassError, match="positives of .* early stopping"):

@@ -110,6 +110,16 @@ def test_a_translation_gives_the_former_numbers_to_float32(norm: str) -> None:
 
 
 @pytest.mark.parametrize("comparer", COMPARERS, ids=str)
+def test_of_two_reference_users_each_has_the_other(comparer: Comparer) -> None:
+    users, ids, purchase, client, some_items, some_users = world()
+    two = Client(client.items, client.references[:2], client.reference_ids[:2])
+    data = users, ids, purchase, two, some_items, some_users
+    found = found_in(data, comparer)
+    for row in (0, 3):
+        np.testing.assert_allclose(found[row], slow(row, data, comparer), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("comparer", COMPARERS, ids=str)
 def test_a_reference_user_is_not_compared_with_himself(comparer: Comparer) -> None:
     users, ids, purchase, client, some_items, some_users = world()
     alone = Client(client.items, client.references[:1], client.reference_ids[:1])

@@ -8,13 +8,15 @@ import pytest
 from models.vectors.comparison import Comparer, place_of
 from tests.models.vectors.test_comparison import COMPARERS
 
-SHARP, FARTHEST = (1.0, 3.0), 4.0
+SHARP, FARTHEST = (1.0, 3.0), 0.8  # which distances reach beyond, either way
 
 
 def world(n: int, m: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(points (n, d), others (m, d), himself (n,)): every third of the points is one of the others."""
+    """(points (n, d), others (m, d), himself (n,)): every third of the points is one of the others, the first
+    of them without a direction, so that its distance to itself may be no 0."""
     random = np.random.default_rng(seed)
     points, others = random.normal(size=(n, 10)), random.normal(size=(m, 10))
+    points[0] = 0
     himself = np.full(n, -1)
     for place, i in zip(range(m), range(0, n, 3), strict=False):
         others[m - 1 - place], himself[i] = points[i], m - 1 - place
