@@ -28,6 +28,11 @@ class Shape:
     values: Sequence[np.ndarray]
     given_width: int = 0
 
+    @property
+    def kinds(self) -> list[tuple[str, str, bool]]:
+        """(name, type, whether it is a number) of each attribute: what became another kind is new."""
+        return [(*one, not len(ids)) for one, ids in zip(self.attributes, self.values, strict=True)]
+
 
 @dataclasses.dataclass(frozen=True)
 class _Origin:
@@ -76,7 +81,7 @@ def _origin(name: str, fresh: Mapping[str, np.ndarray], before: Shape, tonight: 
         rows = _at(before.relations, tonight.relations)
         return _Origin(name, np.concatenate([rows, np.where(rows < 0, -1, rows + len(before.relations))]))
     if part in ("inputs.tables", "inputs.inner", "inputs.missing"):
-        place, values = _at(before.attributes, tonight.attributes)[int(last)], tonight.values[int(last)]
+        place, values = _at(before.kinds, tonight.kinds)[int(last)], tonight.values[int(last)]
         if place < 0:
             return None
         rows = None
@@ -98,7 +103,7 @@ def _origin(name: str, fresh: Mapping[str, np.ndarray], before: Shape, tonight: 
 def _columns(kind: int, width: int, before: Shape, tonight: Shape) -> np.ndarray:
     """The former place of each column of a type's map: those of the given vectors, then `width` for each attribute."""
     name = tonight.types[kind]
-    mine, theirs = ([a for a in shape.attributes if a[1] == name] for shape in (tonight, before))
+    mine, theirs = ([a for a in shape.kinds if a[1] == name] for shape in (tonight, before))
     places = [np.where(place < 0, -1, before.given_width + place * width + np.arange(width))
               for place in _at(theirs, mine)]  # fmt: skip
     given = np.arange(tonight.given_width)

@@ -23,6 +23,10 @@ from models.vectors.comparison import Comparer
 _TURNED_ROWS = 65_536  # held in float64 at a time
 
 
+class RelationMissing(JobError):
+    """A relation that no edge of the date's graph has, and so no vector."""
+
+
 @dataclass(frozen=True)
 class Vectors:
     """Published vectors of users and items, by ledger id; native = published @ rotation.T.
@@ -116,7 +120,7 @@ def read_vectors(
     model: str, date: datetime.date, user_embeddings: Input, entity_embeddings: Input, users: Ledger, purchase: str
 ) -> Vectors:
     """The vectors of `date`. PartitionMissing; SpaceMismatch when users and items are of different spaces, JobError
-    when of different publishes."""
+    when of different publishes, RelationMissing where nobody had the relation yet."""
     dt = date.isoformat()
     root, _, view = user_embeddings.uri.rstrip("/").rpartition("/")
     features = FeatureStore(root).read(view, model=model, dt=dt, columns=["user_id", "embedding"])
@@ -151,11 +155,12 @@ def _require_together(what: str, dt: str, of_users: dict[str, Any], of_items: di
 
 
 def _relation(entities: pa.Table, name: str, where: str) -> np.ndarray:
-    """float32 (d,): the vector of a relation. JobError unless there is exactly one."""
+    """float32 (d,): the vector of a relation. RelationMissing, or JobError for several."""
     mine = pc.and_(pc.equal(entities.column("entity_type"), "relation"), pc.equal(entities.column("raw"), name))
     found = entities.filter(mine)
     if found.num_rows != 1:
-        raise JobError(f"{where} has {found.num_rows} vectors for relation {name!r}; expected 1. Publish it again.")
+        kind = JobError if found.num_rows else RelationMissing
+        raise kind(f"{where} has {found.num_rows} vectors for relation {name!r}; expected 1. Publish it again.")
     return finite_matrix(_whole(found, "embedding"), where)[0]
 
 

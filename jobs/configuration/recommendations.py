@@ -29,14 +29,16 @@ class Recommendations:
 
 def check_recommendations(section: Recommendations, published: Collection[str], graph: Graph) -> None:
     """ConfigError for a model that is not published, a relation that is none of the graph's or that a model knows
-    nothing of, or a predicate that cannot be read."""
+    nothing of, for either that stands twice, or a predicate that cannot be read."""
     for i, model in enumerate(section.models):
         wanted = f"one of publishing.models: {', '.join(published)}"
         expect(model in published, model, f"recommendations.models[{i}]", wanted)
+        expect(model not in section.models[:i], model, f"recommendations.models[{i}]", "every one once")
     without = [model for model in section.models if families.family_of(model).compared in ("dot", "cosine")]
     for i, relation in enumerate(section.relations):
         path, wanted = f"recommendations.relations[{i}]", f"one of graph.behaviors: {', '.join(graph.behaviors)}"
         expect(relation in graph.behaviors, relation, path, wanted)
+        expect(relation not in section.relations[:i], relation, path, "every one once")
         wanted = f"{graph.purchase}, since {', '.join(without)} tells no relations apart"
         expect(not without or relation == graph.purchase, relation, path, wanted)
     if section.items:

@@ -45,8 +45,7 @@ def learned_source(night: Night, taught: np.ndarray) -> np.ndarray:
 
 def has_news(before: Shape, tonight: Shape) -> bool:
     """Whether there is a relation, a type or an attribute that the predecessor has learned nothing of."""
-    pairs = ((before.relations, tonight.relations), (before.types, tonight.types),
-             (before.attributes, tonight.attributes))  # fmt: skip
+    pairs = (before.relations, tonight.relations), (before.types, tonight.types), (before.kinds, tonight.kinds)
     return any(set(now) - set(then) for then, now in pairs)
 
 

@@ -1,4 +1,4 @@
-"""Who can be recommended what: the users and items with a vector, and pairs of them by place."""
+"""Who can be recommended what: the users and items with a vector, pairs of them by place, and the best of everybody."""
 
 from __future__ import annotations
 
@@ -8,9 +8,21 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.arrays import keys_of
-from jobs.audiences.snapshot import Ledger, positions
+from jobs.audiences.snapshot import Ledger, Snapshot, positions
 from jobs.audiences.vectors import Vectors
+from jobs.configuration.predicates import parse
+from jobs.configuration.recommendations import Recommendations
+from jobs.configuration.sections import Graph
 from jobs.graphs.ledgers import ITEM, USER
+from models.vectors.recommendation import Lists, best_items
+
+
+@dataclass(frozen=True)
+class Ledgers:
+    """The ids of users and items."""
+
+    users: Ledger
+    items: Ledger
 
 
 @dataclass(frozen=True)
@@ -24,8 +36,15 @@ class Catalogue:
     allowed: np.ndarray
 
     @classmethod
-    def of(cls, vectors: Vectors, allowed: np.ndarray, users: Ledger, items: Ledger) -> Catalogue:
-        raw = users.raw_of(vectors.user_ids), items.raw_of(vectors.item_ids)
+    def of(
+        cls, vectors: Vectors, snapshot: Snapshot, ledgers: Ledgers, section: Recommendations, graph: Graph
+    ) -> Catalogue:
+        """vectors, snapshot: of the same date, whose attributes say what `recommendations.items` allows."""
+        raw = ledgers.users.raw_of(vectors.user_ids), ledgers.items.raw_of(vectors.item_ids)
+        allowed = np.ones(len(vectors.item_ids), bool)
+        if section.items:
+            wanted = parse(section.items, "recommendations.items", graph.item_attributes)
+            allowed = np.isin(vectors.item_ids, snapshot.items[snapshot.matching(wanted)])
         return cls(*raw, vectors.user_ids, vectors.item_ids, allowed)
 
     def keys(self) -> tuple[np.ndarray, np.ndarray]:
@@ -38,3 +57,12 @@ class Catalogue:
         """Places of pairs given by ledger id, each once, without those that lack a vector."""
         found = np.stack([positions(self.user_ids, users), positions(self.item_ids, items)])
         return tuple(np.unique(found[:, (found >= 0).all(axis=0)], axis=1))
+
+    def lists(self, vectors: Vectors, seen: tuple[np.ndarray, np.ndarray], section: Recommendations) -> Lists:
+        """The best of everybody by the vectors that it was made of. seen: users and items by ledger id, pairs that are
+        in no list where `unseen_only` says so."""
+        nothing = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        items, relation, comparer = vectors.native(vectors.items), vectors.native_purchase, vectors.comparer
+        return best_items(
+            lambda rows: comparer.to_items(vectors.native(vectors.users[rows]), relation, items), *self.keys(),
+            self.allowed, self.pairs(*seen) if section.unseen_only else nothing, section.top_k)  # fmt: skip

@@ -13,27 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from jobs.audiences.evaluation import number
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import purchases_between
-from jobs.audiences.snapshot import Ledger
-from jobs.audiences.vectors import read_vectors, space_of
+from jobs.audiences.snapshot import Snapshot
+from jobs.audiences.vectors import RelationMissing, read_vectors, space_of
+from jobs.configuration.recommendations import Recommendations
 from jobs.configuration.sections import Graph
 from jobs.graphs.ledgers import ITEM, USER
 from jobs.program import log
-from jobs.recommendations.catalogue import Catalogue
+from jobs.recommendations.catalogue import Catalogue, Ledgers
 from jobs.tables import TABLES
-from models.vectors.recommendation import Lists, best_items
-
-
-@dataclass(frozen=True)
-class Ledgers:
-    """The ids of users and items."""
-
-    users: Ledger
-    items: Ledger
+from models.vectors.recommendation import Lists
 
 
 @dataclass(frozen=True)
@@ -63,37 +57,32 @@ class Calibration:
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """float32 (rows,)."""
-        return (1 / (1 + np.exp(-(self.slope * scores + self.intercept)))).astype(np.float32)
+        return expit(self.slope * scores + self.intercept).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Predicting:
-    """What every relation's lists are made of: the night's tables, who may stand in them, and how many."""
+    """What every relation's lists are made of: the night's tables, and the settings of who may stand in them."""
 
     tables: Tables
     ledgers: Ledgers
     model: str
     graph: Graph
-    top_k: int
-    unseen_only: bool
-    allowed: np.ndarray  # int64, ledger ids of the items that may be recommended
+    section: Recommendations
 
-    def lists(self, date: datetime.date, relation: str) -> tuple[Lists, Catalogue]:
-        """The best of every user by the vectors of a date; unseen_only: without pairs that have the relation."""
+    def lists(self, snapshot: Snapshot, relation: str) -> tuple[Lists, Catalogue] | None:
+        """The best of every user by what was known at the snapshot's date, of the pairs that did not have the relation
+        then (unseen_only); None where nobody had it yet, so that it has no vector."""
         published = self.tables.user_embeddings, self.tables.entity_embeddings
-        vectors = read_vectors(self.model, date, *published, self.ledgers.users, relation).known()
-        catalogue = Catalogue.of(
-            vectors, np.isin(vectors.item_ids, self.allowed), self.ledgers.users, self.ledgers.items)
-        left_out = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        if self.unseen_only:
-            seen = self.tables.interactions.table().read(date.isoformat(), columns=["user", "item", "behavior"])
-            mine = seen.filter(pa.compute.equal(seen.column("behavior"), relation))
-            left_out = catalogue.pairs(*(mine.column(name).to_numpy() for name in ("user", "item")))
-        items, of_relation, comparer = vectors.native(vectors.items), vectors.native_purchase, vectors.comparer
-        found = best_items(
-            lambda rows: comparer.to_items(vectors.native(vectors.users[rows]), of_relation, items),
-            *catalogue.keys(), catalogue.allowed, left_out, self.top_k)  # fmt: skip
-        return found, catalogue
+        try:
+            vectors = read_vectors(self.model, snapshot.date, *published, self.ledgers.users, relation).known()
+        except RelationMissing:
+            log.info("no user has relation %s at %s: nothing is predicted of it", relation, snapshot.date)
+            return None
+        catalogue = Catalogue.of(vectors, snapshot, self.ledgers, self.section, self.graph)
+        seen = snapshot.interactions
+        mine = seen.of(relation)
+        return catalogue.lists(vectors, (seen.user[mine], seen.item[mine]), self.section), catalogue
 
     def happened(self, start: datetime.date, end: datetime.date, relation: str, catalogue: Catalogue,
                  lists: Lists) -> np.ndarray:  # fmt: skip
@@ -104,26 +93,37 @@ class Predicting:
         width = len(catalogue.items)
         return np.isin(lists.users * width + lists.items, pairs[0] * width + pairs[1])
 
-    def calibration(self, start: datetime.date, end: datetime.date, relation: str) -> Calibration | None:
-        """What the lists of `start` and [start, end) teach; None where there is nothing to learn from."""
-        spaces = {space_of(self.tables.user_embeddings, self.model, date) for date in (start, end)}
-        there = self.tables.interactions.table().manifest(start.isoformat()) is not None
-        if len(spaces) > 1 or not there:
-            log.info("%s of %s is not there, or in another space: no probabilities", self.model, start)
-            return None
-        lists, catalogue = self.lists(start, relation)
-        return Calibration.of(lists.scores.astype(float), self.happened(start, end, relation, catalogue, lists))
+    def known_at(self, start: datetime.date, end: datetime.date) -> Snapshot | None:
+        """What was known when the window that teaches began; None where it cannot teach for `end`."""
+        tables, dt = self.tables, start.isoformat()
+        then, now = (space_of(tables.user_embeddings, self.model, date) for date in (start, end))
+        needed = (tables.knowledge_graph, None), (tables.interactions, None), (tables.entity_embeddings, self.model)
+        if then == now and all(table.table(model).manifest(dt) is not None for table, model in needed):
+            return tables.snapshot(start, self.graph)
+        log.info("%s of %s is not there, or in another space: no probabilities", self.model, start)
+        return None
 
-    def predict(self, date: datetime.date, days: int, relations: list[str]) -> tuple[pa.Table, list[dict]]:
-        """(the rows of D for these relations, by relation and user; a row of figures each). days: L."""
-        start, parts, figures = date - datetime.timedelta(days=days), [], []
-        for relation in sorted(relations):
-            learned = self.calibration(start, date, relation)
-            lists, catalogue = self.lists(date, relation)
-            parts.append(as_table(relation, lists, catalogue, learned))
-            mean = None if learned is None else number(learned.probabilities(lists.scores).mean())
+    def calibration(self, before: Snapshot, end: datetime.date, relation: str) -> Calibration | None:
+        """What the lists of a former night and what happened since, before `end`, teach; None where they are silent."""
+        found = self.lists(before, relation)
+        if found is None:
+            return None
+        lists, catalogue = found
+        happened = self.happened(before.date, end, relation, catalogue, lists)
+        return Calibration.of(lists.scores.astype(float), happened)
+
+    def predict(self, start: datetime.date, tonight: Snapshot) -> tuple[pa.Table, list[dict]]:
+        """(tonight's rows, by relation and user; a row of figures of each relation). start: D - L."""
+        before, figures = self.known_at(start, tonight.date), []
+        parts = [TABLES["predicted_relations"].arrow_schema().empty_table()]
+        for relation in sorted(self.section.relations):
+            learned = None if before is None else self.calibration(before, tonight.date, relation)
+            lists, catalogue = self.lists(tonight, relation) or (None, None)
+            rows = parts[0] if lists is None else as_table(relation, lists, catalogue, learned)
+            mean = pc.mean(rows.column("probability")).as_py()
+            parts.append(rows)
             figures.append({
-                "relation": relation, "rows": len(lists.users), "learned_from": learned.rows if learned else 0,
+                "relation": relation, "rows": rows.num_rows, "learned_from": learned.rows if learned else 0,
                 "happened": learned.rate if learned else None, "probability": mean})  # fmt: skip
         return pa.concat_tables(parts), figures
 

@@ -1,12 +1,12 @@
 """Recommend items to every user by one model's vectors, and hold the lists of D - L against what happened since.
 
 Reads: knowledge_graph, interactions, entity_ids, relations, user_embeddings, entity_embeddings of D; recommendations of
-D - L, the interactions and both kinds of vectors of D - L, and clean_events of [D - L, D). Writes: recommendations of
-D, and predicted_relations where `recommendations.relations` names some. Guarantees: exact over
-all items that have a vector and that `recommendations.items` allows; everybody with a vector has a list, shorter where
+D - L, the graph, the interactions and both kinds of vectors of D - L, and clean_events of [D - L, D). Writes:
+recommendations of D, and predicted_relations where `recommendations.relations` names some. Guarantees: exact over all
+items that have a vector and that `recommendations.items` allows; everybody with a vector has a list, shorter where
 fewer items are left; equal scores are in an order of each user's own; a rerun gives the same lists. The backtest counts
-the users who had a list and did something in the window; where only unseen items are recommended, only what was new
-to them counts.
+the users who had a list and did something in the window; where only unseen items are recommended, only what was new to
+them counts.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from jobs.audiences.evaluation import number
 from jobs.audiences.nights import Tables
 from jobs.audiences.population import purchases_between
 from jobs.audiences.snapshot import Ledger, Snapshot
-from jobs.audiences.vectors import Vectors, read_vectors
+from jobs.audiences.vectors import read_vectors
 from jobs.configuration.load import config_hash
-from jobs.configuration.predicates import parse
 from jobs.configuration.recommendations import Recommendations
 from jobs.configuration.sections import Events, Graph, Lookalike, Publishing
 from jobs.events.returns import counted
 from jobs.graphs.ledgers import ITEM, USER
 from jobs.program import Input, Output, code_version, log, main, metrics
-from jobs.recommendations.catalogue import Catalogue
-from jobs.recommendations.predicted_relations import Ledgers, Predicting
+from jobs.recommendations.catalogue import Catalogue, Ledgers
+from jobs.recommendations.predicted_relations import Predicting
 from jobs.tables import TABLES
-from models.vectors.recommendation import Lists, best_items, list_figures, novelty
+from models.vectors.recommendation import Lists, list_figures, novelty
 
 PLACES = (10, 20)  # at which lists are judged; shorter ones at their length
 SHOWN_USERS, SHOWN_ITEMS = 5, 5  # in the report
@@ -45,25 +44,6 @@ class Config:
     publishing: Publishing
     recommendations: Recommendations
     events: Events = Events(behaviors=[])
-
-
-def allowed_items(vectors: Vectors, snapshot: Snapshot, config: Config) -> np.ndarray:
-    """bool (m,): the items with a vector that `recommendations.items` allows."""
-    if not config.recommendations.items:
-        return np.ones(len(vectors.item_ids), bool)
-    wanted = parse(config.recommendations.items, "recommendations.items", config.graph.item_attributes)
-    return np.isin(vectors.item_ids, snapshot.items[snapshot.matching(wanted)])
-
-
-def recommend(vectors: Vectors, catalogue: Catalogue, snapshot: Snapshot, config: Config) -> Lists:
-    """The lists of everybody."""
-    section, seen = config.recommendations, snapshot.interactions
-    known = catalogue.pairs(seen.user, seen.item)
-    nothing = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    items, purchase, comparer = vectors.native(vectors.items), vectors.native_purchase, vectors.comparer
-    return best_items(
-        lambda rows: comparer.to_items(vectors.native(vectors.users[rows]), purchase, items), *catalogue.keys(),
-        catalogue.allowed, known if section.unseen_only else nothing, section.top_k)  # fmt: skip
 
 
 def as_table(lists: Lists, catalogue: Catalogue) -> pa.Table:
@@ -81,11 +61,13 @@ def backtest(
     model: str, date: datetime.date, tables: Tables, recommendations: Input, users: Ledger, items: Ledger,
     config: Config,
 ) -> list[dict[str, object]]:  # fmt: skip
-    """The figures of the lists of D - L, a row per number of places; none where there are no such lists."""
+    """The figures of the lists of D - L, a row per number of places; none where there are no such lists, or no
+    interactions of D - L any more that tell what was new then."""
     start = date - datetime.timedelta(days=config.lookalike.label_window_days)
     before, dt = recommendations.table(model), start.isoformat()
-    if before.manifest(dt) is None:
-        log.info("no lists of %s, the start of the label window: nothing to hold against what happened", dt)
+    needed = [before, *[tables.interactions.table()] * config.recommendations.unseen_only]
+    if any(table.manifest(dt) is None for table in needed):
+        log.info("no lists or interactions of %s, the label window's start: nothing to hold against what happened", dt)
         return []
     rows = before.read(dt)
     lists = Lists(*(ledger.ids_of(rows.column(c)) for ledger, c in ((users, "user_id"), (items, "item_id"))),
@@ -145,8 +127,9 @@ def run(
     users, items = (Ledger.read(entity_ids.segments(kind)) for kind in (USER, ITEM))
     snapshot = tables.snapshot(date, config.graph)
     vectors = read_vectors(model, date, user_embeddings, entity_embeddings, users, config.graph.purchase).known()
-    catalogue = Catalogue.of(vectors, allowed_items(vectors, snapshot, config), users, items)
-    lists = recommend(vectors, catalogue, snapshot, config)
+    catalogue = Catalogue.of(vectors, snapshot, Ledgers(users, items), config.recommendations, config.graph)
+    seen = snapshot.interactions
+    lists = catalogue.lists(vectors, (seen.user, seen.item), config.recommendations)
     read = [(knowledge_graph, None), (interactions, None), (user_embeddings, model), (entity_embeddings, model)]
     fields = {
         "model": model, "items": int(catalogue.allowed.sum()), "space_id": vectors.space_id,
@@ -154,11 +137,10 @@ def run(
         "code_version": code_version()}  # fmt: skip
     commit_rows(as_table(lists, catalogue), recommendations, model, dt, fields, config)
     if config.recommendations.relations:
-        predicting = Predicting(
-            tables, Ledgers(users, items), model, config.graph, config.recommendations.top_k,
-            config.recommendations.unseen_only, vectors.item_ids[catalogue.allowed])  # fmt: skip
-        days = config.lookalike.label_window_days
-        rows, figures = predicting.predict(date, days, config.recommendations.relations)
+        predicting = Predicting(tables, Ledgers(users, items), model, config.graph, config.recommendations)
+        start = date - datetime.timedelta(days=config.lookalike.label_window_days)
+        rows, figures = predicting.predict(start, snapshot)
+        fields |= {"inputs": tables.lineage([start, date], [model])}
         commit_rows(rows, predicted_relations, model, dt, fields, config)
         metrics.put("relations", detail=figures)
     metrics.put("rows_in", len(catalogue.users))

@@ -76,6 +76,23 @@ def test_what_is_new_starts_as_a_new_model_has_it() -> None:
     assert np.isfinite(infer_relgnn(tonight.model(HYPER, 1), tonight.graph(), again.arrays)).all()
 
 
+def test_an_attribute_that_became_a_number_or_a_category_starts_anew() -> None:
+    world, shape = night(permuted=False)
+    former = train_relgnn(world, HYPER, seed=1).arrays
+    brand, price = world.attributes
+    number = Attribute.of("brand", 1, brand.nodes, brand.values.astype(np.float32))
+    codes = Attribute.of("price", 1, price.nodes, np.array([2, 0]), 3)
+    tonight = World(world.triples, [number, codes])
+    now = dataclasses.replace(shape, values=[np.zeros(0, np.int64), np.array([90, 91, 92])])
+    fresh = parameters_of(tonight.model(HYPER, 2))
+    found = brought_forward(former, fresh, BEFORE, now)
+    for name in ("inputs.tables.0", "inputs.tables.1", "inputs.inner.0", "inputs.missing.0", "inputs.maps.1"):
+        np.testing.assert_array_equal(found[name], fresh[name], err_msg=name)
+    np.testing.assert_array_equal(found["relations"], former["relations"])
+    again = train_relgnn(tonight, HYPER, seed=1, initial=found)
+    assert np.isfinite(infer_relgnn(tonight.model(HYPER, 1), tonight.graph(), again.arrays)).all()
+
+
 def test_other_hyperparameters_are_refused() -> None:
     former = train_relgnn(night(permuted=False)[0], HYPER, seed=1).arrays
     world, shape = night(permuted=False)

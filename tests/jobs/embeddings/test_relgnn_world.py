@@ -65,9 +65,13 @@ def test_the_next_night_reads_what_the_rows_stood_for() -> None:
     assert json.dumps(shape_of(former).attributes) == json.dumps(found.shape.attributes)
     assert [a.tolist() for a in shape_of(former).values] == [a.tolist() for a in found.shape.values]
     assert not has_news(shape_of(former), found.shape)
+    some, none = np.array([1]), np.zeros(0, np.int64)
     for part, more in (("relations", "cart"), ("types", "shop"), ("attributes", ("item_brand", "item"))):
-        now = dataclasses.replace(found.shape, **{part: [*getattr(found.shape, part), more]})
+        values = [*found.shape.values, *[some] * (part == "attributes")]
+        now = dataclasses.replace(found.shape, **{part: [*getattr(found.shape, part), more], "values": values})
         assert has_news(shape_of(former), now) and not has_news(now, found.shape), part
+    coded = dataclasses.replace(found.shape, values=[some, none, *found.shape.values[2:]])
+    assert has_news(shape_of(former), coded), "a price that is a code now, and tags that are a number"
     with pytest.raises(JobError, match="fact 'shape' is missing"):
         shape_of(checkpoint())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import shutil
 from pathlib import Path
@@ -14,10 +15,10 @@ from feature_store import Table
 from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError
 from jobs.recommendations.predicted_relations import Calibration
-from tests.jobs.audiences.worlds import BRANDS, DATE, ITEMS, START, planted
+from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, START, planted
 from tests.jobs.embeddings.planted import write_config
 from tests.jobs.recommendations.test_recommend_items import night, touched_by
-from tests.jobs.report.tables_by_hand import table_input
+from tests.jobs.report.tables_by_hand import Log, table_input, write_graphs, write_vectors
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,66 @@ def test_a_score_that_goes_against_what_happened_gives_the_rate() -> None:
     assert Calibration.of(scores, np.zeros(100, bool)) is None and Calibration.of(scores, np.ones(100, bool)) is None
     equal = Calibration.of(np.zeros(10), np.arange(10) < 3)
     np.testing.assert_allclose(equal.probabilities(np.zeros(2)), 0.3, atol=1e-3)
+
+
+def test_the_window_is_taught_by_the_catalogue_of_its_own_start(tmp_path: Path) -> None:
+    """An item that has no vector any more at D, or another brand, may have stood in the lists of D - L: left out, the
+    items that went on selling would teach alone."""
+    log = planted(tmp_path, users=300)
+    wanted = {"items": {"brand": "b1"}, "unseen_only": False}
+    whole, (before,) = predicted(tmp_path, **wanted)
+    assert before["learned_from"] == len(whole)
+    few, one = vectors_by_hand(log, ["i1", "i5", "i9"]), log.items["brand"].query("value != 'b1' or id == 'i1'")
+    write_vectors(tmp_path, "transe", DATE, *few)
+    write_graphs(tmp_path, dataclasses.replace(log, items=log.items | {"brand": one}), DATE, GRAPH)
+    rows, (after,) = predicted(tmp_path, **wanted)
+    assert {row["tail"] for row in rows} == {"i1"}
+    for name in ("learned_from", "happened"):
+        assert after[name] == before[name], name
+
+
+def vectors_by_hand(log: Log, items: list[str]) -> tuple[dict, dict, np.ndarray]:
+    random = np.random.default_rng(1)
+    users = sorted(set(log.events["user_id"]))
+    return *({name: random.normal(size=DIMENSION) for name in names} for names in (users, items)), np.zeros(DIMENSION)
+
+
+def test_a_relation_that_nobody_has_yet_stops_no_night(root: Path, tmp_path: Path) -> None:
+    rows, figures = predicted(root, relations=["view", "purchase"], top_k=2)  # views have no vector
+    assert {row["relation"] for row in rows} == {"purchase"}
+    assert figures[1] == {"relation": "view", "rows": 0, "learned_from": 0, "happened": None, "probability": None}
+    log = planted(tmp_path, users=300)
+    for purchase, chances in ((np.zeros(DIMENSION), False), (None, True)):
+        write_vectors(tmp_path, "transe", START, *vectors_by_hand(log, ["i1", "i2"])[:2], purchase)
+        rows, _ = predicted(tmp_path, top_k=2)
+        assert len(rows) > 500 and (rows[0]["probability"] is None) == chances
+
+
+@pytest.mark.parametrize("gone", ["knowledge_graph", "interactions", "entity_embeddings/transe"])
+def test_what_retention_took_of_the_windows_start_stops_no_night(root: Path, tmp_path: Path, gone: str) -> None:
+    shutil.copytree(root, tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone" / gone / f"dt={START}")
+    assert {row["probability"] for row in predicted(tmp_path / "gone", top_k=2)[0]} == {None}
+
+
+def test_the_manifest_names_what_the_probabilities_were_learned_from(root: Path) -> None:
+    predicted(root, top_k=2)
+    fields = Table(str(root / "predicted_relations/model=transe")).existing_manifest(str(DATE)).fields
+    names = ("knowledge_graph", "interactions", "feature_store/user_embeddings/model=transe",
+             "entity_embeddings/transe")  # fmt: skip
+    found = sorted((one["table"], one["dt"]) for one in fields["inputs"])
+    assert found == sorted((name, str(date)) for name in names for date in (START, DATE))
+
+
+@pytest.mark.parametrize(("key", "twice"), [("relations", "view"), ("models", "transe")])
+def test_what_is_named_twice_is_refused(tmp_path: Path, key: str, twice: str) -> None:
+    section = {"models": ["transe"], "relations": ["view"]} | {key: [twice, twice]}
+    graph = {"behaviors": {"view": {}, "purchase": {}}, "item_attributes": {"brand": {}}}
+    path = write_config(
+        tmp_path, events={"behaviors": ["view", "purchase"]}, graph=graph, publishing={"models": ["transe"]},
+        recommendations=section)  # fmt: skip
+    with pytest.raises(ConfigError, match=rf"recommendations\.{key}\[1\] is '{twice}' .*; expected every one once"):
+        load_settings(path)
 
 
 @pytest.mark.parametrize(("models", "relation", "message"), [
