@@ -267,15 +267,13 @@ def _run_epochs(
     order = trainer.random.permutation(users.size)
     held_out, trained = np.split(order, [min(int(hyper.validation_share * users.size), hyper.evaluate_pairs)])
     best, history, best_epoch = run_epochs(
-        hyper.epochs,
+        hyper,
         lambda epoch: trainer.epoch(epoch, users[trained], items[trained]),
         trainer.state,
         evaluate=(lambda: trainer.evaluate(users[held_out], items[held_out])) if held_out.size else None,
         measure="validation_loss",
         falls=True,
         min_gain=hyper.min_gain,
-        evaluate_every=hyper.evaluate_every,
-        patience=hyper.patience,
         keeps_gains=warm,
         progress=progress,
     )

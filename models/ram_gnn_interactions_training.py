@@ -193,14 +193,12 @@ def train_interactions(
         snapshot = Resume(Snapshot(Path(resume), fingerprint(*parts, *former, *more)), trainer.restore)
     with deterministic_kernels(deterministic):
         best, history, best_epoch = run_epochs(
-            hyper.epochs,
+            hyper,
             trainer.epoch,
             trainer.state,
             evaluate=trainer.evaluate if len(trainer.held_out[0]) else None,
             measure="validation_ndcg",
             min_gain=hyper.min_gain,
-            evaluate_every=hyper.evaluate_every,
-            patience=hyper.patience,
             keeps_gains=initial is not None,
             progress=progress,
             resume=snapshot,

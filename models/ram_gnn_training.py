@@ -287,14 +287,12 @@ def train_ram_gnn(
     with deterministic_kernels(deterministic):
         looks = any(len(side.evaluate()) for side in trainer.sides.values())  # none where everybody has the value
         best, history, best_epoch = run_epochs(
-            hyper.epochs,
+            hyper,
             trainer.epoch,
             trainer.state,
             evaluate=trainer.evaluate if looks else None,
             measure="validation_accuracy",
             min_gain=hyper.min_gain,
-            evaluate_every=hyper.evaluate_every,
-            patience=hyper.patience,
             keeps_gains=initial is not None,
             min_epochs=hyper.min_epochs if initial is None else 0,
             progress=progress,

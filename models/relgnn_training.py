@@ -268,14 +268,12 @@ def train_relgnn(
     device = [model.relations.device] if model.relations.is_cuda else []
     with deterministic_kernels(deterministic), torch.random.fork_rng(device):
         best, history, best_epoch = run_epochs(
-            hyper.epochs,
+            hyper,
             trainer.epoch,
             trainer.state,
             evaluate=trainer.evaluate if trainer.look else None,
             measure=measure,
             min_gain=hyper.min_gain,
-            evaluate_every=hyper.evaluate_every,
-            patience=hyper.patience,
             keeps_gains=initial is not None,
             progress=progress,
             resume=going_on,

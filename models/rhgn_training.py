@@ -282,14 +282,12 @@ def _run_epochs(
 ) -> RHGNResult:
     hyper = trainer.model.hyper
     outcome = run_epochs(
-        hyper.epochs,
+        hyper,
         lambda epoch: trainer.epoch(epoch, trained),
         trainer.state,
         evaluate=(lambda: trainer.evaluate(held_out)) if held_out.size else None,
         measure=f"validation_{hyper.stop_on}",
         falls=hyper.stop_on == "loss",
-        evaluate_every=hyper.evaluate_every,
-        patience=hyper.patience,
         progress=progress,
     )
     return trainer.result(*outcome)

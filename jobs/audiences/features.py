@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from jobs.audiences.snapshot import DAY_SECONDS, Attribute, Snapshot, positions
+from jobs.audiences.snapshot import DAY_SECONDS, Attribute, Snapshot
 from jobs.configuration.sections import Graph
 from jobs.graphs.categories import coarsest_of
+from models.places import positions
 from models.vectors.affinities import NAMES as AFFINITIES
 
 MOST_DEMOGRAPHIC_VALUES = 20  # per attribute: the most frequent among the eligible

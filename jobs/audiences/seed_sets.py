@@ -24,7 +24,8 @@ from jobs.audiences.pooled_rows import order_of
 from jobs.audiences.set_affinities import Published
 from jobs.audiences.set_columns import LIFT_PRIOR, Past, columns, names
 from models.kernels import set_history as kernel
-from models.vectors.comparison import Comparer, place_of
+from models.places import positions
+from models.vectors.comparison import Comparer
 
 MOST_ITEMS = 100  # of a list's set, unless it is all items of a value
 SURE = 1.0  # times the log of the number of values: evidence that chance does not bring about among so many
@@ -222,7 +223,7 @@ class Nearness:
         return out
 
     def _between(self, users: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self._points[users], self._points[others], place_of(users, others)
+        return self._points[users], self._points[others], positions(others, users)
 
     def _densities(self, given: tuple[np.ndarray, np.ndarray, np.ndarray], scale: np.ndarray) -> np.ndarray:
         """float64 (p, len(SHARPNESS))."""

@@ -142,12 +142,3 @@ def _attribute(edges: pa.Table, relation: dict | None, entity_ids: Input) -> Att
     values, codes = np.unique(mine.column("tail").to_numpy(), return_inverse=True)
     raw = Ledger.read(entity_ids.segments(relation["tail_type"])).raw_of(values)
     return Attribute(mine.column("head").to_numpy(), codes, raw)
-
-
-def positions(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where each wanted id stands in `known` (unique ids, any order); -1 where it is not."""
-    if not len(known):
-        return np.full(len(wanted), -1, np.int64)
-    order = np.argsort(known, kind="stable")
-    at = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
-    return np.where(known[order[at]] == wanted, order[at], -1)

@@ -16,8 +16,9 @@ from feature_store import FeatureStore
 from feature_store.errors import SpaceMismatch
 from feature_store.layout import rerun_command
 from jobs.arrays import finite_matrix
-from jobs.audiences.snapshot import Ledger, positions
+from jobs.audiences.snapshot import Ledger
 from jobs.program import Input, JobError
+from models.places import positions
 from models.vectors.comparison import Comparer
 
 _TURNED_ROWS = 65_536  # held in float64 at a time

@@ -18,6 +18,7 @@ from scipy import sparse
 from jobs.arrays import INDUCTIVE, TRAINED, Checkpoint, Night
 from jobs.graphs.ledgers import ITEM, USER
 from jobs.program import JobError, log
+from models.places import positions
 from models.ram_gnn_sampler import AttributeRows
 from models.ram_gnn_training import Side
 from models.ram_gnn_warm_start import Places
@@ -72,14 +73,14 @@ class NightSide:
         before = [former.extra.get(f"ram_gnn_places.{kind}.{name}", np.zeros(0, np.int64)) for name in _PLACES]
         types, value_types, value_ids = before
         own_types, own_value_types, own_value_ids = self.ids(night)
-        values = _at(value_types * _MOST_IDS + value_ids, own_value_types * _MOST_IDS + own_value_ids)
-        return Places(entity_places(night, kind, former), _at(types, own_types), values)
+        values = positions(value_types * _MOST_IDS + value_ids, own_value_types * _MOST_IDS + own_value_ids)
+        return Places(entity_places(night, kind, former), positions(types, own_types), values)
 
 
 def entity_places(night: Night, kind: str, former: Checkpoint) -> np.ndarray:
     """int64: the place of each of tonight's entities of a kind among the predecessor's, -1 for new ones."""
     of_kind = former.entity_type == (former.types.index(kind) if kind in former.types else -1)
-    return _at(former.entity_id[of_kind], night.entity_id[night.of_type(kind)])
+    return positions(former.entity_id[of_kind], night.entity_id[night.of_type(kind)])
 
 
 def sides_of(night: Night, attributes: pa.Table) -> dict[str, NightSide]:
@@ -167,17 +168,8 @@ def _relation(night: Night, name: str) -> int:
 def _dense(night: Night, kind: str, ledger_ids: np.ndarray) -> np.ndarray:
     """The night's index of entities given by ledger id. JobError for one that it does not have."""
     rows = night.of_type(kind)
-    at = _at(night.entity_id[rows], ledger_ids)
+    at = positions(night.entity_id[rows], ledger_ids)
     if (at < 0).any():
         raise JobError(f"attributes names {int((at < 0).sum())} times an entity of type {kind!r} that is not in the "
                        "graph of its date. Run build_attributes for this date again.")
     return rows[at]
-
-
-def _at(here: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """int64: where each wanted number stands in `here` (unique), -1 where it does not."""
-    if not len(here):
-        return np.full(len(wanted), -1)
-    order = np.argsort(here, kind="stable")
-    found = order[np.minimum(np.searchsorted(here, wanted, sorter=order), len(here) - 1)]
-    return np.where(here[found] == wanted, found, -1)

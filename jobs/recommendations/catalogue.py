@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.arrays import keys_of
-from jobs.audiences.snapshot import Ledger, Snapshot, positions
+from jobs.audiences.snapshot import Ledger, Snapshot
 from jobs.audiences.vectors import Vectors
 from jobs.configuration.predicates import parse
 from jobs.configuration.recommendations import Recommendations
 from jobs.configuration.sections import Graph
 from jobs.graphs.ledgers import ITEM, USER
+from models.places import positions
 from models.vectors.recommendation import Lists, best_items
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -63,15 +63,27 @@ class _Run:
             raise resume.snapshot.unusable(f"no run of this model ({type(error).__name__}: {error})") from error
 
 
+class Looks(Protocol):
+    """What every model's hyperparameters say of its training: how many epochs it has at most, how many lie between two
+    looks at held-out data, and how many looks without a gain end it, 0 for none."""
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def evaluate_every(self) -> int: ...
+
+    @property
+    def patience(self) -> int: ...
+
+
 def run_epochs(
-    epochs: int,
+    hyper: Looks,
     train: Callable[[int], float | tuple[float, dict[str, float]]],
     state: Callable[[], State],
     *,
     evaluate: Callable[[], dict[str, float]] | None,
     measure: str,
-    evaluate_every: int,
-    patience: int,
     progress: Callable[[dict[str, float]], None] | None,
     falls: bool = False,
     min_gain: float | None = None,
@@ -85,23 +97,23 @@ def run_epochs(
     keep of the model as it stands. evaluate: the figures of held-out data, added to the history; without it every epoch
     is better than the one before. measure: which of them decides, higher being better, or lower where it falls.
     min_gain: the share of it that a look has to gain to count, and never less than its standard error, which stands in
-    the history under <measure>_error; None: any gain counts. patience: looks without a gain before stopping; 0 never
-    stops early. Whether they stopped or not, the best look is kept, or with keeps_gains the one that gained last.
-    min_epochs: before so many no look counts. resume: written after every look, from where the same call goes on after
-    a kill; the state is then arrays by name, and the caller removes the file.
+    the history under <measure>_error; None: any gain counts. Whether it stopped early or not, the best look is kept, or
+    with keeps_gains the one that gained last. min_epochs: before so many no look counts. resume: written after every
+    look, from where the same call goes on after a kill; the state is then arrays by name, and the caller removes the
+    file.
     """
-    run = _Run(EarlyStopping(patience, min(min_epochs, epochs), keeps_gains))
+    run = _Run(EarlyStopping(hyper.patience, min(min_epochs, hyper.epochs), keeps_gains))
     if resume is not None:
         run.take_up(resume)
     run.best = state() if run.best is None else run.best
-    for epoch in range(len(run.history), epochs):
+    for epoch in range(len(run.history), hyper.epochs):
         if run.stopped:
             break
         started = time.perf_counter()
         loss = train(epoch)
         loss, more = loss if isinstance(loss, tuple) else (loss, {})
         entry = {"epoch": float(epoch), "loss": loss, "seconds": time.perf_counter() - started} | more
-        looks = (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs
+        looks = (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs
         improved = evaluate is None
         if evaluate is not None and looks:
             entry |= evaluate()

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.vectors.comparison import Comparer, place_of
+from models.places import positions
+from models.vectors.comparison import Comparer
 
 NAMES = (
     "nearest_item", "near_items", "mean_item", "item_centroid",
@@ -75,7 +76,7 @@ def scales(
             out[rows, :2] = comparer.of_items.moments(queries, comparer.item_points(some_items), _nobody(rows))
         if len(some_users):
             points = comparer.user_points(vectors), comparer.user_points(some_users)
-            out[rows, 2:] = comparer.of_users.moments(*points, place_of(user_ids[rows], some_ids))
+            out[rows, 2:] = comparer.of_users.moments(*points, positions(some_ids, user_ids[rows]))
     out[:, [1, 3]] += 1e-6
     return Scales(*out.T)
 
@@ -91,7 +92,7 @@ def _as_float32(vector: np.ndarray | None) -> np.ndarray | None:
 
 
 def _nobody(rows: np.ndarray) -> np.ndarray:
-    """As `place_of`, of others who are no users."""
+    """As `positions`, of others who are no users."""
     return np.full(len(rows), -1)
 
 
@@ -129,7 +130,7 @@ def _to_items(vectors: np.ndarray, purchase: np.ndarray | None, items: np.ndarra
 
 def _to_references(vectors: np.ndarray, ids: np.ndarray, client: Client, comparer: Comparer) -> np.ndarray:
     """float32 (n, 4): the columns of reference users, each user himself being none of his own."""
-    references, himself = client.references, place_of(ids, client.reference_ids)
+    references, himself = client.references, positions(client.reference_ids, ids)
     points = comparer.user_points(np.concatenate([references, references.mean(0, keepdims=True)]))
     out = comparer.of_users.nearest(comparer.user_points(vectors), points, himself, NEAR_REFERENCES)
     among = np.flatnonzero(himself >= 0)

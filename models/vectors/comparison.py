@@ -115,8 +115,8 @@ class Comparer:
 @dataclass(frozen=True)
 class Measure:
     """code: of models/kernels/nearness.py; offset: what a DOT is taken from. What is told of distances without a matrix
-    of them is computed in float32. himself int64 (n,): as `place_of`, the other who counts nowhere; NaN stands where no
-    other is left."""
+    of them is computed in float32. himself int64 (n,): as `models/places.py` has it, the other who counts nowhere; NaN
+    stands where no other is left."""
 
     code: int
     offset: float = 0.0
@@ -157,15 +157,6 @@ class Measure:
         """As the kernels take it: others in columns."""
         lined_up = np.ascontiguousarray(points, np.float32), np.ascontiguousarray(others.T, np.float32)
         return *lined_up, himself, self.code, np.float32(self.offset)
-
-
-def place_of(ids: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """int64 (n,): where each of the ids stands among the others (different ones), -1 where it does not."""
-    if not len(others):
-        return np.full(len(ids), -1)
-    order = np.argsort(others, kind="stable")
-    at = order[np.minimum(np.searchsorted(others, ids, sorter=order), len(others) - 1)]
-    return np.where(others[at] == ids, at, -1)
 
 
 def _distances(left: np.ndarray, right: np.ndarray, norm: str) -> np.ndarray:

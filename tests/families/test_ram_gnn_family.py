@@ -9,46 +9,28 @@ from typing import TYPE_CHECKING
 import pytest
 
 from feature_store import FeatureStore, Table
-from jobs.audiences import score_lookalike, train_lookalike
-from jobs.embeddings import finetune_ram_gnn, pretrain_ram_gnn, publish_users, resolve_predecessor
-from jobs.graphs import build_graphs
+from jobs.embeddings import finetune_ram_gnn, pretrain_ram_gnn, resolve_predecessor
 from jobs.program import execute
-from jobs.recommendations import recommend_items
-from jobs.report import write_report
 from jobs.run_nights import DAGS_FOLDER, environment
-from tests.dags import small_log
+from tests.families.two_nights import NIGHTS, configured, run_nights
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-NIGHTS = small_log.NIGHTS[:2]  # a day apart, as long as the label window is
 MODELS = ("ram_gnn", "ram_gnn_rec")
 FAST = {"ram_gnn": {"dimension": 8, "epochs": 30}, "ram_gnn_rec": {"epochs": 10, "batches": 4}}
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    lookalike = small_log.configuration(MODELS)["lookalike"] | {"label_window_days": 1, "min_positives": 3}
     sections = FAST | {"recommendations": {"models": ["ram_gnn_rec"]}}
-    return small_log.write(tmp_path_factory.mktemp("ram"), MODELS, lookalike=lookalike, **sections)
+    return configured(tmp_path_factory.mktemp("ram"), MODELS, **sections)
 
 
 @pytest.fixture(scope="module")
 def nights(config: Path, spark: SparkSession) -> Path:
-    """Both nights, job by job as the DAG has them; the data root."""
-    for date in NIGHTS:
-        base = ["--date", str(date), "--config", str(config)]
-        before = ["--predecessor", str(NIGHTS[0]) if date == NIGHTS[1] else "none"]
-        assert execute(build_graphs.run, base) == 0
-        for job in (pretrain_ram_gnn, finetune_ram_gnn):
-            assert execute(job.run, [*base, *before]) == 0
-        for model in MODELS:
-            assert execute(publish_users.run, [*base, *before, "--model", model]) == 0
-        ends = {execute(job.run, base) for job in (train_lookalike, score_lookalike)}
-        assert ends == ({99} if date == NIGHTS[0] else {0})
-        assert execute(recommend_items.run, [*base, "--model", "ram_gnn_rec"]) == 0
-        assert execute(write_report.run, base, ends_night=True) == 0
-    return config.parent / "data"
+    """Both nights; the data root."""
+    return run_nights(config, [pretrain_ram_gnn, finetune_ram_gnn], MODELS)
 
 
 def test_the_dag_trains_one_after_the_other_on_the_attributes(

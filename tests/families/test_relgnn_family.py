@@ -10,43 +10,29 @@ import numpy as np
 import pytest
 
 from feature_store import FeatureStore, Table
-from jobs.audiences import score_lookalike, train_lookalike
-from jobs.embeddings import finetune_relgnn, publish_users, resolve_predecessor
+from jobs.embeddings import finetune_relgnn, resolve_predecessor
 from jobs.graphs import build_graphs
 from jobs.program import execute
-from jobs.recommendations import recommend_items
-from jobs.report import write_report
 from jobs.run_nights import DAGS_FOLDER, environment
 from tests.dags import small_log
+from tests.families.two_nights import NIGHTS, configured, run_nights
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-NIGHTS = small_log.NIGHTS[:2]  # a day apart, as long as the label window is
 FAST = {"dimension": 8, "heads": 2, "attribute_width": 4, "epochs": 6, "batch_size": 256, "evaluate_every": 1}
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    lookalike = small_log.configuration(("relgnn",))["lookalike"] | {"label_window_days": 1, "min_positives": 3}
     sections = {"relgnn": FAST, "recommendations": {"models": ["relgnn"], "relations": ["view", "purchase"]}}
-    return small_log.write(tmp_path_factory.mktemp("relgnn"), ("relgnn",), lookalike=lookalike, **sections)
+    return configured(tmp_path_factory.mktemp("relgnn"), ("relgnn",), **sections)
 
 
 @pytest.fixture(scope="module")
 def nights(config: Path, spark: SparkSession) -> Path:
-    """Both nights, job by job as the DAG has them; the data root."""
-    for date in NIGHTS:
-        base = ["--date", str(date), "--config", str(config)]
-        before = ["--predecessor", str(NIGHTS[0]) if date == NIGHTS[1] else "none"]
-        assert execute(build_graphs.run, base) == 0
-        assert execute(finetune_relgnn.run, [*base, *before]) == 0
-        assert execute(publish_users.run, [*base, *before, "--model", "relgnn"]) == 0
-        ends = {execute(job.run, base) for job in (train_lookalike, score_lookalike)}
-        assert ends == ({99} if date == NIGHTS[0] else {0})
-        assert execute(recommend_items.run, [*base, "--model", "relgnn"]) == 0
-        assert execute(write_report.run, base, ends_night=True) == 0
-    return config.parent / "data"
+    """Both nights; the data root."""
+    return run_nights(config, [finetune_relgnn], ("relgnn",))
 
 
 def test_the_dag_trains_it_from_the_graph_alone_or_from_other_vectors(

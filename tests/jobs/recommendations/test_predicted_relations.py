@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from feature_store import Table
 from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError
-from jobs.recommendations.predicted_relations import Calibration
+from jobs.recommendations.catalogue import Catalogue
+from jobs.recommendations.predicted_relations import Calibration, as_table
+from models.vectors.recommendation import Lists
 from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, START, planted
 from tests.jobs.embeddings.planted import write_config
 from tests.jobs.recommendations.test_recommend_items import night, touched_by
 from tests.jobs.report.tables_by_hand import Log, table_input, write_graphs, write_vectors
+from tests.jobs.report.test_write_report import HOSTILE
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +167,17 @@ def test_the_manifest_names_what_the_probabilities_were_learned_from(root: Path)
              "entity_embeddings/transe")  # fmt: skip
     found = sorted((one["table"], one["dt"]) for one in fields["inputs"])
     assert found == sorted((name, str(date)) for name in names for date in (START, DATE))
+
+
+def test_hostile_ids_pass_through_in_the_order_of_their_bytes() -> None:
+    names = [*HOSTILE, "", "a\nb", "../x", "\u202e", "💥", "B", "a"]
+    raw, numbers = pa.array(names, pa.large_string()), np.arange(len(names))
+    catalogue = Catalogue(raw, raw, numbers, numbers, np.ones(len(names), bool))
+    lists = Lists(numbers, numbers[::-1], np.zeros(len(names), np.float32), np.ones(len(names), np.int32))
+    rows = as_table("purchase", lists, catalogue, Calibration(1.0, 0.0, 10, 0.5)).to_pylist()
+    assert [row["head"] for row in rows] == sorted(names, key=str.encode)
+    assert {(row["head"], row["tail"]) for row in rows} == set(zip(names, names[::-1], strict=True))
+    assert {row["probability"] for row in rows} == {0.5}
 
 
 @pytest.mark.parametrize(("key", "twice"), [("relations", "view"), ("models", "transe")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from models.learning.epochs import run_epochs
@@ -13,9 +15,9 @@ def best_of(patience: int = 0, **options: object) -> tuple[int, int]:
     """(the best epoch, the epochs trained) of a training that looks at these figures, one after the other."""
     looks = iter(FIGURES)
     _, history, best_epoch = run_epochs(
-        5, lambda epoch: 0.0, lambda: None,
+        SimpleNamespace(epochs=5, evaluate_every=1, patience=patience), lambda epoch: 0.0, lambda: None,
         evaluate=lambda: {"validation_x": next(looks), "validation_x_error": 0.01}, measure="validation_x",
-        evaluate_every=1, patience=patience, progress=None, **options)  # fmt: skip
+        progress=None, **options)  # fmt: skip
     return best_epoch, len(history)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.vectors.comparison import Comparer, place_of
+from models.vectors.comparison import Comparer
 from tests.models.vectors.test_comparison import COMPARERS
 
 SHARP, FARTHEST = (1.0, 3.0), 0.8  # which distances reach beyond, either way
@@ -63,9 +63,3 @@ def test_a_user_far_nearer_to_himself_than_to_others_does_not_drown_them() -> No
     with_him = measure.densities(points[:1], points, himself[:1], scale[:1], (3.0,), 20.0)
     without = measure.densities(points[:1], points[1:], np.array([-1]), scale[:1], (3.0,), 20.0)
     np.testing.assert_allclose(with_him, without, rtol=1e-12)
-
-
-def test_places_are_found_whatever_the_order() -> None:
-    assert place_of(np.array([7, 3, 5, 9]), np.array([5, 9, 3])).tolist() == [-1, 2, 0, 1]
-    assert place_of(np.array([7, 3]), np.array([], np.int64)).tolist() == [-1, -1]
-    assert len(place_of(np.array([], np.int64), np.array([1]))) == 0
