@@ -170,25 +170,47 @@ def test_transe_and_kqgc_learn_by_every_sampler(kind: str) -> None:
         np.testing.assert_array_equal(values, again.parameters[name])
 
 
-def test_kqgc_chooses_the_nearest_of_the_pool_that_the_user_did_not_buy() -> None:
+@pytest.mark.parametrize(("kind", "middle"), [("nscaching", 0.0), ("asa", 1.5 + 0.3)])
+def test_kqgc_chooses_the_best_of_the_pool_that_the_user_did_not_buy(kind: str, middle: float) -> None:
+    """The nearest, or those whose distance is nearest to the bought item's and the margin."""
     data = planted()
     entities, relations = vectors_of(data, dimension=6)
-    hyper = replace(FAST, sampling=SamplingHyperparameters("nscaching", pool=500), negatives=2)
+    hyper = replace(FAST, sampling=SamplingHyperparameters(kind, pool=500, margin=0.3), negatives=2)
     model = KQGC(6, hyper, 1)
     trainer = _Trainer(graph_of(data), (entities, relations), 0, data.items, model, 1, True, data.purchases)
     trainer.passed, (users, items) = 0.0, (side[:10] for side in data.purchases)
     batch = trainer.batch(users, items)
     assert batch.counts_BK.shape == (10, len(data.items)), "a pool larger than the candidates is all of them, once"
     h, r = model(batch.layers, trainer.entities[batch.sources], trainer.relations)
-    rows, counts = trainer.choose(batch, h[batch.users_B], r[0], torch.zeros(10), h)
+    rows, counts = trainer.choose(batch, h[batch.users_B], r[0], torch.full((10,), 1.5), h)
     bought = set(zip(*(side.tolist() for side in data.purchases), strict=True))
     assert counts.all()
     for b, user in enumerate(users):
         far = {int(item): float(model.score(h[batch.users_B[b]], r[0], h[row]).detach())
                for item, row in zip(np.unique(data.items), batch.negatives_BK, strict=True)}  # fmt: skip
-        able = sorted((d for item, d in far.items() if (int(user), item) not in bought))
-        found = sorted(float(model.score(h[batch.users_B[b]], r[0], h[row]).detach()) for row in rows[b])
-        assert found == pytest.approx(able[:2])
+        able = sorted(abs(d - middle) for item, d in far.items() if (int(user), item) not in bought)
+        found = [abs(float(model.score(h[batch.users_B[b]], r[0], h[row]).detach()) - middle) for row in rows[b]]
+        assert sorted(found) == pytest.approx(able[:2], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["asa", "degree"])
+def test_a_training_says_how_much_of_it_is_over_and_whose_degrees_count(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, over, ends, by_degree = planted(), {}, [], Pools.by_degree
+    for module in ("transe_torch", "kqgc_training"):
+        seen = over[module] = set()
+        monkeypatch.setattr(f"models.{module}.choose", lambda *given, s=seen: s.add(given[-1]) or choose(*given))
+    monkeypatch.setattr(Pools, "by_degree", lambda self, *sides: ends.append(sides) or by_degree(self, *sides))
+    few = {"sampling": SamplingHyperparameters(kind, pool=20), "epochs": 3, "validation_share": 0}
+    train_transe(triples_of(data), replace(SMALL, engine="torch", negatives=4, **few), seed=1)
+    entities, relations = vectors_of(data, dimension=6)
+    train_kqgc(graph_of(data), entities, relations, data.purchases, 0, data.items, replace(FAST, **few), seed=2)
+    if kind == "asa":
+        assert over == dict.fromkeys(over, {0.0, 0.5, 1.0}) and not ends
+    else:
+        wanted = [data.heads, data.tails, data.purchases[1]]
+        assert [np.sort(side).tolist() for sides in ends for side in sides] == [np.sort(w).tolist() for w in wanted]
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
