@@ -135,7 +135,7 @@ def test_transe_scores_a_pool_and_keeps_what_the_sampler_chooses(kind: str) -> N
     plan = Planner(*triples.edges, triples.n_relations, 1, 1).plan(0).by_edge()
     chunks = plan.order[:40]
     found = engine._broken(plan, chunks, torch.Generator().manual_seed(0), 0.0)
-    pool = draw_broken_triples(plan, chunks, 20, pools, known)
+    pool = draw_broken_triples(plan, chunks, 20, pools, known).once()
     assert found.entities.shape == (40, 3) and found.counts.all() and (pool.counts.sum(1) > 3).all()
     for b, at in enumerate(found.positions):
         triple = plan.heads[at], plan.relations[at], plan.tails[at]
@@ -146,6 +146,21 @@ def test_transe_scores_a_pool_and_keeps_what_the_sampler_chooses(kind: str) -> N
         if kind == "asa":
             far[1:] = (np.abs(ends - far[0] - 0.3) for ends in far[1:])
         np.testing.assert_allclose(np.sort(far[2]), np.sort(far[1])[:3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["asa", "nscaching", "self_adversarial"])
+def test_transe_chooses_no_entity_twice_of_a_pool_that_holds_it_twice(kind: str) -> None:
+    triples = triples_of(planted())
+    hyper = replace(SMALL, engine="torch", negatives=6, negatives_shared_by=1, sampling=SamplingHyperparameters(kind))
+    pools = Pools.by_type(triples.entity_type, triples.relation_head_type, triples.relation_tail_type)
+    known = known_triples(*triples.edges, triples.n_entities, triples.n_relations)
+    engine = TorchEngine(initialise(triples, hyper, 1).to_arrays(), hyper, pools, known)
+    plan = Planner(*triples.edges, triples.n_relations, 1, 1).plan(0).by_edge()
+    found = engine._broken(plan, plan.order, torch.Generator().manual_seed(0), 0.0)
+    brands = (plan.relations[found.positions] == 1) & found.broken_tail  # 8 brands, of which one is the item's own
+    assert brands.any() and (found.counts.sum(axis=1)[brands] == 6).all()
+    for nodes, counts in zip(found.entities, found.counts, strict=True):
+        assert len(set(nodes[counts])) == counts.sum()
 
 
 def distances_of(state: TransEState, triple: tuple, broken_tail: bool, ends: np.ndarray, norm: str) -> np.ndarray:
