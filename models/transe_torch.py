@@ -84,7 +84,7 @@ class TorchEngine:
         hyper = self._hyper
         if not hyper.sampling.looks_at_scores:
             return draw_broken_triples(plan, chunks, hyper.negatives, self._pools, self._known)
-        pool = draw_broken_triples(plan, chunks, hyper.sampling.pool, self._pools, self._known)
+        pool = draw_broken_triples(plan, chunks, hyper.sampling.pool, self._pools, self._known).once()
         true_B, broken_BK = self._distances(plan, pool)
         counts_BK = torch.from_numpy(pool.counts).to(true_B.device)
         places_BJ, counts_BJ = choose(hyper.sampling, hyper.negatives, -true_B, -broken_BK, counts_BK, random, passed)

@@ -184,6 +184,13 @@ class Broken:
     entities: np.ndarray
     counts: np.ndarray
 
+    def once(self) -> Broken:
+        """The same, of which every entity counts once in its row, however often it was drawn."""
+        order = np.argsort(self.entities, axis=1, kind="stable")
+        ascending, again = np.take_along_axis(self.entities, order, axis=1), np.zeros_like(self.counts)
+        np.put_along_axis(again, order[:, 1:], ascending[:, 1:] == ascending[:, :-1], axis=1)
+        return replace(self, counts=self.counts & ~again)
+
 
 def draw_broken_triples(plan: Plan, chunks: np.ndarray, negatives: int, pools: Pools, known: Known) -> Broken:
     """What the compiled kernels draw for these chunks of the plan, as arrays."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -18,10 +19,10 @@ from jobs.configuration.messages import ConfigError
 from jobs.recommendations.catalogue import Catalogue
 from jobs.recommendations.predicted_relations import Calibration, as_table
 from models.vectors.recommendation import Lists
-from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, START, planted
+from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, START, events, log_of, planted
 from tests.jobs.embeddings.planted import write_config
 from tests.jobs.recommendations.test_recommend_items import night, touched_by
-from tests.jobs.report.tables_by_hand import Log, table_input, write_graphs, write_vectors
+from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events, write_graphs, write_vectors
 from tests.jobs.report.test_write_report import HOSTILE
 
 
@@ -82,10 +83,41 @@ def test_the_probability_is_what_the_last_window_taught(root: Path) -> None:
 def test_nothing_from_d_on_is_known(root: Path, tmp_path: Path) -> None:
     first, _ = predicted(root, top_k=3)
     shutil.copytree(root, tmp_path / "again")
-    for day in Table(str(tmp_path / "again/clean_events")).values():
-        if datetime.date.fromisoformat(day) >= DATE:
-            shutil.rmtree(tmp_path / "again/clean_events" / f"day={day}")
+    everybody = np.tile(np.arange(600), 3)
+    later = events(everybody, (everybody + np.repeat([0, 1, 2], 600)) % ITEMS, np.full(1800, 7.0))  # as D begins
+    write_clean_events(tmp_path / "again", log_of([later], 600))
+    assert bought(tmp_path / "again", DATE, DATE + datetime.timedelta(days=1))
     assert predicted(tmp_path / "again", top_k=3)[0] == first
+
+
+def with_views(root: Path, vector: np.ndarray) -> None:
+    """A vector of the relation view among the published ones."""
+    table = table_input(root, "entity_embeddings").table("transe")
+    for date in (START, DATE):
+        rows, manifest = table.read_version(str(date))
+        view = {"entity_type": "relation", "raw": "view", "id": 1, "embedding": vector.tolist()}
+        with table.replace(str(date)) as commit:
+            commit.write_table(pa.concat_tables([rows, pa.Table.from_pylist([view], schema=rows.schema)]))
+            commit.fields |= {name: manifest.fields[name] for name in ("space_id", "rotation", "norm")}
+
+
+def test_each_relation_has_its_own_vector_its_own_known_pairs_and_its_own_events(tmp_path: Path) -> None:
+    log = planted(tmp_path, users=300)
+    everybody = np.arange(300)
+    views = events(everybody, everybody % ITEMS, np.full(300, 3.0), "view")
+    write_clean_events(tmp_path, dataclasses.replace(log, events=pd.concat([log.events, views])))
+    with_views(tmp_path, np.ones(DIMENSION))
+    rows, (purchase, view) = predicted(tmp_path, relations=["view", "purchase"], unseen_only=False)
+    scores = {name: {(r["head"], r["tail"]): r["score"] for r in rows if r["relation"] == name}
+              for name in ("purchase", "view")}  # fmt: skip
+    far = [abs(scores["purchase"][pair] - score) > 1e-3 for pair, score in scores["view"].items()]
+    assert len(far) == len(scores["purchase"]) == view["learned_from"] and np.mean(far) > 0.9
+    viewed = {(f"u{u:05d}", f"i{u % ITEMS}") for u in everybody} & set(scores["view"])
+    assert view["happened"] == pytest.approx(len(viewed) / len(far)) != purchase["happened"]
+    unseen = {(r["head"], r["tail"]) for r in predicted(tmp_path, relations=["view"])[0]}
+    before = log.events[log.events["event_time"] >= pd.Timestamp(DATE - datetime.timedelta(days=40), tz="UTC")]
+    had = {kind: set(zip(part["user_id"], part["item_id"], strict=True)) for kind, part in before.groupby("behavior")}
+    assert unseen == set(scores["view"]) - had["view"] and unseen & had["purchase"]
 
 
 def test_without_the_vectors_of_the_windows_start_there_is_no_probability(root: Path, tmp_path: Path) -> None:
@@ -94,6 +126,12 @@ def test_without_the_vectors_of_the_windows_start_there_is_no_probability(root: 
     shutil.copytree(root, tmp_path / "gone")
     shutil.rmtree(tmp_path / "gone/feature_store/user_embeddings/model=transe" / f"dt={START}")
     assert {row["probability"] for row in predicted(tmp_path / "gone", top_k=2)[0]} == {None}
+
+
+def test_another_space_at_the_windows_start_teaches_nothing(tmp_path: Path) -> None:
+    log = planted(tmp_path, users=300)
+    write_vectors(tmp_path, "transe", START, *vectors_by_hand(log, ["i1", "i2"]), space_id="another")
+    assert {row["probability"] for row in predicted(tmp_path, top_k=2)[0]} == {None}
 
 
 def test_the_catalogues_filter_and_seen_pairs_hold_for_relations_too(root: Path) -> None:

@@ -135,7 +135,7 @@ def test_transe_scores_a_pool_and_keeps_what_the_sampler_chooses(kind: str) -> N
     plan = Planner(*triples.edges, triples.n_relations, 1, 1).plan(0).by_edge()
     chunks = plan.order[:40]
     found = engine._broken(plan, chunks, torch.Generator().manual_seed(0), 0.0)
-    pool = draw_broken_triples(plan, chunks, 20, pools, known)
+    pool = draw_broken_triples(plan, chunks, 20, pools, known).once()
     assert found.entities.shape == (40, 3) and found.counts.all() and (pool.counts.sum(1) > 3).all()
     for b, at in enumerate(found.positions):
         triple = plan.heads[at], plan.relations[at], plan.tails[at]
@@ -146,6 +146,21 @@ def test_transe_scores_a_pool_and_keeps_what_the_sampler_chooses(kind: str) -> N
         if kind == "asa":
             far[1:] = (np.abs(ends - far[0] - 0.3) for ends in far[1:])
         np.testing.assert_allclose(np.sort(far[2]), np.sort(far[1])[:3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["asa", "nscaching", "self_adversarial"])
+def test_transe_chooses_no_entity_twice_of_a_pool_that_holds_it_twice(kind: str) -> None:
+    triples = triples_of(planted())
+    hyper = replace(SMALL, engine="torch", negatives=6, negatives_shared_by=1, sampling=SamplingHyperparameters(kind))
+    pools = Pools.by_type(triples.entity_type, triples.relation_head_type, triples.relation_tail_type)
+    known = known_triples(*triples.edges, triples.n_entities, triples.n_relations)
+    engine = TorchEngine(initialise(triples, hyper, 1).to_arrays(), hyper, pools, known)
+    plan = Planner(*triples.edges, triples.n_relations, 1, 1).plan(0).by_edge()
+    found = engine._broken(plan, plan.order, torch.Generator().manual_seed(0), 0.0)
+    brands = (plan.relations[found.positions] == 1) & found.broken_tail  # 8 brands, of which one is the item's own
+    assert brands.any() and (found.counts.sum(axis=1)[brands] == 6).all()
+    for nodes, counts in zip(found.entities, found.counts, strict=True):
+        assert len(set(nodes[counts])) == counts.sum()
 
 
 def distances_of(state: TransEState, triple: tuple, broken_tail: bool, ends: np.ndarray, norm: str) -> np.ndarray:
@@ -170,25 +185,47 @@ def test_transe_and_kqgc_learn_by_every_sampler(kind: str) -> None:
         np.testing.assert_array_equal(values, again.parameters[name])
 
 
-def test_kqgc_chooses_the_nearest_of_the_pool_that_the_user_did_not_buy() -> None:
+@pytest.mark.parametrize(("kind", "middle"), [("nscaching", 0.0), ("asa", 1.5 + 0.3)])
+def test_kqgc_chooses_the_best_of_the_pool_that_the_user_did_not_buy(kind: str, middle: float) -> None:
+    """The nearest, or those whose distance is nearest to the bought item's and the margin."""
     data = planted()
     entities, relations = vectors_of(data, dimension=6)
-    hyper = replace(FAST, sampling=SamplingHyperparameters("nscaching", pool=500), negatives=2)
+    hyper = replace(FAST, sampling=SamplingHyperparameters(kind, pool=500, margin=0.3), negatives=2)
     model = KQGC(6, hyper, 1)
     trainer = _Trainer(graph_of(data), (entities, relations), 0, data.items, model, 1, True, data.purchases)
     trainer.passed, (users, items) = 0.0, (side[:10] for side in data.purchases)
     batch = trainer.batch(users, items)
     assert batch.counts_BK.shape == (10, len(data.items)), "a pool larger than the candidates is all of them, once"
     h, r = model(batch.layers, trainer.entities[batch.sources], trainer.relations)
-    rows, counts = trainer.choose(batch, h[batch.users_B], r[0], torch.zeros(10), h)
+    rows, counts = trainer.choose(batch, h[batch.users_B], r[0], torch.full((10,), 1.5), h)
     bought = set(zip(*(side.tolist() for side in data.purchases), strict=True))
     assert counts.all()
     for b, user in enumerate(users):
         far = {int(item): float(model.score(h[batch.users_B[b]], r[0], h[row]).detach())
                for item, row in zip(np.unique(data.items), batch.negatives_BK, strict=True)}  # fmt: skip
-        able = sorted((d for item, d in far.items() if (int(user), item) not in bought))
-        found = sorted(float(model.score(h[batch.users_B[b]], r[0], h[row]).detach()) for row in rows[b])
-        assert found == pytest.approx(able[:2])
+        able = sorted(abs(d - middle) for item, d in far.items() if (int(user), item) not in bought)
+        found = [abs(float(model.score(h[batch.users_B[b]], r[0], h[row]).detach()) - middle) for row in rows[b]]
+        assert sorted(found) == pytest.approx(able[:2], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["asa", "degree"])
+def test_a_training_says_how_much_of_it_is_over_and_whose_degrees_count(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, over, ends, by_degree = planted(), {}, [], Pools.by_degree
+    for module in ("transe_torch", "kqgc_training"):
+        seen = over[module] = set()
+        monkeypatch.setattr(f"models.{module}.choose", lambda *given, s=seen: s.add(given[-1]) or choose(*given))
+    monkeypatch.setattr(Pools, "by_degree", lambda self, *sides: ends.append(sides) or by_degree(self, *sides))
+    few = {"sampling": SamplingHyperparameters(kind, pool=20), "epochs": 3, "validation_share": 0}
+    train_transe(triples_of(data), replace(SMALL, engine="torch", negatives=4, **few), seed=1)
+    entities, relations = vectors_of(data, dimension=6)
+    train_kqgc(graph_of(data), entities, relations, data.purchases, 0, data.items, replace(FAST, **few), seed=2)
+    if kind == "asa":
+        assert over == dict.fromkeys(over, {0.0, 0.5, 1.0}) and not ends
+    else:
+        wanted = [data.heads, data.tails, data.purchases[1]]
+        assert [np.sort(side).tolist() for sides in ends for side in sides] == [np.sort(w).tolist() for w in wanted]
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
