@@ -6,7 +6,10 @@ no cryptographic hash: it finds damage, as the pages' CRCs do; `verify` compares
 holds are the caller's to check (frames.py).
 """
 
+import atexit
 import io
+import time
+import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +19,8 @@ import xxhash
 from feature_store.errors import DataDamaged
 
 DIGITS = 16  # of a hash
+_HELD: "weakref.WeakSet[CheckedFile]" = weakref.WeakSet()  # by a reader, or by a thread of Arrow's that has just read
+_PATIENCE_SECONDS = 2
 
 
 class Chunk(NamedTuple):
@@ -35,6 +40,7 @@ class CheckedFile:
         self._source, self._chunks, self._path = source, chunks, path
         self._size, self._at = source.size(), 0
         self._chunks_end = max((chunk.end for chunk in chunks), default=0)
+        _HELD.add(self)
 
     @property
     def closed(self) -> bool:
@@ -76,4 +82,16 @@ class CheckedFile:
     def _beyond_chunks(self, start: int, end: int) -> pa.Buffer:
         """Arrow guesses how long a footer is: what it is given of the chunks before it is blank, and not read."""
         first = max(start, self._chunks_end)
-        return pa.py_buffer(bytes(first - start) + self._source.read_at(end - first, first))
+        content = pa.BufferOutputStream()  # whose buffer is no Python object, which a thread of Arrow's might hold
+        content.write(bytes(first - start))
+        content.write(self._source.read_at(end - first, first))
+        return content.getvalue()
+
+
+@atexit.register
+def _wait_for_threads() -> None:
+    """A thread of Arrow's may hold a file a moment longer than its reader. If it lets go while Python is shutting down,
+    the process is aborted ("terminate called without an active exception", Arrow issue 34314)."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while _HELD and time.monotonic() < end:
+        time.sleep(0.001)

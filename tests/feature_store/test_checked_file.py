@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -184,3 +186,18 @@ def test_a_part_of_a_chunk_is_handed_out_when_the_whole_was_checked() -> None:
     assert file.read(30) == bytes(10) + content[80:]
     file.seek(80)
     assert file.read(1000) == content[80:] and file.tell() == 100
+
+
+def test_a_program_ends_only_when_arrows_threads_have_let_go_of_its_files() -> None:
+    """Else Python's end and theirs meet, and the process is aborted."""
+    program = """
+import threading, time
+import pyarrow as pa
+from feature_store.checked_file import CheckedFile
+def hold(file):
+    time.sleep(0.3)
+    print("let go", flush=True)
+threading.Thread(target=hold, args=[CheckedFile(pa.BufferReader(b"x"), [], "x")], daemon=True).start()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "let go\n"
