@@ -76,6 +76,21 @@ def test_what_is_new_starts_as_a_new_model_has_it() -> None:
     assert np.isfinite(infer_relgnn(tonight.model(HYPER, 1), tonight.graph(), again.arrays)).all()
 
 
+def test_rows_and_columns_find_their_places_where_there_are_more_or_fewer() -> None:
+    before = Shape(["brand", "purchase"], ["item", "user"], [("brand", "item")], [np.array([70])], given_width=3)
+    now = Shape(["brand", "cart", "purchase"], ["user", "item", "shop"], [("brand", "item")], [np.array([70])], 2)
+    former = {"layers.0.shares": np.arange(8.0).reshape(4, 2), "inputs.no_given": np.array([[1.0], [2.0]]),
+              "inputs.maps.0": np.arange(12.0).reshape(3, 4), "inputs.missing.0": np.zeros(1)}  # fmt: skip
+    fresh = {"layers.0.shares": np.full((6, 2), -1.0), "inputs.no_given": np.full((3, 1), -1.0),
+             "inputs.maps.1": np.full((3, 3), -1.0), "inputs.missing.0": np.zeros(1)}  # fmt: skip
+    found = brought_forward(former, fresh, before, now)
+    expected = former["layers.0.shares"][[0, 0, 1, 2, 2, 3]]
+    expected[[1, 4]] = -1
+    np.testing.assert_array_equal(found["layers.0.shares"], expected, err_msg="a relation's code, then its reverse")
+    assert found["inputs.no_given"].tolist() == [[2], [1], [-1]]
+    np.testing.assert_array_equal(found["inputs.maps.1"], former["inputs.maps.0"][:, [0, 1, 3]])
+
+
 def test_an_attribute_that_became_a_number_or_a_category_starts_anew() -> None:
     world, shape = night(permuted=False)
     former = train_relgnn(world, HYPER, seed=1).arrays
