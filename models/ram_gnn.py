@@ -130,7 +130,8 @@ class RAMGNN(nn.Module):
         if not self.hyper.attends:
             return n_ZD.new_zeros(len(entities_R))
         queries_ZD = n_ZD @ self.w_qry[number].T + self.b[number]
-        return leaky_relu(keys_ND[entities_R] + queries_ZD[values_R], LEAKY_SLOPE) @ self.p[number]  # Eq. 6
+        heard_RD = keys_ND.index_select(0, entities_R) + queries_ZD.index_select(0, values_R)
+        return leaky_relu(heard_RD, LEAKY_SLOPE) @ self.p[number]  # Eq. 6
 
     def heard(
         self, number: int, neighbours: Neighbours, a_R: torch.Tensor, e_ND: torch.Tensor, n_ZD: torch.Tensor
