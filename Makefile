@@ -21,7 +21,7 @@ DATES  ?=
 
 .PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
 	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-ram-gnn \
-	paper-ram-gnn-ablations paper-ram-gnn-ml1m paper-ram-gnn-cold paper-relgnn bench-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
+	paper-ram-gnn-ablations paper-ram-gnn-ml1m paper-ram-gnn-cold paper-ram-gnn-init paper-relgnn bench-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -96,6 +96,9 @@ paper-ram-gnn-ml1m: $(STAMP)  ## the three models of paper-ram-gnn on MovieLens 
 
 paper-ram-gnn-cold: $(STAMP)  ## users with one to three events at two shops: RAM-GNN, MF-BPR, TransE, popularity; goes on where it was
 	$(BIN)/python -m tests.papers.paper_ram_gnn_cold
+
+paper-ram-gnn-init: $(STAMP)  ## RHGN and KQGC started from RAM-GNN against TransE; needs the figures of paper-rhgn; goes on where it was
+	$(BIN)/python -m tests.papers.paper_ram_gnn_init
 
 paper-relgnn: $(STAMP)  ## table 2 of the RelGNN paper on GATNE's Amazon graph, without and with ASA; goes on where it was
 	$(BIN)/python -m tests.papers.paper_relgnn
