@@ -81,6 +81,11 @@ class ReadOnlyDisk:
     put_atomic = put_if_absent = lock = _refuse
 
 
+def is_local(disk: Disk) -> bool:
+    """Whether every program of this machine finds the disk's paths under their own names."""
+    return isinstance(disk, LocalDisk)
+
+
 def open_disk(uri: str, filesystem: "fs.FileSystem | Disk | None") -> tuple[Disk, str]:
     """The disk and the plain path for a local path, a URI, or a path on the given file system."""
     if filesystem is not None and not isinstance(filesystem, fs.FileSystem):

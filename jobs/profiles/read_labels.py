@@ -51,9 +51,9 @@ def days_with_users(clean_events: Input, date: datetime.date, days: int) -> dict
 
 def users_of(spark: SparkSession, clean_events: Input, days: dict[str, Manifest]) -> DataFrame:
     """user_id of everybody with an event on these days, each once."""
-    path = clean_events.table().path
-    files = [f"{path(day)}/{file.name}" for day, m in days.items() for file in m.files if file.row_count]
-    return engine.read(spark, files, clean_events.contract).select(KEY).distinct()
+    table = clean_events.table()
+    files = [f"{table.path(day)}/{file.name}" for day, m in days.items() for file in m.files if file.row_count]
+    return engine.read(spark, table.disk, files, clean_events.contract).select(KEY).distinct()
 
 
 def as_table(rows: dict[str, pa.Table], schema: pa.Schema) -> pa.Table:
