@@ -19,7 +19,7 @@ REVISION = $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
-.PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
+.PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-score bench-scale bench-night paper-transe paper-kqgc \
 	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-ram-gnn \
 	paper-ram-gnn-ablations paper-ram-gnn-ml1m paper-relgnn bench-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
 
@@ -54,6 +54,9 @@ bench-ram-gnn: $(STAMP) $(PEERS)/.installed $(PYG)/.installed  ## RAM-GNN agains
 
 bench-store: $(STAMP)  ## the feature store against other readers
 	$(BIN)/python -m tests.benchmarks.bench_store
+
+bench-score: $(STAMP)  ## pairs of a user and a client scored a second, beside XGBoost's own margins
+	$(BIN)/python -m tests.benchmarks.bench_score
 
 bench-scale: $(STAMP)  ## a generated log of the paper's size, from events to published embeddings
 	$(BIN)/python -m tests.benchmarks.bench_scale
