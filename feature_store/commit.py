@@ -193,7 +193,7 @@ class Commit:
                 end = _write_rows(table, start, sink, sorted_by)
             finally:
                 sink.close()
-            with self._disk.open(f"{self.path}/{name}") as source:
+            with sink.reread() as source:
                 frames, chunks = Frames(source).all(), Frames(source).chunks()
         entry = FileEntry(name, sink.tell(), sink.sha256(), end - start, frames=frames, chunks=chunks)
         self._files.append(entry)
