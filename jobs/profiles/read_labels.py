@@ -19,7 +19,8 @@ from jobs import spark as engine
 from jobs.configuration.load import config_hash
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Publishing, Source, Spark
-from jobs.events.fingerprint import fingerprints, require_unchanged, stamps
+from jobs.events.files import statuses
+from jobs.events.fingerprint import fingerprints, require_unchanged
 from jobs.events.lake_tables import files_of
 from jobs.profiles.labels import KEY, read_rows, says
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
@@ -76,7 +77,7 @@ def run(date: datetime.date, clean_events: Input, user_labels: Output, config: C
     days = days_with_users(clean_events, date, config.graph.window_days + config.publishing.carry_days)
     source = config.source.users
     files = files_of(source, "source.users", date)
-    before = stamps(files)
+    before = statuses(files)
     with engine.session(config.spark, "read_labels") as spark:
         users = users_of(spark, clean_events, days)
         found = read_rows(spark, source, profiles, date, users, files)
