@@ -17,10 +17,14 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from feature_store.storage import Storage
+
+if TYPE_CHECKING:
+    from pyarrow import fs
 
 KEY, SECRET = "tests", "tests-secret"
 READ_ONLY_KEY, READ_ONLY_SECRET = "tests-reading", "tests-reading-secret"
@@ -56,12 +60,15 @@ class S3Server:
         return f"s3://{name}"
 
     def make_bucket(self, name: str) -> None:
+        self.arrow().create_dir(name)
+
+    def arrow(self) -> fs.S3FileSystem:
+        """Arrow's own client, for what the store itself does not do."""
         from pyarrow import fs
 
-        arrow = fs.S3FileSystem(
+        return fs.S3FileSystem(
             access_key=KEY, secret_key=SECRET, endpoint_override=self.endpoint, region="us-east-1",
             allow_bucket_creation=True)  # fmt: skip
-        arrow.create_dir(name)
 
 
 def free_port() -> int:
