@@ -148,7 +148,8 @@ class ObjectStore:
         longer replace it. What `replace` then takes it for."""
         while True:
             seen = self.look(path)
-            version = self.put_if(path, _with_blanks(seen.content if seen else b""), seen.version if seen else None)
+            content = b"" if seen is None else _meaning(seen.content)
+            version = self.put_if(path, _with_blanks(content), seen.version if seen else None)
             if version is not None:
                 self._check_clock(path)
                 return version
@@ -246,6 +247,11 @@ def _is_withdrawn(path: str, size: int) -> bool:
 def _with_blanks(content: bytes) -> bytes:
     bits = secrets.randbits(_BLANKS - 1)
     return content.rstrip(b" \t\n") + b"\n" + bytes(b" \t"[bits >> n & 1] for n in range(_BLANKS - 1))
+
+
+def _meaning(content: bytes) -> bytes:
+    """An empty manifest, which is a broken one, must not become blanks: they mean that there is none."""
+    return content if content.strip(b" \t\n") or len(content) == _BLANKS else b"(empty)"
 
 
 def _without_blanks(content: bytes, path: str) -> bytes:
