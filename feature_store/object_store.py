@@ -16,11 +16,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from pyarrow import fs
 
 from feature_store.errors import BadName, LockLost, StorageRefused
 from feature_store.layout import MANIFEST
 from feature_store.lease_lock import LeaseLock, Seen, Version
 from feature_store.local_disk import Entry
+from feature_store.object_arrow import ReadingHandler
 from feature_store.object_errors import explained, translated
 from feature_store.object_file import ObjectFile, ObjectSink
 from feature_store.storage import Storage
@@ -44,6 +46,7 @@ class ObjectStore:
 
     def __init__(self, bucket: "Bucket", root: str, storage: Storage) -> None:
         self.bucket, self.root, self.storage = bucket, root, storage
+        self.arrow: fs.FileSystem = fs.PyFileSystem(ReadingHandler(self))
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.root!r})"
@@ -51,7 +54,7 @@ class ObjectStore:
     def list(self, folder: str) -> "list[Entry]":
         import obstore
 
-        key = self._key(folder)
+        key = self.key(folder)
         with translated("listing", folder):
             found = obstore.list_with_delimiter(self.bucket, key or None)
         folders = (prefix.rpartition("/")[2] for prefix in found["common_prefixes"])
@@ -67,7 +70,7 @@ class ObjectStore:
 
         try:
             with translated("looking for", path):
-                size = obstore.head(self.bucket, self._key(path))["size"]
+                size = obstore.head(self.bucket, self.key(path))["size"]
             return not _is_withdrawn(path, size)
         except FileNotFoundError:
             return bool(self.list(path))  # a folder; or a bucket that is not there, which a HEAD does not tell
@@ -101,10 +104,10 @@ class ObjectStore:
         return _without_blanks(seen.content, path)
 
     def open(self, path: str) -> pa.NativeFile:
-        return pa.PythonFile(ObjectFile(self.bucket, self._key(path), path), mode="r")
+        return pa.PythonFile(ObjectFile(self.bucket, self.key(path), path), mode="r")
 
     def create(self, path: str) -> ObjectSink:
-        return ObjectSink(self.bucket, self._key(path), path)
+        return ObjectSink(self.bucket, self.key(path), path)
 
     def sync(self, path: str) -> None:
         """An object is durable when its put has been answered."""
@@ -122,7 +125,7 @@ class ObjectStore:
         import obstore
 
         with translated("copying", source):
-            obstore.copy(self.bucket, self._key(source), self._key(target))
+            obstore.copy(self.bucket, self.key(source), self.key(target))
 
     def delete(self, path: str) -> None:
         self.delete_all([path])
@@ -131,7 +134,7 @@ class ObjectStore:
         """Some at a time; those that are missing are fine."""
         import obstore
 
-        keys = [self._key(path) for path in paths]
+        keys = [self.key(path) for path in paths]
         if keys:
             try:
                 with translated("deleting", f"{self.root}/{keys[0]}"):
@@ -144,7 +147,7 @@ class ObjectStore:
         import obstore
 
         with translated("listing", folder):
-            pages = obstore.list(self.bucket, f"{self._key(folder)}/")
+            pages = obstore.list(self.bucket, f"{self.key(folder)}/")
             keys = [one["path"] for page in pages for one in page]
         self.delete_all(f"{self.root}/{key}" for key in keys)
 
@@ -152,7 +155,7 @@ class ObjectStore:
         import obstore
 
         with translated("writing", path):
-            obstore.put(self.bucket, self._key(path), bytes(content), use_multipart=False)
+            obstore.put(self.bucket, self.key(path), bytes(content), use_multipart=False)
 
     def put_if_absent(self, path: str, content: bytes) -> bool:
         return self.put_if(path, content, None) is not None
@@ -165,7 +168,8 @@ class ObjectStore:
         longer replace it. What `replace` then takes it for."""
         while True:
             seen = self.look(path)
-            version = self.put_if(path, _with_blanks(seen.content if seen else b""), seen.version if seen else None)
+            content = b"" if seen is None else _meaning(seen.content)
+            version = self.put_if(path, _with_blanks(content), seen.version if seen else None)
             if version is not None:
                 self._check_clock(path)
                 return version
@@ -197,7 +201,7 @@ class ObjectStore:
         writer, mode = uuid.uuid4().hex, "create" if version is None else version
         options: dict[str, Any] = {"mode": mode, "attributes": {_WRITER: writer}, "use_multipart": False}
         try:
-            return _version(obstore.put(self.bucket, self._key(path), bytes(content), **options))
+            return _version(obstore.put(self.bucket, self.key(path), bytes(content), **options))
         except (BaseError, FileNotFoundError) as error:
             refused = error
         try:
@@ -216,7 +220,7 @@ class ObjectStore:
 
         try:
             with translated("reading", path):
-                got = obstore.get(self.bucket, self._key(path))
+                got = obstore.get(self.bucket, self.key(path))
                 return Seen(bytes(got.bytes()), _version(got.meta)), str(got.attributes.get(_WRITER, ""))
         except FileNotFoundError:
             return None
@@ -226,7 +230,7 @@ class ObjectStore:
         import obstore
 
         with translated("looking at", path):
-            there = obstore.head(self.bucket, self._key(path))["last_modified"]
+            there = obstore.head(self.bucket, self.key(path))["last_modified"]
         wrong = (utc_now() - there).total_seconds()
         if abs(wrong) > _CLOCK_SECONDS:
             raise StorageRefused(
@@ -235,7 +239,8 @@ class ObjectStore:
                 "Set the clock (chronyd, systemd-timesyncd) and run it again."
             )
 
-    def _key(self, path: str) -> str:
+    def key(self, path: str) -> str:
+        """Its name in the bucket."""
         inside = path.removeprefix(self.root)
         if inside == path or (inside and not inside.startswith("/")):
             raise BadName(f"Found the path {path!r} in a store of {self.root}; expected one that begins with it.")
@@ -262,6 +267,11 @@ def _is_withdrawn(path: str, size: int) -> bool:
 def _with_blanks(content: bytes) -> bytes:
     bits = secrets.randbits(_BLANKS - 1)
     return content.rstrip(b" \t\n") + b"\n" + bytes(b" \t"[bits >> n & 1] for n in range(_BLANKS - 1))
+
+
+def _meaning(content: bytes) -> bytes:
+    """An empty manifest, which is a broken one, must not become blanks: they mean that there is none."""
+    return content if content.strip(b" \t\n") or len(content) == _BLANKS else b"(empty)"
 
 
 def _without_blanks(content: bytes, path: str) -> bytes:

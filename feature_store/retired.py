@@ -70,7 +70,7 @@ def names_in_place(disk: Disk, folder: str) -> frozenset[str]:
 
 def keep(disk: Disk, folder: str, manifest: Manifest) -> None:
     """Keeps the version whose files still lie in `folder`; where one is gone or changed, says so and keeps nothing."""
-    if lost := _lost(disk, folder, manifest):
+    if lost := [problem for file in manifest.files if (problem := problem_of(disk, f"{folder}/{file.name}", file))]:
         _log.warning(
             "the version committed %s is lost, and cannot be kept for a rollback: %s",
             manifest.created_timestamp,
@@ -128,13 +128,3 @@ def _drop(disk: Disk, path: str, is_folder: bool, confirm: Callable[[], None]) -
 def _place(disk: Disk, folder: str, version: str, name: str) -> str:
     """Where a kept version's file lies."""
     return f"{folder}/{name}" if disk.in_place else f"{version}/{name}{RETIRED_SUFFIX}"
-
-
-def _lost(disk: Disk, folder: str, manifest: Manifest) -> list[str]:
-    """What keeps the current version from being kept. Where its files stay, their sizes say enough: a rollback reads
-    them."""
-    if not disk.in_place:
-        return [problem for file in manifest.files if (problem := problem_of(disk, f"{folder}/{file.name}", file))]
-    sizes = {entry.name: entry.size for entry in disk.list(folder)}
-    wrong = [file.name for file in manifest.files if sizes.get(file.name) != file.size]
-    return [f"{folder}/{name} is gone or has another size." for name in wrong]

@@ -17,12 +17,17 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from feature_store.storage import Storage
 
+if TYPE_CHECKING:
+    from pyarrow import fs
+
 KEY, SECRET = "tests", "tests-secret"
+BUCKET = "tests"
 READ_ONLY_KEY, READ_ONLY_SECRET = "tests-reading", "tests-reading-secret"
 _PATIENCE_SECONDS = 60
 
@@ -49,19 +54,18 @@ class S3Server:
         given = {"endpoint": self.endpoint, "region": "us-east-1", "lease_seconds": 2.0, "retry_seconds": 5.0}
         return Storage(**(given | settings))
 
-    def new_bucket(self) -> str:
-        """Its URI, `s3://…`."""
-        name = f"t{uuid.uuid4().hex[:20]}"
-        self.make_bucket(name)
+    def make_bucket(self, name: str) -> str:
+        """Its URI. A bucket takes the server hundreds of megabytes of what it may use: few are made."""
+        self.arrow().create_dir(name)
         return f"s3://{name}"
 
-    def make_bucket(self, name: str) -> None:
+    def arrow(self) -> fs.S3FileSystem:
+        """Arrow's own client, for what the store itself does not do."""
         from pyarrow import fs
 
-        arrow = fs.S3FileSystem(
+        return fs.S3FileSystem(
             access_key=KEY, secret_key=SECRET, endpoint_override=self.endpoint, region="us-east-1",
             allow_bucket_creation=True)  # fmt: skip
-        arrow.create_dir(name)
 
 
 def free_port() -> int:
@@ -102,7 +106,7 @@ def _start(program: Path, folder: Path, s3_port: int) -> subprocess.Popen:
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     (folder / "data").mkdir()
     options = {
-        "dir": folder / "data", "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "volume.max": 100,
+        "dir": folder / "data", "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "volume.max": 200,
         "master.volumeSizeLimitMB": 64, "master.telemetry": "false", "master.port": free_port(),
         "volume.port": free_port(), "filer.port": free_port(), "s3.port": s3_port, "s3.config": folder / "s3.json",
         "s3.port.iceberg": 0, "s3.port.lance": 0, "s3.iam": "false", "s3.autoCreateBucket": "false",
@@ -136,13 +140,14 @@ def s3_server() -> Iterator[S3Server]:
     with started() as server, pytest.MonkeyPatch.context() as patch:
         for name, text in server.environment.items():
             patch.setenv(name, text)
+        server.make_bucket(BUCKET)
         yield server
 
 
 @pytest.fixture
 def bucket(s3_server: S3Server) -> str:
-    """URI of a new, empty bucket."""
-    return s3_server.new_bucket()
+    """URI of a prefix of the server's bucket, with nothing below it."""
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture

@@ -1,11 +1,16 @@
 """Data roots on a real S3 server: what the disk's suite does not see, since a local disk has none of it."""
 
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
 from feature_store import Segments, Table
 from feature_store.disk import open_disk
+from feature_store.errors import CannotWrite
 from feature_store.storage import Storage
 from tests.feature_store.samples import embeddings, publish
+from tests.s3_server import KEY, SECRET, S3Server
 
 DATE = "2026-01-05"
 
@@ -37,8 +42,43 @@ def test_a_ledgers_number_is_given_once(bucket: str, storage: Storage) -> None:
     assert ledger.read().num_rows == first.num_rows + second.num_rows and ledger.verify() == []
 
 
-def test_paths_are_whole_uris_however_the_root_is_spelt(bucket: str, storage: Storage) -> None:
-    name = bucket.removeprefix("s3://")
-    for spelt in (f"s3://{name}/a/b", f"s3a://{name}/a/b/", f"s3://{name}//a//b"):
-        assert open_disk(spelt, storage)[1] == f"{bucket}/a/b"
-    assert open_disk(bucket, storage)[1] == open_disk(f"{bucket}/", storage)[1] == bucket
+def test_paths_are_whole_uris_however_the_root_is_spelt(storage: Storage) -> None:
+    for spelt in ("s3://bucket/a/b", "s3a://bucket/a/b/", "s3://bucket//a//b"):
+        assert open_disk(spelt, storage)[1] == "s3://bucket/a/b"
+    assert open_disk("s3://bucket", storage)[1] == open_disk("s3://bucket/", storage)[1] == "s3://bucket"
+
+
+def test_arrow_reads_datasets_on_it(table: Table) -> None:
+    rows = embeddings(1)
+    publish(table, DATE, rows)
+    (path,) = table.files(DATE)
+    for spelt in (path, path.removeprefix("s3://")):
+        assert pq.read_table(spelt, filesystem=table.disk.arrow).equals(rows)
+        found = ds.dataset(spelt.rpartition("/")[0], format="parquet", filesystem=table.disk.arrow)
+        assert found.to_table().equals(rows)
+    missing = table.disk.arrow.get_file_info(f"{table.uri}/none")
+    assert missing.type == fs.FileType.NotFound
+    with pytest.raises(CannotWrite, match="only reads"):
+        table.disk.arrow.create_dir(f"{table.uri}/new")
+
+
+def test_folder_markers_of_consoles_are_no_names(table: Table, s3_server: S3Server) -> None:
+    publish(table, DATE, embeddings(1))
+    name = table.uri.removeprefix("s3://")
+    s3_server.arrow().create_dir(f"{name}/dt={DATE}/_empty", recursive=True)
+    s3_server.arrow().create_dir(f"{name}/dt=2026-01-06", recursive=True)
+    assert table.values() == [DATE] and table.strays() == [] and table.unfinished() == []
+    names = [entry.name for entry in table.disk.list(table.path(DATE))]
+    assert "" not in names and len(names) == len(set(names))
+
+
+def test_other_engines_read_the_paths_that_files_gives(table: Table, s3_server: S3Server) -> None:
+    import polars
+
+    publish(table, DATE, embeddings(1))
+    publish(table, DATE, embeddings(2))
+    options = {
+        "aws_endpoint_url": s3_server.endpoint, "aws_access_key_id": KEY, "aws_secret_access_key": SECRET,
+        "aws_region": "us-east-1", "aws_allow_http": "true"}  # fmt: skip
+    found = polars.read_parquet(table.files(DATE), storage_options=options)
+    assert found["user_id"].to_list() == embeddings(2).column("user_id").to_pylist()
