@@ -13,6 +13,7 @@ from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, PartitionMissing, StoreError, TooOld
 from feature_store.layout import check_model, check_value, is_model
 from feature_store.manifest import Manifest
+from feature_store.storage import Storage
 from feature_store.table import Table
 from feature_store.view import Features, check_one_space, count_after
 
@@ -24,7 +25,7 @@ ENTITIES = "entity_embeddings"  # of items, attributes and relations: a view tha
 class FeatureStore:
     """Everything under `<data root>/feature_store`: `<view>/model=<model>/dt=<date>/`."""
 
-    def __init__(self, root: str, filesystem: fs.FileSystem | Disk | None = None) -> None:
+    def __init__(self, root: str, filesystem: fs.FileSystem | Disk | Storage | None = None) -> None:
         self.disk, self.root = open_disk(str(root), filesystem)
 
     def views(self) -> list[str]:
