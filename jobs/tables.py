@@ -212,17 +212,17 @@ TABLES: dict[str, Contract] = {
     "predicted_relations": Contract(
         "predicted_relations/model={model}", "dt",
         (
-            Field("head_type", "string", "user"),
+            Field("head_type", "string", "user; of an attribute of items: item"),
             Field("head", "string", "raw id: who has a vector"),
             Field("relation", "string", "one of recommendations.relations"),
-            Field("tail_type", "string", "item"),
+            Field("tail_type", "string", "item; of an attribute the type of its values"),
             Field("tail", "string", "raw id: with what"),
-            Field("rank", "int32", "1 is the likeliest of the user and relation"),
+            Field("rank", "int32", "1 is the likeliest of the head and relation"),
             Field("score", "float32", "minus the distance of the model's family along the relation"),
             Field("probability", "float32", "that it occurs in the next label window, learned on the last one; "
                   "null where that one cannot teach", nullable=True),
         ),
-        "Every user's likeliest `recommendations.top_k` relationships under each relation, by one model's vectors.",
+        "The likeliest `recommendations.top_k` relationships of all heads under each relation, by one model's vectors.",
         sorted_by=("relation", "head", "rank")),
     "run_metrics": Contract(
         "run_metrics/stage={stage}", "dt",
