@@ -146,7 +146,7 @@ def write_world(folder: Path, world: int | None) -> Path:
         },
         "transe": {"dimension": 8, "epochs": 4, "negatives": 4, "negatives_shared_by": 4},
         "ram_gnn": {"dimension": 8, "epochs": 3},
-        "ram_gnn_rec": {"epochs": 2, "batches": 4},
+        "ram_gnn_rec": {"epochs": 2, "batches": 4, "least_batch": 1},
         "recommendations": {"models": ["ram_gnn_rec"], "top_k": 5},
         "kqgc": {"epochs": 2, "batch_size": 128},
         "rhgn": {"width": 8, "heads": 2, "epochs": 2, "batch_size": 16},
