@@ -18,6 +18,7 @@ FOLDERS = {
     "knowledge_graph": "knowledge_graph",
     "interactions": "interactions",
     "attributes": "attributes",
+    "sequences": "sequences",
     "user_labels": "user_labels",
     "checkpoints": "checkpoints",
     "entity_embeddings": "entity_embeddings",

@@ -34,7 +34,7 @@ def check_recommendations(section: Recommendations, published: Collection[str], 
         wanted = f"one of publishing.models: {', '.join(published)}"
         expect(model in published, model, f"recommendations.models[{i}]", wanted)
         expect(model not in section.models[:i], model, f"recommendations.models[{i}]", "every one once")
-    without = [model for model in section.models if families.family_of(model).compared in ("dot", "cosine")]
+    without = [model for model in section.models if families.family_of(model).compared in ("dot", "softmax", "cosine")]
     for i, relation in enumerate(section.relations):
         path, wanted = f"recommendations.relations[{i}]", f"one of graph.behaviors: {', '.join(graph.behaviors)}"
         expect(relation in graph.behaviors, relation, path, wanted)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from jobs.configuration.histories import Sequences
 from jobs.configuration.pods import Pods
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.ranges import DataRoot, Days, Range
@@ -38,6 +39,7 @@ class Settings:
     graph: Graph
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     deterministic: bool = False  # one thread, equal content hashes for equal inputs
+    sequences: Sequences = Sequences()
     quality: Quality = Quality()
     training: Training = Training()
     publishing: Publishing = Publishing()
