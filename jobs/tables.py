@@ -86,6 +86,17 @@ TABLES: dict[str, Contract] = {
             Field("value", "int64", "ledger id within the relation's tail type"),
         ),
         "Who has which value of which attribute: what entities can share.", sorted_by=("type", "value", "entity")),
+    "sequences": Contract(
+        "sequences", "dt",
+        (
+            Field("user", "int64", "ledger id"),
+            Field("position", "int32", "0 is the oldest event that is kept"),
+            Field("item", "int64", "ledger id, also of an item that has left the catalogue"),
+            Field("behavior", "string", "view, purchase, …"),
+            Field("event_time", "timestamp", "when, UTC"),
+        ),
+        "Every user's last `sequences.max_length` events, in order of time, event_id and the item id's bytes.",
+        sorted_by=("user", "position")),
     "user_labels": Contract(
         "user_labels", "dt",
         (

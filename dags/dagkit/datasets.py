@@ -19,6 +19,7 @@ FOLDERS = {
     "interactions": "interactions",
     "user_activity": "user_activity",
     "attributes": "attributes",
+    "sequences": "sequences",
     "user_labels": "user_labels",
     "checkpoints": "checkpoints",
     "entity_embeddings": "entity_embeddings",

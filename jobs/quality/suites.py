@@ -93,6 +93,18 @@ def attributes(types: Collection[str]) -> Suite:
     ))
 
 
+def sequences(behaviors: Collection[str], max_length: int) -> Suite:
+    """One row per place of a user's history, which has so many at most."""
+    return Suite("sequences", (
+        *contract("sequences"),
+        _between("user", 0),
+        _between("item", 0),
+        _between("position", 0, max_length - 1),
+        _among("behavior", behaviors),
+        _unique("user", "position"),
+    ))
+
+
 def entity_embeddings(dimension: int) -> Suite:
     """Finite vectors of one length, one per entity."""
     return Suite(
