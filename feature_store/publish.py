@@ -90,7 +90,9 @@ def replacing(
 def roll_back(table: Partitions, value: str, wait_seconds: float) -> Manifest:
     """See Table.rollback."""
     folder = table.path(value)
-    if not table.disk.exists(folder):
+    with explain_os_errors("looking for the partition", folder):
+        is_there = table.disk.exists(folder)
+    if not is_there:
         table.existing_manifest(value)  # says what there is
     with writing(table, folder, wait_seconds) as held:
         current, known = _start(held, value)
@@ -119,7 +121,8 @@ def _is_still(table: Partitions, folder: str, old: Manifest, new: Manifest) -> b
     """Whether readers have the new rows already, from files that are whole."""
     if old.content_hash != new.content_hash:
         return False
-    return not any(problem_of(table.disk, f"{folder}/{file.name}", file) for file in old.files)
+    with explain_os_errors("reading what is published", folder):
+        return not any(problem_of(table.disk, f"{folder}/{file.name}", file) for file in old.files)
 
 
 def _newest_whole(table: Partitions, folder: str, versions: list[tuple[str, Manifest]]) -> tuple[str, Manifest]:
@@ -177,10 +180,11 @@ def _start(held: Writing, value: str) -> tuple[Manifest | None, frozenset[str]]:
     try:
         old = table.manifest(value)
     except ManifestBroken:
-        return None, frozenset(entry.name for entry in table.disk.list(folder))
+        with explain_os_errors("listing the partition", folder):
+            return None, frozenset(entry.name for entry in table.disk.list(folder))
     with explain_os_errors("cleaning up", folder):
         _clean(held, old, None)
-    in_place = retired.names_in_place(table.disk, folder)
+        in_place = retired.names_in_place(table.disk, folder)
     return old, in_place.union(file.name for file in old.files if old) if old else in_place
 
 
