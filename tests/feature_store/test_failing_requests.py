@@ -9,7 +9,7 @@ from feature_store import Table, prune
 from feature_store.errors import StoreError
 from feature_store.tree import DataRoot
 from tests.faulty_proxy import Proxy, proxy_before
-from tests.feature_store.breaking import DATE, NEXT, OLD, broken_publishes, check_afterwards, fresh
+from tests.feature_store.breaking import DATE, NEXT, OLD, broken_publishes, fresh
 from tests.feature_store.samples import embeddings, publish
 from tests.s3_server import S3Server
 
@@ -20,21 +20,21 @@ def proxy(s3_server: S3Server) -> Iterator[Proxy]:
         yield started
 
 
-@pytest.mark.parametrize("old", [False, True], ids=["first publish", "re-publish"])
-@pytest.mark.parametrize("fault", ["fail", "cut"])
+@pytest.mark.parametrize("fault, old, only", [("fail", True, ""), ("cut", False, ""), ("cut", True, "PUT")])
 def test_a_publish_whose_requests_break_leaves_old_or_new(
-    bucket: str, s3_server: S3Server, proxy: Proxy, old: bool, fault: str
+    bucket: str, s3_server: S3Server, proxy: Proxy, fault: str, old: bool, only: str
 ) -> None:
-    seen = broken_publishes(bucket, s3_server, proxy, old, fault)
-    assert seen["old"] > 5 and seen["new"] >= 3, "both sides of the commit were reached"
+    """All kinds of breaking: `make test-s3`."""
+    seen = broken_publishes(bucket, s3_server, proxy, old, fault, only=only)
+    assert seen["old"] >= 3 and seen["new"] >= 3, "both sides of the commit were reached"
 
 
-def test_with_patience_one_broken_request_is_not_noticed(bucket: str, s3_server: S3Server, proxy: Proxy) -> None:
-    """Of every kind, the answer of the commit among them, which is lost or given twice."""
+def test_with_patience_a_request_that_is_seen_twice_is_not_noticed(
+    bucket: str, s3_server: S3Server, proxy: Proxy
+) -> None:
+    """The commit among them, whose second answer says that another was first."""
     seen = broken_publishes(bucket, s3_server, proxy, True, "twice", patience=20.0, only="PUT")
-    assert seen["refused"] == 0 and seen["old"] == 0
-    seen = broken_publishes(bucket, s3_server, proxy, True, "cut", patience=20.0, only="PUT")
-    assert seen["refused"] == 0 and seen["old"] == 0
+    assert seen["refused"] == 0 and seen["old"] == 0 and seen["new"] >= 7
 
 
 def test_a_commit_that_arrives_after_its_writer_has_given_up_is_refused(
@@ -56,25 +56,22 @@ def test_a_commit_that_arrives_after_its_writer_has_given_up_is_refused(
     assert table.read(DATE).equals(OLD) and table.verify(DATE) == [] and table.orphans(DATE) == []
 
 
-@pytest.mark.parametrize("fault", ["fail", "cut"])
 def test_a_rollback_whose_requests_break_leaves_one_whole_version(
-    bucket: str, s3_server: S3Server, proxy: Proxy, fault: str
+    bucket: str, s3_server: S3Server, proxy: Proxy
 ) -> None:
     proxy.start(lambda *_: None)
     fresh(f"{bucket}/counted", s3_server, proxy, True)[1].rollback(DATE)
-    for number in range(1, len(proxy.requests), 2):
+    for number in range(1, len(proxy.requests) + 1):
         table, through = fresh(f"{bucket}/{number}", s3_server, proxy, True)
-        proxy.break_at(number, fault)
+        proxy.break_at(number, "cut")
         with contextlib.suppress(StoreError):
             through.rollback(DATE)
         seen = table.read(DATE)
         assert (seen.equals(OLD) or seen.equals(embeddings(0))) and table.verify(DATE) == [], number
-        check_afterwards(table, True, f"{fault} {number}", ())
 
 
-@pytest.mark.parametrize("fault", ["fail", "cut"])
 def test_a_prune_whose_requests_break_leaves_the_partition_whole_or_gone(
-    bucket: str, s3_server: S3Server, proxy: Proxy, fault: str
+    bucket: str, s3_server: S3Server, proxy: Proxy
 ) -> None:
     gone = number = 0
     while True:
@@ -84,7 +81,7 @@ def test_a_prune_whose_requests_break_leaves_the_partition_whole_or_gone(
         proxy.start(lambda *_: None)
         root = DataRoot(f"{bucket}/{number}", through.disk)
         (candidate,) = prune.plan(root, dict.fromkeys(root.tables, 3))
-        proxy.break_at(number, fault)
+        proxy.break_at(number, "cut")
         refused = prune.problem_of_deleting(root, candidate)
         broke = len(proxy.requests) >= number
         gone += table.values() == ["2026-02-05"]
