@@ -84,7 +84,7 @@ def replacing(
             _clean_after_failure(held, value, known, {file.name for file in commit.files}, error)
             raise
         with explain_os_errors("cleaning up after the commit", folder, _COMMITTED):
-            _clean_after_commit(held, table.manifest(value), keep_versions)
+            clean_up(held, table.manifest(value), keep_versions)
 
 
 def roll_back(table: Partitions, value: str, wait_seconds: float) -> Manifest:
@@ -113,7 +113,7 @@ def roll_back(table: Partitions, value: str, wait_seconds: float) -> Manifest:
             _clean_after_failure(held, value, known, set(), error)
             raise
         with explain_os_errors("cleaning up after the rollback", folder, _COMMITTED):
-            _clean_after_commit(held, former, None)
+            clean_up(held, former, None)
     return former
 
 
@@ -205,7 +205,8 @@ def _clean(held: Writing, manifest: Manifest | None, keep_versions: int | None) 
     held.delete(orphans(held.table, folder, manifest))
 
 
-def _clean_after_commit(held: Writing, manifest: Manifest | None, keep_versions: int | None) -> None:
+def clean_up(held: Writing, manifest: Manifest | None, keep_versions: int | None) -> None:
+    """After a commit of `manifest`: removes what neither it nor a kept version needs."""
     try:
         _clean(held, manifest, keep_versions)
     except LockLost:

@@ -21,9 +21,11 @@ def version(number: int) -> pa.Table:
     return rows.append_column("version", pa.array([number] * rows.num_rows, pa.int32()))
 
 
-def publish_versions(uri: str, first: int, count: int) -> None:
-    """Publishes versions one after the other, each as three files; a line on stdout when each has begun."""
-    table = Table(uri)
+def publish_versions(uri: str, first: int, count: int, lease_seconds: float = 30.0) -> None:
+    """Publishes versions one after the other, each as three files; a line on stdout when each has begun.
+
+    On an object store: of which server, the environment says."""
+    table = Table(uri, filesystem=Storage(lease_seconds=lease_seconds))
     for number in range(first, first + count):
         rows = version(number)
         with table.replace(DATE, wait_seconds=30) as commit:
