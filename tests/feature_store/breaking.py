@@ -16,8 +16,8 @@ OURS = {"part", "_manifest.json", "_SUCCESS", "_lock"}
 
 def fresh(uri: str, server: S3Server, proxy: Proxy, old: bool, patience: float = 0.0) -> tuple[Table, Table]:
     """A table, with two versions where `old`, and the same through the proxy. `patience`: seconds of trying again."""
-    settings = {"retry_seconds": patience, "timeout_seconds": 5.0, "lease_seconds": 0.5}
-    table = Table(f"{uri}/t", filesystem=server.storage(lease_seconds=0.5))
+    settings = {"retry_seconds": patience, "timeout_seconds": 5.0, "lease_seconds": 0.25}
+    table = Table(f"{uri}/t", filesystem=server.storage(lease_seconds=0.25))
     if old:
         publish(table, DATE, embeddings(0))
         publish(table, DATE, OLD)

@@ -28,7 +28,8 @@ def kill_publishers(table: Table, kills: int, readers: dict[str, Read], seed: in
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["tests.feature_store.writers"])
     done, counted, failed = threading.Event(), Counter[str](), []
-    threads = [threading.Thread(target=_loop, args=(name, read, done, counted, failed)) for name, read in readers.items()]
+    loops = ((name, read, done, counted, failed) for name, read in readers.items())
+    threads = [threading.Thread(target=_loop, args=loop) for loop in loops]
     for thread in threads:
         thread.start()
     chance = random.Random(seed)
