@@ -1,6 +1,8 @@
 """The feature store: views of features, by model and date."""
 
 import datetime
+import functools
+import operator
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ from feature_store.storage import Storage
 from feature_store.table import Table
 from feature_store.view import Features, check_one_space, count_after
 
+_HELD_AGAINST_STATISTICS, _IN_PARTS = 50, 2_000
 AsOf = str | datetime.date | datetime.datetime
 
 
@@ -95,7 +98,7 @@ class FeatureStore:
     ) -> tuple[pa.Table, Manifest]:
         """One partition's rows; refuses vectors from after `limit`, whatever their partition claims."""
         source = self.table(view, model)
-        wanted = None if user_ids is None else pc.field("user_id").isin(user_ids)
+        wanted = None if user_ids is None else _one_of(user_ids)
         reading = columns
         if columns is not None and "event_timestamp" in source.schema(value).names:
             reading = list(dict.fromkeys([*columns, "event_timestamp"]))
@@ -149,6 +152,17 @@ class FeatureStore:
                 "Run the nightly DAG for the missing dates, or allow more."
             )
         return known[-1]
+
+
+def _one_of(user_ids: pa.Array) -> pc.Expression:
+    """Arrow holds at most 50 values against a row group's statistics: more of them are told in parts, in their order;
+    of very many each row group has some."""
+    if not _HELD_AGAINST_STATISTICS < len(user_ids) <= _IN_PARTS:
+        return pc.field("user_id").isin(user_ids)
+    ordered = user_ids.take(pc.sort_indices(user_ids))
+    starts = range(0, len(ordered), _HELD_AGAINST_STATISTICS)
+    parts = (pc.field("user_id").isin(ordered.slice(start, _HELD_AGAINST_STATISTICS)) for start in starts)
+    return functools.reduce(operator.or_, parts)
 
 
 def _strings(name: str, values: Iterable[str]) -> pa.Array:
