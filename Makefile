@@ -19,7 +19,7 @@ REVISION = $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
-.PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
+.PHONY: help install demo nightly test test-week test-s3 lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
 	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-ram-gnn \
 	paper-ram-gnn-ablations paper-ram-gnn-ml1m paper-relgnn bench-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
 
@@ -39,6 +39,9 @@ test: $(STAMP) $(DEPLOY)/.installed  ## all tests
 
 test-week: $(STAMP)  ## a week of a real scheduler: backfills both ways, clears, failures, requests; half an hour
 	$(BIN)/python -m pytest -q -x tests/dags/week.py
+
+test-s3: $(STAMP)  ## the store on an S3 server at length: each request breaks in turn, 300 kills, two writers; half an hour
+	$(BIN)/python -m pytest -q -s -x tests/feature_store/s3_at_length.py tests/feature_store/test_two_writers.py
 
 lint: $(STAMP)  ## style
 	$(BIN)/python -m ruff check .
