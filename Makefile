@@ -19,12 +19,10 @@ REVISION = $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
-.PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-score bench-scale bench-night paper-transe paper-kqgc \
-	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-ram-gnn \
-	paper-ram-gnn-ablations paper-ram-gnn-ml1m paper-relgnn bench-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
+.PHONY: $(shell grep -oE '^[a-z0-9-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 
 install: $(STAMP)  ## what is missing, into .venv
 
@@ -51,6 +49,9 @@ bench-rhgn: $(STAMP) $(PYG)/.installed  ## RHGN's layers against PyTorch Geometr
 
 bench-ram-gnn: $(STAMP) $(PEERS)/.installed $(PYG)/.installed  ## RAM-GNN against PyKEEN's CompGCN and PyTorch Geometric's LightGCN
 	$(BIN)/python -m tests.benchmarks.bench_ram_gnn
+
+bench-relgnn: $(STAMP) $(PYG)/.installed  ## RelGNN's layers against PyTorch Geometric's RGATConv and RGCNConv, and what ASA costs
+	$(BIN)/python -m tests.benchmarks.bench_relgnn
 
 bench-store: $(STAMP)  ## the feature store against other readers
 	$(BIN)/python -m tests.benchmarks.bench_store
@@ -96,6 +97,9 @@ paper-ram-gnn-ablations: $(STAMP)  ## RAM-GNN with a part taken away or changed,
 
 paper-ram-gnn-ml1m: $(STAMP)  ## the three models of paper-ram-gnn on MovieLens 1M
 	$(BIN)/python -m tests.papers.paper_ram_gnn --what ml-1m
+
+paper-ram-gnn-cold: $(STAMP)  ## users with one to three events at two shops: RAM-GNN, MF-BPR, TransE, popularity; goes on where it was
+	$(BIN)/python -m tests.papers.paper_ram_gnn_cold
 
 paper-relgnn: $(STAMP)  ## table 2 of the RelGNN paper on GATNE's Amazon graph, without and with ASA; goes on where it was
 	$(BIN)/python -m tests.papers.paper_relgnn

@@ -14,7 +14,8 @@ from jobs.program import SKIPPED
 from jobs.tables import TABLES
 from models import families
 
-EVENTS_AND_GRAPHS = ("validate_events", "assign_ids", "build_knowledge_graph", "build_interactions")
+EVENTS_AND_GRAPHS = (
+    "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "build_user_activity")
 LABELS = "read_labels"
 LATER = ("train_lookalike", "score_lookalike", "train_profiles", "write_report", "prune_partitions")
 

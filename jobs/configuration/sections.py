@@ -166,6 +166,11 @@ class Graph:
     user_attributes: dict[str, Attribute] = field(default_factory=dict)
     purchase: str = "purchase"  # the behaviour that smoothing learns from, and of the lookalike labels
 
+    @property
+    def windows(self) -> dict[str, int]:
+        """Days before D in which each behaviour's events count in the knowledge graph."""
+        return {name: min(of.window_days or self.window_days, self.window_days) for name, of in self.behaviors.items()}
+
 
 @dataclass(frozen=True)
 class Quality:

@@ -82,7 +82,7 @@ def run(
     """Train (or take the predecessor's parameters), compute everybody, commit."""
     tables = (knowledge_graph, entity_ids, relations, checkpoints)
     tonight = Tonight.read(date, "relgnn", predecessor, config, *tables)
-    given = NightWorld.of(tonight.night, config.graph, tonight.sources)
+    given = NightWorld.of(tonight.night, config.graph, tonight.sources, config.relgnn.text_attributes)
     with scratch_of(tonight) as scratch:
         outcome = learn(tonight, given, config, scratch)
     metrics.put("sampler", detail=config.relgnn.sampling.kind)

@@ -11,8 +11,10 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.configuration.histories import Sequences, days_before
 from jobs.configuration.load import config_hash
-from jobs.configuration.sections import Events, Graph, Lookalike, Quality, Source, Spark
+from jobs.configuration.sections import Events, Graph, Lookalike, Publishing, Quality, Source, Spark
+from jobs.configuration.settings import Families
 from jobs.events.files import Status
 from jobs.events.fingerprint import combined, fingerprints_now, was
 from jobs.events.lake_tables import VERSIONS, snapshot_of
@@ -28,6 +30,9 @@ class Config:
     events: Events
     graph: Graph
     lookalike: Lookalike
+    families: Families
+    publishing: Publishing
+    sequences: Sequences
     spark: Spark
     quality: Quality = Quality()
 
@@ -49,7 +54,7 @@ class Night:
 
     @property
     def first(self) -> datetime.date:
-        return self.date - datetime.timedelta(window_days(self.config))
+        return self.date - datetime.timedelta(window_days(self.config, self.date))
 
     @property
     def days(self) -> list[str]:
@@ -69,10 +74,11 @@ class Night:
         }
 
 
-def window_days(config: Config) -> int:
+def window_days(config: Config, date: datetime.date) -> int:
     """Days before the date that any job of the night reads."""
     relations = (relation.window_days or 0 for relation in config.graph.behaviors.values())
-    return max(config.graph.window_days, *relations, config.lookalike.active_days)
+    window = max(config.graph.window_days, *relations, config.lookalike.active_days)
+    return days_before(config, date, window)
 
 
 def open_night(date: datetime.date, config: Config, former: list[dict[str, Any]]) -> Night:

@@ -1,10 +1,10 @@
 """Give ledger ids to every user, item, attribute value and relation of a night that has none yet.
 
-Reads: clean_events of the window; items and users of the sources. Writes: entity_ids, relations (segments,
-append-only). Guarantees: an id once given never changes; ids are dense per type; of two runs at once each raw id gets
-one id. New raw ids are numbered in the order of their bytes, so that a fresh root gives the same ids every time. Spark
-finds and sorts what is new and writes it aside; the segment is streamed from there, so that nothing grows on the
-driver.
+Reads: clean_events of the window, and of the days that histories cover where they are read; items and users of the
+sources. Writes: entity_ids, relations (segments, append-only). Guarantees: an id once given never changes; ids are
+dense per type; of two runs at once each raw id gets one id. New raw ids are numbered in the order of their bytes, so
+that a fresh root gives the same ids every time. Spark finds and sorts what is new and writes it aside; the segment is
+streamed from there, so that nothing grows on the driver.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 
 from feature_store.disk import Disk
 from jobs import spark as engine
-from jobs.configuration.sections import Events, Graph, Source, Spark
+from jobs.configuration.histories import Sequences, days_before
+from jobs.configuration.sections import Events, Graph, Publishing, Source, Spark
+from jobs.configuration.settings import Families
 from jobs.events.fingerprint import require_unchanged
 from jobs.graphs.catalogue import Catalogue, attribute_rows, kinds, read_catalogue
 from jobs.graphs.ledgers import (
@@ -50,6 +52,9 @@ class Config:
     graph: Graph
     source: Source
     events: Events
+    families: Families
+    publishing: Publishing
+    sequences: Sequences
     spark: Spark
 
 
@@ -134,7 +139,7 @@ def _batches(disk: Disk, file: str, columns: list[str]) -> Iterator[pa.RecordBat
 
 def run(date: datetime.date, clean_events: Input, entity_ids: Output, relations: Output, config: Config) -> None:
     """Bring the ledgers up to the night of `date`."""
-    window = open_window(clean_events, date, config.graph.window_days)
+    window = open_window(clean_events, date, days_before(config, date, config.graph.window_days))
     metrics.put("rows_in", window.rows)
     with engine.session(config.spark, "assign_ids") as spark:
         there = [kind for kind in kinds(config.graph, config.source) if kind.source is not None]
