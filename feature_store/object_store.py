@@ -83,14 +83,14 @@ class ObjectStore:
         import obstore
 
         with translated("looking for", path):
-            found = obstore.head(self.bucket, self._key(path))
+            found = obstore.head(self.bucket, self.key(path))
         return found["size"], found["e_tag"] or str(found["last_modified"])
 
     def statuses(self, folder: str, deep: bool = True) -> dict[str, tuple[int, str]]:
         """(bytes, ETag) of every object in a folder, or below it, by its path."""
         import obstore
 
-        key = self._key(folder)
+        key = self.key(folder)
         with translated("listing", folder):
             if deep:
                 found = [one for page in obstore.list(self.bucket, key or None) for one in page]
