@@ -20,12 +20,10 @@ REVISION = $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
-.PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
-	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-ram-gnn \
-	paper-ram-gnn-ablations paper-ram-gnn-ml1m paper-relgnn paper-hugt paper-hugt-taobao paper-hugt-figure3 paper-hugt-table3 bench-hugt bench-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
+.PHONY: $(shell grep -oE '^[a-z0-9-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 
 install: $(STAMP)  ## what is missing, into .venv
 
@@ -56,8 +54,14 @@ bench-ram-gnn: $(STAMP) $(PEERS)/.installed $(PYG)/.installed  ## RAM-GNN agains
 bench-hugt: $(STAMP) $(RECBOLE)/.installed  ## HUGT and our SASRec against RecBole's SASRec on ml-1m
 	$(BIN)/python -m tests.benchmarks.bench_hugt
 
+bench-relgnn: $(STAMP) $(PYG)/.installed  ## RelGNN's layers against PyTorch Geometric's RGATConv and RGCNConv, and what ASA costs
+	$(BIN)/python -m tests.benchmarks.bench_relgnn
+
 bench-store: $(STAMP)  ## the feature store against other readers
 	$(BIN)/python -m tests.benchmarks.bench_store
+
+bench-score: $(STAMP)  ## pairs of a user and a client scored a second, beside XGBoost's own margins
+	$(BIN)/python -m tests.benchmarks.bench_score
 
 bench-scale: $(STAMP)  ## a generated log of the paper's size, from events to published embeddings
 	$(BIN)/python -m tests.benchmarks.bench_scale
@@ -97,6 +101,9 @@ paper-ram-gnn-ablations: $(STAMP)  ## RAM-GNN with a part taken away or changed,
 
 paper-ram-gnn-ml1m: $(STAMP)  ## the three models of paper-ram-gnn on MovieLens 1M
 	$(BIN)/python -m tests.papers.paper_ram_gnn --what ml-1m
+
+paper-ram-gnn-cold: $(STAMP)  ## users with one to three events at two shops: RAM-GNN, MF-BPR, TransE, popularity; goes on where it was
+	$(BIN)/python -m tests.papers.paper_ram_gnn_cold
 
 paper-relgnn: $(STAMP)  ## table 2 of the RelGNN paper on GATNE's Amazon graph, without and with ASA; goes on where it was
 	$(BIN)/python -m tests.papers.paper_relgnn

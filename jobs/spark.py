@@ -13,11 +13,14 @@ from urllib.parse import unquote
 
 from jobs.events.damage import damage_of
 from jobs.program import JobError, MayPass
+from jobs.spark_parts import reaches, read_parts, write_parts
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
     from feature_store import Commit
+    from feature_store.disk import Disk
     from jobs.configuration.sections import Spark
     from jobs.contracts import Contract
 
@@ -142,21 +145,54 @@ def on_kubernetes(master: str, environment: Mapping[str, str]) -> dict[str, str]
     return {"spark.submit.deployMode": "client", "spark.driver.bindAddress": "0.0.0.0"} | PORTS | python | known
 
 
-def read(spark: SparkSession, files: Iterable[str], contract: Contract) -> DataFrame:
+def no_rows(spark: SparkSession, contract: Contract) -> DataFrame:
+    """The contract's columns alone."""
+    return spark.createDataFrame([], contract.spark_schema())
+
+
+def read(spark: SparkSession, disk: Disk, files: Iterable[str], contract: Contract) -> DataFrame:
     """Committed Parquet files as a DataFrame with the contract's columns; no files give no rows."""
     files = list(files)
     if not files:
-        return spark.createDataFrame([], contract.spark_schema())
+        return no_rows(spark, contract)
+    if not reaches(disk):
+        return read_parts(spark, disk, files, contract.arrow_schema())
     return spark.read.options(**PLAIN).schema(contract.spark_schema()).parquet(*files).select(*contract.columns)
 
 
 def write(frame: DataFrame, commit: Commit, contract: Contract) -> None:
-    """Write the frame into an open commit, with the contract's columns, sorted over all files by the contract's order.
-
-    Spark appends its own part files to the partition's folder; the commit adopts them in the order of their names,
-    which is the order of Spark's partitions, so that the rows of the committed files follow each other sorted.
-    """
+    """Write the frame into an open commit, with the contract's columns, sorted over all files by the contract's
+    order."""
     frame = frame.selectExpr(*contract.spark_select())
     order = list(dict.fromkeys([*contract.sorted_by, *contract.columns]))  # ties broken by all columns: one order only
-    frame.sort(*order).write.mode("append").parquet(commit.path)
-    commit.adopt_new()
+    write_as_it_lies(frame.sort(*order), commit, contract)
+
+
+def write_as_it_lies(frame: DataFrame, commit: Commit, contract: Contract) -> None:
+    """Write the rows of the frame's partitions, one after the other, into an open commit.
+
+    Spark appends its own part files to the partition's folder; the commit adopts them in the order of their names,
+    which is the order of Spark's partitions, so that the rows of the committed files follow each other sorted. Where
+    Spark cannot reach the store, its workers write the parts.
+    """
+    if reaches(commit.disk):
+        frame.write.mode("append").parquet(commit.path)
+        commit.adopt_new()
+    else:
+        written = write_parts(frame, commit.disk, commit.path, contract.arrow_schema())
+        commit.adopt_parts(part for _, part in written)
+    if not commit.files:
+        commit.write_table(contract.arrow_schema().empty_table())
+
+
+def write_aside(frame: DataFrame, disk: Disk, folder: str, schema: pa.Schema) -> list[str]:
+    """Write the rows of the frame's partitions into an empty folder; the files, in the rows' order.
+
+    Spark numbers its files in the order of its partitions.
+    """
+    if reaches(disk):
+        frame.write.parquet(folder)
+        names = [entry.name for entry in disk.list(folder) if entry.name.endswith(".parquet")]
+    else:
+        names = [part.name for _, part in write_parts(frame, disk, folder, schema)]
+    return [f"{folder}/{name}" for name in names]

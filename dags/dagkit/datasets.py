@@ -17,6 +17,7 @@ FOLDERS = {
     "relations": "relations",
     "knowledge_graph": "knowledge_graph",
     "interactions": "interactions",
+    "user_activity": "user_activity",
     "attributes": "attributes",
     "sequences": "sequences",
     "user_labels": "user_labels",

@@ -101,7 +101,7 @@ class EventLog:
         there = taken.returned >= np.where(taken.day < day, day, day + days)
         both = zip((rows.user, rows.item, rows.day, rows.count, rows.money),
                    (taken.user, taken.item, taken.day, taken.count, taken.money), strict=True)
-        return _arranged(*_summed(*(np.concatenate([one, other[there]]) for one, other in both)), len(self.users))
+        return arranged(*_summed(*(np.concatenate([one, other[there]]) for one, other in both)), len(self.users))
 
     def active(self, first: int, end: int) -> np.ndarray:
         """Numbers, ascending, of the users with any event on the days first <= day < end."""
@@ -147,7 +147,7 @@ def read_log(
     items = _sorted([p.column("item_id") for p in every] + [more_items])
     names = sorted({*more_behaviors, *(n for p in every for n in pc.unique(p.column("behavior")).to_pylist())})
     behaviors = {
-        name: _arranged(*columns, len(users)) for name, columns in _by_behavior(parts, users, items, names).items()}
+        name: arranged(*columns, len(users)) for name, columns in _by_behavior(parts, users, items, names).items()}
     taken = {name: Taken(*columns) for name, columns in _by_behavior(gone, users, items, names).items()} if gone else {}
     days = [int(rows.day.min()) for rows in behaviors.values() if len(rows.day)]
     earliest = min(days, default=day_number(end))
@@ -228,7 +228,7 @@ def _summed(
     return *(key[starts] for key in keys), *sums
 
 
-def _arranged(
+def arranged(
     user: np.ndarray, item: np.ndarray, day: np.ndarray, count: np.ndarray, money: np.ndarray, users: int
 ) -> Behavior:
     """Rows of one behaviour by user, day and item."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from feature_store.storage import Storage
 from jobs.configuration.histories import Sequences
 from jobs.configuration.pods import Pods
 from jobs.configuration.profiles import Profiles
@@ -37,6 +38,7 @@ class Settings:
     source: Source
     events: Events
     graph: Graph
+    storage: Storage = Storage()  # of a data root on an object store: where that is; credentials never stand here
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     deterministic: bool = False  # one thread, equal content hashes for equal inputs
     sequences: Sequences = Sequences()

@@ -15,7 +15,8 @@ from jobs.configuration.histories import Sequences, days_before
 from jobs.configuration.load import config_hash
 from jobs.configuration.sections import Events, Graph, Lookalike, Publishing, Quality, Source, Spark
 from jobs.configuration.settings import Families
-from jobs.events.fingerprint import combined, fingerprint, labels
+from jobs.events.files import Status
+from jobs.events.fingerprint import combined, fingerprints_now, was
 from jobs.events.lake_tables import VERSIONS, snapshot_of
 from jobs.program import Input
 
@@ -46,10 +47,9 @@ class Night:
     versions: dict[str, int]  # setting → version, of the sources that have any
 
     @property
-    def stamps(self) -> dict[str, tuple[int, int]]:
+    def stamps(self) -> dict[str, Status]:
         """What the files were before they were read."""
-        prints = zip(self.files, self.fingerprints, strict=True)
-        return {file: (one["size"], one["modified_ns"]) for file, one in prints}
+        return {file: was(one) for file, one in zip(self.files, self.fingerprints, strict=True)}
 
     @property
     def first(self) -> datetime.date:
@@ -64,7 +64,8 @@ class Night:
         """Equal records mean equal clean events; kept in the manifest of `rejected_events`."""
         settings = dataclasses.replace(
             self.config.events, max_rejected_share=1.0, ready_timeout_minutes=0, returns="drop")
-        source = dataclasses.replace(self.config.source.events, path="", record="", version=None, as_of=None)
+        of_place = {"path": "", "storage": None, "record": "", "version": None, "as_of": None}
+        source = dataclasses.replace(self.config.source.events, **of_place)
         return {
             "source_hash": combined(self.fingerprints),
             "settings_hash": config_hash(settings) + config_hash(source),
@@ -87,10 +88,8 @@ def open_night(date: datetime.date, config: Config, former: list[dict[str, Any]]
               if (table := getattr(config.source, name)) and (table.is_lake or name == "events")}
     found = {name: snapshot_of(table, name, date) for name, table in tables.items()}
     files = found["source.events"].files
-    names = labels(files)
     known = {file["name"]: file for record in reversed(former) for file in record.get("files", [])}
-    prints = [fingerprint(file, names[file], source.file_format, known.get(names[file]), source.encoding)
-              for file in files]
+    prints = fingerprints_now(files, source.file_format, known, source.encoding)
     versions = {name: one.version for name, one in found.items() if one.version is not None}
     return Night(date, config, files, prints, versions)
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
 from feature_store import Commit
 from jobs.configuration.dates import advice
 from jobs.events import judge, read_events, staging
@@ -24,7 +22,7 @@ from jobs.events.read_source import column_names
 from jobs.events.returns import returns_of
 from jobs.program import Input, JobError, Output, log, main, metrics, midnight
 from jobs.quality import check, suites
-from jobs.spark import session
+from jobs.spark import session, write_as_it_lies
 from jobs.tables import TABLES
 
 if TYPE_CHECKING:
@@ -48,12 +46,8 @@ def write_rejected(judged: DataFrame, commit: Commit) -> dict[str, Any]:
     observation = Observation("rows")
     rows = judge.rejected(judged.observe(observation, *judge.figures())).selectExpr(*contract.spark_select())
     commit.provenance = list(contract.provenance)
-    rows.repartition(1).sortWithinPartitions(*contract.sorted_by, *contract.provenance).write.mode("append").parquet(
-        commit.path
-    )
-    commit.adopt_new()
-    if not commit.files:
-        commit.write_table(contract.arrow_schema().empty_table())
+    in_order = rows.repartition(1).sortWithinPartitions(*contract.sorted_by, *contract.provenance)
+    write_as_it_lies(in_order, commit, contract)
     # Spark drops what it has found to be empty, and the observation with it
     if not sum(file.row_count for file in commit.files):
         return judged.agg(*judge.figures()).first().asDict()
@@ -62,14 +56,8 @@ def write_rejected(judged: DataFrame, commit: Commit) -> dict[str, Any]:
 
 def reasons(commit: Commit) -> dict[str, int]:
     """Rejected rows by reason, most frequent first."""
-    counts: dict[str, int] = {}
-    for file in commit.files:
-        for entry in (
-            pq.read_table(f"{commit.path}/{file.name}", columns=["reason"], partitioning=None)["reason"]
-            .value_counts()
-            .to_pylist()
-        ):
-            counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
+    found = commit.read(["reason"]).column("reason").value_counts().to_pylist()
+    counts = {entry["values"]: entry["counts"] for entry in found}
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -144,17 +132,18 @@ def write_days(
     )
     holders = file_days(judged, night)
     rows = rows.selectExpr("day", *TABLES["clean_events"].spark_select())
-    with staging.folder(clean_events, night.date) as path:
-        rows.repartition("day").sortWithinPartitions("day", *ORDER).write.partitionBy("day").parquet(path)
+    with staging.staged(clean_events, night.date) as days:
+        in_order = rows.repartition("day").sortWithinPartitions("day", *ORDER)
+        days.write(in_order, clean_events.contract)
         suite = suites.clean_events(
             config.events.behaviors, max(night.first, config.events.earliest_event_time), night.date
         )
-        results = staging.check_staged(judged.sparkSession, path, suite, config.quality.page(night.date, suite.table))
+        results = staging.check_staged(judged.sparkSession, days, suite, config.quality.page(night.date, suite.table))
         check.require(results)
         require_unchanged(night.stamps)
         fields = night.record | {"dt": night.date.isoformat()}
         return {
-            day: staging.commit_day(clean_events, path, day, fields | {"sources": holders.get(day, [])})
+            day: staging.commit_day(clean_events, days, day, fields | {"sources": holders.get(day, [])})
             for day in stale
         }, results
 

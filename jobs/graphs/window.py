@@ -68,7 +68,8 @@ def open_window(clean_events: Input, date: datetime.date, window_days: int) -> W
 
 def read_events(spark: SparkSession, window: Window, contract_of: Input, returns: str) -> DataFrame:
     """All events of the window's days that count, by `events.returns`."""
-    return applied(read(spark, window.files, contract_of.contract), returns)
+    disk = contract_of.table().disk
+    return applied(read(spark, disk, window.files, contract_of.contract), returns)
 
 
 def known_at(events: DataFrame, date: datetime.date, window_days: Mapping[str, int]) -> DataFrame:

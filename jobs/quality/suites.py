@@ -76,6 +76,11 @@ def interactions(behaviors: Collection[str]) -> Suite:
     ))
 
 
+def user_activity() -> Suite:
+    """One row per user, with events in order."""
+    return Suite("user_activity", (*contract("user_activity"), _between("n_days", 1), _unique("user_id")))
+
+
 def attributes(types: Collection[str]) -> Suite:
     """One row per entity, attribute and value, of the configured attributes."""
     return Suite("attributes", (

@@ -161,9 +161,11 @@ class Measure:
         return out
 
     def _given(self, points: np.ndarray, others: np.ndarray, himself: np.ndarray) -> tuple:
-        """As the kernels take it: others in columns."""
-        lined_up = np.ascontiguousarray(points, np.float32), np.ascontiguousarray(others.T, np.float32)
-        return *lined_up, himself, self.code, np.float32(self.offset)
+        """As the kernels take it."""
+        width = others.shape[1]
+        padded = np.zeros((len(others), -(-width // kernel.STEP) * kernel.STEP), np.float32)
+        padded[:, :width] = others
+        return np.ascontiguousarray(points, np.float32), padded, himself, self.code, np.float32(self.offset)
 
 
 def _distances(left: np.ndarray, right: np.ndarray, norm: str) -> np.ndarray:
