@@ -6,6 +6,7 @@ STAMP   = $(VENV)/.installed
 PEERS   = .venv-pykeen
 PYG     = .venv-pyg
 IMPLICIT = .venv-implicit
+RECBOLE = .venv-recbole
 # e.g. PIP_FLAGS="--extra-index-url <an index with CPU wheels>": torch without CUDA
 PIP_FLAGS ?=
 # Tools that look at images and charts: 400 MB, and no part of the pipeline.
@@ -52,6 +53,9 @@ bench-rhgn: $(STAMP) $(PYG)/.installed  ## RHGN's layers against PyTorch Geometr
 
 bench-ram-gnn: $(STAMP) $(PEERS)/.installed $(PYG)/.installed  ## RAM-GNN against PyKEEN's CompGCN and PyTorch Geometric's LightGCN
 	$(BIN)/python -m tests.benchmarks.bench_ram_gnn
+
+bench-hugt: $(STAMP) $(RECBOLE)/.installed  ## HUGT and our SASRec against RecBole's SASRec on ml-1m
+	$(BIN)/python -m tests.benchmarks.bench_hugt
 
 bench-relgnn: $(STAMP) $(PYG)/.installed  ## RelGNN's layers against PyTorch Geometric's RGATConv and RGCNConv, and what ASA costs
 	$(BIN)/python -m tests.benchmarks.bench_relgnn
@@ -107,6 +111,18 @@ paper-ram-gnn-cold: $(STAMP)  ## users with one to three events at two shops: RA
 paper-relgnn: $(STAMP)  ## table 2 of the RelGNN paper on GATNE's Amazon graph, without and with ASA; goes on where it was
 	$(BIN)/python -m tests.papers.paper_relgnn
 
+paper-hugt: $(STAMP)  ## table 2 of the HUGT paper on MovieLens 1M, 3 seeds; goes on where it was
+	$(BIN)/python -m tests.papers.paper_hugt
+
+paper-hugt-taobao: $(STAMP)  ## the same models on SSLRec's Taobao sample
+	$(BIN)/python -m tests.papers.paper_hugt --what taobao
+
+paper-hugt-figure3: $(STAMP)  ## HUGT-MP with none to four of four heads sequential
+	$(BIN)/python -m tests.papers.paper_hugt --what figure3
+
+paper-hugt-table3: $(STAMP)  ## both kinds of heads in one block, or one kind after the other
+	$(BIN)/python -m tests.papers.paper_hugt --what table3
+
 stopping: $(STAMP)  ## TransE by epoch, cold and warm: what its early stopping is set by
 	$(BIN)/python -m tests.papers.stopping
 
@@ -148,6 +164,11 @@ $(PEERS)/.installed: tests/benchmarks/constraints-pykeen.txt
 $(PYG)/.installed: tests/benchmarks/constraints-pyg.txt
 	test -x $(PYG)/bin/python || $(PYTHON) -m venv $(PYG)
 	$(PYG)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-pyg.txt torch torch_geometric
+	touch $@
+
+$(RECBOLE)/.installed: tests/benchmarks/constraints-recbole.txt
+	test -x $(RECBOLE)/bin/python || $(PYTHON) -m venv $(RECBOLE)
+	$(RECBOLE)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-recbole.txt recbole torch
 	touch $@
 
 $(IMPLICIT)/.installed: tests/benchmarks/constraints-implicit.txt
