@@ -21,7 +21,7 @@ DATES  ?=
 
 .PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-scale bench-night paper-transe paper-kqgc \
 	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-ram-gnn \
-	paper-ram-gnn-ablations paper-ram-gnn-ml1m paper-relgnn bench-relgnn bench-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
+	paper-ram-gnn-ablations paper-ram-gnn-ml1m paper-relgnn paper-relgnn-samplers bench-relgnn bench-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -99,6 +99,9 @@ paper-ram-gnn-ml1m: $(STAMP)  ## the three models of paper-ram-gnn on MovieLens 
 
 paper-relgnn: $(STAMP)  ## table 2 of the RelGNN paper on GATNE's Amazon graph, without and with ASA; goes on where it was
 	$(BIN)/python -m tests.papers.paper_relgnn
+
+paper-relgnn-samplers: $(STAMP)  ## table 3 and figures 2 and 3 of the RelGNN paper, on the Alibaba sample; goes on where it was
+	$(BIN)/python -m tests.papers.paper_relgnn_samplers
 
 stopping: $(STAMP)  ## TransE by epoch, cold and warm: what its early stopping is set by
 	$(BIN)/python -m tests.papers.stopping
