@@ -123,6 +123,9 @@ paper-hugt-figure3: $(STAMP)  ## HUGT-MP with none to four of four heads sequent
 paper-hugt-table3: $(STAMP)  ## both kinds of heads in one block, or one kind after the other
 	$(BIN)/python -m tests.papers.paper_hugt --what table3
 
+paper-relgnn-samplers: $(STAMP)  ## table 3 and figures 2 and 3 of the RelGNN paper, on the Alibaba sample; goes on where it was
+	$(BIN)/python -m tests.papers.paper_relgnn_samplers
+
 stopping: $(STAMP)  ## TransE by epoch, cold and warm: what its early stopping is set by
 	$(BIN)/python -m tests.papers.stopping
 

@@ -3,11 +3,7 @@
 import datetime
 import functools
 import operator
-<<<<<<< HEAD
 from collections.abc import Iterable, Mapping, Sequence
-=======
-from collections.abc import Iterable, Sequence
->>>>>>> a1
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -113,7 +109,6 @@ class FeatureStore:
         rows: Mapping[str, pa.Array],
         columns: list[str] | None,
     ) -> tuple[pa.Table, Manifest]:
-<<<<<<< HEAD
         """One partition's rows, those that have one of the values of each column of `rows`; refuses vectors from after
         `limit`, whatever their partition claims."""
         source, reading = self.table(view, model), columns
@@ -122,15 +117,8 @@ class FeatureStore:
             asked = ", ".join(_ASKED_AS[name] for name in absent)
             raise StoreError(f"Asked for rows by {asked}; {source.path(value)} has no column {absent}, but {there}.")
         if columns is not None and "event_timestamp" in there:
-=======
-        """One partition's rows; refuses vectors from after `limit`, whatever their partition claims."""
-        source = self.table(view, model)
-        wanted = None if user_ids is None else _one_of(user_ids)
-        reading = columns
-        if columns is not None and "event_timestamp" in source.schema(value).names:
->>>>>>> a1
             reading = list(dict.fromkeys([*columns, "event_timestamp"]))
-        wanted = [pc.field(name).isin(values) for name, values in rows.items()]
+        wanted = [_one_of(name, values) for name, values in rows.items()]
         chosen = functools.reduce(operator.and_, wanted) if wanted else None
         table, manifest = source.read_version(value, reading, chosen)
         late = count_after(table.column("event_timestamp"), limit) if "event_timestamp" in table.column_names else 0
@@ -184,24 +172,23 @@ class FeatureStore:
         return known[-1]
 
 
-<<<<<<< HEAD
 def columns_there(table: Table, value: str, columns: Sequence[str], values: Iterable[str]) -> list[str]:
     """The columns to read of one partition: a column that it lacks is left out where another of `values` has it, being
     of a later version of the table, and asked for where none has, so that it is missed by name."""
     there = table.schema(value).names
     elsewhere = {name for other in values for name in table.schema(other).names} if set(columns) - set(there) else ()
     return [name for name in columns if name in there or name not in elsewhere]
-=======
-def _one_of(user_ids: pa.Array) -> pc.Expression:
+
+
+def _one_of(column: str, values: pa.Array) -> pc.Expression:
     """Arrow holds at most 50 values against a row group's statistics: more of them are told in parts, in their order;
     of very many each row group has some."""
-    if not _HELD_AGAINST_STATISTICS < len(user_ids) <= _IN_PARTS:
-        return pc.field("user_id").isin(user_ids)
-    ordered = user_ids.take(pc.sort_indices(user_ids))
+    if not _HELD_AGAINST_STATISTICS < len(values) <= _IN_PARTS:
+        return pc.field(column).isin(values)
+    ordered = values.take(pc.sort_indices(values))
     starts = range(0, len(ordered), _HELD_AGAINST_STATISTICS)
-    parts = (pc.field("user_id").isin(ordered.slice(start, _HELD_AGAINST_STATISTICS)) for start in starts)
+    parts = (pc.field(column).isin(ordered.slice(start, _HELD_AGAINST_STATISTICS)) for start in starts)
     return functools.reduce(operator.or_, parts)
->>>>>>> a1
 
 
 def _strings(name: str, values: Iterable[str]) -> pa.Array:
