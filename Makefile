@@ -108,6 +108,9 @@ paper-ram-gnn-ml1m: $(STAMP)  ## the three models of paper-ram-gnn on MovieLens 
 paper-ram-gnn-cold: $(STAMP)  ## users with one to three events at two shops: RAM-GNN, MF-BPR, TransE, popularity; goes on where it was
 	$(BIN)/python -m tests.papers.paper_ram_gnn_cold
 
+paper-ram-gnn-init: $(STAMP)  ## RHGN and KQGC started from RAM-GNN against TransE; needs the figures of paper-rhgn; goes on where it was
+	$(BIN)/python -m tests.papers.paper_ram_gnn_init
+
 paper-relgnn: $(STAMP)  ## table 2 of the RelGNN paper on GATNE's Amazon graph, without and with ASA; goes on where it was
 	$(BIN)/python -m tests.papers.paper_relgnn
 
