@@ -45,8 +45,8 @@ def test_a_night_knows_its_window_and_asks_about_the_two_days_after(night: ColdN
     assert set(zip(*map(np.ndarray.tolist, night.pairs), strict=True)) == {(0, 0), (1, 0), (1, 1), (1, 2), (2, 3)}
     assert night.cold.tolist() == [0, 2] and night.n_events.tolist() == [1, 4, 1]
     assert [part.tolist() for part in night.following] == [[0], [2]], "known before T and new to him; u2 comes too late"
-    told = {client: found.tolist() for client, found in night.labels.items()}
-    assert told == {"a": [True, False], "b": [True, False]}
+    labels = {client: found.tolist() for client, found in night.labels.items()}
+    assert labels == {"a": [True, False], "b": [True, False]}
     assert {client: items.tolist() for client, items in night.items_of.items()} == {"a": [0, 1], "b": [2, 3]}
 
 
