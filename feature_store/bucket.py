@@ -1,5 +1,6 @@
 """A data root's bucket: from `s3://bucket/prefix` and plain settings to obstore's client, one for each in a process."""
 
+import copyreg
 import datetime
 import functools
 import os
@@ -27,7 +28,7 @@ def is_object_uri(uri: str) -> bool:
 def open_bucket(uri: str, storage: Storage) -> "tuple[ObjectStore, str]":
     """The object store and the whole, plain URI. StoreError for a name that is none, or that holds a key; CannotWrite
     where obstore is missing."""
-    check_no_secret("The data root's URI", uri)
+    check_no_secret("The data root's URI", uri, is_uri=True)
     scheme, _, rest = uri.partition("://")
     bucket, _, prefix = rest.partition("/")
     if not bucket or any(mark in rest for mark in "?#@\\\0") or set(prefix.split("/")) & {".", ".."}:
@@ -47,9 +48,19 @@ def _opened(root: str, storage: Storage, environment: tuple[tuple[str, str], ...
         raise CannotWrite(_NEEDS_OBSTORE.format(root)) from error
     from feature_store.object_store import ObjectStore
 
+    copyreg.pickle(ObjectStore, _packed)
     scheme, _, name = root.partition("://")
     make = {"s3": _s3, "gs": _gcs, "az": _azure}[scheme]
     return ObjectStore(make(obstore.store, name, storage), root, storage)
+
+
+def _packed(store: "ObjectStore") -> tuple:
+    """A client does not travel: another process opens its own, with the credentials that it has."""
+    return _unpacked, (store.root, store.storage)
+
+
+def _unpacked(root: str, storage: Storage) -> "ObjectStore":
+    return open_bucket(root, storage)[0]
 
 
 def _s3(stores: Any, name: str, storage: Storage) -> Any:

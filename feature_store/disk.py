@@ -15,6 +15,7 @@ from pyarrow import fs
 
 from feature_store.bucket import is_object_uri, open_bucket
 from feature_store.errors import CannotWrite, StoreError
+from feature_store.known_stores import storage_of
 from feature_store.local_disk import Entry, LocalDisk
 from feature_store.storage import Storage
 
@@ -93,13 +94,20 @@ class ReadOnlyDisk:
     put_atomic = put_if_absent = lock = fence = replace = withdraw = _refuse
 
 
+def is_local(disk: Disk) -> bool:
+    """Whether every program of this machine finds the disk's paths under their own names."""
+    return isinstance(disk, LocalDisk)
+
+
 def open_disk(uri: str, filesystem: "fs.FileSystem | Disk | Storage | None" = None) -> tuple[Disk, str]:
     """The disk and the plain path for a local path, a URI, or a path on the given file system.
 
-    s3://, gs:// and az:// lie on an object store, as `filesystem` (a Storage) or the environment says; where obstore is
-    not installed and nothing is said, Arrow reads them. StoreError.
+    s3://, gs:// and az:// lie on an object store, as `filesystem` (a Storage), what this process was told
+    (known_stores.py) or the environment says; where obstore is not installed and nothing is said, Arrow reads them.
+    StoreError.
     """
     if is_object_uri(uri) and (filesystem is None or isinstance(filesystem, Storage)):
+        filesystem = filesystem or storage_of(uri)
         if filesystem is not None or importlib.util.find_spec("obstore"):
             return open_bucket(uri, filesystem or Storage())
     if isinstance(filesystem, Storage):

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore as Bucket
 
 
-class Objects(Protocol):
-    """What it needs of the object store."""
+class Readable(Protocol):
+    """What this needs of an object store's disk."""
 
-    bucket: "Bucket"
     root: str
+    bucket: "Bucket"
 
     def list(self, folder: str) -> list[Entry]: ...
     def exists(self, path: str) -> bool: ...
@@ -31,7 +31,7 @@ class Objects(Protocol):
 class ReadingHandler(fs.FileSystemHandler):
     """What `pyarrow.fs.PyFileSystem` asks of a file system. Nothing is written through it: CannotWrite."""
 
-    def __init__(self, disk: Objects) -> None:
+    def __init__(self, disk: Readable) -> None:
         self._disk = disk
         self._scheme = disk.root.partition("://")[0] + "://"
 

@@ -78,6 +78,26 @@ class ObjectStore:
             self.list(path)  # which says why: a HEAD's answer has no words
             raise
 
+    def status(self, path: str) -> tuple[int, str]:
+        """(bytes, ETag) of an object. FileNotFoundError."""
+        import obstore
+
+        with translated("looking for", path):
+            found = obstore.head(self.bucket, self.key(path))
+        return found["size"], found["e_tag"] or str(found["last_modified"])
+
+    def statuses(self, folder: str, deep: bool = True) -> dict[str, tuple[int, str]]:
+        """(bytes, ETag) of every object in a folder, or below it, by its path."""
+        import obstore
+
+        key = self.key(folder)
+        with translated("listing", folder):
+            if deep:
+                found = [one for page in obstore.list(self.bucket, key or None) for one in page]
+            else:
+                found = obstore.list_with_delimiter(self.bucket, key or None)["objects"]
+        return {f"{self.root}/{one['path']}": (one["size"], one["e_tag"] or str(one["last_modified"])) for one in found}
+
     def read_bytes(self, path: str) -> bytes:
         seen = self.look(path)
         if seen is None:

@@ -68,6 +68,11 @@ class Segments:
             raise DataDamaged(problem)
         return table
 
+    def row_count(self, path: str) -> int:
+        """Of one of `files`, as it says itself."""
+        with explain_os_errors("reading the ledger", path, "Nothing was changed."), self.disk.open(path) as source:
+            return pq.read_metadata(source).num_rows
+
     def verify(self) -> list[str]:
         """Problems found, each naming its file: a missing number, or rows and bytes that do not fit their checksums."""
         try:

@@ -20,12 +20,15 @@ _WHERE_KEYS_GO = (
 _SECRET_NAMES = re.compile(
     r"secret|password|passwd|token|credential|access_?key|account_?key|api_?key|private_?key|sas|signature", re.I
 )
-_SECRET_TEXTS = re.compile(
+_SECRET_IN_URIS = (
     r"(?<![A-Z0-9])(?:AKIA|ASIA|AGPA|AIDA|AROA)[A-Z0-9]{16}(?![A-Z0-9])"  # an AWS access key's id
-    r"|(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"  # an AWS secret key
-    r"|[A-Za-z0-9/+]{86}=="  # an Azure account key
-    r"|-----BEGIN|[?&;](?:sig|X-Amz-Signature|AccountKey)="
+    r"|[?&;](?:sig|X-Amz-Signature|AccountKey)="
     r"|//[^/@\s]*:[^/@\s]*@"  # user:password@host
+)
+_SECRET_TEXTS = (
+    rf"{_SECRET_IN_URIS}|-----BEGIN"
+    r"|(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"  # an AWS secret key, and the path of many a table
+    r"|[A-Za-z0-9/+]{86}=="  # an Azure account key
 )
 
 
@@ -72,9 +75,9 @@ class Storage:
         return cls(**settings)
 
 
-def check_no_secret(where: str, text: str) -> None:
+def check_no_secret(where: str, text: str, is_uri: bool = False) -> None:
     """StoreError, which does not repeat it, for a text that holds a key."""
-    if _SECRET_TEXTS.search(text):
+    if re.search(_SECRET_IN_URIS if is_uri else _SECRET_TEXTS, text):
         raise StoreError(f"{where} holds what looks like a key in plain. {_WHERE_KEYS_GO}")
 
 

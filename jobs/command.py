@@ -23,8 +23,8 @@ JOBS = (
     "audiences.find_audience", "audiences.resolve_request", "audiences.score_lookalike", "audiences.train_lookalike",
     "embeddings.publish_users", "embeddings.resolve_predecessor", "events.validate_events", "graphs.assign_ids",
     "graphs.build_attributes", "graphs.build_graphs", "graphs.build_interactions", "graphs.build_knowledge_graph",
-    "profiles.read_labels", "profiles.train_profiles", "prune_partitions", "recommendations.recommend_items",
-    "report.write_report")  # fmt: skip
+    "graphs.build_sequences", "graphs.build_user_activity", "profiles.read_labels", "profiles.train_profiles",
+    "prune_partitions", "recommendations.recommend_items", "report.write_report")  # fmt: skip
 
 
 @dataclass(frozen=True)
