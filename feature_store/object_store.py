@@ -12,7 +12,7 @@ import errno
 import logging
 import secrets
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ from feature_store.layout import MANIFEST, RETIRED
 from feature_store.lease_lock import LeaseLock, Seen, Version
 from feature_store.local_disk import Entry
 from feature_store.object_arrow import ReadingHandler
-from feature_store.object_errors import explained, translated
+from feature_store.object_errors import check_process, explained, translated
 from feature_store.object_file import ObjectFile, ObjectSink
 from feature_store.storage import Storage
 
@@ -97,6 +97,19 @@ class ObjectStore:
             else:
                 found = obstore.list_with_delimiter(self.bucket, key or None)["objects"]
         return {f"{self.root}/{one['path']}": (one["size"], one["e_tag"] or str(one["last_modified"])) for one in found}
+
+    def folders_with(self, folder: str, names: Collection[str]) -> set[str]:
+        """By one listing of all that lies below, a thousand names a request, in place of a request for each folder."""
+        import obstore
+
+        prefix, found = f"{self.key(folder)}/".lstrip("/"), set()
+        with translated("listing", folder):
+            for page in obstore.list(self.bucket, prefix or None):
+                for one in page:
+                    below = one["path"].removeprefix(prefix).split("/")
+                    if len(below) > 1 and below[1] in names and not _is_withdrawn(one["path"], one["size"]):
+                        found.add(below[0])
+        return found
 
     def read_bytes(self, path: str) -> bytes:
         seen = self.look(path)
@@ -202,6 +215,7 @@ class ObjectStore:
         import obstore
         from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
+        check_process()
         writer, mode = uuid.uuid4().hex, "create" if version is None else version
         options: dict[str, Any] = {"mode": mode, "attributes": {_WRITER: writer}, "use_multipart": False}
         try:
