@@ -32,20 +32,22 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _BLANKS = 64
+_LARGE_BYTES = 16 << 20  # beyond, a request may well take longer than others
 _WRITER = "nocturne-writer"  # metadata of an object: which put made it
 _CLOCK_SECONDS = 300.0  # by which a clock may differ from the server's
 
 
 class ObjectStore:
-    """See disk.Disk for what each operation promises. `root` is `s3://bucket`, of which `bucket` is obstore's client.
+    """See disk.Disk for what each operation promises. `root` is `s3://bucket`, of which `bucket` is the client, and
+    `patient` one that waits long for an answer: a conditional put goes in one request, however large it is.
 
     FileNotFoundError for what is not there; OSError for what may pass; StorageRefused for what a person mends.
     """
 
     in_place = True
 
-    def __init__(self, bucket: "Bucket", root: str, storage: Storage) -> None:
-        self.bucket, self.root, self.storage = bucket, root, storage
+    def __init__(self, bucket: "Bucket", root: str, storage: Storage, patient: "Bucket | None" = None) -> None:
+        self.bucket, self.root, self.storage, self.patient = bucket, root, storage, patient or bucket
         self.arrow: fs.FileSystem = fs.PyFileSystem(ReadingHandler(self))
 
     def __repr__(self) -> str:
@@ -218,8 +220,9 @@ class ObjectStore:
         check_process()
         writer, mode = uuid.uuid4().hex, "create" if version is None else version
         options: dict[str, Any] = {"mode": mode, "attributes": {_WRITER: writer}, "use_multipart": False}
+        bucket = self.patient if len(content) > _LARGE_BYTES else self.bucket
         try:
-            return _version(obstore.put(self.bucket, self.key(path), bytes(content), **options))
+            return _version(obstore.put(bucket, self.key(path), bytes(content), **options))
         except (BaseError, FileNotFoundError) as error:
             refused = error
         try:

@@ -117,3 +117,10 @@ def test_a_process_that_was_forked_too_late_is_told_and_does_not_hang(bucket: st
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.startswith("StorageRefused This process was forked from one that had used an object store")
+
+
+def test_a_large_segment_goes_in_one_conditional_request(bucket: str, storage: Storage) -> None:
+    disk, path = open_disk(f"{bucket}/large", storage)
+    content = bytes(20 << 20)
+    assert disk.put_if_absent(path, content) and not disk.put_if_absent(path, content)
+    assert len(disk.read_bytes(path)) == len(content)
