@@ -27,7 +27,8 @@ _pool = ThreadPoolExecutor(_READERS, thread_name_prefix="ranged-read")
 class ObjectFile:
     """An object as a file for `pa.PythonFile(…, mode="r")`: nothing is read ahead but its last 64 KiB.
 
-    `path` is for messages; patient: what ends in its middle is asked for again. FileNotFoundError, OSError, StorageRefused.
+    `path` is for messages; patient: what ends in its middle is asked for again. FileNotFoundError, OSError,
+    StorageRefused.
     """
 
     closed = False
