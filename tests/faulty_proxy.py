@@ -27,18 +27,20 @@ Plan = Callable[[int, str, str], str | None]  # number from 1, method, path → 
 
 @dataclass
 class Proxy:
-    """`requests`: (method, path) of all that came since `start`; `plan` says which break."""
+    """`requests`: (method, path) of all that came since `start`, `sent`: how many bytes their answers had; `plan` says
+    which break."""
 
     upstream: tuple[str, int]
     plan: Plan = lambda *_: None
     requests: list[tuple[str, str]] = field(default_factory=list)
+    sent: int = 0
     endpoint: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _late: list[threading.Thread] = field(default_factory=list)
 
     def start(self, plan: Plan) -> None:
         with self._lock:
-            self.requests, self.plan = [], plan
+            self.requests, self.sent, self.plan = [], 0, plan
 
     def break_at(self, number: int, fault: str) -> None:
         """The `number`-th request from now on."""
@@ -65,7 +67,10 @@ class Proxy:
                 connection.putheader(name, value)
             connection.endheaders(body or None)
             answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read()
+            content = answer.read()
+            with self._lock:
+                self.sent += len(content)
+            return answer.status, dict(answer.getheaders()), content
         finally:
             connection.close()
 

@@ -35,6 +35,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from feature_store import FeatureStore
+from feature_store.commit import LOOKED_UP_ROWS
 from feature_store.store import as_utc
 from feature_store.view import as_matrix, count_after
 from tests.benchmarks import s3_store
@@ -55,7 +56,7 @@ def rows(users: int, dimension: int) -> pa.Table:
 
 
 def write_plain(table: pa.Table, path: Path) -> None:
-    like_ours = {"compression": "zstd", "row_group_size": 131_072, "write_statistics": ["user_id"]}
+    like_ours = {"compression": "zstd", "row_group_size": LOOKED_UP_ROWS, "write_statistics": ["user_id"]}
     pq.write_table(table, path, **like_ours, use_dictionary=False)
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)

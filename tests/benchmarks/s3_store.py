@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store import FeatureStore
-from feature_store.commit import ROW_GROUP_ROWS
+from feature_store.commit import LOOKED_UP_ROWS
 from feature_store.view import as_matrix
 from tests import s3_server
 
@@ -30,7 +30,7 @@ def measure(table: pa.Table, repeats: int) -> Seconds:
 def _measure(server: s3_server.S3Server, table: pa.Table, repeats: int) -> Seconds:
     plain, arrow = "tests/plain.parquet", server.arrow()
     store = FeatureStore("s3://tests/feature_store", server.storage(lease_seconds=30))
-    like_ours = {"compression": "zstd", "row_group_size": ROW_GROUP_ROWS, "write_statistics": ["user_id"]}
+    like_ours = {"compression": "zstd", "row_group_size": LOOKED_UP_ROWS, "write_statistics": ["user_id"]}
 
     def publish() -> None:
         with store.table("user_embeddings", "bench").replace("1970-01-01", keep_versions=0) as commit:

@@ -32,6 +32,14 @@ class Task:
     n_items: int
     max_length: int
 
+    def first(self, users: int) -> Task:
+        """The first so many users and all items; 0: everybody."""
+        if not users:
+            return self
+        events = self.histories.offsets[users]
+        histories = Histories(self.histories.items[:events], self.histories.offsets[: users + 1])
+        return Task(histories, self.learned[:users], self.chooses[:users], self.n_items, self.max_length)
+
     @property
     def training(self) -> Histories:
         starts = self.histories.offsets[:-1]

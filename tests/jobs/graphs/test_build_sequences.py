@@ -46,6 +46,8 @@ def expected(world: World, days: int, most: int, behaviors: tuple[str, ...]) -> 
 
 def test_they_are_each_users_last_events_in_order(spark: SparkSession, tmp_path: Path) -> None:
     world = random_world(seed=6)
+    for after in (0, 1, 90_000_000_000):  # microseconds: at D itself, and from then on
+        world.events.loc[len(world.events)] = ["u1", "i1", "view", MIDNIGHT + pd.Timedelta(after, "us"), 1.0, 1.0]
     section = {"max_length": 9, "history_days": 7}
     config = world.write(tmp_path, sequences=section, **READ)
     run_jobs(config, assign_ids.run, build_sequences.run)
