@@ -39,7 +39,8 @@ def test_the_files_are_parsed_with_every_command_and_asset(far: Path, tmp_path: 
         "dag = bag.dags['nightly_user_embeddings']\n"
         "print(json.dumps([[asset.uri for task in dag.tasks for asset in task.outlets],"
         " dag.get_task('write_report').report]))\n")
-    environ = os.environ | environment(tmp_path / "home", far)
+    paths = {"PYTHONPATH": f"{DAGS_FOLDER}{os.pathsep}{DAGS_FOLDER.parent}"}
+    environ = os.environ | environment(tmp_path / "home", far) | paths
     told = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
     uris, report = json.loads(told.stdout.strip().splitlines()[-1])
     root = f"s3://{BUCKET}/{tmp_path.name}/data"
