@@ -39,6 +39,9 @@ test: $(STAMP) $(DEPLOY)/.installed  ## all tests
 test-week: $(STAMP)  ## a week of a real scheduler: backfills both ways, clears, failures, requests; half an hour
 	$(BIN)/python -m pytest -q -x tests/dags/week.py
 
+test-s3: $(STAMP)  ## the store on an S3 server at length: each request breaks in turn, 300 kills, two writers; half an hour
+	$(BIN)/python -m pytest -q -s -x tests/feature_store/s3_at_length.py tests/feature_store/test_two_writers.py
+
 lint: $(STAMP)  ## style
 	$(BIN)/python -m ruff check .
 
@@ -105,6 +108,9 @@ paper-ram-gnn-ml1m: $(STAMP)  ## the three models of paper-ram-gnn on MovieLens 
 paper-ram-gnn-cold: $(STAMP)  ## users with one to three events at two shops: RAM-GNN, MF-BPR, TransE, popularity; goes on where it was
 	$(BIN)/python -m tests.papers.paper_ram_gnn_cold
 
+paper-ram-gnn-init: $(STAMP)  ## RHGN and KQGC started from RAM-GNN against TransE; needs the figures of paper-rhgn; goes on where it was
+	$(BIN)/python -m tests.papers.paper_ram_gnn_init
+
 paper-relgnn: $(STAMP)  ## table 2 of the RelGNN paper on GATNE's Amazon graph, without and with ASA; goes on where it was
 	$(BIN)/python -m tests.papers.paper_relgnn
 
@@ -119,6 +125,9 @@ paper-hugt-figure3: $(STAMP)  ## HUGT-MP with none to four of four heads sequent
 
 paper-hugt-table3: $(STAMP)  ## both kinds of heads in one block, or one kind after the other
 	$(BIN)/python -m tests.papers.paper_hugt --what table3
+
+paper-relgnn-samplers: $(STAMP)  ## table 3 and figures 2 and 3 of the RelGNN paper, on the Alibaba sample; goes on where it was
+	$(BIN)/python -m tests.papers.paper_relgnn_samplers
 
 stopping: $(STAMP)  ## TransE by epoch, cold and warm: what its early stopping is set by
 	$(BIN)/python -m tests.papers.stopping

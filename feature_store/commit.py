@@ -19,6 +19,7 @@ from feature_store.order import OrderCheck
 from feature_store.whole import sha256_of
 
 ROW_GROUP_ROWS = 131_072
+LOOKED_UP_ROWS = 16_384  # of a sorted table: whoever looks up one user in a million reads 1.6 % of the rows
 FILE_BYTES = 512 << 20
 _SPARK_LEFTOVERS = ("_temporary", "_committed_", "_started_", "_spark_metadata")
 
@@ -224,10 +225,11 @@ def _write_rows(table: pa.Table, start: int, sink: object, sorted_by: list[str])
         write_page_checksum=True,
         sorting_columns=sorting,
     )
+    group_rows = min(ROW_GROUP_ROWS, LOOKED_UP_ROWS) if sorted_by else ROW_GROUP_ROWS
     with writer:
         end = start
         while end < table.num_rows and sink.tell() < FILE_BYTES:
             rows = table.slice(end, ROW_GROUP_ROWS)
-            writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+            writer.write_table(rows, row_group_size=group_rows)
             end += rows.num_rows
     return end

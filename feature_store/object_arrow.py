@@ -3,22 +3,35 @@
 Paths are as the disk's own, whole URIs; `bucket/key`, as Arrow's own file systems write them, is understood too.
 """
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import pyarrow as pa
 from pyarrow import fs
 
 from feature_store.errors import CannotWrite
+from feature_store.local_disk import Entry
 from feature_store.object_errors import translated
 
 if TYPE_CHECKING:
-    from feature_store.object_store import ObjectStore
+    from obstore.store import ObjectStore as Bucket
+
+
+class Readable(Protocol):
+    """What this needs of an object store's disk."""
+
+    root: str
+    bucket: "Bucket"
+
+    def list(self, folder: str) -> list[Entry]: ...
+    def exists(self, path: str) -> bool: ...
+    def open(self, path: str) -> pa.NativeFile: ...
+    def key(self, path: str) -> str: ...
 
 
 class ReadingHandler(fs.FileSystemHandler):
     """What `pyarrow.fs.PyFileSystem` asks of a file system. Nothing is written through it: CannotWrite."""
 
-    def __init__(self, disk: "ObjectStore") -> None:
+    def __init__(self, disk: Readable) -> None:
         self._disk = disk
         self._scheme = disk.root.partition("://")[0] + "://"
 

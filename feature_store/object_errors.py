@@ -59,7 +59,7 @@ def explained(error: Exception, doing: str, path: str) -> Exception:
     """The exception to raise in place of one of obstore's."""
     text = str(error)
     code = next((one or other for one, other in _CODE.findall(text)), "")
-    if code in _REGION_CODES or (not code and "status code: 301" in text):
+    if code in _REGION_CODES or (not code and ("status code: 301" in text or "configured region" in text)):
         return _other_region(text, doing, path)
     if code in _REFUSALS:
         found, advice = _REFUSALS[code]

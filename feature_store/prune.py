@@ -98,11 +98,13 @@ def delete(root: DataRoot, candidate: Candidate, wait_seconds: float = 60.0) -> 
     could not be told from the first."""
     table = root.tables[candidate.table]
     folder = table.path(candidate.value)
-    was_committed = table.disk.exists(f"{folder}/{MANIFEST}")
+    state = "The partition is either whole or gone for readers; prune again."
+    with explain_os_errors("pruning", folder, state):
+        was_committed = table.disk.exists(f"{folder}/{MANIFEST}")
     with writing(table, folder, wait_seconds) as held:
-        if not was_committed and table.disk.exists(f"{folder}/{MANIFEST}"):
-            return  # it was no leftover but a publish, which has finished
-        with explain_os_errors("pruning", folder, "The partition is either whole or gone for readers; prune again."):
+        with explain_os_errors("pruning", folder, state):
+            if not was_committed and table.disk.exists(f"{folder}/{MANIFEST}"):
+                return  # it was no leftover but a publish, which has finished
             table.disk.withdraw(held.manifest, held.version)
             held.delete([entry for entry in table.disk.list(folder) if entry.name != LOCK])
             if not table.disk.in_place:

@@ -84,13 +84,15 @@ def replacing(
             _clean_after_failure(held, value, known, {file.name for file in commit.files}, error)
             raise
         with explain_os_errors("cleaning up after the commit", folder, _COMMITTED):
-            _clean_after_commit(held, table.manifest(value), keep_versions)
+            clean_up(held, table.manifest(value), keep_versions)
 
 
 def roll_back(table: Partitions, value: str, wait_seconds: float) -> Manifest:
     """See Table.rollback."""
     folder = table.path(value)
-    if not table.disk.exists(folder):
+    with explain_os_errors("looking for the partition", folder):
+        is_there = table.disk.exists(folder)
+    if not is_there:
         table.existing_manifest(value)  # says what there is
     with writing(table, folder, wait_seconds) as held:
         current, known = _start(held, value)
@@ -111,7 +113,7 @@ def roll_back(table: Partitions, value: str, wait_seconds: float) -> Manifest:
             _clean_after_failure(held, value, known, set(), error)
             raise
         with explain_os_errors("cleaning up after the rollback", folder, _COMMITTED):
-            _clean_after_commit(held, former, None)
+            clean_up(held, former, None)
     return former
 
 
@@ -119,7 +121,8 @@ def _is_still(table: Partitions, folder: str, old: Manifest, new: Manifest) -> b
     """Whether readers have the new rows already, from files that are whole."""
     if old.content_hash != new.content_hash:
         return False
-    return not any(problem_of(table.disk, f"{folder}/{file.name}", file) for file in old.files)
+    with explain_os_errors("reading what is published", folder):
+        return not any(problem_of(table.disk, f"{folder}/{file.name}", file) for file in old.files)
 
 
 def _newest_whole(table: Partitions, folder: str, versions: list[tuple[str, Manifest]]) -> tuple[str, Manifest]:
@@ -177,10 +180,11 @@ def _start(held: Writing, value: str) -> tuple[Manifest | None, frozenset[str]]:
     try:
         old = table.manifest(value)
     except ManifestBroken:
-        return None, frozenset(entry.name for entry in table.disk.list(folder))
+        with explain_os_errors("listing the partition", folder):
+            return None, frozenset(entry.name for entry in table.disk.list(folder))
     with explain_os_errors("cleaning up", folder):
         _clean(held, old, None)
-    in_place = retired.names_in_place(table.disk, folder)
+        in_place = retired.names_in_place(table.disk, folder)
     return old, in_place.union(file.name for file in old.files if old) if old else in_place
 
 
@@ -201,7 +205,8 @@ def _clean(held: Writing, manifest: Manifest | None, keep_versions: int | None) 
     held.delete(orphans(held.table, folder, manifest))
 
 
-def _clean_after_commit(held: Writing, manifest: Manifest | None, keep_versions: int | None) -> None:
+def clean_up(held: Writing, manifest: Manifest | None, keep_versions: int | None) -> None:
+    """After a commit of `manifest`: removes what neither it nor a kept version needs."""
     try:
         _clean(held, manifest, keep_versions)
     except LockLost:

@@ -14,7 +14,7 @@ import logging
 import uuid
 from collections.abc import Callable
 
-from feature_store.disk import Disk
+from feature_store.disk import Disk, Entry
 from feature_store.errors import ManifestBroken, StoreError
 from feature_store.layout import MANIFEST, RETIRED, RETIRED_SUFFIX
 from feature_store.manifest import Manifest
@@ -23,10 +23,12 @@ from feature_store.whole import is_none, problem_of
 _log = logging.getLogger(__name__)
 
 
-def versions(disk: Disk, folder: str) -> list[tuple[str, Manifest]]:
-    """Kept versions of the partition in `folder`, oldest first: (their folder, manifest)."""
+def versions(disk: Disk, folder: str, listed: list[Entry] | None = None) -> list[tuple[str, Manifest]]:
+    """Kept versions of the partition in `folder`, oldest first: (their folder, manifest).
+
+    `listed`: what lies in `_retired/`, where that is known already."""
     found = []
-    for entry in disk.list(f"{folder}/{RETIRED}"):
+    for entry in disk.list(f"{folder}/{RETIRED}") if listed is None else listed:
         path = f"{folder}/{RETIRED}/{entry.name}"
         try:
             found.append((path, Manifest.from_bytes(disk.read_bytes(f"{path}/{MANIFEST}"), f"{path}/{MANIFEST}")))
@@ -108,7 +110,8 @@ def clean(
     entries = disk.list(f"{folder}/{RETIRED}")
     if not entries:
         return
-    kept = [path for path, manifest in versions(disk, folder) if current is None or manifest.hash != current.hash]
+    there = versions(disk, folder, entries)
+    kept = [path for path, manifest in there if current is None or manifest.hash != current.hash]
     if keep_versions is not None:
         kept = kept[len(kept) - min(keep_versions, len(kept)) :]
     for entry in entries:
@@ -118,7 +121,7 @@ def clean(
 
 
 def _drop(disk: Disk, path: str, is_folder: bool, confirm: Callable[[], None]) -> None:
-    if disk.in_place and disk.exists(f"{path}/{MANIFEST}"):
+    if disk.in_place:
         version = disk.fence(f"{path}/{MANIFEST}")
         confirm()
         disk.withdraw(f"{path}/{MANIFEST}", version)

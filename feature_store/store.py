@@ -17,6 +17,7 @@ from feature_store.storage import Storage
 from feature_store.table import Table
 from feature_store.view import Features, check_one_space, count_after
 
+_HELD_AGAINST_STATISTICS, _IN_PARTS = 50, 2_000
 AsOf = str | datetime.date | datetime.datetime
 _ASKED_AS = {"user_id": "user_ids", "entity_type": "entity_type", "raw": "raw_ids"}  # by column
 ENTITIES = "entity_embeddings"  # of items, attributes and relations: a view that lies beside the feature store's folder
@@ -117,7 +118,7 @@ class FeatureStore:
             raise StoreError(f"Asked for rows by {asked}; {source.path(value)} has no column {absent}, but {there}.")
         if columns is not None and "event_timestamp" in there:
             reading = list(dict.fromkeys([*columns, "event_timestamp"]))
-        wanted = [pc.field(name).isin(values) for name, values in rows.items()]
+        wanted = [_one_of(name, values) for name, values in rows.items()]
         chosen = functools.reduce(operator.and_, wanted) if wanted else None
         table, manifest = source.read_version(value, reading, chosen)
         late = count_after(table.column("event_timestamp"), limit) if "event_timestamp" in table.column_names else 0
@@ -177,6 +178,17 @@ def columns_there(table: Table, value: str, columns: Sequence[str], values: Iter
     there = table.schema(value).names
     elsewhere = {name for other in values for name in table.schema(other).names} if set(columns) - set(there) else ()
     return [name for name in columns if name in there or name not in elsewhere]
+
+
+def _one_of(column: str, values: pa.Array) -> pc.Expression:
+    """Arrow holds at most 50 values against a row group's statistics: more of them are told in parts, in their order;
+    of very many each row group has some."""
+    if not _HELD_AGAINST_STATISTICS < len(values) <= _IN_PARTS:
+        return pc.field(column).isin(values)
+    ordered = values.take(pc.sort_indices(values))
+    starts = range(0, len(ordered), _HELD_AGAINST_STATISTICS)
+    parts = (pc.field(column).isin(ordered.slice(start, _HELD_AGAINST_STATISTICS)) for start in starts)
+    return functools.reduce(operator.or_, parts)
 
 
 def _strings(name: str, values: Iterable[str]) -> pa.Array:

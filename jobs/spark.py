@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from jobs.events.damage import damage_of
+from jobs.events.places import SourceError
 from jobs.program import JobError, MayPass
 from jobs.spark_parts import reaches, read_parts, write_parts
 
@@ -52,6 +53,7 @@ ALWAYS = {
 # SQLSTATE of what the data or the query are to blame for: data exception, wrong statement, raise_error; a path that is
 # not found (42K03) may have been a committed file that was replaced meanwhile
 BY_DATA = re.compile(r"SQLSTATE: (22|42(?!K03)|P0)")
+OF_A_SOURCE = re.compile(r"(?m)^\S*\bSourceError: (.+)$")  # what a worker found that read a source
 # names are names, never globs; without the second, several files of which one looks like a glob are read twice
 PLAIN = {"__globPaths__": "false", "recursiveFileLookup": "true"}
 
@@ -89,14 +91,17 @@ def _require_java() -> None:
 
 @contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """Turns what Spark raises into a JobError: the damaged file, where one is found, or the first line of the innermost
-    cause, which says what happened; MayPass unless the data or the query are to blame."""
+    """Turns what Spark raises into a JobError: what a worker said of a source, the damaged file, where one is found,
+    or the first line of the innermost cause, which says what happened; MayPass unless the data or the query are to
+    blame."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
+        if told := OF_A_SOURCE.search(str(error)):
+            raise SourceError(told[1]) from error
         said = f"Spark stopped in {doing}: {said_by_spark(error)}"
         if damage := damage_of(file) if (file := file_read(error)) else "":
             raise JobError(f"{damage} {said}") from error

@@ -134,13 +134,20 @@ def _wait(endpoint: str, process: subprocess.Popen, log: Path) -> None:
     pytest.fail(f"the S3 server did not start: {log.read_text(errors='replace')[-2000:]}")
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    """The server; its address and keys are in the environment meanwhile."""
-    with started() as server, pytest.MonkeyPatch.context() as patch:
+@contextlib.contextmanager
+def in_environment(server: S3Server) -> Iterator[None]:
+    """Its address and keys, for this process and those that it starts; and its bucket is made."""
+    with pytest.MonkeyPatch.context() as patch:
         for name, text in server.environment.items():
             patch.setenv(name, text)
         server.make_bucket(BUCKET)
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """The server; its address and keys are in the environment meanwhile."""
+    with started() as server, in_environment(server):
         yield server
 
 

@@ -37,19 +37,20 @@ def read_far(
     """
     from pyspark.sql import functions as F
     from pyspark.sql import types as T
-    from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+    from pyspark.sql.pandas.types import to_arrow_schema
 
     fields = [f for f in spark_schema(spark, files[0]) if wanted is None or f.name in wanted]
     void = [f.name for f in fields if isinstance(f.dataType, T.NullType)]  # which hold nothing, and need no reading
-    columns = to_arrow_schema(T.StructType([f for f in fields if f.name not in void]))
-    schema = columns.append(pa.field(file_column, pa.string())).append(pa.field(row_column, pa.int64()))
+    read = T.StructType([f for f in fields if f.name not in void])
+    told = T.StructType([*read]).add(file_column, "string").add(row_column, "long")
+    columns, schema = to_arrow_schema(read), to_arrow_schema(told)
     pieces = [piece for number, file in enumerate(files) for piece in _pieces(number, check_parquet(file))]
     if pieces:
-        read = _reader(files, pieces, columns, schema)
         tasks = min(len(pieces), TASKS_A_CORE * spark.sparkContext.defaultParallelism)
-        frame = spark.range(0, len(pieces), numPartitions=tasks).mapInArrow(read, from_arrow_schema(schema))
+        numbers = spark.range(0, len(pieces), numPartitions=tasks)
+        frame = numbers.mapInArrow(_reader(files, pieces, columns, schema), told)
     else:
-        frame = spark.createDataFrame([], from_arrow_schema(schema))
+        frame = spark.createDataFrame([], told)
     nothing = {name: F.lit(None) for name in void}
     return frame.withColumns(nothing).select(*(F.col(_quoted(f.name)) for f in fields), file_column, row_column)
 

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from feature_store.disk import open_disk
+from feature_store.known_stores import storage_of
 from feature_store.object_store import ObjectStore
 from jobs.configuration.ranges import is_far
 
@@ -33,9 +34,10 @@ class Status:
 
 
 def store_of(uri: str) -> tuple[ObjectStore, str]:
-    """The store of a URI, and the URI as the store writes it."""
-    disk, path = open_disk(uri)
-    return disk, path
+    """The store of a URI, and the URI as the store writes it, whatever letters its names have."""
+    bucket = "/".join(uri.split("/")[:3])
+    disk, root = open_disk(bucket, storage_of(uri))
+    return disk, root + uri[len(bucket) :].rstrip("/")
 
 
 def is_folder(path: str) -> bool:

@@ -19,6 +19,7 @@ from jobs.events.files import Status
 from jobs.events.fingerprint import combined, fingerprints_now, was
 from jobs.events.lake_tables import VERSIONS, snapshot_of
 from jobs.program import Input
+from jobs.side_by_side import each
 
 FORMER_NIGHTS = 10  # how many nights' records are searched for fingerprints of files and days
 
@@ -108,7 +109,8 @@ def fresh_days(night: Night, clean_events: Input, former: list[dict[str, Any]]) 
     for record in former:
         if all(record.get(key) == value for key, value in night.record.items()):
             left |= record.get("days", {})
-    committed = ((day, table.manifest(day)) for day in night.days if day in left)
+    known = [day for day in night.days if day in left]
+    committed = zip(known, each(table.disk, table.manifest, known), strict=True)
     return {day for day, manifest in committed if manifest is not None and manifest.content_hash == left[day]}
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from jobs.configuration.messages import one_line
 from jobs.configuration.ranges import is_far
 from jobs.events.far_places import far_marks, folders_above, found_far
+from jobs.events.files import is_file, is_folder
 from jobs.program import JobError
 
 SUFFIXES = {
@@ -48,15 +49,15 @@ def find_files(path: str, format: str, setting: str = "source.*.path") -> list[s
     return found
 
 
-def find_file(path: Path, setting: str) -> Path:
+def find_file(path: str, setting: str) -> str:
     """The one file of that name. SourceError: there is none, it is no file, or belongs to a lake format."""
-    refuse_lake_formats([str(path)], setting)
-    if not path.exists():
-        raise SourceError(f"Nothing to read at {path}, which {setting} names; expected a file. Check the name, and "
-                          "that this machine sees its folder.")
-    if not path.is_file():
+    refuse_lake_formats([path], setting)
+    if is_file(path):
+        return path
+    if is_folder(path) or os.path.exists(path):
         raise SourceError(f"{path}, which {setting} names, is no file; expected one file. Name a file in it.")
-    return path
+    raise SourceError(f"Nothing to read at {path}, which {setting} names; expected a file. Check the name, and "
+                      "that this machine sees its folder.")
 
 
 def _found(path: str, endings: tuple[str, ...]) -> list[str]:

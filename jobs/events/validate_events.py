@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from feature_store import Commit
+from feature_store import Commit, Manifest
 from jobs.configuration.dates import advice
 from jobs.events import judge, read_events, staging
 from jobs.events.fingerprint import require_unchanged
@@ -22,6 +22,7 @@ from jobs.events.read_source import column_names
 from jobs.events.returns import returns_of
 from jobs.program import Input, JobError, Output, log, main, metrics, midnight
 from jobs.quality import check, suites
+from jobs.side_by_side import each
 from jobs.spark import session, write_as_it_lies
 from jobs.tables import TABLES
 
@@ -142,10 +143,11 @@ def write_days(
         check.require(results)
         require_unchanged(night.stamps)
         fields = night.record | {"dt": night.date.isoformat()}
-        return {
-            day: staging.commit_day(clean_events, days, day, fields | {"sources": holders.get(day, [])})
-            for day in stale
-        }, results
+
+        def commit(day: str) -> str:
+            return staging.commit_day(clean_events, days, day, fields | {"sources": holders.get(day, [])})
+
+        return dict(zip(stale, each(days.disk, commit, stale), strict=True)), results
 
 
 def has_event_ids(night: Night) -> bool:
@@ -195,7 +197,7 @@ def validate(
         failure = too_many_rejected(figures, night.config.events.max_rejected_share, counts, rejected_events.uri, rows)
         changes, results = ({}, []) if failure or not stale else write_days(judged, stale, clean_events, night)
         summary = summarise(figures, counts, changes, results, night, clean_events, failure)
-        days = {} if failure else {day: clean_events.table().existing_manifest(day).content_hash for day in night.days}
+        days = {} if failure else {day: one.content_hash for day, one in manifests_of(clean_events, night).items()}
         window = [night.first.isoformat(), night.date.isoformat()]
         commit.fields |= night.record | {
             "files": night.fingerprints,
@@ -218,8 +220,8 @@ def summarise(
     failure: str | None,
 ) -> dict[str, Any]:
     """The night's figures as JSON, for metrics and for later runs that have nothing to do."""
-    rows = {} if failure else {day: clean_events.table().existing_manifest(day).row_count for day in night.days}
-    empty = [day for day, count in rows.items() if not count]
+    rows = {} if failure else {day: one.row_count for day, one in manifests_of(clean_events, night).items()}
+    table, empty = clean_events.table(), [day for day, count in rows.items() if not count]
     if empty:
         shown = ", ".join(empty[:10]) + (", …" if len(empty) > 10 else "")
         log.warning("validate_events %s: no event on %d of %d days: %s", night.date, len(empty), len(rows), shown)
@@ -230,7 +232,7 @@ def summarise(
         "rows_late": figures["late"],
         "rows_repeated": 0 if failure else figures["rows_in"] - figures["rows_rejected"] - total,
         "rows_out": total,
-        "rows_returned": 0 if failure else sum(returns_of(clean_events.table(), day) for day in night.days),
+        "rows_returned": 0 if failure else sum(each(table.disk, lambda day: returns_of(table, day), night.days)),
         "rejected_by_reason": counts,
         "rows_by_day": rows,
         "days_written": written,
@@ -238,6 +240,12 @@ def summarise(
         "days_empty": len(empty),
         "checks": results,
     }
+
+
+def manifests_of(clean_events: Input, night: Night) -> dict[str, Manifest]:
+    """Day → what is committed of it."""
+    table = clean_events.table()
+    return dict(zip(night.days, each(table.disk, table.existing_manifest, night.days), strict=True))
 
 
 def put_figures(figures: dict[str, Any]) -> None:

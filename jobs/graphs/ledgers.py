@@ -16,8 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store import Segments
+from feature_store.disk import open_disk
 from jobs.configuration.sections import Attribute, Graph
 from jobs.program import Input, JobError
+from jobs.side_by_side import each
 from jobs.spark import no_rows, read
 from jobs.tables import TABLES
 
@@ -102,7 +104,8 @@ def _numbered(raw: Iterable[pa.RecordBatch], first: int, schema: pa.Schema) -> I
 
 def snapshots(entity_ids: Input, types: Iterable[str]) -> dict[str, Snapshot]:
     """Each entity type's ledger as it is now."""
-    return {name: Snapshot.of(entity_ids.segments(name)) for name in types}
+    types, (disk, _) = list(types), open_disk(entity_ids.uri)
+    return dict(zip(types, each(disk, lambda name: Snapshot.of(entity_ids.segments(name)), types), strict=True))
 
 
 def ledger(spark: SparkSession, snapshot: Snapshot) -> DataFrame:

@@ -40,9 +40,9 @@ def choose(
         raise ValueError(f"{found}; expected (B,), (B, K), (B, K)")
     wanted_BK = _wanted(sampling, true_B.detach(), broken_BK.detach(), random, passed)
     keep = min(keep, wanted_BK.shape[1])
-    able_BK = wanted_BK.masked_fill(~counts_BK, -torch.inf)
-    # the highest alone is found in a fifth of topk's time
-    places_BJ = able_BK.argmax(dim=1, keepdim=True) if keep == 1 else able_BK.topk(keep, dim=1).indices
+    able_BK = torch.where(counts_BK, wanted_BK, -torch.inf)
+    # the highest alone is found in three quarters of topk's time
+    places_BJ = (able_BK.max(dim=1, keepdim=True) if keep == 1 else able_BK.topk(keep, dim=1)).indices
     return places_BJ, counts_BK.gather(1, places_BJ)
 
 

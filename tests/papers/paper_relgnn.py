@@ -41,8 +41,8 @@ PAPER = {
     "RelGNN + ASA": (99.14, 99.01, 90.44)}  # fmt: skip
 UNIFORM, ASA = (SamplingHyperparameters(kind, pool=200) for kind in ("uniform", "asa"))
 COMMON = RelGNNHyperparameters(
-    sampling=UNIFORM, hides="edge", fanout=0, batch_size=16_384, learning_rate=0.01, dropout=0.5, weight_decay=0.5,
-    epochs=60, evaluate_every=4, patience=0, min_gain=0.0, validation_share=0.0)  # fmt: skip
+    sampling=UNIFORM, negatives=1, hides="edge", fanout=0, batch_size=16_384, learning_rate=0.01, dropout=0.5,
+    weight_decay=0.5, epochs=60, evaluate_every=4, patience=0, min_gain=0.0, validation_share=0.0)  # fmt: skip
 FACTORS = dataclasses.replace(COMMON, layers=0)
 WITHOUT = {
     "DistMult": FACTORS, "ComplEx": dataclasses.replace(FACTORS, scoring="complex"),
