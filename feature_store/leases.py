@@ -19,6 +19,7 @@ from pyarrow import fs
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import explain_os_errors, explained
 from feature_store.layout import LOCK, check_key, check_value, is_value
+from feature_store.storage import Storage
 from feature_store.whole import is_none
 
 WAIT_SECONDS = 60.0  # for another that writes a lease, which takes no time
@@ -42,7 +43,7 @@ class Leases:
     """All leases of one folder."""
 
     def __init__(
-        self, uri: str, key: str = "dt", filesystem: fs.FileSystem | Disk | None = None,
+        self, uri: str, key: str = "dt", filesystem: fs.FileSystem | Disk | Storage | None = None,
         clock: Callable[[], datetime.datetime] = utc_now,
     ) -> None:  # fmt: skip
         self.disk, self.uri = open_disk(str(uri), filesystem)

@@ -14,6 +14,7 @@ from feature_store.layout import MANIFEST, check_key, check_value, is_value
 from feature_store.local_disk import Entry
 from feature_store.manifest import FileEntry, Manifest
 from feature_store.rows import check_frames, read_rows, schema_of
+from feature_store.storage import Storage
 from feature_store.whole import is_none
 
 _READ_ATTEMPTS = 100
@@ -26,7 +27,7 @@ class Partitions:
     Nothing here writes (table.py does): readers see whole versions.
     """
 
-    def __init__(self, uri: str, key: str = "dt", filesystem: fs.FileSystem | Disk | None = None) -> None:
+    def __init__(self, uri: str, key: str = "dt", filesystem: fs.FileSystem | Disk | Storage | None = None) -> None:
         self.disk, self.uri = open_disk(str(uri), filesystem)
         self.key = check_key(key)
         self.name = _name_of(self.uri)

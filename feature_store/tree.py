@@ -6,6 +6,7 @@ from feature_store.disk import Disk, open_disk
 from feature_store.errors import explain_os_errors
 from feature_store.layout import LOCK, MANIFEST, RETIRED, is_partition
 from feature_store.segments import Segments, is_segment
+from feature_store.storage import Storage
 from feature_store.table import Table
 
 _MAX_DEPTH = 5
@@ -15,7 +16,7 @@ class DataRoot:
     """The folder that holds all tables: `clean_events`, `checkpoints/my_model`,
     `feature_store/user_embeddings/model=my_model`, ..."""
 
-    def __init__(self, root: str, filesystem: fs.FileSystem | Disk | None = None) -> None:
+    def __init__(self, root: str, filesystem: fs.FileSystem | Disk | Storage | None = None) -> None:
         self.disk, path = open_disk(str(root), filesystem)
         # Whoever names the feature store itself means the root around it: lineage reaches beyond the store.
         self.path = path.removesuffix("/feature_store")

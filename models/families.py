@@ -23,8 +23,9 @@ GRAPH = ("entity_ids", "relations", "knowledge_graph")
 #   complex      the same of complex numbers, whose real parts are a vector's first half: less the real part of the sum
 #   of u · r and conjugated v
 #   dot          less the product of u and v; of two users, 1 less their cosine
+#   softmax      the same, e^product being in proportion to the probability that v comes next
 #   cosine       1 less the cosine, of items and users alike; relations have no vector
-Comparison = Literal["translation", "diagonal", "complex", "dot", "cosine"]
+Comparison = Literal["translation", "diagonal", "complex", "dot", "softmax", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -266,6 +267,33 @@ FAMILIES: tuple[Family, ...] = (
         ),
         same={"scoring": "relgnn.scoring", "init": "relgnn.init"},
         section="jobs.report.relgnn_negatives",
+    ),
+    Family(
+        name="hugt",
+        title="HUGT",
+        hyperparameters="models.hugt_hyperparameters.HUGTHyperparameters",
+        jobs=(
+            Job(
+                program="embeddings.train_hugt",
+                models=("hugt",),
+                doc="Trains HUGT to foretell the next event of every history, and computes the states of all users.",
+                reads=(*GRAPH, "sequences"),
+            ),
+        ),
+        compared="softmax",
+        dimension="hugt.dimension",
+        norm="l2",
+        learns_from="events",
+        measure="validation_ndcg",
+        measured="NDCG@10 {:.3f} of held-out next items among all",
+        triage=(
+            "`train_hugt`",
+            "Memory (lower `hugt.batch_size` or `sequences.max_length`, or set `hugt.candidates`), or a loss that is "
+            "not finite. Clear the task: it goes on from its last snapshot.",
+        ),
+        same={"variant": "hugt.variant"},
+        builders=("graphs.build_sequences",),
+        section="jobs.report.hugt_lengths",
     ),
 )
 

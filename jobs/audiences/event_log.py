@@ -20,6 +20,7 @@ from jobs.audiences.population import days_between
 from jobs.events.returns import NEVER as NOT_RETURNED
 from jobs.events.returns import takes_back, with_returns
 from jobs.program import Input
+from jobs.side_by_side import each
 from models.kernels.set_history import NEVER
 
 EPOCH = datetime.date(1970, 1, 1)
@@ -101,7 +102,7 @@ class EventLog:
         there = taken.returned >= np.where(taken.day < day, day, day + days)
         both = zip((rows.user, rows.item, rows.day, rows.count, rows.money),
                    (taken.user, taken.item, taken.day, taken.count, taken.money), strict=True)
-        return _arranged(*_summed(*(np.concatenate([one, other[there]]) for one, other in both)), len(self.users))
+        return arranged(*_summed(*(np.concatenate([one, other[there]]) for one, other in both)), len(self.users))
 
     def active(self, first: int, end: int) -> np.ndarray:
         """Numbers, ascending, of the users with any event on the days first <= day < end."""
@@ -140,14 +141,15 @@ def read_log(
     """The events with first <= day < end. `more_items`: raw ids of items that have a number without one;
     `more_behaviors`: those that are there without one; `since`: the first day that `as_of` is asked of, else `end`."""
     since, cancels = since or end, takes_back(clean_events)
-    read = [_of_day(clean_events, day, since) for day in days_between(clean_events, first, end)]
+    disk, wanted = clean_events.table().disk, days_between(clean_events, first, end)
+    read = each(disk, lambda day: _of_day(clean_events, day, since), wanted)
     parts, gone = [part for part, _ in read], [part for _, part in read if part.num_rows]
     nothing, every = pa.array([], pa.large_string()), parts + gone
     users = _sorted([p.column("user_id") for p in every] or [nothing])
     items = _sorted([p.column("item_id") for p in every] + [more_items])
     names = sorted({*more_behaviors, *(n for p in every for n in pc.unique(p.column("behavior")).to_pylist())})
     behaviors = {
-        name: _arranged(*columns, len(users)) for name, columns in _by_behavior(parts, users, items, names).items()}
+        name: arranged(*columns, len(users)) for name, columns in _by_behavior(parts, users, items, names).items()}
     taken = {name: Taken(*columns) for name, columns in _by_behavior(gone, users, items, names).items()} if gone else {}
     days = [int(rows.day.min()) for rows in behaviors.values() if len(rows.day)]
     earliest = min(days, default=day_number(end))
@@ -228,7 +230,7 @@ def _summed(
     return *(key[starts] for key in keys), *sums
 
 
-def _arranged(
+def arranged(
     user: np.ndarray, item: np.ndarray, day: np.ndarray, count: np.ndarray, money: np.ndarray, users: int
 ) -> Behavior:
     """Rows of one behaviour by user, day and item."""

@@ -47,7 +47,7 @@ def check_recommendations(section: Recommendations, published: Collection[str], 
         wanted = f"one of publishing.models: {', '.join(published)}"
         expect(model in published, model, f"recommendations.models[{i}]", wanted)
         expect(model not in section.models[:i], model, f"recommendations.models[{i}]", "every one once")
-    without = [model for model in section.models if families.family_of(model).compared in ("dot", "cosine")]
+    without = [model for model in section.models if families.family_of(model).compared in ("dot", "softmax", "cosine")]
     for i, relation in enumerate(section.relations):
         path, wanted = f"recommendations.relations[{i}]", f"one of graph.behaviors: {', '.join(graph.behaviors)}"
         names = [f"{kind}_{name}" for kind, known in attributes_of(graph).items() for name in known]

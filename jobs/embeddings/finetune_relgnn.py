@@ -19,7 +19,7 @@ import numpy as np
 from jobs.arrays import INDUCTIVE, TRAINED, Night, as_extra
 from jobs.embeddings import training
 from jobs.embeddings.relgnn_world import NightWorld, shape_of
-from jobs.embeddings.scratch import scratch_of
+from jobs.embeddings.scratch import forget, scratch_of
 from jobs.embeddings.training import Outcome, Tonight, last_trained, trained_edges
 from jobs.program import Input, Output, main, metrics
 from jobs.progress import Progress
@@ -87,7 +87,7 @@ def run(
         outcome = learn(tonight, given, config, scratch)
     metrics.put("sampler", detail=config.relgnn.sampling.kind)
     tonight.commit(outcome)
-    scratch.unlink(missing_ok=True)
+    forget(tonight)
 
 
 if __name__ == "__main__":

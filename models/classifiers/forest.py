@@ -1,9 +1,9 @@
-"""XGBoost's trees as arrays: the booster's margins, for three fifths of the time, and in any thread."""
+"""XGBoost's trees as arrays: the booster's margins, for a fraction of the time, and in any thread."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,15 +18,17 @@ from models.shapes import expect
 class Forest:
     """Boosters of the same columns, whose trees split by numbers, as models/kernels/forest.py takes them.
 
-    columns: how many. start: margins before the first tree; trees: of each booster; roots, depths: by tree; split,
-    threshold, left, value: by node.
+    columns: how many. start: margins before the first tree; trees: of each booster; depths, upper, below: by tree;
+    split, threshold, left, value: by node. upper: columns, thresholds and where missing numbers go, of the nodes that
+    are all asked.
     """
 
     columns: int
     start: np.ndarray
     trees: np.ndarray
-    roots: np.ndarray
     depths: np.ndarray
+    upper: tuple[np.ndarray, np.ndarray, np.ndarray]
+    below: np.ndarray
     split: np.ndarray
     threshold: np.ndarray
     left: np.ndarray
@@ -43,29 +45,43 @@ class Forest:
             raise ValueError(f"the boosters read {sorted(columns)} columns; expected the same number for all")
         shares = [float(str(one["learner_model_param"]["base_score"]).strip("[]")) for one in learners]
         ends = np.cumsum([0, *(len(tree.left) for tree in trees)]).astype(np.int64)
-        left = [tree.left + root for tree, root in zip(trees, ends[:-1], strict=True)]
 
-        def joined(parts: list[np.ndarray], kind: type) -> np.ndarray:
+        def joined(parts: Iterable[np.ndarray], kind: type) -> np.ndarray:
             return np.concatenate([np.zeros(0, kind), *parts]).astype(kind)
 
+        left = joined((tree.left + root for tree, root in zip(trees, ends[:-1], strict=True)), np.int32)
+        split = joined((tree.split for tree in trees), np.int32)
+        threshold = joined((tree.threshold for tree in trees), np.float32)
+        asked, below = _upper(ends[:-1].astype(np.int32), left)
         return cls(
             columns.pop(), np.array([np.log(share / (1 - share)) for share in shares], np.float32),
-            np.cumsum([0, *map(len, found)]).astype(np.int64), ends[:-1],
-            np.array([tree.depth for tree in trees], np.int64), joined([tree.split for tree in trees], np.int32),
-            joined([tree.threshold for tree in trees], np.float32), joined(left, np.int32),
-            joined([tree.value for tree in trees], np.float32))  # fmt: skip
+            np.cumsum([0, *map(len, found)]).astype(np.int64), np.array([tree.depth for tree in trees], np.int64),
+            (split[asked].astype(np.int64) >> 1, threshold[asked], split[asked] & 1), below, split, threshold, left,
+            joined((tree.value for tree in trees), np.float32))  # fmt: skip
 
     def margins(self, features: np.ndarray) -> np.ndarray:
         """float32 (n, boosters): log odds, before calibration."""
         expect("features", features, (None, self.columns), "float32")
         out = np.empty((len(features), len(self.start)), np.float32)
-        by_tree, by_node = (self.trees, self.roots, self.depths), (self.split, self.threshold, self.left, self.value)
+        by_tree = self.trees, self.depths, *self.upper, self.below
+        by_node = self.split, self.threshold, self.left, self.value
         kernel.margins(np.ascontiguousarray(features), self.start, *by_tree, *by_node, out)
         return out
 
     def mean_margin(self, features: np.ndarray) -> np.ndarray:
         """float32 (n,): of the boosters."""
         return self.margins(features).mean(axis=1, dtype=np.float32)
+
+
+def _upper(roots: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the nodes of each tree (T, 7), level by level, that are all asked, those under them (T, 8)). A leaf stands for
+    what is below it."""
+    nodes, asked = roots[:, None], []
+    for _ in range(kernel.UPPER):
+        asked.append(nodes)
+        children = left[nodes]
+        nodes = np.stack([children, children + (children != nodes)], axis=2).reshape(len(roots), -1)
+    return np.concatenate(asked, axis=1), np.ascontiguousarray(nodes, np.int32)
 
 
 class _Tree(NamedTuple):

@@ -28,7 +28,7 @@ from jobs.embeddings import (
     smooth_kqgc,
 )
 from jobs.events import validate_events
-from jobs.graphs import assign_ids, build_attributes, build_interactions, build_knowledge_graph
+from jobs.graphs import assign_ids, build_attributes, build_interactions, build_knowledge_graph, build_user_activity
 from jobs.profiles import read_labels, train_profiles
 from jobs.program import execute
 from jobs.recommendations import recommend_items
@@ -44,6 +44,7 @@ COMPARED = [
     "rejected_events",
     "knowledge_graph",
     "interactions",
+    "user_activity",
     "attributes",
     "user_labels",
     "lookalike_models",
@@ -145,7 +146,7 @@ def write_world(folder: Path, world: int | None) -> Path:
         },
         "transe": {"dimension": 8, "epochs": 4, "negatives": 4, "negatives_shared_by": 4},
         "ram_gnn": {"dimension": 8, "epochs": 3},
-        "ram_gnn_rec": {"epochs": 2, "batches": 4},
+        "ram_gnn_rec": {"epochs": 2, "batches": 4, "least_batch": 1},
         "recommendations": {"models": ["ram_gnn_rec"], "top_k": 5},
         "kqgc": {"epochs": 2, "batch_size": 128},
         "rhgn": {"width": 8, "heads": 2, "epochs": 2, "batch_size": 16},
@@ -175,7 +176,8 @@ def write_world(folder: Path, world: int | None) -> Path:
 def run_night(config: Path, date: datetime.date, predecessor: datetime.date | None) -> None:
     """All stages of one date; lookalike and profiles where its D − L is there."""
     base = ["--date", str(date), "--config", str(config)]
-    for job in (validate_events, assign_ids, build_knowledge_graph, build_interactions, build_attributes, read_labels):
+    graphs = assign_ids, build_knowledge_graph, build_interactions, build_user_activity, build_attributes
+    for job in (validate_events, *graphs, read_labels):
         assert execute(job.run, base) == 0, job.__name__
     warm = [*base, "--predecessor", str(predecessor)]
     assert execute(pretrain_transe.run, warm) == 0
