@@ -20,7 +20,7 @@ CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
 .PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-score bench-scale bench-night paper-transe paper-kqgc \
-	paper-lookalike paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-ram-gnn \
+	paper-lookalike paper-vectors paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-ram-gnn \
 	paper-ram-gnn-ablations paper-ram-gnn-ml1m paper-relgnn bench-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
 
 help:  ## this list
@@ -72,6 +72,9 @@ paper-kqgc: $(STAMP)  ## table 3 of the KQGC paper, on two shops
 
 paper-lookalike: $(STAMP) $(IMPLICIT)/.installed  ## one classifier for all clients against one for each, on two shops
 	$(BIN)/python -m tests.papers.paper_lookalike
+
+paper-vectors: $(STAMP) $(IMPLICIT)/.installed  ## what the published vectors are worth beside ALS and others, on three logs
+	$(BIN)/python -m tests.papers.paper_vectors
 
 tune-rhgn: $(STAMP) $(PYG)/.installed  ## eight trials for each model of paper-rhgn
 	$(BIN)/python -m tests.papers.tune_rhgn
