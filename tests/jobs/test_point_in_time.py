@@ -109,35 +109,9 @@ def events(users: np.ndarray, items: np.ndarray, when: np.ndarray, random: np.ra
     )
 
 
-def write_world(folder: Path, world: int | None) -> Path:
-    """A data root whose log has the common past and the future of one world (None: no future at all)."""
-    log = past() if world is None else pd.concat([past(), future(world)], ignore_index=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    log.to_parquet(folder / "events.parquet", index=False)
-    n = 90 if world is not None else 40
-    late = [None if i < 40 else pd.Timestamp(D, tz="UTC") for i in range(n)]  # valid from D itself: not known at D
-    pd.DataFrame(
-        {
-            "item_id": [f"i{i}" for i in range(n)],
-            "brand": [f"b{i % 4}" if i < 40 else f"new{world}" for i in range(n)],
-            "price": [float(i % 40) if i < 40 else 1000.0 * (world or 0) for i in range(n)],
-            "valid_from": pd.Series(late, dtype="datetime64[us, UTC]"),
-            "valid_to": pd.Series([None] * n, dtype="datetime64[us, UTC]"),
-        }
-    ).to_parquet(folder / "items.parquet", index=False)
-    m = 140 if world is not None else 80
-    users = pd.DataFrame(
-        {
-            "user_id": [f"u{u}" for u in range(m)],
-            "region": [f"r{u % 3}" if u < 80 else f"far{world}" for u in range(m)],
-            "taste": [f"t{u % 2}" if u < 80 else f"later{world}" for u in range(m)],
-            "valid_from": pd.Series([None] * m, dtype="datetime64[us, UTC]"),
-        }
-    )
-    # labels of D itself: not known at D
-    relabelled = users[:40].assign(taste=f"after{world}", valid_from=pd.Timestamp(D, tz="UTC"))
-    (users if world is None else pd.concat([users, relabelled])).to_parquet(folder / "users.parquet", index=False)
-    config = {
+def configuration() -> dict:
+    """Small models of every kind, for two clients and a label."""
+    return {
         "data_root": "data",
         "seed": 3,
         "deterministic": True,
@@ -179,8 +153,38 @@ def write_world(folder: Path, world: int | None) -> Path:
             "clients": {"brand_zero": {"brand": "b0"}, "brand_one": {"brand": "b1"}},
         },
     }
+
+
+def write_world(folder: Path, world: int | None) -> Path:
+    """A data root whose log has the common past and the future of one world (None: no future at all)."""
+    log = past() if world is None else pd.concat([past(), future(world)], ignore_index=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    log.to_parquet(folder / "events.parquet", index=False)
+    n = 90 if world is not None else 40
+    late = [None if i < 40 else pd.Timestamp(D, tz="UTC") for i in range(n)]  # valid from D itself: not known at D
+    pd.DataFrame(
+        {
+            "item_id": [f"i{i}" for i in range(n)],
+            "brand": [f"b{i % 4}" if i < 40 else f"new{world}" for i in range(n)],
+            "price": [float(i % 40) if i < 40 else 1000.0 * (world or 0) for i in range(n)],
+            "valid_from": pd.Series(late, dtype="datetime64[us, UTC]"),
+            "valid_to": pd.Series([None] * n, dtype="datetime64[us, UTC]"),
+        }
+    ).to_parquet(folder / "items.parquet", index=False)
+    m = 140 if world is not None else 80
+    users = pd.DataFrame(
+        {
+            "user_id": [f"u{u}" for u in range(m)],
+            "region": [f"r{u % 3}" if u < 80 else f"far{world}" for u in range(m)],
+            "taste": [f"t{u % 2}" if u < 80 else f"later{world}" for u in range(m)],
+            "valid_from": pd.Series([None] * m, dtype="datetime64[us, UTC]"),
+        }
+    )
+    # labels of D itself: not known at D
+    relabelled = users[:40].assign(taste=f"after{world}", valid_from=pd.Timestamp(D, tz="UTC"))
+    (users if world is None else pd.concat([users, relabelled])).to_parquet(folder / "users.parquet", index=False)
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(configuration()))
     return path
 
 
