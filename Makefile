@@ -82,6 +82,9 @@ paper-kqgc: $(STAMP)  ## table 3 of the KQGC paper, on two shops
 paper-lookalike: $(STAMP) $(IMPLICIT)/.installed  ## one classifier for all clients against one for each, on two shops
 	$(BIN)/python -m tests.papers.paper_lookalike
 
+paper-vectors: $(STAMP) $(IMPLICIT)/.installed  ## what the published vectors are worth beside ALS and others, on three logs
+	$(BIN)/python -m tests.papers.paper_vectors
+
 tune-rhgn: $(STAMP) $(PYG)/.installed  ## eight trials for each model of paper-rhgn
 	$(BIN)/python -m tests.papers.tune_rhgn
 
