@@ -8,11 +8,13 @@ library are not passed on whole: its URLs may hold signatures.
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from feature_store.errors import StorageRefused
 
+Answer = TypeVar("Answer")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>|\(code: ([A-Za-z0-9]+)\)")
 _STATUS = re.compile(r"status code: (\d{3})")
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>|expecting '([a-z0-9-]+)'")
@@ -44,15 +46,55 @@ _REGION_CODES = ("PermanentRedirect", "AuthorizationHeaderMalformed", "Temporary
 _MAY_PASS = ("ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed")
 
 
+class _Process:
+    """Whether this one has spoken to a store, and whether it was forked from one that had."""
+
+    has_spoken = False
+    is_forked = False
+
+
+def _after_fork() -> None:
+    _Process.is_forked = _Process.has_spoken
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def check_process() -> None:
+    """StorageRefused in a process that was forked from one that spoke to a store: obstore's threads did not come with
+    it, and it would wait for them for ever."""
+    _Process.has_spoken = True
+    if _Process.is_forked:
+        raise StorageRefused(
+            "This process was forked from one that had used an object store already, which cannot be used here. "
+            "Start it by `spawn` or `forkserver` (multiprocessing.get_context), or fork before the store is used."
+        )
+
+
 @contextmanager
 def translated(doing: str, path: str) -> Iterator[None]:
     """Around a request: `doing` what (a verb in -ing), with which object or folder."""
     from obstore.exceptions import BaseError
 
+    check_process()
     try:
         yield
     except (FileNotFoundError, BaseError, PermissionError) as error:
         raise explained(error, doing, path) from None
+
+
+def whole_answer(call: Callable[[], Answer], patient: bool) -> Answer:
+    """Asks again where the answer ended in its middle, which obstore does of objects alone: of what may be asked twice,
+    lists and deletions."""
+    from obstore.exceptions import BaseError
+
+    for left in (2, 1, 0) if patient else (0,):
+        try:
+            return call()
+        except BaseError as error:
+            if not left or "body error" not in str(error):
+                raise
+    raise AssertionError("unreachable: the last try returns or raises")
 
 
 def explained(error: Exception, doing: str, path: str) -> Exception:

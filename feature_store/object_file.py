@@ -1,16 +1,18 @@
 """Objects as files: read in ranges, several at a time where they are large; written in parts while they grow."""
 
 import contextlib
+import functools
 import hashlib
 import io
+import mmap
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from feature_store.object_errors import translated
+from feature_store.object_errors import translated, whole_answer
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Bucket
@@ -25,15 +27,16 @@ _pool = ThreadPoolExecutor(_READERS, thread_name_prefix="ranged-read")
 class ObjectFile:
     """An object as a file for `pa.PythonFile(…, mode="r")`: nothing is read ahead but its last 64 KiB.
 
-    `path` is for messages. FileNotFoundError, OSError, StorageRefused.
+    `path` is for messages; patient: what ends in its middle is asked for again. FileNotFoundError, OSError,
+    StorageRefused.
     """
 
     closed = False
 
-    def __init__(self, bucket: "Bucket", key: str, path: str) -> None:
-        self._bucket, self._key, self._path, self._at = bucket, key, path, 0
+    def __init__(self, bucket: "Bucket", key: str, path: str, patient: bool = True) -> None:
+        self._bucket, self._key, self._path, self._at, self._patient = bucket, key, path, 0, patient
         with translated("opening", path):
-            self._size, self._tail = _size_and_tail(bucket, key)
+            self._size, self._tail = whole_answer(lambda: _size_and_tail(bucket, key), patient)
 
     def close(self) -> None:
         self.closed = True
@@ -88,7 +91,8 @@ class ObjectFile:
         import obstore
 
         with translated("reading", self._path):
-            content = obstore.get_range(self._bucket, self._key, start=start, end=end)
+            asked = functools.partial(obstore.get_range, self._bucket, self._key, start=start, end=end)
+            content = whole_answer(asked, self._patient)
         if len(content) != end - start:
             raise OSError(5, f"The object store sent {len(content)} of {end - start} bytes", self._path)
         return pa.py_buffer(content)
@@ -169,20 +173,6 @@ class ObjectSink:
     def reread(self) -> Iterator[pa.NativeFile]:
         """What was written, from the copy here."""
         self._kept.flush()
-        self._kept.seek(0)
-        yield pa.PythonFile(_Uncloseable(self._kept), mode="r")
-
-
-class _Uncloseable:
-    """A file that outlives its reader."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    closed = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def close(self) -> None:
-        """The sink's."""
+        mapped = mmap.mmap(self._kept.fileno(), self._size, access=mmap.ACCESS_READ) if self._size else b""
+        with pa.BufferReader(pa.py_buffer(mapped)) as source:
+            yield source
