@@ -6,6 +6,7 @@ STAMP   = $(VENV)/.installed
 PEERS   = .venv-pykeen
 PYG     = .venv-pyg
 IMPLICIT = .venv-implicit
+RECBOLE = .venv-recbole
 # e.g. PIP_FLAGS="--extra-index-url <an index with CPU wheels>": torch without CUDA
 PIP_FLAGS ?=
 # Tools that look at images and charts: 400 MB, and no part of the pipeline.
@@ -19,12 +20,10 @@ REVISION = $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
-.PHONY: help install demo nightly test test-week lint bench-transe bench-rhgn bench-store bench-score bench-scale bench-night paper-transe paper-kqgc \
-	paper-lookalike paper-vectors paper-rhgn paper-rhgn-peers paper-rhgn-ablations paper-ram-gnn tune-ram-gnn \
-	paper-ram-gnn-ablations paper-ram-gnn-ml1m paper-relgnn bench-ram-gnn tune-rhgn stopping learned-inputs images check-images clean
+.PHONY: $(shell grep -oE '^[a-z0-9-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 
 install: $(STAMP)  ## what is missing, into .venv
 
@@ -40,6 +39,10 @@ test: $(STAMP) $(DEPLOY)/.installed  ## all tests
 test-week: $(STAMP)  ## a week of a real scheduler: backfills both ways, clears, failures, requests; half an hour
 	$(BIN)/python -m pytest -q -x tests/dags/week.py
 
+test-s3: $(STAMP)  ## the store on an S3 server at length: each request breaks in turn, 300 kills, two writers; half an hour
+	$(BIN)/python -m pytest -q -s -x tests/feature_store/s3_at_length.py tests/feature_store/test_two_writers.py \
+		tests/dags/s3_night.py
+
 lint: $(STAMP)  ## style
 	$(BIN)/python -m ruff check .
 
@@ -51,6 +54,12 @@ bench-rhgn: $(STAMP) $(PYG)/.installed  ## RHGN's layers against PyTorch Geometr
 
 bench-ram-gnn: $(STAMP) $(PEERS)/.installed $(PYG)/.installed  ## RAM-GNN against PyKEEN's CompGCN and PyTorch Geometric's LightGCN
 	$(BIN)/python -m tests.benchmarks.bench_ram_gnn
+
+bench-hugt: $(STAMP) $(RECBOLE)/.installed  ## HUGT and our SASRec against RecBole's SASRec on ml-1m
+	$(BIN)/python -m tests.benchmarks.bench_hugt
+
+bench-relgnn: $(STAMP) $(PYG)/.installed  ## RelGNN's layers against PyTorch Geometric's RGATConv and RGCNConv, and what ASA costs
+	$(BIN)/python -m tests.benchmarks.bench_relgnn
 
 bench-store: $(STAMP)  ## the feature store against other readers
 	$(BIN)/python -m tests.benchmarks.bench_store
@@ -100,8 +109,29 @@ paper-ram-gnn-ablations: $(STAMP)  ## RAM-GNN with a part taken away or changed,
 paper-ram-gnn-ml1m: $(STAMP)  ## the three models of paper-ram-gnn on MovieLens 1M
 	$(BIN)/python -m tests.papers.paper_ram_gnn --what ml-1m
 
+paper-ram-gnn-cold: $(STAMP)  ## users with one to three events at two shops: RAM-GNN, MF-BPR, TransE, popularity; goes on where it was
+	$(BIN)/python -m tests.papers.paper_ram_gnn_cold
+
+paper-ram-gnn-init: $(STAMP)  ## RHGN and KQGC started from RAM-GNN against TransE; needs the figures of paper-rhgn; goes on where it was
+	$(BIN)/python -m tests.papers.paper_ram_gnn_init
+
 paper-relgnn: $(STAMP)  ## table 2 of the RelGNN paper on GATNE's Amazon graph, without and with ASA; goes on where it was
 	$(BIN)/python -m tests.papers.paper_relgnn
+
+paper-hugt: $(STAMP)  ## table 2 of the HUGT paper on MovieLens 1M, 3 seeds; goes on where it was
+	$(BIN)/python -m tests.papers.paper_hugt
+
+paper-hugt-taobao: $(STAMP)  ## the same models on SSLRec's Taobao sample
+	$(BIN)/python -m tests.papers.paper_hugt --what taobao
+
+paper-hugt-figure3: $(STAMP)  ## HUGT-MP with none to four of four heads sequential
+	$(BIN)/python -m tests.papers.paper_hugt --what figure3
+
+paper-hugt-table3: $(STAMP)  ## both kinds of heads in one block, or one kind after the other
+	$(BIN)/python -m tests.papers.paper_hugt --what table3
+
+paper-relgnn-samplers: $(STAMP)  ## table 3 and figures 2 and 3 of the RelGNN paper, on the Alibaba sample; goes on where it was
+	$(BIN)/python -m tests.papers.paper_relgnn_samplers
 
 stopping: $(STAMP)  ## TransE by epoch, cold and warm: what its early stopping is set by
 	$(BIN)/python -m tests.papers.stopping
@@ -144,6 +174,11 @@ $(PEERS)/.installed: tests/benchmarks/constraints-pykeen.txt
 $(PYG)/.installed: tests/benchmarks/constraints-pyg.txt
 	test -x $(PYG)/bin/python || $(PYTHON) -m venv $(PYG)
 	$(PYG)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-pyg.txt torch torch_geometric
+	touch $@
+
+$(RECBOLE)/.installed: tests/benchmarks/constraints-recbole.txt
+	test -x $(RECBOLE)/bin/python || $(PYTHON) -m venv $(RECBOLE)
+	$(RECBOLE)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-recbole.txt recbole torch
 	touch $@
 
 $(IMPLICIT)/.installed: tests/benchmarks/constraints-implicit.txt

@@ -40,7 +40,7 @@ SETTINGS = load()
 TRAINED = {model: families.family_of(model) for model in SETTINGS.trained}
 EVENTS = ["clean_events", "rejected_events"]
 GRAPH = ["entity_ids", "relations", "knowledge_graph"]
-BUILT = [*EVENTS, *GRAPH, "interactions", "user_labels"]
+BUILT = [*EVENTS, *GRAPH, "interactions", "user_activity", "user_labels"]
 PUBLISHED = ["user_embeddings", "entity_embeddings"]
 IN_ORDER = {"under_way": "{{ earlier_runs(params, dag_run) }}", "scheduled_run": "{{ dag_run.run_id }}"}
 FEATURES = ["clean_events", *GRAPH, "interactions", *PUBLISHED]
@@ -132,7 +132,7 @@ def train_model(model: str):
 def publish_model(model: str):
     return job(
         SETTINGS, "embeddings.publish_users", task_id=f"publish_{model}", outputs=PUBLISHED,
-        inputs=["checkpoints", *GRAPH],
+        inputs=["checkpoints", *GRAPH, "user_activity"],
         options={"model": model} | predecessor(model), outlets=[datasets.user_embeddings(SETTINGS, model)],
         doc_md="Turns the vectors into the predecessor's space, checks them, and publishes them in one step. Readers "
         "keep the former version if a check fails; other models are published all the same.")  # fmt: skip

@@ -1,4 +1,4 @@
-"""python -m feature_store: list, describe, read, verify, rollback and prune what lies under a data root.
+"""python -m feature_store: list, describe, read, verify, rollback, prune and copy what lies under a data root.
 
 Exit status: 0 fine; 1 `verify` found problems, or another try may end otherwise (a lock is held, a disk full); 2
 refused; 3 what lies there is damaged, too new or of different spaces. All but the first with one message that says what
@@ -23,10 +23,11 @@ def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser(prog="python -m feature_store", description=(__doc__ or "").split("\n\n")[0])
     known = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable[[argparse.Namespace], int], rooted: bool = True) -> argparse.ArgumentParser:
         sub = known.add_parser(name, help=(run.__doc__ or "").strip(), description=run.__doc__)
         root = os.environ.get("NOCTURNE_DATA_ROOT", "data")
-        sub.add_argument("--root", default=root, help="data root (default: $NOCTURNE_DATA_ROOT, else ./data)")
+        if rooted:
+            sub.add_argument("--root", default=root, help="data root (default: $NOCTURNE_DATA_ROOT, else ./data)")
         sub.set_defaults(run=run)
         return sub
 
@@ -62,6 +63,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--keep", help="comma-separated dates that are needed; those of the last label window are known")
     sub.add_argument("--as-of", help="count days back from this date (default: each table's newest)")
     sub.add_argument("--dry-run", action="store_true")
+    sub = command("copy", commands.copy, rooted=False)
+    sub.add_argument("--from", dest="source", metavar="ROOT", required=True, help="a path, or s3://bucket/prefix")
+    sub.add_argument("--to", dest="target", metavar="ROOT", required=True, help="the same; what is there stays")
+    for end in ("from", "to"):
+        sub.add_argument(f"--{end}-endpoint", metavar="URL", help="of its server (default: $AWS_ENDPOINT_URL)")
+        sub.add_argument(f"--{end}-profile", metavar="NAME", help="of its credentials (default: $AWS_PROFILE)")
     return main_parser
 
 

@@ -7,10 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store import lineage, prune, show
+from feature_store.copying import Copied, copy_root
+from feature_store.disk import open_disk
 from feature_store.errors import PartitionMissing, StoreError, explain_os_errors
 from feature_store.layout import rerun_command
 from feature_store.segments import Segments
 from feature_store.spreadsheet import write_csv
+from feature_store.storage import Storage
 from feature_store.store import FeatureStore
 from feature_store.table import Table
 from feature_store.tree import DataRoot
@@ -169,6 +172,25 @@ def prune_tables(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def copy(options: argparse.Namespace) -> int:
+    """Everything committed under one data root, to another: between disks and buckets, for a move or a backup.
+
+    Goes on where it was broken off. 1 where something was damaged and left, the rest done.
+    """
+    source = _filled(DataRoot(options.source, Storage(options.from_endpoint, profile=options.from_profile)))
+    disk, path = open_disk(options.target, Storage(options.to_endpoint, profile=options.to_profile))
+    done: list[Copied] = []
+    for one in copy_root(source, disk, path):
+        done.append(one)
+        said = f"PROBLEM {one.problem}" if one.problem else "was there" if one.was_there else show.size(one.size)
+        print(f"{one.table} {one.value}: {said}", flush=True)
+    new = [one for one in done if not one.was_there and not one.problem]
+    failed = sum(bool(one.problem) for one in done)
+    size = show.size(sum(one.size for one in new))
+    print(f"{len(new)} partitions and segments, {size}, copied to {path}; {len(done) - len(new) - failed} were there")
+    return 1 if failed else 0
+
+
 def _retention(options: argparse.Namespace, root: DataRoot) -> dict[str, int]:
     if options.dry_run and not (options.retention or options.table):
         return dict.fromkeys(root.tables, options.days or DRY_RUN_DAYS)
@@ -192,7 +214,10 @@ def _retention(options: argparse.Namespace, root: DataRoot) -> dict[str, int]:
 
 def _root(options: argparse.Namespace) -> DataRoot:
     """The data root, or PartitionMissing: a wrong path must not pass for one without problems."""
-    root = DataRoot(options.root)
+    return _filled(DataRoot(options.root))
+
+
+def _filled(root: DataRoot) -> DataRoot:
     if not root.tables and not root.ledgers:
         raise PartitionMissing(
             f"Nothing is committed under {root.path}. Name the data root with --root, or run a night first."

@@ -53,6 +53,19 @@ class DiskFull(CannotWrite):
     """No space left."""
 
 
+class StorageRefused(StoreError):
+    """The object store refuses for a reason that a person mends: no bucket, no right, expired credentials, a clock.
+
+    `may_pass`: whether another try may find it mended without anybody, as new credentials are.
+    """
+
+    may_pass = False
+
+
+class LockLost(StoreError):
+    """A writer was held up for so long that another took its place; nothing of it was published."""
+
+
 # what a disk refuses today and tomorrow; a file that is gone may have been replaced, and a full disk been cleared
 _FOR_GOOD = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 _UNCHANGED = "What was published before is unchanged."
@@ -60,10 +73,12 @@ _UNCHANGED = "What was published before is unchanged."
 
 def may_pass(error: StoreError | OSError) -> bool:
     """Whether another try may end otherwise: a lock that is held, a disk that is full or fails."""
+    if isinstance(error, StorageRefused):
+        return error.may_pass
     if isinstance(error, (OSError, CannotWrite)):
         cause = error if isinstance(error, OSError) else error.__cause__
         return getattr(cause, "errno", None) not in _FOR_GOOD
-    return isinstance(error, LockHeld)
+    return isinstance(error, (LockHeld, LockLost))
 
 
 @contextmanager

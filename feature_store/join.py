@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from feature_store.errors import StoreError
 from feature_store.manifest import Manifest
-from feature_store.store import FeatureStore, as_utc
+from feature_store.store import FeatureStore, as_utc, columns_there
 from feature_store.view import check_one_space
 
 _DAY_US = 86_400_000_000
@@ -41,10 +41,11 @@ def point_in_time(
     table = store.table(view, model)
     values = table.values()
     chosen = _choose(moments, values, max_age_days)
-    parts, manifests = [], []
-    for position in np.unique(chosen[chosen >= 0]):
-        mine = np.flatnonzero(chosen == position)
-        part, manifest = _join_one(store, rows, mine, view, model, values[position], columns)
+    parts, manifests, needed = [], [], [values[position] for position in np.unique(chosen[chosen >= 0])]
+    for value in needed:
+        mine = np.flatnonzero(chosen == values.index(value))
+        there = None if columns is None else columns_there(table, value, columns, needed)
+        part, manifest = _join_one(store, rows, mine, view, model, value, there)
         parts.append(part)
         manifests.append(manifest)
     if not allow_other_spaces:
@@ -105,11 +106,11 @@ def _join_one(
     place = pc.index_in(users, features.table.column("user_id").combine_chunks())
     clashes = [name for name in features.table.column_names if name in rows.column_names]
     place = place.combine_chunks() if isinstance(place, pa.ChunkedArray) else place
-    found = features.table.drop_columns(clashes).take(place)
+    found = features.table.take(place)
     midnight = pa.scalar(as_utc(value), pa.timestamp("us", "UTC"))
     times = pc.if_else(pc.is_valid(place), midnight, pa.scalar(None, midnight.type))
     found = found.append_column("feature_timestamp", times).append_column(_ROW, pa.array(indices, pa.int64()))
-    return found, features.manifest
+    return found.drop_columns(clashes), features.manifest
 
 
 def _in_order(rows: pa.Table, parts: list[pa.Table], without: np.ndarray) -> pa.Table:

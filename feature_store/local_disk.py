@@ -10,8 +10,10 @@ import hashlib
 import os
 import stat
 import uuid
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
@@ -41,6 +43,7 @@ class LocalSink:
     closed = False
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self._descriptor = os.open(path, _CREATE_FLAGS, 0o644)
         self._hash = hashlib.sha256()
         self._size = 0
@@ -70,9 +73,17 @@ class LocalSink:
     def sha256(self) -> str:
         return self._hash.hexdigest()
 
+    @contextmanager
+    def reread(self) -> Iterator[pa.NativeFile]:
+        _require_regular(self._path)
+        with pa.OSFile(self._path) as source:
+            yield source
+
 
 class LocalDisk:
     """See disk.Disk for what each operation promises."""
+
+    in_place = False
 
     def __init__(self) -> None:
         self.arrow: fs.FileSystem = fs.LocalFileSystem()
@@ -97,6 +108,9 @@ class LocalDisk:
 
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
+
+    def folders_with(self, folder: str, names: Collection[str]) -> set[str]:
+        return one_by_one(self, folder, names)
 
     def read_bytes(self, path: str) -> bytes:
         _require_regular(path)
@@ -154,6 +168,10 @@ class LocalDisk:
         except FileNotFoundError:
             return
 
+    def delete_all(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self.delete(path)
+
     def delete_folder(self, folder: str) -> None:
         for entry in self.list(folder):
             (self.delete_folder if entry.is_folder else self.delete)(f"{folder}/{entry.name}")
@@ -192,8 +210,24 @@ class LocalDisk:
         self.sync_folder(folder)
         return True
 
-    def lock(self, path: str, wait_seconds: float) -> AbstractContextManager[None]:
+    def lock(self, path: str, wait_seconds: float) -> AbstractContextManager[Callable[[], None]]:
         return lock.locked(path, wait_seconds)
+
+    def fence(self, path: str) -> None:
+        """The lock alone keeps others away."""
+
+    def replace(self, path: str, content: bytes, version: None) -> None:
+        self.put_atomic(path, content)
+
+    def withdraw(self, path: str, version: None) -> None:
+        self.delete(path)
+        self.sync_folder(os.path.dirname(path))
+
+
+def one_by_one(disk: Any, folder: str, names: Collection[str]) -> set[str]:
+    """Names of the folders in `folder` that hold one of `names`, each asked for."""
+    folders = [entry.name for entry in disk.list(folder) if entry.is_folder]
+    return {one for one in folders if any(disk.exists(f"{folder}/{one}/{name}") for name in names)}
 
 
 def _write_temporary(folder: str, content: bytes) -> tuple[str, int]:

@@ -13,7 +13,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from feature_store.errors import CannotWrite, LockHeld
@@ -23,12 +23,15 @@ _POLL_SECONDS = 0.05
 
 
 @contextmanager
-def locked(path: str, wait_seconds: float) -> Iterator[None]:
-    """Holds the lock file `path`; LockHeld names the holder when `wait_seconds` have passed."""
+def locked(path: str, wait_seconds: float) -> Iterator[Callable[[], None]]:
+    """Holds the lock file `path`; LockHeld names the holder when `wait_seconds` have passed.
+
+    Gives a function that raises LockLost where the lock is another's by now, which the kernel lets happen to nobody.
+    """
     descriptor = _acquire(path, wait_seconds)
     try:
         _write_holder(descriptor)
-        yield
+        yield lambda: None
     finally:
         os.close(descriptor)
 
@@ -90,12 +93,16 @@ def _is_still_at(path: str, descriptor: int) -> bool:
         return False
 
 
-def _write_holder(descriptor: int) -> None:
+def holding_now() -> dict[str, int | str]:
+    """What a holder says of itself."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     command = " ".join([os.path.basename(sys.executable), *sys.argv])[:500]
-    holding = {"pid": os.getpid(), "host": socket.gethostname(), "since": now, "command": command}
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": now, "command": command}
+
+
+def _write_holder(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(holding).encode(), 0)
+    os.pwrite(descriptor, json.dumps(holding_now()).encode(), 0)
 
 
 def holder(path: str) -> str:

@@ -14,6 +14,7 @@ from feature_store.layout import MANIFEST, check_key, check_value, is_value
 from feature_store.local_disk import Entry
 from feature_store.manifest import FileEntry, Manifest
 from feature_store.rows import check_frames, read_rows, schema_of
+from feature_store.storage import Storage
 from feature_store.whole import is_none
 
 _READ_ATTEMPTS = 100
@@ -26,7 +27,7 @@ class Partitions:
     Nothing here writes (table.py does): readers see whole versions.
     """
 
-    def __init__(self, uri: str, key: str = "dt", filesystem: fs.FileSystem | Disk | None = None) -> None:
+    def __init__(self, uri: str, key: str = "dt", filesystem: fs.FileSystem | Disk | Storage | None = None) -> None:
         self.disk, self.uri = open_disk(str(uri), filesystem)
         self.key = check_key(key)
         self.name = _name_of(self.uri)
@@ -40,7 +41,10 @@ class Partitions:
 
     def values(self) -> list[str]:
         """Committed partition values, ascending. Other names (`dt=2026-01-05.bak`) are no partitions: see strays."""
-        return [value for value in self._folders() if self._is_committed(value)]
+        folders = self._folders()
+        with explain_os_errors("looking for manifests", self.uri, "Nothing was changed."):
+            committed = self.disk.folders_with(self.uri, (MANIFEST,)) if folders else set()
+        return [value for value in folders if f"{self.key}={value}" in committed]
 
     def strays(self) -> list[str]:
         """Names beside the partitions that are none: copies, files, links. Nothing here reads them, a glob may."""

@@ -92,20 +92,23 @@ def problem_of_deleting(root: DataRoot, candidate: Candidate) -> str | None:
 
 
 def delete(root: DataRoot, candidate: Candidate, wait_seconds: float = 60.0) -> None:
-    """The manifest first: from then on the partition is not there, whatever crashes. LockHeld, CannotWrite."""
+    """The manifest first: from then on the partition is not there, whatever crashes. LockHeld, CannotWrite.
+
+    On an object store the lock and a manifest of blanks stay, some hundred bytes: without them, a writer that sleeps
+    could not be told from the first."""
     table = root.tables[candidate.table]
     folder = table.path(candidate.value)
-    was_committed = table.disk.exists(f"{folder}/{MANIFEST}")
-    with writing(table, folder, wait_seconds):
-        if not was_committed and table.disk.exists(f"{folder}/{MANIFEST}"):
-            return  # it was no leftover but a publish, which has finished
-        with explain_os_errors("pruning", folder, "The partition is either whole or gone for readers; prune again."):
-            table.disk.delete(f"{folder}/{MANIFEST}")
-            table.disk.sync_folder(folder)
-            for entry in table.disk.list(folder):
-                if entry.name != LOCK:
-                    (table.disk.delete_folder if entry.is_folder else table.disk.delete)(f"{folder}/{entry.name}")
-            _delete_emptied(table, folder)
+    state = "The partition is either whole or gone for readers; prune again."
+    with explain_os_errors("pruning", folder, state):
+        was_committed = table.disk.exists(f"{folder}/{MANIFEST}")
+    with writing(table, folder, wait_seconds) as held:
+        with explain_os_errors("pruning", folder, state):
+            if not was_committed and table.disk.exists(f"{folder}/{MANIFEST}"):
+                return  # it was no leftover but a publish, which has finished
+            table.disk.withdraw(held.manifest, held.version)
+            held.delete([entry for entry in table.disk.list(folder) if entry.name != LOCK])
+            if not table.disk.in_place:
+                _delete_emptied(table, folder)
 
 
 def _delete_emptied(table: Table, folder: str) -> None:

@@ -1,19 +1,26 @@
 """Replacing and rolling back a partition: everything that happens under its lock.
 
-lock → remove orphans → files under unique names → old version kept in `_retired/` (hard links)
-     → put_atomic(_manifest.json)   ← the commit; before it readers have the old version, after it the new one
+lock → fence → remove orphans → files under unique names → old version kept in `_retired/` (retired.py)
+     → replace(_manifest.json)   ← the commit; before it readers have the old version, after it the new one
      → _SUCCESS → delete the old files → drop retired versions beyond keep_versions
+
+On a disk the lock is the kernel's, and fencing does nothing. On an object store a lock is a lease, which can pass to
+another writer while its holder sleeps. Then the fence has replaced the manifest, so that the sleeper's commit fails;
+and the sleeper deletes nothing of the other's: names are unique, and between listing them and deleting those that
+nobody needs, the store is asked whether the lease is still held. So the other's names cannot be in the list.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from feature_store import retired
 from feature_store.columns import SchemaProblem
 from feature_store.commit import Commit
 from feature_store.disk import Entry
-from feature_store.errors import ManifestBroken, NothingToRollBackTo, StoreError, explain_os_errors
+from feature_store.errors import LockLost, ManifestBroken, NothingToRollBackTo, StoreError, explain_os_errors
 from feature_store.layout import LOCK, MANIFEST, RETIRED, SUCCESS, check_value
 from feature_store.manifest import Manifest
 from feature_store.partitions import Partitions
@@ -28,6 +35,31 @@ _COMMITTED = (
 )
 
 
+@dataclass
+class Writing:
+    """A partition that is locked. `version` is what its manifest was then; `confirm` raises LockLost where the lock is
+    another's."""
+
+    table: Partitions
+    folder: str
+    confirm: Callable[[], None]
+    version: Any
+    @property
+    def manifest(self) -> str:
+        return f"{self.folder}/{MANIFEST}"
+
+    def delete(self, entries: list[Entry]) -> None:
+        """Names that were listed under the lock."""
+        if not entries:
+            return
+        self.confirm()
+        disk = self.table.disk
+        disk.delete_all(f"{self.folder}/{entry.name}" for entry in entries if not entry.is_folder)
+        for entry in entries:
+            if entry.is_folder:
+                disk.delete_folder(f"{self.folder}/{entry.name}")
+
+
 @contextmanager
 def replacing(
     table: Partitions,
@@ -40,28 +72,30 @@ def replacing(
 ) -> Iterator[Commit]:
     """See Table.replace."""
     folder = table.path(value)
-    with writing(table, folder, wait_seconds):
-        old, known = _start(table, value, folder)
+    with writing(table, folder, wait_seconds) as held:
+        old, known = _start(held, value)
         commit = Commit(table.disk, folder, known, schema_problem)
         try:
             yield commit
             new = _manifest_of(table, commit, value, schema_version)
             if not (only_if_changed and old and _is_still(table, folder, old, new)):
-                _put(table, folder, old, new, keep_versions)
+                _put(held, old, new, keep_versions)
         except BaseException as error:
-            _clean_after_failure(table, value, folder, known, error)
+            _clean_after_failure(held, value, known, {file.name for file in commit.files}, error)
             raise
         with explain_os_errors("cleaning up after the commit", folder, _COMMITTED):
-            _clean(table, folder, table.manifest(value), keep_versions)
+            clean_up(held, table.manifest(value), keep_versions)
 
 
 def roll_back(table: Partitions, value: str, wait_seconds: float) -> Manifest:
     """See Table.rollback."""
     folder = table.path(value)
-    if not table.disk.exists(folder):
+    with explain_os_errors("looking for the partition", folder):
+        is_there = table.disk.exists(folder)
+    if not is_there:
         table.existing_manifest(value)  # says what there is
-    with writing(table, folder, wait_seconds):
-        current, known = _start(table, value, folder)
+    with writing(table, folder, wait_seconds) as held:
+        current, known = _start(held, value)
         with explain_os_errors("looking for replaced versions", folder):
             versions = retired.versions(table.disk, folder)
         if not versions:
@@ -74,12 +108,12 @@ def roll_back(table: Partitions, value: str, wait_seconds: float) -> Manifest:
         try:
             with explain_os_errors("bringing files back", folder):
                 retired.bring_back(table.disk, folder, path, former)
-            _put(table, folder, current, former, keep_versions=1)
+            _put(held, current, former, keep_versions=1)
         except BaseException as error:
-            _clean_after_failure(table, value, folder, known, error)
+            _clean_after_failure(held, value, known, set(), error)
             raise
         with explain_os_errors("cleaning up after the rollback", folder, _COMMITTED):
-            _clean(table, folder, former, None)
+            clean_up(held, former, None)
     return former
 
 
@@ -87,14 +121,15 @@ def _is_still(table: Partitions, folder: str, old: Manifest, new: Manifest) -> b
     """Whether readers have the new rows already, from files that are whole."""
     if old.content_hash != new.content_hash:
         return False
-    return not any(problem_of(table.disk, f"{folder}/{file.name}", file) for file in old.files)
+    with explain_os_errors("reading what is published", folder):
+        return not any(problem_of(table.disk, f"{folder}/{file.name}", file) for file in old.files)
 
 
 def _newest_whole(table: Partitions, folder: str, versions: list[tuple[str, Manifest]]) -> tuple[str, Manifest]:
     """Of the kept versions; says which newer ones are passed over. NothingToRollBackTo when none is whole."""
     lost = []
     for path, manifest in reversed(versions):
-        problems = retired.problems_of_version(table.disk, path, manifest)
+        problems = retired.problems_of_version(table.disk, folder, path, manifest)
         if not problems:
             return path, manifest
         lost += problems
@@ -106,7 +141,7 @@ def _newest_whole(table: Partitions, folder: str, versions: list[tuple[str, Mani
 
 
 @contextmanager
-def writing(table: Partitions, folder: str, wait_seconds: float) -> Iterator[None]:
+def writing(table: Partitions, folder: str, wait_seconds: float) -> Iterator[Writing]:
     """The partition's folder, made and locked."""
     for last_try in (False, True):
         with explain_os_errors("making the folder", folder):
@@ -114,74 +149,88 @@ def writing(table: Partitions, folder: str, wait_seconds: float) -> Iterator[Non
         lock = table.disk.lock(f"{folder}/{LOCK}", wait_seconds)
         with explain_os_errors("taking the lock", folder):
             try:
-                lock.__enter__()
+                confirm = lock.__enter__()
                 break
             except FileNotFoundError:  # a prune held the lock, and took the folder away with it
                 if last_try:
                     raise
     try:
-        yield
+        with explain_os_errors("starting from the manifest", folder):
+            version = table.disk.fence(f"{folder}/{MANIFEST}")
+        yield Writing(table, folder, confirm, version)
     finally:
         lock.__exit__(None, None, None)
 
 
 def orphans(table: Partitions, folder: str, manifest: Manifest | None) -> list[Entry]:
-    """Names in the folder that the manifest does not name: of crashed publishes, or of one that runs."""
+    """Names in the folder that no manifest names: of crashed publishes, or of one that runs."""
     kept = _OURS | {file.name for file in manifest.files} | {SUCCESS} if manifest else _OURS - {MANIFEST}
-    return [entry for entry in table.disk.list(folder) if entry.name not in kept]
+    found = [entry for entry in table.disk.list(folder) if entry.name not in kept]
+    kept_versions = retired.names_in_place(table.disk, folder) if found else frozenset()
+    return [entry for entry in found if entry.name not in kept_versions]
 
 
-def _start(table: Partitions, value: str, folder: str) -> tuple[Manifest | None, frozenset[str]]:
+def _start(held: Writing, value: str) -> tuple[Manifest | None, frozenset[str]]:
     """The committed version, and the names that are there and not this publish's. Removes orphans.
 
     A broken manifest tells no orphan from a file that someone could still save:
     then nothing is removed before the new version stands.
     """
+    table, folder = held.table, held.folder
     try:
         old = table.manifest(value)
     except ManifestBroken:
-        return None, frozenset(entry.name for entry in table.disk.list(folder))
+        with explain_os_errors("listing the partition", folder):
+            return None, frozenset(entry.name for entry in table.disk.list(folder))
     with explain_os_errors("cleaning up", folder):
-        _clean(table, folder, old, None)
-    return old, frozenset(file.name for file in old.files) if old else frozenset()
+        _clean(held, old, None)
+        in_place = retired.names_in_place(table.disk, folder)
+    return old, in_place.union(file.name for file in old.files if old) if old else in_place
 
 
-def _put(table: Partitions, folder: str, old: Manifest | None, new: Manifest, keep_versions: int) -> None:
+def _put(held: Writing, old: Manifest | None, new: Manifest, keep_versions: int) -> None:
+    disk, folder = held.table.disk, held.folder
     with explain_os_errors("keeping the old version", folder):
-        table.disk.sync_folder(folder)
+        disk.sync_folder(folder)
         if old is not None and keep_versions > 0:
-            retired.keep(table.disk, folder, old)
+            retired.keep(disk, folder, old)
     with explain_os_errors("committing", folder, _OLD_OR_NEW):
-        table.disk.put_atomic(f"{folder}/{MANIFEST}", new.to_bytes())
-        table.disk.put_atomic(f"{folder}/{SUCCESS}", b"")
+        disk.replace(held.manifest, new.to_bytes(), held.version)
+        disk.put_atomic(f"{folder}/{SUCCESS}", b"")
 
 
-def _clean(table: Partitions, folder: str, manifest: Manifest | None, keep_versions: int | None) -> None:
-    for entry in orphans(table, folder, manifest):
-        (table.disk.delete_folder if entry.is_folder else table.disk.delete)(f"{folder}/{entry.name}")
-    retired.clean(table.disk, folder, manifest, keep_versions)
+def _clean(held: Writing, manifest: Manifest | None, keep_versions: int | None) -> None:
+    disk, folder = held.table.disk, held.folder
+    retired.clean(disk, folder, manifest, keep_versions, held.confirm)
+    held.delete(orphans(held.table, folder, manifest))
+
+
+def clean_up(held: Writing, manifest: Manifest | None, keep_versions: int | None) -> None:
+    """After a commit of `manifest`: removes what neither it nor a kept version needs."""
+    try:
+        _clean(held, manifest, keep_versions)
+    except LockLost:
+        _log.warning("%s is committed, and another writer's since: cleaning up is left to it", held.folder)
 
 
 def _clean_after_failure(
-    table: Partitions, value: str, folder: str, known: frozenset[str], error: BaseException
+    held: Writing, value: str, known: frozenset[str], made: set[str], error: BaseException
 ) -> None:
     """Whatever the manifest says now is the partition; the rest goes. A second failure must not hide the first."""
+    table, folder = held.table, held.folder
     try:
-        manifest = table.manifest(value)
-        _clean(table, folder, manifest, None)
+        if isinstance(error, LockLost):  # all that is here is another's now, but what this one made
+            table.disk.delete_all(f"{folder}/{name}" for name in made)
+            return
+        held.version = table.disk.fence(held.manifest)  # a commit whose answer was lost comes now or never
+        _clean(held, table.manifest(value), None)
     except ManifestBroken:
-        _delete_unknown(table, folder, known)
+        held.delete([entry for entry in table.disk.list(folder) if entry.name not in known and not entry.is_folder])
     except (OSError, StoreError) as second:
         error.add_note(
             f"Cleaning up {folder} failed too ({second}); "
             "readers ignore the leftovers, and the next publish removes them."
         )
-
-
-def _delete_unknown(table: Partitions, folder: str, known: frozenset[str]) -> None:
-    for entry in table.disk.list(folder):
-        if entry.name not in known and not entry.is_folder:
-            table.disk.delete(f"{folder}/{entry.name}")
 
 
 def _manifest_of(table: Partitions, commit: Commit, value: str, schema_version: tuple[int, int]) -> Manifest:

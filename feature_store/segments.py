@@ -8,6 +8,7 @@ from feature_store.columns import SchemaProblem, check_columns
 from feature_store.content import ContentHasher, content_hash
 from feature_store.disk import Disk, open_disk
 from feature_store.errors import DataDamaged, StoreError, explain_os_errors
+from feature_store.storage import Storage
 
 _CONTENT_HASH = b"nocturne.content_hash"  # in the footer: page checksums do not cover the columns' names
 _PREFIX, _SUFFIX = "segment-", ".parquet"
@@ -22,7 +23,10 @@ class Segments:
     """
 
     def __init__(
-        self, uri: str, filesystem: fs.FileSystem | Disk | None = None, schema_problem: SchemaProblem | None = None
+        self,
+        uri: str,
+        filesystem: fs.FileSystem | Disk | Storage | None = None,
+        schema_problem: SchemaProblem | None = None,
     ) -> None:
         self.disk, self.uri = open_disk(str(uri), filesystem)
         self.schema_problem = schema_problem
@@ -63,6 +67,11 @@ class Segments:
         if problem := _problem_of(path, content_hash([table]), metadata):
             raise DataDamaged(problem)
         return table
+
+    def row_count(self, path: str) -> int:
+        """Of one of `files`, as it says itself."""
+        with explain_os_errors("reading the ledger", path, "Nothing was changed."), self.disk.open(path) as source:
+            return pq.read_metadata(source).num_rows
 
     def verify(self) -> list[str]:
         """Problems found, each naming its file: a missing number, or rows and bytes that do not fit their checksums."""

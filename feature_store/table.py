@@ -11,6 +11,7 @@ from feature_store.disk import Disk
 from feature_store.manifest import Manifest
 from feature_store.partitions import Partitions
 from feature_store.publish import orphans, replacing, roll_back
+from feature_store.storage import Storage
 from feature_store.verify import verify_partition
 
 
@@ -25,7 +26,7 @@ class Table(Partitions):
         self,
         uri: str,
         key: str = "dt",
-        filesystem: fs.FileSystem | Disk | None = None,
+        filesystem: fs.FileSystem | Disk | Storage | None = None,
         schema_problem: SchemaProblem | None = None,
     ) -> None:
         super().__init__(uri, key, filesystem)

@@ -23,8 +23,8 @@ JOBS = (
     "audiences.find_audience", "audiences.resolve_request", "audiences.score_lookalike", "audiences.train_lookalike",
     "embeddings.publish_users", "embeddings.resolve_predecessor", "events.validate_events", "graphs.assign_ids",
     "graphs.build_attributes", "graphs.build_graphs", "graphs.build_interactions", "graphs.build_knowledge_graph",
-    "profiles.read_labels", "profiles.train_profiles", "prune_partitions", "recommendations.recommend_items",
-    "report.write_report")  # fmt: skip
+    "graphs.build_sequences", "graphs.build_user_activity", "profiles.read_labels", "profiles.train_profiles",
+    "prune_partitions", "recommendations.recommend_items", "report.write_report")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ COMMANDS = {
     "nightly": Command("jobs.run_nights", "nights of a configuration, without a scheduler"),
     "audience": Command("jobs.audiences.find_audience", "the users who are most like a list of seeds, or a client's"),
     "configuration": Command("jobs.configuration", "check a configuration file"),
-    "store": Command("feature_store", "list, describe, read, verify, rollback, prune what lies under a data root"),
+    "store": Command("feature_store", "list, describe, read, verify, roll back, prune, copy what a data root holds"),
     "import": Command("jobs.events.import_dataset", "bring a known data set, or any table, into the form of a source"),
     "look": Command("jobs.events.look", "what sources hold, how they are understood, what would be rejected"),
     "generate": Command("jobs.events.generate_demo", "the demo log alone"),

@@ -59,6 +59,7 @@ class Contract:
     doc: str
     sorted_by: tuple[str, ...] = ()
     provenance: tuple[str, ...] = ()  # columns that the content hash leaves out
+    schema_version: tuple[int, int] = (1, 0)  # minor: nullable columns were added; major: readers must be newer
 
     @property
     def columns(self) -> list[str]:

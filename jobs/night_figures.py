@@ -5,16 +5,17 @@ from __future__ import annotations
 import datetime
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from feature_store import Table
+from feature_store.disk import open_disk
 from jobs.configuration.settings import Settings
 from jobs.program import SKIPPED
 from jobs.tables import TABLES
 from models import families
 
-EVENTS_AND_GRAPHS = ("validate_events", "assign_ids", "build_knowledge_graph", "build_interactions")
+EVENTS_AND_GRAPHS = (
+    "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "build_user_activity")
 LABELS = "read_labels"
 LATER = ("train_lookalike", "score_lookalike", "train_profiles", "write_report", "prune_partitions")
 
@@ -44,11 +45,12 @@ class Night:
 def read_night(data_root: str, date: datetime.date, since: datetime.datetime | None = None) -> Night:
     """Every stage's figures of one date; where `since` is given, of the stages that ended after it."""
     night = Night(date)
-    for folder in sorted(Path(data_root, TABLES["run_metrics"].folder).glob("stage=*")):
-        table = Table(str(folder))
-        if not is_written(table, date, since):
+    disk, folder = open_disk(f"{data_root}/{TABLES['run_metrics'].folder}", None)
+    for entry in disk.list(folder):
+        table = Table(f"{folder}/{entry.name}", filesystem=disk)
+        if not entry.name.startswith("stage=") or not is_written(table, date, since):
             continue
-        stage = folder.name.removeprefix("stage=")
+        stage = entry.name.removeprefix("stage=")
         for row in table.read(date.isoformat()).to_pylist():
             if row["value"] is not None:
                 night.values.setdefault(stage, {})[row["metric"]] = row["value"]

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from jobs.events.damage import damage_of
+from jobs.events.places import SourceError
 from jobs.program import JobError, MayPass
+from jobs.spark_parts import reaches, read_parts, write_parts
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
     from feature_store import Commit
+    from feature_store.disk import Disk
     from jobs.configuration.sections import Spark
     from jobs.contracts import Contract
 
@@ -49,6 +53,7 @@ ALWAYS = {
 # SQLSTATE of what the data or the query are to blame for: data exception, wrong statement, raise_error; a path that is
 # not found (42K03) may have been a committed file that was replaced meanwhile
 BY_DATA = re.compile(r"SQLSTATE: (22|42(?!K03)|P0)")
+OF_A_SOURCE = re.compile(r"(?m)^\S*\bSourceError: (.+)$")  # what a worker found that read a source
 # names are names, never globs; without the second, several files of which one looks like a glob are read twice
 PLAIN = {"__globPaths__": "false", "recursiveFileLookup": "true"}
 
@@ -86,14 +91,17 @@ def _require_java() -> None:
 
 @contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """Turns what Spark raises into a JobError: the damaged file, where one is found, or the first line of the innermost
-    cause, which says what happened; MayPass unless the data or the query are to blame."""
+    """Turns what Spark raises into a JobError: what a worker said of a source, the damaged file, where one is found,
+    or the first line of the innermost cause, which says what happened; MayPass unless the data or the query are to
+    blame."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
+        if told := OF_A_SOURCE.search(str(error)):
+            raise SourceError(told[1]) from error
         said = f"Spark stopped in {doing}: {said_by_spark(error)}"
         if damage := damage_of(file) if (file := file_read(error)) else "":
             raise JobError(f"{damage} {said}") from error
@@ -142,21 +150,54 @@ def on_kubernetes(master: str, environment: Mapping[str, str]) -> dict[str, str]
     return {"spark.submit.deployMode": "client", "spark.driver.bindAddress": "0.0.0.0"} | PORTS | python | known
 
 
-def read(spark: SparkSession, files: Iterable[str], contract: Contract) -> DataFrame:
+def no_rows(spark: SparkSession, contract: Contract) -> DataFrame:
+    """The contract's columns alone."""
+    return spark.createDataFrame([], contract.spark_schema())
+
+
+def read(spark: SparkSession, disk: Disk, files: Iterable[str], contract: Contract) -> DataFrame:
     """Committed Parquet files as a DataFrame with the contract's columns; no files give no rows."""
     files = list(files)
     if not files:
-        return spark.createDataFrame([], contract.spark_schema())
+        return no_rows(spark, contract)
+    if not reaches(disk):
+        return read_parts(spark, disk, files, contract.arrow_schema())
     return spark.read.options(**PLAIN).schema(contract.spark_schema()).parquet(*files).select(*contract.columns)
 
 
 def write(frame: DataFrame, commit: Commit, contract: Contract) -> None:
-    """Write the frame into an open commit, with the contract's columns, sorted over all files by the contract's order.
-
-    Spark appends its own part files to the partition's folder; the commit adopts them in the order of their names,
-    which is the order of Spark's partitions, so that the rows of the committed files follow each other sorted.
-    """
+    """Write the frame into an open commit, with the contract's columns, sorted over all files by the contract's
+    order."""
     frame = frame.selectExpr(*contract.spark_select())
     order = list(dict.fromkeys([*contract.sorted_by, *contract.columns]))  # ties broken by all columns: one order only
-    frame.sort(*order).write.mode("append").parquet(commit.path)
-    commit.adopt_new()
+    write_as_it_lies(frame.sort(*order), commit, contract)
+
+
+def write_as_it_lies(frame: DataFrame, commit: Commit, contract: Contract) -> None:
+    """Write the rows of the frame's partitions, one after the other, into an open commit.
+
+    Spark appends its own part files to the partition's folder; the commit adopts them in the order of their names,
+    which is the order of Spark's partitions, so that the rows of the committed files follow each other sorted. Where
+    Spark cannot reach the store, its workers write the parts.
+    """
+    if reaches(commit.disk):
+        frame.write.mode("append").parquet(commit.path)
+        commit.adopt_new()
+    else:
+        written = write_parts(frame, commit.disk, commit.path, contract.arrow_schema())
+        commit.adopt_parts(part for _, part in written)
+    if not commit.files:
+        commit.write_table(contract.arrow_schema().empty_table())
+
+
+def write_aside(frame: DataFrame, disk: Disk, folder: str, schema: pa.Schema) -> list[str]:
+    """Write the rows of the frame's partitions into an empty folder; the files, in the rows' order.
+
+    Spark numbers its files in the order of its partitions.
+    """
+    if reaches(disk):
+        frame.write.parquet(folder)
+        names = [entry.name for entry in disk.list(folder) if entry.name.endswith(".parquet")]
+    else:
+        names = [part.name for _, part in write_parts(frame, disk, folder, schema)]
+    return [f"{folder}/{name}" for name in names]

@@ -68,6 +68,15 @@ TABLES: dict[str, Contract] = {
             Field("last_time", "timestamp", "latest event in the window, UTC"),
         ),
         "Who did what with which item in the graph's window.", sorted_by=("user", "item", "behavior")),
+    "user_activity": Contract(
+        "user_activity", "dt",
+        (
+            Field("user_id", "string", "who"),
+            Field("first_event", "timestamp", "the first event in the graph's windows, UTC"),
+            Field("last_event", "timestamp", "the last one, UTC"),
+            Field("n_days", "int32", "UTC days with an event in them"),
+        ),
+        "When each user did something, each behaviour's events in its own window.", sorted_by=("user_id",)),
     "attributes": Contract(
         "attributes", "dt",
         (
@@ -77,6 +86,17 @@ TABLES: dict[str, Contract] = {
             Field("value", "int64", "ledger id within the relation's tail type"),
         ),
         "Who has which value of which attribute: what entities can share.", sorted_by=("type", "value", "entity")),
+    "sequences": Contract(
+        "sequences", "dt",
+        (
+            Field("user", "int64", "ledger id"),
+            Field("position", "int32", "0 is the oldest event that is kept"),
+            Field("item", "int64", "ledger id, also of an item that has left the catalogue"),
+            Field("behavior", "string", "view, purchase, …"),
+            Field("event_time", "timestamp", "when, UTC"),
+        ),
+        "Every user's last `sequences.max_length` events, in order of time, event_id and the item id's bytes.",
+        sorted_by=("user", "position")),
     "user_labels": Contract(
         "user_labels", "dt",
         (
@@ -109,8 +129,12 @@ TABLES: dict[str, Contract] = {
             Field("n_events", "int32", "events behind it in the graph: each behaviour's in its own window"),
             Field("source", "string", "trained, inductive or carried"),
             Field("carried_from", "timestamp", "date of the night that computed a carried vector", nullable=True),
+            Field("first_event", "timestamp", "of those events; null without any, and before 1.1", nullable=True),
+            Field("last_event", "timestamp", "of those events; null without any, and before 1.1", nullable=True),
+            Field("n_days", "int32", "UTC days with one of them; null without any, and before 1.1", nullable=True),
         ),
-        "User vectors for everybody downstream.", sorted_by=("user_id",)),
+        "User vectors for everybody downstream. Columns of version 1.1.", sorted_by=("user_id",),
+        schema_version=(1, 1)),
     "lookalike_models": Contract("lookalike_models", "dt", (), "XGBoost models (JSON) and their validation figures."),
     "lookalike_scores": Contract(
         "lookalike_scores", "dt",
@@ -199,17 +223,17 @@ TABLES: dict[str, Contract] = {
     "predicted_relations": Contract(
         "predicted_relations/model={model}", "dt",
         (
-            Field("head_type", "string", "user"),
+            Field("head_type", "string", "user; of an attribute of items: item"),
             Field("head", "string", "raw id: who has a vector"),
             Field("relation", "string", "one of recommendations.relations"),
-            Field("tail_type", "string", "item"),
+            Field("tail_type", "string", "item; of an attribute the type of its values"),
             Field("tail", "string", "raw id: with what"),
-            Field("rank", "int32", "1 is the likeliest of the user and relation"),
+            Field("rank", "int32", "1 is the likeliest of the head and relation"),
             Field("score", "float32", "minus the distance of the model's family along the relation"),
             Field("probability", "float32", "that it occurs in the next label window, learned on the last one; "
                   "null where that one cannot teach", nullable=True),
         ),
-        "Every user's likeliest `recommendations.top_k` relationships under each relation, by one model's vectors.",
+        "The likeliest `recommendations.top_k` relationships of all heads under each relation, by one model's vectors.",
         sorted_by=("relation", "head", "rank")),
     "run_metrics": Contract(
         "run_metrics/stage={stage}", "dt",

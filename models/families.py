@@ -23,8 +23,9 @@ GRAPH = ("entity_ids", "relations", "knowledge_graph")
 #   complex      the same of complex numbers, whose real parts are a vector's first half: less the real part of the sum
 #   of u · r and conjugated v
 #   dot          less the product of u and v; of two users, 1 less their cosine
+#   softmax      the same, e^product being in proportion to the probability that v comes next
 #   cosine       1 less the cosine, of items and users alike; relations have no vector
-Comparison = Literal["translation", "diagonal", "complex", "dot", "cosine"]
+Comparison = Literal["translation", "diagonal", "complex", "dot", "softmax", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ class Family:
     triage: tuple[str, str]  # a row of the DAG's table: what one sees, and why it is so and what to do
     # what two nights must have alike beside dimension, norm and space: name → dotted path
     same: Mapping[str, str] = field(default_factory=dict)
+    # whose vectors a night's space is fitted on, those of both nights: users; or items, where a user's vector is a
+    # state that moves with every event
+    aligned_by: Literal["user", "item"] = "user"
     learns_labels: bool = False  # from those of fold A: it needs profiles.labels, and is judged on other users
     # Spark programs below `jobs` that build the tables its jobs read, beside the graph's
     builders: tuple[str, ...] = ()
@@ -266,6 +270,34 @@ FAMILIES: tuple[Family, ...] = (
         ),
         same={"scoring": "relgnn.scoring", "init": "relgnn.init"},
         section="jobs.report.relgnn_negatives",
+    ),
+    Family(
+        name="hugt",
+        title="HUGT",
+        hyperparameters="models.hugt_hyperparameters.HUGTHyperparameters",
+        jobs=(
+            Job(
+                program="embeddings.train_hugt",
+                models=("hugt",),
+                doc="Trains HUGT to foretell the next event of every history, and computes the states of all users.",
+                reads=(*GRAPH, "sequences"),
+            ),
+        ),
+        compared="softmax",
+        dimension="hugt.dimension",
+        norm="l2",
+        learns_from="events",
+        measure="validation_ndcg",
+        measured="NDCG@10 {:.3f} of held-out next items among all",
+        triage=(
+            "`train_hugt`",
+            "Memory (lower `hugt.batch_size` or `sequences.max_length`, or set `hugt.candidates`), or a loss that is "
+            "not finite. Clear the task: it goes on from its last snapshot.",
+        ),
+        same={"variant": "hugt.variant"},
+        aligned_by="item",
+        builders=("graphs.build_sequences",),
+        section="jobs.report.hugt_lengths",
     ),
 )
 

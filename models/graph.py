@@ -302,7 +302,7 @@ class NeighbourSampler:
         all_nodes = torch.cat([nodes, more])
         self._position[all_nodes] = torch.arange(all_nodes.numel())
         rows = self._position.index_select(0, destinations)
-        order = torch.argsort(rows, stable=True)  # DGL does not promise the order of what it draws
+        order = _stable_order(rows, nodes.numel())  # DGL does not promise the order of what it draws
         offsets = _offsets(np.bincount(rows.numpy(), minlength=nodes.numel()))
         local_sources = self._position.index_select(0, sources.index_select(0, order))
         codes = graph.codes.index_select(0, messages.index_select(0, order))
@@ -318,6 +318,14 @@ class NeighbourSampler:
             self._dgl_graph, nodes, self._code_offsets, fanouts, copy_ndata=False
         )
         return self._message_of_edge.index_select(0, drawn.edata[dgl.EID]), drawn.edges()[1]
+
+
+def _stable_order(rows: torch.Tensor, below: int) -> torch.Tensor:
+    """int64: what sorts rows (int64 in [0, below)), equal ones as they come; few rows by a radix sort, which numpy has
+    for numbers of 16 bits alone, in a fifth of the time."""
+    if below > 1 << 16:
+        return torch.argsort(rows, stable=True)
+    return torch.from_numpy(np.argsort(rows.numpy().astype(np.uint16), kind="stable"))
 
 
 def _offsets(counts: np.ndarray) -> torch.Tensor:

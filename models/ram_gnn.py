@@ -117,7 +117,11 @@ class RAMGNN(nn.Module):
         """One layer: e' (N, D)."""
         n_ZD, rows = self.relations(neighbours.rows.value_types), neighbours.rows
         a_R = self.affinity(number, rows.entities, rows.values, self.keys(number, e_ND), n_ZD)
-        return self.heard(number, neighbours, a_R, e_ND, n_ZD)
+        return self.heard(number, neighbours, a_R, e_ND, *self.told(e_ND, n_ZD))
+
+    def told(self, e_ND: torch.Tensor, n_ZD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """e (N, F) and e_n (Z, F) in the form in which messages are composed."""
+        return as_told(self.hyper.composition, e_ND), as_told(self.hyper.composition, n_ZD)
 
     def keys(self, number: int, e_ND: torch.Tensor) -> torch.Tensor:
         """W_key e (N, D); nothing where nobody attends."""
@@ -130,26 +134,29 @@ class RAMGNN(nn.Module):
         if not self.hyper.attends:
             return n_ZD.new_zeros(len(entities_R))
         queries_ZD = n_ZD @ self.w_qry[number].T + self.b[number]
-        return leaky_relu(keys_ND[entities_R] + queries_ZD[values_R], LEAKY_SLOPE) @ self.p[number]  # Eq. 6
+        heard_RD = keys_ND.index_select(0, entities_R) + queries_ZD.index_select(0, values_R)
+        return leaky_relu(heard_RD, LEAKY_SLOPE) @ self.p[number]  # Eq. 6
 
     def heard(
-        self, number: int, neighbours: Neighbours, a_R: torch.Tensor, e_ND: torch.Tensor, n_ZD: torch.Tensor
-    ) -> torch.Tensor:
-        """e' of the entities that hear, from a (R,) of all rows and e (N, D) of all entities."""
+        self, number: int, neighbours: Neighbours, a_R: torch.Tensor, e_ND: torch.Tensor, told_NF: torch.Tensor,
+        n_ZF: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """e' of the entities that hear, from a (R,) of all rows, e (N, D) of all entities, and both as `told`."""
         α_E = neighbours.into_entities.softmax(a_R[neighbours.sources])  # Eq. 7
         own_VD = e_ND[neighbours.first : neighbours.last]
-        x_VD = self.message(number, neighbours, α_E, e_ND, n_ZD) + own_VD
+        x_VD = self.message(number, neighbours, α_E, told_NF, n_ZF) + own_VD
         return x_VD if number == self.hyper.layers - 1 else leaky_relu(x_VD, LEAKY_SLOPE)  # Eq. 15
 
     def message(
-        self, number: int, neighbours: Neighbours, α_E: torch.Tensor, e_ND: torch.Tensor, n_ZD: torch.Tensor
+        self, number: int, neighbours: Neighbours, α_E: torch.Tensor, told_NF: torch.Tensor, n_ZF: torch.Tensor
     ) -> torch.Tensor:
         """The sum of Eq. 8 for each entity that hears; 0 without a neighbour."""
-        of_rows_RD = neighbours.into_rows.weighted_sum(e_ND, α_E)
-        weights_R = neighbours.into_rows.total(α_E)
-        composed_RD = compose(self.hyper.composition, of_rows_RD, n_ZD[neighbours.values], weights_R)
-        sums_VD = e_ND.new_zeros(neighbours.last - neighbours.first, e_ND.shape[1])
-        return sums_VD.index_add(0, neighbours.entities, composed_RD) @ self.w_val[number].T  # Eq. 8
+        of_rows_RF, how = neighbours.into_rows.weighted_sum(told_NF, α_E), self.hyper.composition
+        composed_RF = compose(
+            how, of_rows_RF, n_ZF.index_select(0, neighbours.values), neighbours.into_rows.total(α_E))
+        sums_VF = told_NF.new_zeros(neighbours.last - neighbours.first, told_NF.shape[1])
+        sums_VF = sums_VF.index_add(0, neighbours.entities, composed_RF)
+        return as_heard(how, sums_VF) @ self.w_val[number].T  # Eq. 8
 
     def similarity(self, e_BD: torch.Tensor, others_BD: torch.Tensor) -> torch.Tensor:
         """s (B,) of pairs of vectors by the MLP."""
@@ -157,16 +164,29 @@ class RAMGNN(nn.Module):
         return 1 - distance_B  # Eq. 10
 
 
-def compose(how: str, x_RD: torch.Tensor, n_RD: torch.Tensor, weights_R: torch.Tensor) -> torch.Tensor:
-    """Σ α φ(e_j, e_n) (R, D) of Eq. 5, from x = Σ α e_j (R, D), e_n (R, D) and Σ α (R,)."""
+def as_told(how: str, x_ND: torch.Tensor) -> torch.Tensor:
+    """(N, F): the form in which vectors are composed and added up. For circular correlation it is their spectrum, the
+    two parts of each number side by side, so that each vector is transformed once, not each message."""
+    if how != "corr" or not len(x_ND):  # of nothing, of which no library takes a spectrum
+        return x_ND if how != "corr" else x_ND.new_zeros(0, 2 * (x_ND.shape[1] // 2 + 1))
+    return torch.view_as_real(torch.fft.rfft(x_ND, dim=1)).flatten(1)
+
+
+def as_heard(how: str, x_NF: torch.Tensor) -> torch.Tensor:
+    """(N, D): inverse of `as_told`."""
+    if how != "corr" or not len(x_NF):
+        return x_NF if how != "corr" else x_NF.new_zeros(0, x_NF.shape[1] - 2)
+    return torch.fft.irfft(torch.view_as_complex(x_NF.unflatten(1, (-1, 2))), n=x_NF.shape[1] - 2, dim=1)
+
+
+def compose(how: str, x_RF: torch.Tensor, n_RF: torch.Tensor, weights_R: torch.Tensor) -> torch.Tensor:
+    """Σ α φ(e_j, e_n) of Eq. 5, from x = Σ α e_j, e_n and Σ α (R,), all (R, F) `as_told`."""
     if how == "add":
-        return x_RD + weights_R.unsqueeze(-1) * n_RD  # Eq. 5, addition
+        return x_RF + weights_R.unsqueeze(-1) * n_RF  # Eq. 5, addition
     if how == "mul":
-        return x_RD * n_RD  # Eq. 5, multiplication
-    if not len(x_RD):  # of which no library takes a spectrum
-        return x_RD
-    spectrum = torch.fft.rfft(x_RD, dim=1).conj() * torch.fft.rfft(n_RD, dim=1)
-    return torch.fft.irfft(spectrum, n=x_RD.shape[1], dim=1)  # Eq. 5, circular correlation
+        return x_RF * n_RF  # Eq. 5, multiplication
+    x, n = (torch.view_as_complex(part.unflatten(1, (-1, 2))) for part in (x_RF, n_RF))
+    return torch.view_as_real(x.conj() * n).flatten(1)  # Eq. 5, circular correlation
 
 
 @torch.no_grad()
@@ -198,10 +218,11 @@ def infer_ram_gnn(model: RAMGNN, neighbours: Neighbours) -> torch.Tensor:
     cuts = [*range(0, rows.n_entities, model.hyper.inference_chunk), rows.n_entities]
     for number in range(model.hyper.layers):
         keys_ND, a_R, next_ND = model.keys(number, e_ND), e_ND.new_zeros(rows.n_rows), torch.empty_like(e_ND)
+        told = model.told(e_ND, n_ZD)
         for first, last in itertools.pairwise(rows.offsets[cuts].tolist()):
             some = rows.entities[first:last], rows.values[first:last]
             a_R[first:last] = model.affinity(number, *some, keys_ND, n_ZD)
         for first, last in itertools.pairwise(cuts):
-            next_ND[first:last] = model.heard(number, neighbours.part(first, last), a_R, e_ND, n_ZD)
+            next_ND[first:last] = model.heard(number, neighbours.part(first, last), a_R, e_ND, *told)
         e_ND = next_ND
     return e_ND

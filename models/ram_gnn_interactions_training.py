@@ -67,7 +67,7 @@ class InteractionTrainer:
         random = self.random(1, number)
         order = torch.randperm(self.users.numel(), generator=random, device=self.device)
         summed = torch.zeros((), device=self.device)
-        for chosen in order.tensor_split(min(self.hyper.batches, max(order.numel(), 1))):
+        for chosen in order.tensor_split(batches_of(order.numel(), self.hyper)):
             users, items = self.users[chosen], self.items[chosen]
             shape = (chosen.numel(), self.hyper.negatives)
             others = torch.randint(self.n_items, shape, generator=random, device=self.device)
@@ -111,6 +111,11 @@ class InteractionTrainer:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Inverse of `state`. ValueError for another shape of model."""
         load_checkpoint(self.network, self.optimiser, arrays)
+
+
+def batches_of(n_pairs: int, hyper: InteractionHyperparameters) -> int:
+    """The updates of an epoch: fewer than `batches` where a batch would have less than `least_batch` pairs."""
+    return max(1, min(hyper.batches, n_pairs // hyper.least_batch))
 
 
 def mean_square(table_ND: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -7,15 +7,16 @@ Shape suffixes: see `models/shapes.py`, and R rows, T relation types, Z values.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import softplus
 
 from models.kernels.draws import key_of
+from models.learning.contrast import contrast, contrast_of_products
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import Resume, as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
 from models.learning.training import Snapshot, fingerprint, standard_error
@@ -81,6 +82,16 @@ class SideTrainer:
         """What draws under these numbers."""
         return torch.Generator(self.hyper.device).manual_seed(int(key_of(self.seed, *draws)) >> 1)
 
+    @functools.cached_property
+    def members(self) -> torch.Tensor:
+        """int64, ascending: the entities that have a training row."""
+        return torch.unique_consecutive(self.rows.entities)
+
+    @functools.cached_property
+    def known(self) -> AttributeRows:
+        """The training rows of the one block that holds all members: sorted once for all epochs."""
+        return self.rows.among(self.members)
+
     @property
     def thresholds(self) -> torch.Tensor:
         """k_t, int64 (T,)."""
@@ -89,13 +100,13 @@ class SideTrainer:
     def epoch(self, number: int, step: Callable[[torch.Tensor], None]) -> tuple[float, int]:
         """Every training row once as a positive; (sum of the losses, rows)."""
         random, hyper = self.random(1, number), self.hyper
-        members = torch.unique_consecutive(self.rows.entities)
+        members = self.members
         drawn = members[torch.randperm(members.numel(), generator=random, device=members.device)]
         summed, n_rows = 0.0, 0
         averages = np.zeros((2, self.rows.n_types))
         for first in range(0, members.numel(), hyper.block):
             block = drawn[first : first + hyper.block].sort().values
-            rows = self.rows.among(block)
+            rows = self.rows.among(block) if members.numel() > hyper.block else self.known
             loss, seen, found = self.losses(rows, self.model.entities[block], random)
             averages += found
             if seen:
@@ -121,10 +132,10 @@ class SideTrainer:
         if not anchors.numel():
             return e_ND.sum() * 0, 0, averages
         final_ND = model(neighbours, e_ND)
-        gnn = self.contrast(self.final_losses, final_ND, anchors, partners, others, counts)  # Eq. 16
+        gnn = self.final_loss(final_ND, anchors, partners, others, counts)  # Eq. 16
         loss = gnn + hyper.decay * penalty(model, e_ND)
         if not self.bandit.fixed.all():  # up to Γ
-            similar = self.contrast(z_losses, z_N, anchors, partners, others, counts)
+            similar = contrast(z_losses, z_N, anchors, partners, others, counts)
             loss = loss + hyper.similarity_weight * similar  # Eq. 17
         return loss, anchors.numel(), averages
 
@@ -146,26 +157,15 @@ class SideTrainer:
         counts = ~rows.hold(others, values.unsqueeze(-1).expand(shape))
         return rows.entities[chosen], partners, others, counts
 
-    @staticmethod
-    def contrast(
-        losses: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor], x: torch.Tensor, anchors: torch.Tensor,
-        partners: torch.Tensor, others: torch.Tensor, counts: torch.Tensor,
-    ) -> torch.Tensor:  # fmt: skip
-        """The mean over rows of a positive's loss and the mean of its negatives'."""
-        positive = losses(x[anchors], x[partners], True)
-        negative = losses(x[anchors].unsqueeze(1), x[others], False) * counts
-        return (positive + negative.sum(dim=1) / counts.sum(dim=1).clamp(min=1)).mean()
-
     def likeness(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """What the final vectors of pairs are compared by: the larger the more alike."""
         return (x * y).sum(dim=-1) if self.hyper.final_similarity == "dot" else self.model.similarity(x, y)
 
-    def final_losses(self, x: torch.Tensor, y: torch.Tensor, alike: bool) -> torch.Tensor:
-        """The terms of Eq. 16."""
-        found = self.likeness(x, y)
-        if self.hyper.final_similarity == "mlp":
-            return pair_losses(found, alike)
-        return softplus(-found if alike else found)  # −log of the logistic function, or of 1 less it
+    def final_loss(self, final_ND: torch.Tensor, *pairs: torch.Tensor) -> torch.Tensor:
+        """Eq. 16 of `pairs`."""
+        if self.hyper.final_similarity == "dot":
+            return contrast_of_products(final_ND, *pairs)
+        return contrast(lambda x, y, alike: pair_losses(self.likeness(x, y), alike), final_ND, *pairs)
 
     @torch.no_grad()
     def evaluate(self) -> np.ndarray:
@@ -181,7 +181,7 @@ class SideTrainer:
         drawn = torch.rand(found.numel(), generator=random, device=found.device, dtype=torch.float64)
         place = offsets[values] + (drawn * (offsets[values + 1] - offsets[values])).long()
         partners = self.rows.entities[by_value[place]]
-        members = torch.unique_consecutive(self.rows.entities)
+        members = self.members
         others = members[torch.randint(members.numel(), anchors.shape, generator=random, device=found.device)]
         lacks = ~self.all_rows.hold(others, values)
         near, far = (self.likeness(final_ND[anchors], final_ND[one]) for one in (partners, others))

@@ -102,8 +102,8 @@ class RelGNN(nn.Module):
     - Training drops numbers of a layer's input (`dropout`), of which the paper speaks not; without attention
       (`attends`) a message weighs 1 / the number of its relation's, and with `combines` off h_last is all: R-GCN.
     - A node without messages has W_self h_i alone.
-    - Attribute networks know categories, of one value or several, and numbers; text is for another model's vectors to
-      bring in (`init`).
+    - Attribute networks know categories, of one value or several, and numbers. A text is its words, as a category of
+      several values is, where the paper has a recurrent language model: titles and names have no grammar to speak of.
 
     What is published, and the native score. (9) is a product with a diagonal in the model's own axes, which a rotation
     R does not keep: (h_i R)ᵀ diag(m R) (h_j R) is another number. Published are the rows h R and m R, all under one R;

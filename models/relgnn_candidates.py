@@ -97,19 +97,21 @@ class Validation:
         ends = tuple(column[held_out] for column in triples.edges)
         return cls(ends, every.draw(ends[1], hyper.evaluate_candidates, np.random.default_rng([seed, 3])), every)
 
-    @torch.no_grad()
     def figures(self, x_ND: torch.Tensor, model: RelGNN) -> dict[str, float]:
         """validation_mrr and its standard error; validation_auc: the mean share of an edge's candidates below it."""
-        inverse, below = [], []
+        ranks, counts = self.ranks(x_ND, model)
+        inverse, below = np.mean(1 / ranks, axis=0), np.mean(1 - (ranks - 1) / np.maximum(counts, 1), axis=0)
+        return {"validation_mrr": float(inverse.mean()), "validation_mrr_error": standard_error(inverse),
+                "validation_auc": float(below.mean())}  # fmt: skip
+
+    @torch.no_grad()
+    def ranks(self, x_ND: torch.Tensor, model: RelGNN) -> tuple[np.ndarray, np.ndarray]:
+        """(the realistic rank of each edge's tail and of its head, how many candidates each has), (2, E) each."""
+        found = []
         for first in range(0, len(self.ends[0]), _ROWS):
             ends = tuple(column[first : first + _ROWS] for column in self.ends)
-            both = (self._ranks(x_ND, model, ends, broken_tail) for broken_tail in (True, False))
-            ranks, counts = zip(*both, strict=True)
-            inverse.append(np.mean([1 / r for r in ranks], axis=0))
-            below.append(np.mean([1 - (r - 1) / np.maximum(c, 1) for r, c in zip(ranks, counts, strict=True)], axis=0))
-        inverse = np.concatenate(inverse)
-        return {"validation_mrr": float(inverse.mean()), "validation_mrr_error": standard_error(inverse),
-                "validation_auc": float(np.concatenate(below).mean())}  # fmt: skip
+            found.append([self._ranks(x_ND, model, ends, broken_tail) for broken_tail in (True, False)])
+        return tuple(np.array(part) for part in np.concatenate(found, axis=2).swapaxes(0, 1))
 
     def _ranks(
         self, x_ND: torch.Tensor, model: RelGNN, ends: Ends, broken_tail: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from models.hyperparameter_checks import HyperparameterError, check_choice, check_device, check_range
 from models.sampling_hyperparameters import SamplingHyperparameters
@@ -16,6 +16,9 @@ class RelGNNHyperparameters:
     # vectors that go into the attribute networks beside the attributes: attributes (none), transe or ram_gnn
     init: str = "attributes"
     attribute_width: int = 16  # of what each attribute's own network makes of it
+    # attributes, by the names of their relations (item_title), whose values are texts: read word by word, each word
+    # with a vector of its own, so that a value that nobody else has says something
+    text_attributes: list[str] = field(default_factory=list)
     layers: int = 2  # of Eq. 5; 0: the attribute vectors alone, as DistMult and ComplEx have them
     heads: int = 4  # L of Eq. 5
     bases: int = 4  # B of the basis decomposition of W_r; 0: each code has a W_r of its own

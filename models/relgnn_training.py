@@ -160,15 +160,19 @@ class _Trainer:
             rows, columns = np.flatnonzero(wanted == kind), np.flatnonzero(kinds == kind)
             places = (torch.from_numpy(part).to(queries_BD.device) for part in (rows, columns))
             rows_X, columns_K = places
-            broken_XK = queries_BD.index_select(0, rows_X) @ drawn_KD.index_select(0, columns_K).T
+            queries_XD, of_kind_KD = queries_BD.index_select(0, rows_X), drawn_KD.index_select(0, columns_K)
+            broken_XK = queries_XD.detach() @ of_kind_KD.detach().T
             of_rows = tuple(column[rows] for column in ends)
             counts_XK = torch.from_numpy(self.candidates.unknown(of_rows, broken_tail, drawn[columns][None]))
-            chances = torch.sigmoid(true_B.index_select(0, rows_X)), torch.sigmoid(broken_XK.detach())
+            chances = torch.sigmoid(true_B.index_select(0, rows_X)), torch.sigmoid(broken_XK)
             chosen_XJ, counts_XJ = choose(
                 self.hyper.sampling, keep, *chances, counts_XK.to(rows_X.device), noise, passed)
             left = (0, keep - chosen_XJ.shape[1])
             nodes = np.pad(drawn[columns][chosen_XJ.cpu().numpy()], ((0, 0), left))
-            found.append((pad(broken_XK.gather(1, chosen_XJ), left), pad(counts_XJ, left), nodes))
+            # again, with gradients: a pool is scored for a few that are chosen
+            chosen_XJD = of_kind_KD.index_select(0, chosen_XJ.flatten()).unflatten(0, chosen_XJ.shape)
+            broken_XJ = (queries_XD[:, None] * chosen_XJD).sum(dim=2)
+            found.append((pad(broken_XJ, left), pad(counts_XJ, left), nodes))
             order.append(rows)
         back = np.argsort(np.concatenate(order))
         scores, counts, nodes = zip(*found, strict=True)

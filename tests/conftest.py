@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.s3_server import bucket, s3_server, storage  # noqa: F401 (fixtures)
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 

@@ -58,7 +58,7 @@ ONLY_THERE = {
     "urllib3": "dags/dagkit/pods.py",
 }
 # Imports inside a function are paid for only by who calls it: the reader's pandas output needs pandas there alone.
-INSIDE_FUNCTIONS = {("feature_store", "pandas")}
+INSIDE_FUNCTIONS = {("feature_store", "pandas"), ("feature_store", "obstore"), ("feature_store", "boto3")}
 
 
 def python_files(folder: str) -> list[Path]:

@@ -21,8 +21,10 @@ class ReportLink(BaseOperatorLink):
     name = "Report of the night"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Empty where no report of that night is published."""
+        """Empty where no report of that night is published; the folder's own on an object store, which is not asked."""
         folder, address = operator.report
+        if "://" in folder:
+            return f"{address.rstrip('/')}/"
         page = page_of(Path(folder))
         return f"{address.rstrip('/')}/{page}" if page else ""
 
@@ -42,7 +44,7 @@ def report_of(settings: Settings, night: str) -> tuple[str, str]:
     A browser opens no `file:` link of a page from a server, but lets it be copied.
     """
     folder = datasets.uri(settings, "reports").removeprefix("file://")
-    address = settings.reports_url or f"file://{folder}"
+    address = settings.reports_url or (folder if "://" in folder else f"file://{folder}")
     return f"{folder}/dt={night}", f"{address.rstrip('/')}/dt={night}"
 
 
@@ -58,4 +60,5 @@ class NightComplete(BaseOperator):
 
     def execute(self, context: Any) -> None:
         folder, _ = self.report
-        self.log.info("The night is complete; its report: %s/%s", folder, page_of(Path(folder)) or "none")
+        page = "" if "://" in folder else page_of(Path(folder)) or "none"
+        self.log.info("The night is complete; its report: %s/%s", folder, page)

@@ -34,7 +34,7 @@ class Pods:
     """The section, as the YAML has it."""
 
     image: str
-    claim: str
+    claim: str | None = None
     mount: str = "/data"
     lakes: Mapping[str, str] = field(default_factory=dict)
     config_map: str = "nocturne-config"
@@ -66,9 +66,8 @@ def pods(section: Any) -> Pods | None:
     if section is None:
         return None
     told = dict(_mapping(section, "pods"))
-    for name in ("image", "claim"):
-        if not isinstance(told.get(name), str):
-            raise ValueError(f"pods.{name} is {told.get(name)!r}; expected a text: it has no default")
+    if not isinstance(told.get("image"), str):
+        raise ValueError(f"pods.image is {told.get('image')!r}; expected a text: it has no default")
     if "training" in told:
         told["training"] = _built(Shape, told["training"], "pods.training")
     jobs = _mapping(told.get("jobs") or {}, "pods.jobs")

@@ -144,8 +144,9 @@ def _volumes(pods: Pods) -> list[k8s.V1Volume]:
     claim = k8s.V1PersistentVolumeClaimVolumeSource
     lakes = [k8s.V1Volume(name=f"lake-{n}", persistent_volume_claim=claim(claim_name=name, read_only=True))
              for n, name in enumerate(pods.lakes.values())]  # fmt: skip
+    data = [k8s.V1Volume(name="data", persistent_volume_claim=claim(claim_name=pods.claim))] if pods.claim else []
     return [
-        k8s.V1Volume(name="data", persistent_volume_claim=claim(claim_name=pods.claim)),
+        *data,
         k8s.V1Volume(name="config", config_map=k8s.V1ConfigMapVolumeSource(name=pods.config_map)),
         k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit=pods.scratch)), *lakes]
 
@@ -154,8 +155,9 @@ def _mounts(pods: Pods, config: str) -> list[k8s.V1VolumeMount]:
     """The configuration lies where Airflow reads it, so that a job's command is the same everywhere."""
     lakes = [k8s.V1VolumeMount(name=f"lake-{n}", mount_path=folder, read_only=True)
              for n, folder in enumerate(pods.lakes)]  # fmt: skip
+    data = [k8s.V1VolumeMount(name="data", mount_path=pods.mount)] if pods.claim else []
     return [
-        k8s.V1VolumeMount(name="data", mount_path=pods.mount),
+        *data,
         k8s.V1VolumeMount(name="config", mount_path=str(Path(config).parent), read_only=True),
         k8s.V1VolumeMount(name="scratch", mount_path="/tmp"), *lakes]
 

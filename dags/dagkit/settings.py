@@ -169,4 +169,4 @@ def _some_of(names: Any, known: tuple[str, ...], where: str, of: str) -> tuple[s
 
 def _anchored(path: str, folder: Path) -> str:
     """Relative paths are relative to the configuration file."""
-    return path if "://" in path else os.path.normpath(folder / path)
+    return path.rstrip("/") if "://" in path else os.path.normpath(folder / path)

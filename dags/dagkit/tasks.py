@@ -241,10 +241,16 @@ class MarkerSensor(BaseSensorOperator):
         self.path, self.check, self.done = path, check, done
 
     def poke(self, context: Any) -> bool:
-        told = subprocess.run(self.check, capture_output=True, text=True, check=False)
+        far = [place for place in (self.path, *self.done) if "://" in place]  # the check looks there, this task cannot
+        told = subprocess.run(
+            [*self.check, *(["--look-for", *far] if far else [])], capture_output=True, text=True, check=False)
         if told.returncode == WRONG_CALL:
             raise AirflowFailException(f"Wrong configuration; waiting would not help:\n{told.stderr.strip()[-2000:]}")
         self.log.info("Looking for %s", self.path)
+        if far:
+            self.log.info("%s", (told.stdout + told.stderr).strip()[-2000:])
+            if told.returncode == 0:
+                return True
         if Path(self.path).exists():
             return True
         found = next((file for file in self.done if Path(file).exists()), None)

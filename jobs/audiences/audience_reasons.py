@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from jobs.audiences.set_columns import AT_LARGE, OF_SET
 from models.classifiers.trees import xgboost
-from models.vectors.affinities import NAMES as AFFINITIES
+from models.vectors.affinities import EVERY_NAME as AFFINITIES
 
 MOST_REASONS = 3
 OVERDUE, LATELY, SHARE, OFTEN = "overdue", "how lately", "share of purchases", "how often"

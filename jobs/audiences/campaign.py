@@ -112,13 +112,13 @@ class Campaign:
             "control": control, "control_share": self.control_share}
 
 
-def read_lists(lookalike: Lookalike, clients: Iterable[str], given: Path | None = None) -> list[Listed]:
+def read_lists(lookalike: Lookalike, clients: Iterable[str], given: Path | str | None = None) -> list[Listed]:
     """The list of all clients, those of these, and one that a request gives; each file is read once. JobError: one
     that cannot be used."""
     own = {key_of(client): lookalike.campaigns[client].suppress for client in clients if client in lookalike.campaigns}
     named = {ALL_CLIENTS: lookalike.suppress} | own | {PARAMETER: given}
-    paths = {key: Path(path) for key, path in named.items() if path}
-    first: dict[Path, Listed] = {}
+    paths = {key: str(path) for key, path in named.items() if path}
+    first: dict[str, Listed] = {}
     for key, path in paths.items():
         if path not in first:
             first[path] = _read(key, path)
@@ -130,7 +130,7 @@ def key_of(client: str) -> str:
     return f"lookalike.campaigns.{client}.suppress"
 
 
-def _read(key: str, path: Path) -> Listed:
+def _read(key: str, path: str) -> Listed:
     try:
         ids, read = read_ids(path, key, may_be_empty=True), read_from(path)
     except (JobError, OSError) as error:

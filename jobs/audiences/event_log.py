@@ -20,6 +20,7 @@ from jobs.audiences.population import days_between
 from jobs.events.returns import NEVER as NOT_RETURNED
 from jobs.events.returns import takes_back, with_returns
 from jobs.program import Input
+from jobs.side_by_side import each
 from models.kernels.set_history import NEVER
 
 EPOCH = datetime.date(1970, 1, 1)
@@ -140,7 +141,8 @@ def read_log(
     """The events with first <= day < end. `more_items`: raw ids of items that have a number without one;
     `more_behaviors`: those that are there without one; `since`: the first day that `as_of` is asked of, else `end`."""
     since, cancels = since or end, takes_back(clean_events)
-    read = [_of_day(clean_events, day, since) for day in days_between(clean_events, first, end)]
+    disk, wanted = clean_events.table().disk, days_between(clean_events, first, end)
+    read = each(disk, lambda day: _of_day(clean_events, day, since), wanted)
     parts, gone = [part for part, _ in read], [part for _, part in read if part.num_rows]
     nothing, every = pa.array([], pa.large_string()), parts + gone
     users = _sorted([p.column("user_id") for p in every] or [nothing])

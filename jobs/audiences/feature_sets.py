@@ -4,7 +4,7 @@ by clients is computed once."""
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,10 @@ from jobs.audiences.vectors import Vectors
 from jobs.configuration.feature_names import FeatureSet
 from jobs.configuration.predicates import Predicate, mentioned
 from jobs.configuration.sections import Graph
-from models.vectors.affinities import NAMES, Client, Scales, affinities, scales
+from models.vectors.affinities import Client, Scales, affinities, log_totals, names_of, scales
 
 # Vectors that distances are taken to: they bound the time at any client's size.
-MOST_ITEMS, MOST_REFERENCES, AT_LARGE = 256, 512, 256
+MOST_ITEMS, MOST_REFERENCES, AT_LARGE, MOST_OF_ALL = 256, 512, 256, 4096
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,12 @@ class Source:
         users = self.sample(self.users.ids, self.users.raw, vectors.user_ids, "users at large", "", AT_LARGE)
         at_large = vectors.native_items_of(items), vectors.native_users_of(users), users
         everybody = vectors.native_users_of(self.users.ids)
-        return scales(everybody, self.users.ids, vectors.native_purchase, *at_large, vectors.comparer)
+        found = scales(everybody, self.users.ids, vectors.native_purchase, *at_large, vectors.comparer)
+        if not vectors.comparer.has_probabilities:
+            return found
+        known = int(np.isin(self.snapshot.items, vectors.item_ids).sum())
+        some = self.sample(self.snapshot.items, item_raw, vectors.item_ids, "all items", "", MOST_OF_ALL)
+        return replace(found, item_total=log_totals(everybody, vectors.native_items_of(some), known))
 
     def sample(
         self, ids: np.ndarray, raw: pa.Array, known: np.ndarray, purpose: str, client: str, most: int
@@ -125,10 +130,10 @@ class ClientSource:
 
     def _affinity(self, model: str, references: np.ndarray) -> Columns:
         everybody = np.arange(len(self.source.users))
-        return Columns([f"{model}:{name}" for name in NAMES], self.affinity_of(model, references, everybody))
+        return Columns([f"{model}:{name}" for name in names_of(model)], self.affinity_of(model, references, everybody))
 
     def affinity_of(self, model: str, references: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """float32 (p, 8): of the eligible users with these numbers."""
+        """float32 (p, 8, or 9 with probabilities): of the eligible users with these numbers."""
         return self.affinities_to(self.as_client(model, references), model, rows)
 
     def as_client(
@@ -141,7 +146,8 @@ class ClientSource:
         items = source.sample(mine, item_raw, vectors.item_ids, "client items", self.name, most_items)
         references = source.sample(
             references, theirs, vectors.user_ids, "references", self.name, most_references)
-        return Client(vectors.native_items_of(items), vectors.native_users_of(references), references)
+        known = int(np.isin(mine, vectors.item_ids).sum())
+        return Client(vectors.native_items_of(items), vectors.native_users_of(references), references, known)
 
     def affinities_to(self, client: Client, model: str, rows: np.ndarray) -> np.ndarray:
         """As `affinity_of`."""

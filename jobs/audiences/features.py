@@ -20,7 +20,7 @@ from jobs.audiences.snapshot import DAY_SECONDS, Attribute, Snapshot
 from jobs.configuration.sections import Graph
 from jobs.graphs.categories import coarsest_of
 from models.places import positions
-from models.vectors.affinities import NAMES as AFFINITIES
+from models.vectors.affinities import EVERY_NAME as AFFINITIES
 
 MOST_DEMOGRAPHIC_VALUES = 20  # per attribute: the most frequent among the eligible
 MOST_MONEY = 1e30  # either way: a sum of float32 may be beyond float32, and trees take no infinite figure

@@ -21,7 +21,7 @@ import datetime
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -181,7 +181,7 @@ def describe(
 
 
 def check_request(
-    seeds: Path | None, client: str | None, k: int, model: str, control_share: float | None, name: str | None,
+    seeds: str | None, client: str | None, k: int, model: str, control_share: float | None, name: str | None,
     config: Config,
 ) -> str:  # fmt: skip
     """The audience's name. JobError for a request that cannot be served."""
@@ -195,7 +195,7 @@ def check_request(
     if model not in config.publishing.models:
         published = ", ".join(config.publishing.models)
         raise JobError(f"Model {model!r} is not published; expected one of publishing.models: {published}.")
-    chosen = name or client or re.sub(r"[^a-z0-9]+", "_", seeds.stem.lower()).strip("_") or "seeds"
+    chosen = name or client or re.sub(r"[^a-z0-9]+", "_", PurePosixPath(seeds).stem.lower()).strip("_") or "seeds"
     if not NAME.fullmatch(chosen):
         raise JobError(f"The audience's name is {chosen!r}; expected letters a-z, digits and underscores. Set --name.")
     return chosen
@@ -267,8 +267,8 @@ def run(
     date: datetime.date, clean_events: Input, knowledge_graph: Input, interactions: Input, entity_ids: Input,
     relations: Input, user_embeddings: Input, entity_embeddings: Input, lookalike_models: Input,
     requested_audiences: Output, config: Config,
-    seeds: Path | None = None, client: str | None = None, k: int = 1000, model: str = families.DEFAULT_MODELS[0],
-    include_seeds: bool = False, name: str | None = None, suppress: Path | None = None,
+    seeds: str | None = None, client: str | None = None, k: int = 1000, model: str = families.DEFAULT_MODELS[0],
+    include_seeds: bool = False, name: str | None = None, suppress: str | None = None,
     control_share: float | None = None,
 ) -> None:  # fmt: skip
     """Match the seeds, rank, report, commit."""
@@ -276,8 +276,8 @@ def run(
     clean_events = counted(clean_events, date, config.events.returns)
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     request = {
-        "seeds": seeds and str(seeds), "client": client, "k": k, "model": model, "include_seeds": include_seeds,
-        "suppress": suppress and str(suppress), "control_share": control_share}
+        "seeds": seeds, "client": client, "k": k, "model": model, "include_seeds": include_seeds,
+        "suppress": suppress, "control_share": control_share}
     is_named, dt = name is not None, date.isoformat()
     name = check_request(seeds, client, k, model, control_share, name, config)
     table = requested_audiences.table(name)

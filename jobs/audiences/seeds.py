@@ -8,7 +8,7 @@ import datetime
 import io
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from feature_store.spreadsheet import plain
 from jobs.events.damage import check_whole, read_parquet
+from jobs.events.files import open_binary
 from jobs.events.fingerprint import fingerprints
 from jobs.events.places import find_file
 from jobs.events.read_source import parquet_schema
@@ -37,19 +38,19 @@ class Match:
         return len(self.known) / self.given if self.given else 0.0
 
 
-def read_seeds(path: Path) -> pa.Array:
+def read_seeds(path: Path | str) -> pa.Array:
     """As `read_ids`; somebody has to be in it."""
     return read_ids(path, "the parameter seeds")
 
 
-def read_ids(path: Path, setting: str, may_be_empty: bool = False) -> pa.Array:
+def read_ids(path: Path | str, setting: str, may_be_empty: bool = False) -> pa.Array:
     """Unique ids as they stand in the file: never trimmed or folded. JobError when the file cannot be read, or holds
     none; may_be_empty: a header (or Parquet's columns) without a row says that there is none."""
-    file = find_file(path, setting)
+    file = find_file(str(path), setting)
     try:
-        rows = _READERS.get(path.suffix.lower(), _from_text)(file)
+        rows = _READERS.get(ending_of(file), _from_text)(file)
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
-        found = f"{path} cannot be read as {path.suffix or 'text'} ({error})"
+        found = f"{path} cannot be read as {ending_of(file) or 'text'} ({error})"
         raise JobError(f"{found}. Expected UTF-8 text or CSV, or Parquet, of user ids.") from error
     ids = pc.unique(rows.drop_null())
     ids = ids.filter(pc.not_equal(ids, ""))
@@ -58,23 +59,29 @@ def read_ids(path: Path, setting: str, may_be_empty: bool = False) -> pa.Array:
     return ids
 
 
-def read_from(path: Path) -> list[dict[str, Any]]:
-    """What was read, as a manifest has it: name, size and sha256."""
-    return fingerprints([str(path)], "parquet" if path.suffix.lower() == ".parquet" else "csv")
+def read_from(path: Path | str) -> list[dict[str, Any]]:
+    """What was read, as a manifest has it: name, size and sha256 or ETag."""
+    return fingerprints([str(path)], "parquet" if ending_of(path) == ".parquet" else "csv")
 
 
-def _plain_text(path: Path) -> str:
+def ending_of(path: Path | str) -> str:
+    """`.csv`, `.parquet`, …; empty where the name has none."""
+    return PurePosixPath(path).suffix.lower()
+
+
+def _plain_text(path: str) -> str:
     """The whole file. SourceError: it is no text."""
-    check_whole(str(path), "csv")
-    return path.read_bytes().decode("utf-8-sig")
+    check_whole(path, "csv")
+    with open_binary(path) as content:
+        return content.read().decode("utf-8-sig")
 
 
-def read_days(path: Path) -> dict[str, datetime.date] | None:
+def read_days(path: Path | str) -> dict[str, datetime.date] | None:
     """The first day (UTC) of each id that has a time, ids as `match` finds them; None for a file without times.
 
     A day alone is that day. JobError for what is no time, or one without an offset.
     """
-    rows = _TIMES.get(path.suffix.lower(), lambda path: None)(path)
+    rows = _TIMES.get(ending_of(path), lambda path: None)(str(path))
     if rows is None:
         return None
     found: dict[str, datetime.date] = {}
@@ -107,7 +114,7 @@ def _parsed(text: str) -> datetime.date:
     return kind.fromisoformat(text)
 
 
-def _times_of_csv(path: Path) -> list[tuple[str, str]] | None:
+def _times_of_csv(path: str) -> list[tuple[str, str]] | None:
     rows = list(csv.reader(io.StringIO(_plain_text(path), newline="")))
     if not rows or not {COLUMN, TIME} <= set(rows[0]):
         return None
@@ -115,21 +122,21 @@ def _times_of_csv(path: Path) -> list[tuple[str, str]] | None:
     return [(row[ids], row[times].strip()) for row in rows[1:] if len(row) > max(ids, times)]
 
 
-def _times_of_parquet(path: Path) -> list[tuple[str, object]] | None:
-    if not {COLUMN, TIME} <= set(parquet_schema(str(path)).names):
+def _times_of_parquet(path: str) -> list[tuple[str, object]] | None:
+    if not {COLUMN, TIME} <= set(parquet_schema(path).names):
         return None
-    table = read_parquet(str(path), [COLUMN, TIME])
+    table = read_parquet(path, [COLUMN, TIME])
     times = table.column(TIME)
     if pa.types.is_timestamp(times.type):  # Python's own have no nanoseconds
         times = times.cast(pa.timestamp("us", times.type.tz), safe=False)
     return list(zip(table.column(COLUMN).cast(pa.large_string()).to_pylist(), times.to_pylist(), strict=True))
 
 
-def _from_text(path: Path) -> pa.Array:
+def _from_text(path: str) -> pa.Array:
     return pa.array(_plain_text(path).replace("\r\n", "\n").split("\n"), pa.large_string())
 
 
-def _from_csv(path: Path) -> pa.Array:
+def _from_csv(path: str) -> pa.Array:
     rows = list(csv.reader(io.StringIO(_plain_text(path), newline="")))
     if not rows or not rows[0]:
         return pa.array([""], pa.large_string())
@@ -139,7 +146,7 @@ def _from_csv(path: Path) -> pa.Array:
     return pa.array([row[at] for row in body if len(row) > at], pa.large_string())
 
 
-def _require_commas(header: list[str], path: Path) -> None:
+def _require_commas(header: list[str], path: str) -> None:
     """JobError where each line would be taken for one id."""
     whole = header[0] if len(header) == 1 and header[0] != COLUMN else ""
     for separator in ";\t|":
@@ -147,11 +154,11 @@ def _require_commas(header: list[str], path: Path) -> None:
             raise JobError(f"{path} has columns separated by {separator!r}; expected commas. Write it with commas.")
 
 
-def _from_parquet(path: Path) -> pa.Array:
-    names = parquet_schema(str(path)).names
+def _from_parquet(path: str) -> pa.Array:
+    names = parquet_schema(path).names
     if not names:
         raise JobError(f"{path} has no column. Expected one with user ids, called {COLUMN}.")
-    column = read_parquet(str(path), [COLUMN if COLUMN in names else names[0]]).column(0)
+    column = read_parquet(path, [COLUMN if COLUMN in names else names[0]]).column(0)
     return column.cast(pa.large_string()).combine_chunks()
 
 

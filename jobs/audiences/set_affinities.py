@@ -17,7 +17,7 @@ from jobs.audiences.nights import Tables
 from jobs.audiences.pooled_rows import order_of
 from jobs.audiences.set_columns import Past
 from jobs.configuration.sections import Graph, Lookalike
-from models.vectors.affinities import NAMES, Client
+from models.vectors.affinities import Client, names_of
 
 # Vectors of a set that distances are taken to. With 256 and 512 the loss on held-out users of the demo and of two shops
 # is the same, and affinities take twice as long.
@@ -55,7 +55,7 @@ def published_at(
 
 
 def affinity_names(models: list[str]) -> list[str]:
-    return [f"{model}:{name}" for model in models for name in NAMES]
+    return [f"{model}:{name}" for model in models for name in names_of(model)]
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class Near:
     clients: dict[str, Client]
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """float32 (p, 8 for each model), NaN where there is nothing to say."""
-        out = np.full((len(rows), len(self.models) * len(NAMES)), np.nan, np.float32)
-        for place, model in enumerate(self.models):
+        """float32 (p, the columns of each model), NaN where there is nothing to say."""
+        ends = np.cumsum([0, *(len(names_of(model)) for model in self.models)])
+        out = np.full((len(rows), ends[-1]), np.nan, np.float32)
+        for model, first, end in zip(self.models, ends[:-1], ends[1:], strict=True):
             if model in self.clients:
-                columns = slice(place * len(NAMES), (place + 1) * len(NAMES))
-                out[:, columns] = self.source.affinities_to(self.clients[model], model, rows)
+                out[:, first:end] = self.source.affinities_to(self.clients[model], model, rows)
         return out
 
 

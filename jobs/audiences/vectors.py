@@ -143,6 +143,16 @@ def read_vectors(
         compared)  # fmt: skip
 
 
+def read_entities(
+    model: str, date: datetime.date, entity_embeddings: Input, kind: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(ledger ids (n,), published vectors (n, d) float32) of one entity type at `date`. PartitionMissing."""
+    wanted, dt = pc.field("entity_type") == kind, date.isoformat()
+    rows = entity_embeddings.table(model).read(dt, columns=["id", "embedding"], filter=wanted)
+    where = f"{entity_embeddings.location(model)}/dt={dt}"
+    return rows.column("id").to_numpy(), finite_matrix(_whole(rows, "embedding"), where)
+
+
 def _require_together(what: str, dt: str, of_users: dict[str, Any], of_items: dict[str, Any]) -> None:
     """That the manifests of users and of items are of one space and one publish."""
     mine, theirs = of_users.get("space_id"), of_items.get("space_id")

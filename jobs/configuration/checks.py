@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from jobs.configuration.feature_names import POOLED_SETS, FeatureSet
+from jobs.configuration.histories import are_read, check_sequences
 from jobs.configuration.messages import ConfigError, expect, listed
 from jobs.configuration.pod_checks import check_no_key_in_plain, check_pods
 from jobs.configuration.predicates import PredicateError, parse
@@ -48,6 +49,7 @@ def check(settings: Settings) -> None:
         "quality.data_docs",
         "the name of a folder of [a-z0-9_]+ that is no table's, such as data_docs",
     )
+    check_sequences(settings.sequences, events)
     _check_retention(settings)
     check_no_key_in_plain(settings)
     check_pods(settings)
@@ -222,6 +224,11 @@ def _check_retention(settings: Settings) -> None:
         least = windows * lookalike.label_window_days + 1
         if name == "clean_events":
             least += max(settings.graph.window_days, lookalike.active_days)
+            if are_read(settings):
+                history = settings.sequences.history_days
+                wanted = "none: sequences.history_days is null, so that nights read every day there is"
+                expect(history is not None, days, f"retention.{name}", wanted)
+                least = max(least, history + 1)
         expect(days >= least, days, f"retention.{name}", f"at least {least} days, which later nights still read")
 
 

@@ -15,8 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from feature_store import known_stores
 from jobs.configuration.checks import check
 from jobs.configuration.document import read_document
+from jobs.configuration.pod_checks import check_addresses
 from jobs.configuration.sections import Lookalike, SourceTable
 from jobs.configuration.settings import Settings, settings_class
 from jobs.configuration.tree import build
@@ -26,12 +28,22 @@ T = TypeVar("T")
 
 
 def load_settings(path: Path | str) -> Settings:
-    """Read and check the whole file; relative paths in it become absolute, seen from the file's folder. ConfigError."""
+    """Read and check the whole file; relative paths in it become absolute, seen from the file's folder. ConfigError.
+
+    From then on this process knows where the object stores are that it names (`known_stores`).
+    """
     path = Path(path)
     document = read_document(path)
+    check_addresses(document)
     settings = build(settings_class(), document, "")
     check(settings)
-    return _anchored(settings, path.parent.resolve())
+    settings = _anchored(settings, path.parent.resolve())
+    source = settings.source
+    known_stores.know("", settings.storage)
+    known_stores.know(settings.data_root, settings.storage)
+    for table in filter(None, (source.events, source.items, source.users)):
+        known_stores.know(table.path, table.storage)
+    return settings
 
 
 def load(path: Path | str, config: type[T]) -> T:
@@ -54,13 +66,14 @@ def config_hash(config: Any) -> str:
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
     def anchor(path: str) -> str:
-        return path if "://" in path else os.path.normpath(folder / path)
+        return path.rstrip("/") if "://" in path else os.path.normpath(folder / path)
 
     root, docs = anchor(settings.data_root), settings.quality.data_docs
     record = f"{root}/{TABLES['rejected_events'].folder}"
 
     def anchor_table(table: SourceTable | None) -> SourceTable | None:
-        return table and dataclasses.replace(table, path=anchor(table.path), record=record)
+        storage = table and (table.storage or settings.storage)
+        return table and dataclasses.replace(table, path=anchor(table.path), storage=storage, record=record)
 
     source = settings.source
     source = dataclasses.replace(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.command import job_names
-from jobs.configuration.messages import expect
+from jobs.configuration.messages import expect, joined
 from jobs.configuration.pods import FOLDER, NAME
+from jobs.configuration.ranges import is_far
 
 if TYPE_CHECKING:
     from jobs.configuration.settings import Settings
@@ -21,6 +22,7 @@ SECRET_KEY = re.compile(
 NO_SECRET = re.compile(
     r"(file|path|ref(\.\w+)?|provider|providers|class|enabled|renewal\.\w+)$|^spark\.kubernetes\.(driver|executor)"
     r"\.secret(s|KeyRef)\.", re.IGNORECASE)
+WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]*@")
 REFERENCE = re.compile(r"\$\{env[.:]\w+\}")
 # options of Java and addresses that hold one among other things: …password=…, user:password@host
 SECRET_WITHIN = re.compile(
@@ -47,10 +49,15 @@ def check_pods(settings: Settings) -> None:
         expect(not is_below(folder, pods.mount), folder, f"pods.lakes.{folder}", f"a folder outside {pods.mount}")
         expect(not is_below(folder, SCRATCH), folder, f"pods.lakes.{folder}", outside)
         expect(NAME.holds(claim), claim, f"pods.lakes.{folder}", f"a claim's name: {NAME.wanted}")
+    seen = [*([pods.mount] if pods.claim else []), *pods.lakes]
     root = settings.data_root.removeprefix("file://")
-    expect(is_below(root, pods.mount), root, "data_root", f"pods.mount ({pods.mount}) or a folder below it")
-    seen = [pods.mount, *pods.lakes]
+    if not is_far(root):
+        wanted = "a claim that holds the data root; without one that is on an object store"
+        expect(pods.claim is not None, None, "pods.claim", wanted)
+        expect(is_below(root, pods.mount), root, "data_root", f"pods.mount ({pods.mount}) or a folder below it")
     for path, place in _read_by_jobs(settings):
+        if is_far(place):
+            continue
         wanted = f"an absolute path in what a pod mounts: {', '.join(seen)}"
         expect(any(is_below(place, folder) for folder in seen), place, path, wanted)
 
@@ -71,6 +78,20 @@ def _read_by_jobs(settings: Settings) -> Iterator[tuple[str, str]]:
         "source.ready_marker": source.ready_marker, "lookalike.suppress": lookalike.suppress,
         **{f"lookalike.campaigns.{name}.suppress": one.suppress for name, one in lookalike.campaigns.items()}}
     yield from ((key, path) for key, path in named.items() if path)
+
+
+def check_addresses(value: Any, path: str = "") -> None:
+    """ConfigError, which does not repeat it, for an address anywhere in the document that holds a password. Spark's
+    own settings are looked at below."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            check_addresses(one, joined(path, key))
+    elif isinstance(value, list):
+        for i, one in enumerate(value):
+            check_addresses(one, f"{path}[{i}]")
+    elif isinstance(value, str) and not path.startswith("spark.conf."):
+        wanted = "an address without a key: credentials come from the environment, ~/.aws/credentials or the pod's role"
+        expect(not WITH_PASSWORD.search(value), "…", path, wanted)
 
 
 def check_no_key_in_plain(settings: Settings) -> None:

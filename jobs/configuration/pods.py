@@ -49,7 +49,9 @@ class Pods:
     """How a job's pod looks: docker/ has its images, helm/nocturne what it finds in its namespace."""
 
     image: Image  # of the target `jobs`
-    claim: Name  # the PersistentVolumeClaim that holds the data root, many pods at a time (ReadWriteMany)
+    # the PersistentVolumeClaim that holds the data root, many pods at a time (ReadWriteMany); none: it is on an object
+    # store
+    claim: Name | None = None
     mount: Annotated[str, FOLDER] = "/data"  # where it is mounted; data_root lies there or below
     # further claims, mounted to read: folder → claim; what `source` names lies in one of them or below `mount`
     lakes: dict[str, str] = field(default_factory=dict)

@@ -10,8 +10,12 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
+from feature_store.storage import SCHEMES
+
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # one letter is a drive, and no scheme
 MOST_OF_PATH = 1024  # characters
+# a bucket (or container, abfss://container@account.host), and what is below it
+FAR = re.compile(r"[a-z0-9]+://[A-Za-z0-9][A-Za-z0-9._-]{1,253}(@[A-Za-z0-9.-]{1,253})?(/[^/]+)*/?")
 
 
 class Rule(Protocol):
@@ -53,19 +57,26 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Place:
-    """A path on the local disk; `file:///…` where the reader understands it."""
+    """A path on the local disk, or a URI of an object store; `file:///…` where the reader understands it."""
 
     file_scheme: bool = False
 
     @property
     def wanted(self) -> str:
-        uri = ", or file:///" if self.file_scheme else ", without a scheme"
-        return f"a path on a local disk of at most {MOST_OF_PATH} characters{uri} (other stores are not supported)"
+        uri = ", file:///…" if self.file_scheme else ""
+        return f"a path on a local disk{uri}, or s3://bucket/… of an object store, of at most {MOST_OF_PATH} characters"
 
     def holds(self, value: str) -> bool:
         usable = bool(value.strip()) and len(value) <= MOST_OF_PATH and not any(ord(c) < 32 for c in value)
+        if is_far(value):
+            return usable and FAR.fullmatch(value) is not None and not {".", ".."} & set(value.split("/"))
         is_file = self.file_scheme and value.startswith("file:///") and value.strip("/") != "file:"
         return usable and ("://" not in value and not SCHEME.match(value) or is_file)
+
+
+def is_far(path: str) -> bool:
+    """Whether it is a URI of an object store."""
+    return path.partition("://")[0].lower() in SCHEMES and "://" in path
 
 
 MOST_DAYS, MOST = 36_500, 1_000_000_000
@@ -78,5 +89,5 @@ CONTROL_SHARE = Range(0, 0.9)  # of an audience: most of it, or all, is no contr
 ControlShare = Annotated[float, CONTROL_SHARE]
 AtLeastOne = Annotated[int, Range(1, MOST)]
 Minutes = Annotated[int, Range(1, 43_200)]  # at most thirty days
-LocalPath = Annotated[str, Place()]
+AnyPath = Annotated[str, Place()]
 DataRoot = Annotated[str, Place(file_scheme=True)]

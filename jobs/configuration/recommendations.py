@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from jobs.configuration.messages import ConfigError, expect
 from jobs.configuration.predicates import PredicateError, parse
 from jobs.configuration.ranges import Range
-from jobs.configuration.sections import Graph
+from jobs.configuration.sections import Attribute, Graph
 from models import families
 
 
@@ -22,9 +22,22 @@ class Recommendations:
     unseen_only: bool = True  # nothing that the user had an event with in the graph's window
     # a predicate on items, as those of lookalike.clients: nothing else is recommended; none: every item
     items: dict[str, Any] = field(default_factory=dict)
-    # behaviours of the graph whose relationships are predicted as well, top_k for each user and relation: the table
-    # predicted_relations. unseen_only then leaves out pairs that have that very relation
+    # behaviours of the graph whose relationships are predicted as well, top_k for each user and relation, and
+    # attributes as the graph names them (item_brand), top_k for each item or user: the table predicted_relations.
+    # unseen_only then leaves out pairs that have that very relation
     relations: list[str] = field(default_factory=list)
+
+
+def attributes_of(graph: Graph) -> dict[str, dict[str, Attribute]]:
+    """The attributes of items and of users, by the entity type that stands before their relations' names."""
+    return {"item": graph.item_attributes, "user": graph.user_attributes}
+
+
+def attribute_of(relation: str, graph: Graph) -> tuple[str, str]:
+    """(entity type, attribute) of an attribute's relation. KeyError for any other."""
+    known = attributes_of(graph)
+    named = {f"{kind}_{name}": (kind, name) for kind, attributes in known.items() for name in attributes}
+    return named[relation]
 
 
 def check_recommendations(section: Recommendations, published: Collection[str], graph: Graph) -> None:
@@ -34,10 +47,12 @@ def check_recommendations(section: Recommendations, published: Collection[str], 
         wanted = f"one of publishing.models: {', '.join(published)}"
         expect(model in published, model, f"recommendations.models[{i}]", wanted)
         expect(model not in section.models[:i], model, f"recommendations.models[{i}]", "every one once")
-    without = [model for model in section.models if families.family_of(model).compared in ("dot", "cosine")]
+    without = [model for model in section.models if families.family_of(model).compared in ("dot", "softmax", "cosine")]
     for i, relation in enumerate(section.relations):
         path, wanted = f"recommendations.relations[{i}]", f"one of graph.behaviors: {', '.join(graph.behaviors)}"
-        expect(relation in graph.behaviors, relation, path, wanted)
+        names = [f"{kind}_{name}" for kind, known in attributes_of(graph).items() for name in known]
+        wanted += f"; or an attribute: {', '.join(names)}" if names else ""
+        expect(relation in graph.behaviors or relation in names, relation, path, wanted)
         expect(relation not in section.relations[:i], relation, path, "every one once")
         wanted = f"{graph.purchase}, since {', '.join(without)} tells no relations apart"
         expect(not without or relation == graph.purchase, relation, path, wanted)

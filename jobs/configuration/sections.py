@@ -9,14 +9,15 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from feature_store.storage import Storage
 from jobs.configuration.ranges import (
     MOST,
     MOST_DAYS,
+    AnyPath,
     AtLeastOne,
     ControlShare,
     Count,
     Days,
-    LocalPath,
     Minutes,
     Pattern,
     Range,
@@ -48,7 +49,7 @@ class SourceTable:
     """One input table: where it lies and how its columns are called there."""
 
     # a file, a folder or a glob, relative to the configuration file; a name that exists is that file, whatever it holds
-    path: LocalPath
+    path: AnyPath
     format: Literal["parquet", "csv", "jsonl", "delta", "iceberg"] = "parquet"
     # our column → the source's; those not named keep their name. Of attributes also {column: cats, separator: "|"}:
     # their texts are lists
@@ -67,6 +68,7 @@ class SourceTable:
     # "2026-01-05T10:00:00Z"; none: the current one when a date is first run, and for that date ever after
     version: Annotated[int, Range(0, 2**63 - 1)] | None = None
     as_of: str | None = None
+    storage: Storage | None = None  # of a path on an object store: where that is; none: as the data root's
     record: Annotated[str, UNSET] = ""  # not of the file: where load.py says each night writes down what it has read
 
     @property
@@ -110,7 +112,7 @@ class Source:
     events: SourceTable
     items: SourceTable | None = None
     users: SourceTable | None = None
-    ready_marker: LocalPath | None = None  # a path with {ds} in it; the first task waits until it exists
+    ready_marker: AnyPath | None = None  # a path with {ds} in it; the first task waits until it exists
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,11 @@ class Graph:
     user_attributes: dict[str, Attribute] = field(default_factory=dict)
     purchase: str = "purchase"  # the behaviour that smoothing learns from, and of the lookalike labels
 
+    @property
+    def windows(self) -> dict[str, int]:
+        """Days before D in which each behaviour's events count in the knowledge graph."""
+        return {name: min(of.window_days or self.window_days, self.window_days) for name, of in self.behaviors.items()}
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -214,7 +221,7 @@ class Publishing:
 class Campaign:
     """What one client's audiences keep to (docs/campaigns.md)."""
 
-    suppress: LocalPath | None = None  # as lookalike.suppress, and beside it
+    suppress: AnyPath | None = None  # as lookalike.suppress, and beside it
     control_share: ControlShare | None = None  # in place of lookalike.control_share
 
 
@@ -232,7 +239,7 @@ class Lookalike:
     top_k: AtLeastOne = 1000
     reasons_for: Annotated[int, Range(0, 1_000_000)] = 1000  # the first so many of each audience get reasons in words
     # a file of user ids (text, CSV, Parquet), relative to the configuration file: they are in no audience
-    suppress: LocalPath | None = None
+    suppress: AnyPath | None = None
     control_share: ControlShare = 0.0  # of each audience: drawn by hash and not mailed, so that uplift can be measured
     campaigns: dict[str, Campaign] = field(default_factory=dict)  # client → what differs for it
     # attributes of users or items that stand in no column, e.g. [gender, age]

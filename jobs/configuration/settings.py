@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from feature_store.storage import Storage
+from jobs.configuration.histories import Sequences
 from jobs.configuration.pods import Pods
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.ranges import DataRoot, Days, Range
@@ -36,8 +38,10 @@ class Settings:
     source: Source
     events: Events
     graph: Graph
+    storage: Storage = Storage()  # of a data root on an object store: where that is; credentials never stand here
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     deterministic: bool = False  # one thread, equal content hashes for equal inputs
+    sequences: Sequences = Sequences()
     quality: Quality = Quality()
     training: Training = Training()
     publishing: Publishing = Publishing()

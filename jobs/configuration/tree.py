@@ -10,6 +10,8 @@ import types
 import typing
 from typing import Annotated, Any, Literal
 
+from feature_store.errors import StoreError
+from feature_store.storage import Storage
 from jobs.configuration.messages import MOST_OF_KEY, ConfigError, expect, joined, place
 from jobs.configuration.ranges import EARLIEST, LATEST
 from models.hyperparameters import HyperparameterError
@@ -22,6 +24,8 @@ def build(cls: Any, value: Any, path: str) -> Any:
     origin, arguments = typing.get_origin(cls), typing.get_args(cls)
     if origin is Annotated:
         return _build_ruled(arguments, value, path)
+    if cls is Storage:
+        return _build_storage(value, path)
     if dataclasses.is_dataclass(cls):
         return _build_dataclass(cls, value, path)
     if origin is Literal:
@@ -62,6 +66,15 @@ def _build_dataclass(cls: Any, value: Any, path: str) -> Any:
         return cls(**fields)
     except HyperparameterError as error:
         raise ConfigError(f"{path}.{error}" if path else str(error)) from error
+
+
+def _build_storage(value: Any, path: str) -> Storage:
+    """The store's own class has rules of its own, which refuse a key in plain."""
+    expect(isinstance(value, dict), value, path, "a mapping of keys to values")
+    try:
+        return Storage.from_mapping(value)
+    except StoreError as error:
+        raise ConfigError(f"{place(path)}: {error}") from error
 
 
 def _build_ruled(arguments: tuple[Any, ...], value: Any, path: str) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from jobs.arrays import INDUCTIVE, TRAINED, Checkpoint, Night, as_extra
 from jobs.embeddings import training
 from jobs.embeddings.ram_gnn_sides import KINDS, NightSide, entity_places, sides_of, user_item_pairs
-from jobs.embeddings.scratch import scratch_of
+from jobs.embeddings.scratch import forget, scratch_of
 from jobs.embeddings.training import Outcome, Tonight, last_trained
 from jobs.graphs.ledgers import ITEM, USER
 from jobs.program import Input, Output, main
@@ -117,7 +117,7 @@ def run(
         outcome = learn(tonight, sides, config, scratch)
     outcome.fields["inputs"] = tonight.lineage()["inputs"] | {"attributes": attributes.lineage(tonight.dt)}
     tonight.commit(outcome)
-    scratch.unlink(missing_ok=True)
+    forget(tonight)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 from jobs.arrays import INDUCTIVE, TRAINED, Night, as_extra
 from jobs.embeddings import training
 from jobs.embeddings.relgnn_world import NightWorld, shape_of
-from jobs.embeddings.scratch import scratch_of
+from jobs.embeddings.scratch import forget, scratch_of
 from jobs.embeddings.training import Outcome, Tonight, last_trained, trained_edges
 from jobs.program import Input, Output, main, metrics
 from jobs.progress import Progress
@@ -82,12 +82,12 @@ def run(
     """Train (or take the predecessor's parameters), compute everybody, commit."""
     tables = (knowledge_graph, entity_ids, relations, checkpoints)
     tonight = Tonight.read(date, "relgnn", predecessor, config, *tables)
-    given = NightWorld.of(tonight.night, config.graph, tonight.sources)
+    given = NightWorld.of(tonight.night, config.graph, tonight.sources, config.relgnn.text_attributes)
     with scratch_of(tonight) as scratch:
         outcome = learn(tonight, given, config, scratch)
     metrics.put("sampler", detail=config.relgnn.sampling.kind)
     tonight.commit(outcome)
-    scratch.unlink(missing_ok=True)
+    forget(tonight)
 
 
 if __name__ == "__main__":

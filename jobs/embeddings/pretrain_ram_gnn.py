@@ -21,7 +21,7 @@ import numpy as np
 from jobs.arrays import as_extra
 from jobs.embeddings import training
 from jobs.embeddings.ram_gnn_sides import NightSide, sides_of, vectors_of_night
-from jobs.embeddings.scratch import scratch_of
+from jobs.embeddings.scratch import forget, scratch_of
 from jobs.embeddings.training import Outcome, Tonight, last_trained
 from jobs.program import Input, Output, Skip, main, metrics
 from jobs.progress import Progress
@@ -115,7 +115,7 @@ def run(
     outcome.fields["inputs"] = tonight.lineage()["inputs"] | {"attributes": attributes.lineage(tonight.dt)}
     metrics.put("thresholds", detail=picture(sides, outcome.extra))
     tonight.commit(outcome)
-    scratch.unlink(missing_ok=True)
+    forget(tonight)
 
 
 if __name__ == "__main__":

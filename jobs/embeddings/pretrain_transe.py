@@ -18,7 +18,7 @@ import numpy as np
 
 from jobs.arrays import INDUCTIVE, NONE, TRAINED, Checkpoint, Night
 from jobs.embeddings import training
-from jobs.embeddings.scratch import scratch_of
+from jobs.embeddings.scratch import forget, scratch_of
 from jobs.embeddings.training import Outcome, Tonight, last_trained, trained_edges
 from jobs.program import Input, Output, main
 from jobs.progress import Progress
@@ -117,7 +117,7 @@ def run(
     with scratch_of(tonight) as scratch:
         outcome = learn(tonight, config, scratch)
     tonight.commit(outcome)
-    scratch.unlink(missing_ok=True)
+    forget(tonight)
 
 
 if __name__ == "__main__":

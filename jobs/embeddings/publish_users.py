@@ -1,13 +1,14 @@
 """Bring a model's vectors of D into the space that readers know, check them, and publish them.
 
-Reads: checkpoints/<model>, knowledge_graph, entity_ids, relations of D; the predecessor's published vectors. Writes:
-entity_embeddings/<model> and feature_store/user_embeddings/model=<model> of D, in this order. Guarantees: one
-orthogonal R for everything published (DESIGN section 6.2); what fails a check is not published, and readers keep what
-they had.
+Reads: checkpoints/<model>, knowledge_graph, entity_ids, relations of D; user_activity of D, where there is one; the
+predecessor's published vectors. Writes: entity_embeddings/<model> and feature_store/user_embeddings/model=<model> of D,
+in this order. Guarantees: one orthogonal R for everything published (DESIGN section 6.2); what fails a check is not
+published, and readers keep what they had.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,8 +27,10 @@ from jobs.configuration.settings import Families
 from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.embeddings.family import compared, family, newest_before
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
+from jobs.graphs.ledgers import ITEM
 from jobs.program import Input, Output, code_version, log, main, metrics, midnight
 from jobs.tables import TABLES
+from models.families import family_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,22 @@ def users_of(checkpoint: Checkpoint, seen: pa.Table, ids: Input) -> Users:
     return Users(user_id, checkpoint.entities[rows], checkpoint.source[rows], events)
 
 
+def items_of(checkpoint: Checkpoint, ids: Input) -> Users:
+    """Every item of the checkpoint that has a vector, in the same form."""
+    rows = np.flatnonzero((checkpoint.entity_type == checkpoint.types.index(ITEM)) & (checkpoint.source != NONE))
+    raw = raw_of(ids.segments(ITEM), checkpoint.entity_id[rows], ITEM)
+    return Users(raw, checkpoint.entities[rows], checkpoint.source[rows], np.zeros(len(rows), np.int64))
+
+
+def items_before(former: Former, entities: Table) -> Former:
+    """The predecessor with the rows of its published items in place of its users'."""
+    wanted, columns = pc.field("entity_type") == ITEM, ["raw", "embedding", "entity_type"]
+    rows = entities.read(former.date.isoformat(), columns=columns, filter=wanted)
+    source = pa.array(["trained"] * rows.num_rows, pa.string())
+    table = pa.table({"user_id": rows.column("raw"), "embedding": rows.column("embedding"), "source": source})
+    return dataclasses.replace(former, table=table)
+
+
 def dict_lookup(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """values[keys == w] for each wanted key, 0 where there is none."""
     if not len(keys):
@@ -94,18 +113,30 @@ def carried(former: Former | None, users: Users, space: Space, date: datetime.da
     return former.table.append_column("computed", computed).filter(kept)
 
 
+def activity_of(user_ids: pa.ChunkedArray, activity: pa.Table | None) -> dict[str, pa.Array]:
+    """When each user did something: columns of the feature view; null for who did nothing, and where there is no
+    table."""
+    names = ("first_event", "last_event", "n_days")
+    if activity is None:
+        fields = TABLES["user_activity"].arrow_schema()
+        return {name: pa.nulls(len(user_ids), fields.field(name).type) for name in names}
+    at = pc.index_in(user_ids, value_set=activity.column("user_id").combine_chunks())
+    return {name: activity.column(name).take(at) for name in names}
+
+
 def user_table(
-    users: Users, space: Space, rest: pa.Table | None, date: datetime.date, created: datetime.datetime
-) -> pa.Table:
-    """The rows of the feature view, sorted by user id."""
+    users: Users, space: Space, rest: pa.Table | None, activity: pa.Table | None, date: datetime.date,
+    created: datetime.datetime,
+) -> pa.Table:  # fmt: skip
+    """The rows of the feature view, sorted by user id. activity: user_activity of D, where there is one."""
     rotated = space.rotate(users.native)
     n, n_carried = len(rotated), rest.num_rows if rest else 0
     matrix = rotated if not n_carried else np.concatenate([rotated, matrix_of(rest)])
+    user_ids = pa.chunked_array(
+        [*users.user_id.cast(pa.string()).chunks, *(rest.column("user_id").chunks if rest else [])], pa.string())
     moment = pa.timestamp("us", tz="UTC")
     columns = {
-        "user_id": pa.chunked_array(
-            [*users.user_id.cast(pa.string()).chunks, *(rest.column("user_id").chunks if rest else [])], pa.string()
-        ),
+        "user_id": user_ids,
         "embedding": vectors(matrix),
         "event_timestamp": pa.repeat(pa.scalar(midnight(date), moment), n + n_carried),
         "created_timestamp": pa.repeat(pa.scalar(created, moment), n + n_carried),
@@ -116,6 +147,7 @@ def user_table(
         "carried_from": pa.chunked_array(
             [pa.nulls(n, moment), *(rest.column("computed").cast(moment).chunks if rest else [])], moment
         ),
+        **activity_of(user_ids, activity),
     }
     schema = TABLES["user_embeddings"].arrow_schema(matrix.shape[1])
     table = pa.Table.from_arrays(list(columns.values()), names=list(columns)).cast(schema)
@@ -156,7 +188,8 @@ def entity_table(checkpoint: Checkpoint, space: Space, ids: Input, relations: In
 
 def run(
     date: datetime.date, model: str, checkpoints: Input, knowledge_graph: Input, entity_ids: Input, relations: Input,
-    user_embeddings: Output, entity_embeddings: Output, config: Config, predecessor: datetime.date | None = None,
+    user_activity: Input, user_embeddings: Output, entity_embeddings: Output, config: Config,
+    predecessor: datetime.date | None = None,
 ) -> None:  # fmt: skip
     """Align, check, publish."""
     dt, table = date.isoformat(), user_embeddings.table(model)
@@ -166,16 +199,13 @@ def run(
     former = published_before(table, model, date, predecessor, config)
     trained_tonight = checkpoint.facts["trained_at"] == dt
     lineage = checkpoints.lineage(dt, model)
+    active = user_activity.table().manifest(dt) and user_activity.table().read(dt)  # none: of nights from before it
+    kind = family_of(model).aligned_by
+    anchors, known = (users, former) if kind == "user" else (
+        items_of(checkpoint, entity_ids), former and items_before(former, entity_embeddings.table(model)))  # fmt: skip
     space = choose_space(
-        users.user_id,
-        users.native,
-        users.source,
-        former,
-        trained_tonight,
-        lineage["content_hash"],
-        family(model, config),
-        config,
-    )
+        anchors.user_id, anchors.native, anchors.source, known, trained_tonight, lineage["content_hash"],
+        family(model, config), config, kind)  # fmt: skip
     fields = {
         "family": family(model, config),
         "norm": family(model, config)["norm"],
@@ -185,18 +215,21 @@ def run(
         "code_version": code_version(),
         "trained_at": checkpoint.facts["trained_at"],
         "max_gap_days": config.training.max_gap_days,
-        "inputs": {model: lineage, "knowledge_graph": knowledge_graph.lineage(dt)},
+        "inputs": {model: lineage, "knowledge_graph": knowledge_graph.lineage(dt)}
+        | ({"user_activity": user_activity.lineage(dt)} if active else {}),
         "predecessor": user_embeddings.lineage(former.date.isoformat(), model) if former else None,
         "dimension": checkpoint.entities.shape[1],
         "window": knowledge_graph.table().existing_manifest(dt).fields.get("window"),
     }
     rest = carried(former, users, space, date, config.publishing.carry_days)
+    contract = TABLES["user_embeddings"]
     # the last to be entered commits first: whoever sees users of D finds the items and relations of D
     with (
-        table.replace(dt, keep_versions=config.publishing.keep_versions) as commit,
+        table.replace(
+            dt, keep_versions=config.publishing.keep_versions, schema_version=contract.schema_version) as commit,
         entity_embeddings.table(model).replace(dt, keep_versions=config.publishing.keep_versions) as entities,
     ):
-        published = user_table(users, space, rest, date, commit.created_timestamp)
+        published = user_table(users, space, rest, active, date, commit.created_timestamp)
         quality = check_vectors(
             published,
             seen.num_rows,

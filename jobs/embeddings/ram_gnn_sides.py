@@ -95,34 +95,43 @@ def sides_of(night: Night, attributes: pa.Table) -> dict[str, NightSide]:
 def vectors_of_night(
     night: Night, sides: Mapping[str, NightSide], vectors: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(float32 (n, d) of every user and item, source (n,)): of length 1, zeros and NONE for everything else.
-
-    vectors: float32 (side, d), of which those of entities with an attribute count. Who has none takes the mean of those
-    like him: who touched the same items, or were touched by the same users; where a whole side has none, the mean of
-    those on the other side. Who has no event either takes the mean of the side.
-    """
+    """(float32 (n, d) of every user and item, source (n,)): as `placed`, zeros and NONE for everything else."""
     dimension = next(iter(vectors.values())).shape[1]
     entities, source = np.zeros((night.n_entities, dimension), np.float32), np.zeros(night.n_entities, np.uint8)
-    touched = _touched(night)
     own = {kind: np.diff(side.side.rows.offsets.numpy()) > 0 for kind, side in sides.items()}
-    for kind in KINDS:
+    for kind, (found, mine) in placed(vectors, own, _touched(night)).items():
         rows = night.of_type(kind)
-        if not len(rows):
-            continue
+        entities[rows], source[rows] = found, np.where(mine, TRAINED, INDUCTIVE)
+    return entities, source
+
+
+def placed(
+    vectors: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], touched: sparse.csr_array
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By kind (vectors of length 1 of everybody of it, whether it is his own). touched: (users, items).
+
+    vectors: float32 (side, d), of which those of entities with an attribute count, as `own` says. Who has none takes
+    the mean of those like him: who touched the same items, or were touched by the same users; where a whole side has
+    none, the mean of those on the other side. Who has no event either takes the mean of the side.
+    """
+    dimension, placed_of = next(iter(vectors.values())).shape[1], {}
+    for kind in KINDS:
         other = ITEM if kind == USER else USER
         links = touched if kind == USER else touched.T.tocsr()
-        if kind in sides:
+        n = links.shape[0]
+        if not n:
+            continue
+        if kind in vectors:
             mine = _unit(vectors[kind]), own[kind]
             theirs = _means(links.T.tocsr(), *mine)
         else:
-            mine = np.zeros((len(rows), dimension), np.float32), np.zeros(len(rows), bool)
+            mine = np.zeros((n, dimension), np.float32), np.zeros(n, bool)
             theirs = _unit(vectors[other]), own[other]
         found, reached = _means(links, *theirs)
-        everybody = (mine[0][mine[1]] if kind in sides else theirs[0][theirs[1]]).mean(axis=0)
+        everybody = (mine[0][mine[1]] if kind in vectors else theirs[0][theirs[1]]).mean(axis=0)
         found[~reached] = everybody
-        entities[rows] = _unit(np.where(mine[1][:, None], mine[0], found))
-        source[rows] = np.where(mine[1], TRAINED, INDUCTIVE)
-    return entities, source
+        placed_of[kind] = _unit(np.where(mine[1][:, None], mine[0], found)), mine[1]
+    return placed_of
 
 
 def _means(links: sparse.csr_array, vectors: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import codecs
 import functools
 import gzip
+import io
 import itertools
 import json
-import os
 import zlib
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Any, BinaryIO, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.events.files import Status, ends, is_file, open_arrow, open_binary, status
 from jobs.events.places import SourceError
 
 CHUNK = 1 << 20
@@ -48,15 +49,16 @@ def check_parquet(file: str) -> pq.FileMetaData:
     """SourceError unless the file begins, ends and describes itself as a whole Parquet file; what it says of itself.
     A file that has not changed since is not read again: of ten thousand each look counts."""
     try:
-        status = os.stat(file)
+        now = status(file)
     except OSError:
         _ends(file)
         raise
-    return _described(file, status.st_size, status.st_mtime_ns)
+    return _described(file, now)
 
 
 @functools.lru_cache(maxsize=20_000)
-def _described(file: str, size: int, modified_ns: int) -> pq.FileMetaData:
+def _described(file: str, was: Status) -> pq.FileMetaData:
+    """was: what the file was when it was looked at."""
     head, tail, size = _ends(file)
     if not size:
         raise SourceError(f"{file} is empty: 0 bytes; expected Parquet. {AGAIN}, or take it away.")
@@ -71,7 +73,7 @@ def _described(file: str, size: int, modified_ns: int) -> pq.FileMetaData:
         raise SourceError(f"{file} is damaged: its footer is said to have {footer:,} bytes, and the file has {size:,}. "
                           f"{AGAIN}.")
     try:
-        with pq.ParquetFile(file) as opened:
+        with open_arrow(file) as content, pq.ParquetFile(content) as opened:
             described = opened.metadata
             opened.schema_arrow  # noqa: B018 a schema that cannot be is found here
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -101,14 +103,14 @@ def _check_groups(file: str, described: pq.FileMetaData, end: int) -> None:
 
 def damage_of(file: str) -> str:
     """What is wrong with a Parquet file's pages, or with a gzip; nothing where all can be read, or it has gone."""
-    if not os.path.exists(file):
+    if not is_file(file):
         return ""
     try:
         if file.endswith(".gz"):
             _check_gzip(file)
         elif _ends(file)[0].startswith(PARQUET):
             check_parquet(file)
-            with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+            with open_arrow(file) as content, pq.ParquetFile(content, page_checksum_verification=True) as opened:
                 for group in range(opened.num_row_groups):
                     opened.read_row_group(group).validate(full=True)
     except SourceError as error:
@@ -122,7 +124,8 @@ def read_parquet(file: str, columns: list[str]) -> pa.Table:
     """Those columns, every page's checksum checked where there is one. SourceError, with the file's name."""
     check_parquet(file)
     try:
-        return pq.read_table(file, columns=columns, partitioning=None, page_checksum_verification=True)
+        with open_arrow(file) as content:
+            return pq.ParquetFile(content, page_checksum_verification=True).read(columns)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"{file} is damaged: {first_line(error)}. {AGAIN}.") from error
 
@@ -135,7 +138,7 @@ def _check_text(file: str, format: str, encoding: str) -> None:
             found = kind_of(head) or ("text" if head else "empty: 0 bytes")
             raise SourceError(f"{file} is no gzip: it is {found}; expected {wanted} in a gzip. {AGAIN}, or rename it.")
         _check_gzip(file)
-        with gzip.open(file, "rb") as content:
+        with open_binary(file) as packed, gzip.open(packed, "rb") as content:
             head = content.read(512)
     found = kind_of(head) if not is_wide(encoding) else ""
     if found == "gzip":
@@ -185,13 +188,29 @@ def _parsed(line: str) -> object:
 def open_lines(file: str, encoding: str = UTF8) -> TextIO:
     """A text file, gzipped or not; bytes that are none of the encoding become lone surrogates, so that they can be
     found again. Marks of the byte order are no text."""
-    opener = gzip.open if file.endswith(".gz") else open
+    content: Any = open_binary(file)
+    if file.endswith(".gz"):
+        content = _Packed(content)
     if codecs.lookup(encoding).name == UTF8:
-        return opener(file, "rt", encoding="utf-8-sig", errors=ESCAPE, newline="")
-    lines = opener(file, "rt", encoding=encoding, errors=ESCAPE, newline="")
+        return io.TextIOWrapper(content, encoding="utf-8-sig", errors=ESCAPE, newline="")
+    lines = io.TextIOWrapper(content, encoding=encoding, errors=ESCAPE, newline="")
     if lines.read(1) != MARK:
         lines.seek(0)
     return lines
+
+
+class _Packed(gzip.GzipFile):
+    """A gzip that closes the file that it was given."""
+
+    def __init__(self, content: BinaryIO) -> None:
+        super().__init__(fileobj=content, mode="rb")
+        self._content = content
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._content.close()
 
 
 def _lone_surrogates(error: UnicodeError) -> tuple[str, int]:
@@ -211,7 +230,7 @@ def is_wide(encoding: str) -> bool:
 def _check_gzip(file: str) -> None:
     """Read to its end: SourceError when it is cut off or damaged, before anything is made from its first half."""
     try:
-        with gzip.open(file, "rb") as content:
+        with open_binary(file) as packed, gzip.open(packed, "rb") as content:
             while content.read(CHUNK):
                 pass
     except BROKEN_GZIP as error:
@@ -236,10 +255,7 @@ def _is_text(head: bytes) -> bool:
 def _ends(file: str) -> tuple[bytes, bytes, int]:
     """First 512 and last 8 bytes, and the size. SourceError: a file that cannot be opened."""
     try:
-        with open(file, "rb") as content:
-            head, size = content.read(512), os.fstat(content.fileno()).st_size
-            content.seek(max(0, size - 8))
-            return head, content.read(8), size
+        return ends(file, 512, 8)
     except FileNotFoundError as error:
         raise SourceError(f"{file} has gone since its folder was listed. Deliver whole files, then run it again."
                           ) from error

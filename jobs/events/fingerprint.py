@@ -1,5 +1,5 @@
-"""What a source's files were when they were read: name, size, time of change, sha256. Equal means: need not be read
-again."""
+"""What a source's files were when they were read: name, size, time of change, sha256; on an object store its ETag in
+place of both, so that no file is read for its checksum alone. Equal means: need not be read again."""
 
 from __future__ import annotations
 
@@ -10,63 +10,80 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs.configuration.messages import one_line
+from jobs.configuration.ranges import is_far
 from jobs.events.damage import UTF8, check_whole
+from jobs.events.files import Status, at_once, common_folder, statuses
 from jobs.program import MayPass
 
 CHUNK = 1 << 20
 UNCHANGED = "Nothing was committed. Deliver whole files: write them aside, and rename them when they are done."
 
 
-def fingerprint(
-    file: str, label: str, format: str, former: Mapping[str, Any] | None = None, encoding: str = UTF8
-) -> dict[str, Any]:
-    """One file; its bytes are read only where size or time of change differ from the `former` fingerprint. SourceError
-    for one that is not whole, or not of the format."""
-    status = os.stat(file)
-    found = {"name": label, "size": status.st_size, "modified_ns": status.st_mtime_ns}
-    if former and all(former.get(key) == value for key, value in found.items()):
-        return dict(former)
-    check_whole(file, format, encoding)
+def fingerprints_now(
+    files: Sequence[str], format: str, former: Mapping[str, Mapping[str, Any]], encoding: str = UTF8
+) -> list[dict[str, Any]]:
+    """All files of a source; the bytes of one are read only where size or change differ from its `former` fingerprint,
+    by its name. SourceError for one that is not whole, or not of the format."""
+    names, now = labels(files), statuses(files)
+    found = {file: _found(names[file], now[file]) for file in files}
+    new = [file for file in files if not _is_known(found[file], former)]
+    at_once(lambda file: check_whole(file, format, encoding), new)
+    for file in new:
+        check_whole(file, format, encoding)
+        if not is_far(file):
+            found[file]["sha256"] = _sha256(file)
+    fresh = set(new)
+    return [found[file] if file in fresh else dict(former[names[file]]) for file in files]
+
+
+def _found(label: str, now: Status) -> dict[str, Any]:
+    return {"name": label, "size": now.size, "etag" if isinstance(now.change, str) else "modified_ns": now.change}
+
+
+def _is_known(found: Mapping[str, Any], former: Mapping[str, Mapping[str, Any]]) -> bool:
+    known = former.get(found["name"], {})
+    return all(known.get(key) == value for key, value in found.items())
+
+
+def _sha256(file: str) -> str:
     digest = hashlib.sha256()
     with open(file, "rb") as content:
         while chunk := content.read(CHUNK):
             digest.update(chunk)
-    return found | {"sha256": digest.hexdigest()}
+    return digest.hexdigest()
 
 
 def fingerprints(files: Sequence[str], format: str, encoding: str = UTF8) -> list[dict[str, Any]]:
     """All files of a source, as a manifest records what was read."""
-    names = labels(files)
-    found = (fingerprint(file, names[file], format, encoding=encoding) for file in files)
+    found = fingerprints_now(files, format, {}, encoding)
     return [{key: value for key, value in one.items() if key != "modified_ns"} for one in found]
 
 
-def stamps(files: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """File → size and time of change."""
-    return {file: (status.st_size, status.st_mtime_ns) for file in files for status in [os.stat(file)]}
+def was(fingerprint: Mapping[str, Any]) -> Status:
+    """What a file was, by its fingerprint."""
+    return Status(fingerprint["size"], fingerprint["etag" if "etag" in fingerprint else "modified_ns"])
 
 
-def require_unchanged(before: Mapping[str, tuple[int, int]]) -> None:
+def require_unchanged(before: Mapping[str, Status]) -> None:
     """MayPass where a file is not what it was: what was read of it may be of neither."""
-    for file, stamp in before.items():
-        name = one_line(file)
-        try:
-            now = stamps([file])[file]
-        except OSError as error:
-            raise MayPass(f"{name} has gone while it was read ({error.strerror}). {UNCHANGED}") from error
-        if now != stamp:
-            raise MayPass(f"{name} was changed while it was read: it had {stamp[0]:,} bytes, and has {now[0]:,}. "
-                          f"{UNCHANGED}")
+    try:
+        now = statuses(before)
+    except OSError as error:
+        raise MayPass(f"{one_line(str(error.filename))} has gone while it was read ({error.strerror}). {UNCHANGED}"
+                      ) from error
+    for file, former in before.items():
+        if now[file] != former:
+            raise MayPass(f"{one_line(file)} was changed while it was read: it had {former.size:,} bytes, and has "
+                          f"{now[file].size:,}. {UNCHANGED}")
 
 
 def labels(files: Sequence[str]) -> dict[str, str]:
     """File → its name in manifests and rejected rows: its path below the source's folder."""
-    folders = [os.path.dirname(file) for file in files]
-    root = folders[0] if len(files) == 1 else os.path.commonpath(folders)
-    return {file: os.path.relpath(file, root) for file in files}
+    root = common_folder(files)
+    return {file: file[len(root) :].lstrip("/") if is_far(file) else os.path.relpath(file, root) for file in files}
 
 
 def combined(files: Iterable[Mapping[str, Any]]) -> str:
     """One hash over names and contents of all files."""
-    plain = sorted((file["name"], file["sha256"]) for file in files)
+    plain = sorted((file["name"], file.get("sha256") or file["etag"]) for file in files)
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from jobs.configuration.ranges import is_far
+from jobs.events.files import folder_of
+
 if TYPE_CHECKING:
     from pyspark.sql import Column
 
@@ -18,15 +21,15 @@ NOTHING = "__HIVE_DEFAULT_PARTITION__"  # what engines call a folder of nulls
 
 def folder_values(file: str) -> dict[str, str | None]:
     """Column → value of the folders above a file; of one that stands there twice the lowest."""
-    parts = os.path.abspath(file).split(os.sep)[:-1]
+    parts = file.split("/")[3:-1] if is_far(file) else os.path.abspath(file).split(os.sep)[:-1]
     pairs = [part.partition("=") for part in parts if "=" in part]
     return {unquote(key): None if value == NOTHING else unquote(value) for key, _, value in pairs if key}
 
 
 def folder_columns(files: Iterable[str]) -> list[str]:
     """The columns that all files have above them, from the top."""
-    places = list(dict.fromkeys(os.path.dirname(file) for file in files))
-    found = [folder_values(os.path.join(place, "x")) for place in places]
+    places = list(dict.fromkeys(folder_of(file) for file in files))
+    found = [folder_values(f"{place}/x") for place in places]
     return [name for name in found[0] if all(name in one for one in found)] if found else []
 
 
@@ -34,7 +37,7 @@ def folder_column(path: Column, name: str, files: Sequence[str]) -> Column:
     """The value of such a column on Spark. path: of the file, as plain text."""
     from pyspark.sql import functions as F
 
-    keys = {part.partition("=")[0] for file in files for part in os.path.dirname(file).split(os.sep) if "=" in part}
+    keys = {part.partition("=")[0] for file in files for part in folder_of(file).split("/") if "=" in part}
     spelled = "|".join(f"\\Q{key}\\E" for key in sorted(keys) if unquote(key) == name)
     value = F.regexp_extract(path, f"^.*/(?:{spelled})=([^/]*)/", 1)
     plain = F.coalesce(F.try_url_decode(F.replace(value, F.lit("+"), F.lit("%2B"))), value)

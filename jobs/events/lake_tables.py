@@ -13,20 +13,24 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
 
 from feature_store import Table
+from feature_store.disk import open_disk
+from jobs.configuration.ranges import is_far
 from jobs.configuration.sections import SourceTable
 from jobs.events.damage import check_parquet, first_line
+from jobs.events.files import is_file, statuses
+from jobs.events.lake_options import delta_options, iceberg_options
 from jobs.events.places import SourceError, find_files
 from jobs.events.time_texts import canonical
 from jobs.tables import TABLES
 
 VERSIONS = "versions"  # of the tables that a night read, in the manifest of its rejected events
+HINT = "version-hint.text"
 FIELD_ID = b"PARQUET:field_id"
 INSTALL = "Install it: pip install 'nocturne[lake]'"
 
@@ -60,7 +64,7 @@ def snapshot_of(source: SourceTable, setting: str, date: datetime.date | None = 
         raise SourceError(f"{source.path}, version {found.version}, holds nothing; expected rows. Name another: "
                           f"{setting}.version.")
     _require_inside(source.path, found)
-    gone = [file for file in found.files if not os.path.exists(file)]
+    gone = missing(found.files)
     if gone:
         raise SourceError(
             f"{source.path}: {len(gone)} of the {len(found.files)} files of version {found.version} are gone, e.g. "
@@ -74,6 +78,8 @@ def _require_inside(path: str, found: Snapshot) -> None:
     folders = {os.path.abspath(path), os.path.realpath(path)}
 
     def is_inside(file: str) -> bool:
+        if is_far(path):
+            return file.startswith(f"{path}/")
         places = {os.path.abspath(file), os.path.realpath(file)}
         return any(os.path.commonpath([folder, place]) == folder for folder in folders for place in places)
 
@@ -123,7 +129,7 @@ def _delta(path: str, version: int | None, moment: datetime.datetime | None, set
     with _explained(path, "Delta", version if version is not None else moment, setting):
         from deltalake import DeltaTable
 
-        table = DeltaTable(path, version=version)
+        table = DeltaTable(path, version=version, storage_options=delta_options(path))
         if moment is not None:
             _require_written(table, moment)
             table.load_as_version(moment)
@@ -132,9 +138,7 @@ def _delta(path: str, version: int | None, moment: datetime.datetime | None, set
             raise SourceError(f"{path} has rows that are deleted by a mark (deletion vectors), which its files do not "
                               "tell. Write them out: REORG TABLE … APPLY (PURGE).")
         added = pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist()
-        files = (_local(name) if "://" in name else os.path.normpath(os.path.join(path, unquote(name)))
-                 for name in added)
-        return Snapshot(table.version(), sorted(files))
+        return Snapshot(table.version(), sorted(_placed(name, path) for name in added))
 
 
 def _require_written(table: Any, moment: datetime.datetime) -> None:
@@ -153,7 +157,7 @@ def _iceberg(path: str, version: int | None, moment: datetime.datetime | None, s
     with _explained(path, "Iceberg", version if version is not None else moment, setting):
         from pyiceberg.table import StaticTable
 
-        table = StaticTable.from_metadata(str(newest_metadata(Path(path))))
+        table = StaticTable.from_metadata(newest_metadata(path), iceberg_options(path))
         chosen = _iceberg_snapshot(table, version, moment)
         if chosen is None:
             raise SourceError(f"{path} has no snapshot{f' of {moment}' if moment else ''}: nothing was written to it "
@@ -162,7 +166,7 @@ def _iceberg(path: str, version: int | None, moment: datetime.datetime | None, s
         if any(task.delete_files for task in tasks):
             raise SourceError(f"{path} has rows that are deleted by files of their own, which plain files do not tell. "
                               "Write them out: rewrite_data_files.")
-        files = sorted(_local(task.file.file_path) for task in tasks)
+        files = sorted(_local(task.file.file_path, path) for task in tasks)
         schemas = table.metadata.schemas
         schema = next((one for one in schemas if one.schema_id == chosen.schema_id), table.schema())
         _refuse_renamed(path, files, {field.field_id: field.name for field in schema.fields})
@@ -181,25 +185,36 @@ def _iceberg_snapshot(table: Any, version: int | None, moment: datetime.datetime
     return table.current_snapshot()
 
 
-def newest_metadata(folder: Path) -> Path:
+def newest_metadata(folder: str) -> str:
     """The table's newest metadata file: that of its hint, else the one of the highest number. SourceError: none."""
-    metadata = folder / "metadata"
-    hint = metadata / "version-hint.text"
-    if hint.is_file():
-        named = metadata / f"v{hint.read_text().strip()}.metadata.json"
-        if named.is_file():
-            return named
-    numbered = [(int(found[1]), file.name, file) for file in metadata.glob("*.metadata.json")
-                if (found := re.match(r"v?(\d+)", file.name))]
+    metadata = f"{folder}/metadata"
+    disk, path = open_disk(metadata)
+    names = {entry.name for entry in disk.list(path) if not entry.is_folder}
+    if HINT in names:
+        named = f"v{disk.read_bytes(f'{path}/{HINT}').decode().strip()}.metadata.json"
+        if named in names:
+            return f"{metadata}/{named}"
+    numbered = [(int(found[1]), name) for name in names
+                if name.endswith(".metadata.json") and (found := re.match(r"v?(\d+)", name))]
     if not numbered:
         raise SourceError(f"{folder} is no table of Iceberg: {metadata} has no file …metadata.json")
-    return max(numbered)[2]
+    return f"{metadata}/{max(numbered)[1]}"
+
+
+def missing(files: Sequence[str]) -> list[str]:
+    """Those that are not there."""
+    try:
+        statuses(files)
+        return []
+    except FileNotFoundError:
+        return [file for file in files if not is_file(file)]
 
 
 def _refuse_renamed(path: str, files: Sequence[str], names: dict[int, str]) -> None:
     """SourceError where a file calls a column by another name than the table does: the ids tell."""
+    gone = set(missing(files))
     for file in files:
-        if not os.path.exists(file):
+        if file in gone:
             continue
         for field in check_parquet(file).schema.to_arrow_schema():
             number = int((field.metadata or {}).get(FIELD_ID, -1))
@@ -210,9 +225,19 @@ def _refuse_renamed(path: str, files: Sequence[str], names: dict[int, str]) -> N
                                   "made anew. Write its rows again: rewrite_data_files.")
 
 
-def _local(uri: str) -> str:
-    """A file's path. ValueError: on another store."""
+def _placed(name: str, path: str) -> str:
+    """A file of a Delta table by the name that its log has for it."""
+    if "://" in name:
+        return _local(name, path)
+    return f"{path}/{unquote(name)}" if is_far(path) else os.path.normpath(os.path.join(path, unquote(name)))
+
+
+def _local(uri: str, path: str) -> str:
+    """A file's name as those of the table at `path` are read. ValueError: on another store."""
     parsed = urlparse(uri)
-    if parsed.scheme not in ("", "file"):
-        raise ValueError(f"its file {uri} is on {parsed.scheme}, and sources are on a local disk")
+    if is_far(path) and is_far(uri):
+        own = path.partition("://")[0]
+        return f"{own}://{uri.partition('://')[2]}"  # s3a:// is s3://
+    if parsed.scheme not in ("", "file") or is_far(path):
+        raise ValueError(f"its file {uri} is on {parsed.scheme or 'a local disk'}, and the table is not")
     return os.path.normpath(unquote(parsed.path)) if parsed.scheme else os.path.normpath(uri)

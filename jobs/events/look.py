@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from feature_store.errors import StoreError
 from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError, cut, one_line, printable
 from jobs.configuration.sections import Events, SourceTable
@@ -209,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
         lines = of_configuration(load_settings(given.config)) if given.config else of_files(given.source)
         for line in lines:
             print(printable(line))
-    except (ConfigError, JobError) as error:
+    except (ConfigError, JobError, StoreError) as error:
         print(printable(str(error)), file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     return 0

@@ -11,11 +11,15 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.configuration.histories import Sequences, days_before
 from jobs.configuration.load import config_hash
-from jobs.configuration.sections import Events, Graph, Lookalike, Quality, Source, Spark
-from jobs.events.fingerprint import combined, fingerprint, labels
+from jobs.configuration.sections import Events, Graph, Lookalike, Publishing, Quality, Source, Spark
+from jobs.configuration.settings import Families
+from jobs.events.files import Status
+from jobs.events.fingerprint import combined, fingerprints_now, was
 from jobs.events.lake_tables import VERSIONS, snapshot_of
 from jobs.program import Input
+from jobs.side_by_side import each
 
 FORMER_NIGHTS = 10  # how many nights' records are searched for fingerprints of files and days
 
@@ -26,6 +30,9 @@ class Config:
     events: Events
     graph: Graph
     lookalike: Lookalike
+    families: Families
+    publishing: Publishing
+    sequences: Sequences
     spark: Spark
     quality: Quality = Quality()
 
@@ -41,14 +48,13 @@ class Night:
     versions: dict[str, int]  # setting → version, of the sources that have any
 
     @property
-    def stamps(self) -> dict[str, tuple[int, int]]:
+    def stamps(self) -> dict[str, Status]:
         """What the files were before they were read."""
-        prints = zip(self.files, self.fingerprints, strict=True)
-        return {file: (one["size"], one["modified_ns"]) for file, one in prints}
+        return {file: was(one) for file, one in zip(self.files, self.fingerprints, strict=True)}
 
     @property
     def first(self) -> datetime.date:
-        return self.date - datetime.timedelta(window_days(self.config))
+        return self.date - datetime.timedelta(window_days(self.config, self.date))
 
     @property
     def days(self) -> list[str]:
@@ -59,7 +65,8 @@ class Night:
         """Equal records mean equal clean events; kept in the manifest of `rejected_events`."""
         settings = dataclasses.replace(
             self.config.events, max_rejected_share=1.0, ready_timeout_minutes=0, returns="drop")
-        source = dataclasses.replace(self.config.source.events, path="", record="", version=None, as_of=None)
+        of_place = {"path": "", "storage": None, "record": "", "version": None, "as_of": None}
+        source = dataclasses.replace(self.config.source.events, **of_place)
         return {
             "source_hash": combined(self.fingerprints),
             "settings_hash": config_hash(settings) + config_hash(source),
@@ -67,10 +74,11 @@ class Night:
         }
 
 
-def window_days(config: Config) -> int:
+def window_days(config: Config, date: datetime.date) -> int:
     """Days before the date that any job of the night reads."""
     relations = (relation.window_days or 0 for relation in config.graph.behaviors.values())
-    return max(config.graph.window_days, *relations, config.lookalike.active_days)
+    window = max(config.graph.window_days, *relations, config.lookalike.active_days)
+    return days_before(config, date, window)
 
 
 def open_night(date: datetime.date, config: Config, former: list[dict[str, Any]]) -> Night:
@@ -81,10 +89,8 @@ def open_night(date: datetime.date, config: Config, former: list[dict[str, Any]]
               if (table := getattr(config.source, name)) and (table.is_lake or name == "events")}
     found = {name: snapshot_of(table, name, date) for name, table in tables.items()}
     files = found["source.events"].files
-    names = labels(files)
     known = {file["name"]: file for record in reversed(former) for file in record.get("files", [])}
-    prints = [fingerprint(file, names[file], source.file_format, known.get(names[file]), source.encoding)
-              for file in files]
+    prints = fingerprints_now(files, source.file_format, known, source.encoding)
     versions = {name: one.version for name, one in found.items() if one.version is not None}
     return Night(date, config, files, prints, versions)
 
@@ -103,7 +109,8 @@ def fresh_days(night: Night, clean_events: Input, former: list[dict[str, Any]]) 
     for record in former:
         if all(record.get(key) == value for key, value in night.record.items()):
             left |= record.get("days", {})
-    committed = ((day, table.manifest(day)) for day in night.days if day in left)
+    known = [day for day in night.days if day in left]
+    committed = zip(known, each(table.disk, table.manifest, known), strict=True)
     return {day for day, manifest in committed if manifest is not None and manifest.content_hash == left[day]}
 
 

@@ -8,12 +8,15 @@ and nulls of no type as nulls.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from jobs.configuration.ranges import is_far
 from jobs.events.damage import check_parquet
+from jobs.events.far_parquet import read_far
+from jobs.events.files import at_once
 from jobs.events.folders import folder_column, folder_columns
 from jobs.events.places import SourceError
 from jobs.spark import PLAIN
@@ -53,28 +56,40 @@ def require_kindred(files: Mapping[str, pa.Schema], names: Iterable[str], alike:
                                   "expected one type. Write the files alike.")
 
 
-def load(spark: SparkSession, files: Sequence[str], all_columns: bool = False) -> DataFrame:
+def load(
+    spark: SparkSession, files: Sequence[str], all_columns: bool = False, wanted: Collection[str] | None = None
+) -> DataFrame:
     """The columns of the files, those of their folders, `FILE` and `ROW`.
 
-    Of files with different columns those of the first, or of all (null where a file lacks one). SourceError: types that
-    cannot be one.
+    Of files with different columns those of the first, or of all (null where a file lacks one). wanted: the columns
+    that the caller reads, None: all; on an object store no other is there. SourceError: types that cannot be one.
     """
     from pyspark.sql import functions as F
 
     spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
+    at_once(check_parquet, files)
     schemas = {file: parquet_schema(file) for file in files}
     groups: dict[frozenset, list[str]] = {}
     for file, schema in schemas.items():
         groups.setdefault(frozenset((field.name, str(field.type)) for field in schema), []).append(file)
     chosen = list(schemas.values()) if all_columns else [next(iter(schemas.values()))]
     names = list(dict.fromkeys(name for schema in chosen for name in schema.names))
+    if wanted is not None:
+        names = [name for name in names if name in wanted]
     if all_columns:
         require_kindred(schemas, names, lambda name: False)
-    read = [spark.read.options(**PLAIN).parquet(*group) for group in groups.values()]
+    read = [_read(spark, group, wanted) for group in groups.values()]
     types = {name: _common([frame.schema[name].dataType for frame in read if name in frame.columns]) for name in names}
     whole = functools.reduce(lambda a, b: a.unionByName(b), (_in_types(frame, types) for frame in read))
     more = [name for name in folder_columns(files) if name not in names]
     return whole.withColumns({name: folder_column(F.col(FILE), name, files) for name in more}) if more else whole
+
+
+def _read(spark: SparkSession, files: Sequence[str], wanted: Collection[str] | None) -> DataFrame:
+    """Files that are alike; those of an object store with `FILE` and `ROW`."""
+    if is_far(files[0]):
+        return read_far(spark, files, FILE, ROW, wanted)
+    return spark.read.options(**PLAIN).parquet(*files)
 
 
 def file_path() -> Column:
@@ -93,6 +108,8 @@ def _in_types(frame: DataFrame, types: Mapping[str, object]) -> DataFrame:
         column = F.col("`" + name.replace("`", "``") + "`") if name in frame.columns else F.lit(None)
         same = name in frame.columns and frame.schema[name].dataType == kind
         columns.append((column if same else column.cast(kind)).alias(name))
+    if FILE in frame.columns:
+        return frame.select(*columns, FILE, ROW)
     return frame.select(*columns, file_path().alias(FILE), (F.col("_metadata.row_index") + 1).alias(ROW))
 
 

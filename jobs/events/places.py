@@ -13,6 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jobs.configuration.messages import one_line
+from jobs.configuration.ranges import is_far
+from jobs.events.far_places import far_marks, folders_above, found_far
+from jobs.events.files import is_file, is_folder
 from jobs.program import JobError
 
 SUFFIXES = {
@@ -46,18 +49,20 @@ def find_files(path: str, format: str, setting: str = "source.*.path") -> list[s
     return found
 
 
-def find_file(path: Path, setting: str) -> Path:
+def find_file(path: str, setting: str) -> str:
     """The one file of that name. SourceError: there is none, it is no file, or belongs to a lake format."""
-    refuse_lake_formats([str(path)], setting)
-    if not path.exists():
-        raise SourceError(f"Nothing to read at {path}, which {setting} names; expected a file. Check the name, and "
-                          "that this machine sees its folder.")
-    if not path.is_file():
+    refuse_lake_formats([path], setting)
+    if is_file(path):
+        return path
+    if is_folder(path) or os.path.exists(path):
         raise SourceError(f"{path}, which {setting} names, is no file; expected one file. Name a file in it.")
-    return path
+    raise SourceError(f"Nothing to read at {path}, which {setting} names; expected a file. Check the name, and "
+                      "that this machine sees its folder.")
 
 
 def _found(path: str, endings: tuple[str, ...]) -> list[str]:
+    if is_far(path):
+        return found_far(path, endings)
     named = Path(path)
     if named.is_dir():
         return files_below(named, endings)
@@ -119,7 +124,7 @@ def _hidden(path: Path) -> bool:
 
 def _nothing(path: str, endings: tuple[str, ...], setting: str) -> str:
     wanted = f"expected a file, a folder of {' or '.join(endings)} files, or a glob (*, ?, [abc], ** for any folders)"
-    folders = [match for match in _expanded(path) if Path(match).is_dir()]
+    folders = [] if is_far(path) else [match for match in _expanded(path) if Path(match).is_dir()]
     if folders:
         return f"{path} finds folders alone, e.g. {folders[0]}; {wanted}. Add /* to it, or name one folder: {setting}."
     braces = " Braces are no part of a glob here: name their folder, or use [ ]." if "{" in path else ""
@@ -128,12 +133,14 @@ def _nothing(path: str, endings: tuple[str, ...], setting: str) -> str:
 
 def refuse_lake_formats(paths: Iterable[str], setting: str) -> None:
     """SourceError where a path is, or lies in, the folder of a Delta, Iceberg or Hudi table."""
-    places: dict[Path, None] = {}
+    paths = list(paths)
+    local: dict[Path, None] = {}
     for path in paths:
-        for one in {Path(os.path.abspath(path)), Path(os.path.realpath(path))}:
-            places.update(dict.fromkeys([one, *one.parents]))
+        for one in set() if is_far(path) else {Path(os.path.abspath(path)), Path(os.path.realpath(path))}:
+            local.update(dict.fromkeys([one, *one.parents]))
+    places: list[str | Path] = [*local, *folders_above([path for path in paths if is_far(path)])]
     for place in places:
-        for kind, mark in _marks(place):
+        for kind, mark in far_marks(place) if isinstance(place, str) else _marks(place):
             log = f"its log, {mark}, says which of its files hold rows"
             raise SourceError(
                 f"{place} is a table of {kind}: {log}, and read as plain files it would bring back rows that were "
@@ -149,7 +156,7 @@ def _cure(kind: str, setting: str) -> str:
 
 def lake_format(path: str) -> str | None:
     """`delta` or `iceberg`, where a folder is such a table."""
-    kinds = {kind.lower() for kind, _ in _marks(Path(path))}
+    kinds = {kind.lower() for kind, _ in (far_marks(path) if is_far(path) else _marks(Path(path)))}
     return next((kind for kind in ("delta", "iceberg") if kind in kinds), None)
 
 

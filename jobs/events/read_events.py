@@ -5,7 +5,6 @@ Parquet is read by Spark itself, CSV and JSON lines by text_rows.py in Spark's w
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow as pa
 from jobs.configuration.sections import SourceTable
 from jobs.events import times
 from jobs.events.epochs import readings
+from jobs.events.files import at_once, common_folder
 from jobs.events.folders import folder_columns
 from jobs.events.parquet_frames import FILE, ROW, is_text, load, parquet_schema, require_kindred
 from jobs.events.parquet_times import time_columns
@@ -90,8 +90,8 @@ def _read_parquet(spark: SparkSession, source: SourceTable, files: list[str], co
     require_readable_by_spark(files)
     check_parquet_columns(files, columns)
     found = time_columns(files)
-    frame = load(spark, files)
-    root = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
+    frame = load(spark, files, wanted=set(columns.values()))
+    root = common_folder(files)
     path = F.col(FILE)
     cells = {theirs: found.get(theirs, F.col(quoted(theirs))) for theirs in columns.values()}
     row = F.to_json(F.struct(*[cell.alias(theirs) for theirs, cell in cells.items()]))
@@ -106,6 +106,7 @@ def _read_parquet(spark: SparkSession, source: SourceTable, files: list[str], co
 
 def check_parquet_columns(files: list[str], columns: dict[str, str]) -> None:
     """SourceError unless every file has the columns, of usable types that can be one."""
+    at_once(parquet_schema, files)
     of_folders, schemas = folder_columns(files), {file: parquet_schema(file) for file in files}
     for file, schema in schemas.items():
         _require_columns(file, [*schema.names, *of_folders], columns)

@@ -13,14 +13,16 @@ import itertools
 import json
 from typing import TYPE_CHECKING
 
+from jobs.configuration.ranges import is_far
 from jobs.configuration.sections import SourceTable
 from jobs.events.damage import AGAIN, BROKEN_GZIP, PEEK_LINES, check_whole, malformed_line, open_lines
+from jobs.events.files import at_once
 from jobs.events.folders import folder_column, folder_columns
 from jobs.events.lake_tables import files_of
 from jobs.events.parquet_frames import FILE, ROW, file_path, load, parquet_schema
 from jobs.events.parquet_times import time_columns
 from jobs.events.places import SourceError, in_words, require_readable_by_spark
-from jobs.events.text_frames import text_frame
+from jobs.events.text_frames import json_lines, text_frame
 from jobs.events.text_rows import TextSource
 from jobs.spark import PLAIN, said_by_spark
 
@@ -192,8 +194,10 @@ def _object(line: str) -> dict:
 def _check_entities(source: SourceTable, files: list[str]) -> dict[str, Column]:
     """SourceError for files that are not whole, or that Spark would not take; the columns that stand for times."""
     require_readable_by_spark(files)
+    at_once(lambda file: check_whole(file, source.file_format, source.encoding), files)
     for file in files:
-        check_whole(file, source.file_format, source.encoding)
+        if not is_far(file):
+            check_whole(file, source.file_format, source.encoding)
     if source.file_format == "csv":
         _require_one_header(source, files)
     return time_columns(files) if source.file_format == "parquet" else {}
@@ -202,19 +206,21 @@ def _check_entities(source: SourceTable, files: list[str]) -> dict[str, Column]:
 def _load(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
     if source.file_format == "parquet":
         return load(spark, files, all_columns=True).drop(FILE, ROW)
-    if codecs.lookup(source.encoding).name != "utf-8":
-        return _load_encoded(spark, source, files)
+    is_plain = not is_far(files[0])
+    if codecs.lookup(source.encoding).name != "utf-8" or (source.file_format == "csv" and not is_plain):
+        return _load_parsed(spark, source, files)
     reader = spark.read.options(**PLAIN, mode="FAILFAST")
     if source.file_format == "csv":
         frame = reader.options(header=True, multiLine=True, escape='"', sep=source.delimiter).csv(files)
     else:
-        frame = reader.json(files)
+        frame = reader.json(files if is_plain else json_lines(spark, files))
     more = [name for name in folder_columns(files) if name not in frame.columns]
     return frame.withColumns({name: folder_column(file_path(), name, files) for name in more}) if more else frame
 
 
-def _load_encoded(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
-    """A CSV that is not UTF-8: Spark reads a few encodings alone, and what is none of them as other letters."""
+def _load_parsed(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
+    """A CSV that Spark cannot read: on an object store, or not UTF-8 (Spark reads a few encodings alone, and what is
+    none of them as other letters)."""
     from pyspark.sql import functions as F
 
     names = column_names(source, files)

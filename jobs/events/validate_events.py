@@ -12,9 +12,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
-from feature_store import Commit
+from feature_store import Commit, Manifest
 from jobs.configuration.dates import advice
 from jobs.events import judge, read_events, staging
 from jobs.events.fingerprint import require_unchanged
@@ -24,7 +22,8 @@ from jobs.events.read_source import column_names
 from jobs.events.returns import returns_of
 from jobs.program import Input, JobError, Output, log, main, metrics, midnight
 from jobs.quality import check, suites
-from jobs.spark import session
+from jobs.side_by_side import each
+from jobs.spark import session, write_as_it_lies
 from jobs.tables import TABLES
 
 if TYPE_CHECKING:
@@ -48,12 +47,8 @@ def write_rejected(judged: DataFrame, commit: Commit) -> dict[str, Any]:
     observation = Observation("rows")
     rows = judge.rejected(judged.observe(observation, *judge.figures())).selectExpr(*contract.spark_select())
     commit.provenance = list(contract.provenance)
-    rows.repartition(1).sortWithinPartitions(*contract.sorted_by, *contract.provenance).write.mode("append").parquet(
-        commit.path
-    )
-    commit.adopt_new()
-    if not commit.files:
-        commit.write_table(contract.arrow_schema().empty_table())
+    in_order = rows.repartition(1).sortWithinPartitions(*contract.sorted_by, *contract.provenance)
+    write_as_it_lies(in_order, commit, contract)
     # Spark drops what it has found to be empty, and the observation with it
     if not sum(file.row_count for file in commit.files):
         return judged.agg(*judge.figures()).first().asDict()
@@ -62,14 +57,8 @@ def write_rejected(judged: DataFrame, commit: Commit) -> dict[str, Any]:
 
 def reasons(commit: Commit) -> dict[str, int]:
     """Rejected rows by reason, most frequent first."""
-    counts: dict[str, int] = {}
-    for file in commit.files:
-        for entry in (
-            pq.read_table(f"{commit.path}/{file.name}", columns=["reason"], partitioning=None)["reason"]
-            .value_counts()
-            .to_pylist()
-        ):
-            counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
+    found = commit.read(["reason"]).column("reason").value_counts().to_pylist()
+    counts = {entry["values"]: entry["counts"] for entry in found}
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -144,19 +133,21 @@ def write_days(
     )
     holders = file_days(judged, night)
     rows = rows.selectExpr("day", *TABLES["clean_events"].spark_select())
-    with staging.folder(clean_events, night.date) as path:
-        rows.repartition("day").sortWithinPartitions("day", *ORDER).write.partitionBy("day").parquet(path)
+    with staging.staged(clean_events, night.date) as days:
+        in_order = rows.repartition("day").sortWithinPartitions("day", *ORDER)
+        days.write(in_order, clean_events.contract)
         suite = suites.clean_events(
             config.events.behaviors, max(night.first, config.events.earliest_event_time), night.date
         )
-        results = staging.check_staged(judged.sparkSession, path, suite, config.quality.page(night.date, suite.table))
+        results = staging.check_staged(judged.sparkSession, days, suite, config.quality.page(night.date, suite.table))
         check.require(results)
         require_unchanged(night.stamps)
         fields = night.record | {"dt": night.date.isoformat()}
-        return {
-            day: staging.commit_day(clean_events, path, day, fields | {"sources": holders.get(day, [])})
-            for day in stale
-        }, results
+
+        def commit(day: str) -> str:
+            return staging.commit_day(clean_events, days, day, fields | {"sources": holders.get(day, [])})
+
+        return dict(zip(stale, each(days.disk, commit, stale), strict=True)), results
 
 
 def has_event_ids(night: Night) -> bool:
@@ -206,7 +197,7 @@ def validate(
         failure = too_many_rejected(figures, night.config.events.max_rejected_share, counts, rejected_events.uri, rows)
         changes, results = ({}, []) if failure or not stale else write_days(judged, stale, clean_events, night)
         summary = summarise(figures, counts, changes, results, night, clean_events, failure)
-        days = {} if failure else {day: clean_events.table().existing_manifest(day).content_hash for day in night.days}
+        days = {} if failure else {day: one.content_hash for day, one in manifests_of(clean_events, night).items()}
         window = [night.first.isoformat(), night.date.isoformat()]
         commit.fields |= night.record | {
             "files": night.fingerprints,
@@ -229,8 +220,8 @@ def summarise(
     failure: str | None,
 ) -> dict[str, Any]:
     """The night's figures as JSON, for metrics and for later runs that have nothing to do."""
-    rows = {} if failure else {day: clean_events.table().existing_manifest(day).row_count for day in night.days}
-    empty = [day for day, count in rows.items() if not count]
+    rows = {} if failure else {day: one.row_count for day, one in manifests_of(clean_events, night).items()}
+    table, empty = clean_events.table(), [day for day, count in rows.items() if not count]
     if empty:
         shown = ", ".join(empty[:10]) + (", …" if len(empty) > 10 else "")
         log.warning("validate_events %s: no event on %d of %d days: %s", night.date, len(empty), len(rows), shown)
@@ -241,7 +232,7 @@ def summarise(
         "rows_late": figures["late"],
         "rows_repeated": 0 if failure else figures["rows_in"] - figures["rows_rejected"] - total,
         "rows_out": total,
-        "rows_returned": 0 if failure else sum(returns_of(clean_events.table(), day) for day in night.days),
+        "rows_returned": 0 if failure else sum(each(table.disk, lambda day: returns_of(table, day), night.days)),
         "rejected_by_reason": counts,
         "rows_by_day": rows,
         "days_written": written,
@@ -249,6 +240,12 @@ def summarise(
         "days_empty": len(empty),
         "checks": results,
     }
+
+
+def manifests_of(clean_events: Input, night: Night) -> dict[str, Manifest]:
+    """Day → what is committed of it."""
+    table = clean_events.table()
+    return dict(zip(night.days, each(table.disk, table.existing_manifest, night.days), strict=True))
 
 
 def put_figures(figures: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
 """Give ledger ids to every user, item, attribute value and relation of a night that has none yet.
 
-Reads: clean_events of the window; items and users of the sources. Writes: entity_ids, relations (segments,
-append-only). Guarantees: an id once given never changes; ids are dense per type; of two runs at once each raw id gets
-one id. New raw ids are numbered in the order of their bytes, so that a fresh root gives the same ids every time. Spark
-finds and sorts what is new and writes it aside; the segment is streamed from there, so that nothing grows on the
-driver.
+Reads: clean_events of the window, and of the days that histories cover where they are read; items and users of the
+sources. Writes: entity_ids, relations (segments, append-only). Guarantees: an id once given never changes; ids are
+dense per type; of two runs at once each raw id gets one id. New raw ids are numbered in the order of their bytes, so
+that a fresh root gives the same ids every time. Spark finds and sorts what is new and writes it aside; the segment is
+streamed from there, so that nothing grows on the driver.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
+from feature_store.disk import Disk
 from jobs import spark as engine
-from jobs.configuration.sections import Events, Graph, Source, Spark
+from jobs.configuration.histories import Sequences, days_before
+from jobs.configuration.sections import Events, Graph, Publishing, Source, Spark
+from jobs.configuration.settings import Families
 from jobs.events.fingerprint import require_unchanged
 from jobs.graphs.catalogue import Catalogue, attribute_rows, kinds, read_catalogue
 from jobs.graphs.ledgers import (
@@ -40,6 +43,7 @@ from jobs.program import Input, Output, main, metrics
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+BATCH_ROWS = 131_072
 SORTED = pa.schema({"type": pa.string(), "raw": pa.string()})
 
 
@@ -48,6 +52,9 @@ class Config:
     graph: Graph
     source: Source
     events: Events
+    families: Families
+    publishing: Publishing
+    sequences: Sequences
     spark: Spark
 
 
@@ -97,30 +104,42 @@ def assign(
         known = snapshots(entity_ids, types)
         with scratch_folder(disk, entity_ids.uri) as folder:
             new = raw.join(ledgers(spark, known), ["type", "raw"], "left_anti").distinct()
-            new.sort("type", "raw").write.parquet(folder)
+            files = engine.write_aside(new.sort("type", "raw"), disk, folder, SORTED)
             for catalogue in catalogues:
                 require_unchanged(catalogue.stamps)
-            # Spark numbers its files in the order of its partitions: one after the other they are sorted.
-            rows = ds.dataset(
-                [f"{folder}/{e.name}" for e in disk.list(folder) if e.name.endswith(".parquet")],
-                schema=SORTED,
-                format="parquet",
-            )
-            counts = {name: rows.count_rows(filter=pc.field("type") == name) for name in types}
-            given = {name: n for name, n in counts.items() if n and known[name].append(_raw_of(rows, name))}
+            counts = _counts(disk, files)
+            given = {name: n for name, n in counts.items() if known[name].append(_raw_of(disk, files, name))}
         added.update(given)
-        if given.keys() == {name for name, n in counts.items() if n}:
+        if given.keys() == counts.keys():
             return added, {name: known[name].size + given.get(name, 0) for name in types}
 
 
-def _raw_of(rows: ds.Dataset, name: str) -> Iterator[pa.RecordBatch]:
+def _raw_of(disk: Disk, files: Sequence[str], name: str) -> Iterator[pa.RecordBatch]:
     """One type's raw ids, in order."""
-    return rows.scanner(columns=["raw"], filter=pc.field("type") == name).to_batches()
+    for file in files:
+        for batch in _batches(disk, file, SORTED.names):
+            found = batch.filter(pc.equal(batch.column("type"), name)).select(["raw"])
+            if found.num_rows:
+                yield found
+
+
+def _counts(disk: Disk, files: Sequence[str]) -> Counter[str]:
+    """How many raw ids each type has."""
+    counts: Counter[str] = Counter()
+    for file in files:
+        for batch in _batches(disk, file, ["type"]):
+            counts.update({one["values"]: one["counts"] for one in batch.column("type").value_counts().to_pylist()})
+    return counts
+
+
+def _batches(disk: Disk, file: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    with disk.open(file) as source:
+        yield from pq.ParquetFile(source, pre_buffer=True).iter_batches(BATCH_ROWS, columns=columns)
 
 
 def run(date: datetime.date, clean_events: Input, entity_ids: Output, relations: Output, config: Config) -> None:
     """Bring the ledgers up to the night of `date`."""
-    window = open_window(clean_events, date, config.graph.window_days)
+    window = open_window(clean_events, date, days_before(config, date, config.graph.window_days))
     metrics.put("rows_in", window.rows)
     with engine.session(config.spark, "assign_ids") as spark:
         there = [kind for kind in kinds(config.graph, config.source) if kind.source is not None]

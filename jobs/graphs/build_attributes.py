@@ -63,7 +63,7 @@ def run(
     numbers = relation_ids(relations, wanted)
     prepare()
     with engine.session(config.spark, "build_attributes") as spark:
-        edges = engine.read(spark, graph.files(dt), knowledge_graph.contract)
+        edges = engine.read(spark, graph.disk, graph.files(dt), knowledge_graph.contract)
         rows = attribute_rows(spark, edges, wanted, numbers).persist()
         if rows.isEmpty():
             if attributes.table().manifest(dt) is not None:  # of an earlier run, whose graph had some

@@ -214,11 +214,7 @@ def run(
     window = open_window(clean_events, date, graph.window_days)
     metrics.put("rows_in", window.rows)
     with engine.session(config.spark, "build_knowledge_graph") as spark:
-        windows = {
-            name: min(relation.window_days or graph.window_days, graph.window_days)
-            for name, relation in graph.behaviors.items()
-        }
-        events = known_at(read_events(spark, window, clean_events, config.events.returns), date, windows)
+        events = known_at(read_events(spark, window, clean_events, config.events.returns), date, graph.windows)
         built = build(spark, events, date, entity_ids, relations, config)
         sizes = measure(built.edges, built.census, built.relations)
         require_known(sizes.unknown, entity_ids, date)
@@ -235,7 +231,7 @@ def run(
             for catalogue in built.catalogues:
                 require_unchanged(catalogue.stamps)
             commit.fields |= built.fields() | {
-                "window": window.fields | {"behaviors": windows}, "inputs": {"clean_events": window.inputs},
+                "window": window.fields | {"behaviors": graph.windows}, "inputs": {"clean_events": window.inputs},
                 "returns": config.events.returns,
                 "config_hash": config_hash(graph), "code_version": code_version()}  # fmt: skip
         spark.catalog.clearCache()

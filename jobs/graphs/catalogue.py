@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from jobs.configuration.sections import Attribute, Graph, Source, SourceTable
 from jobs.events import times
 from jobs.events.epochs import readings
-from jobs.events.fingerprint import fingerprints, stamps
+from jobs.events.files import Status, statuses
+from jobs.events.fingerprint import fingerprints
 from jobs.events.lake_tables import files_of
 from jobs.events.places import SourceError, in_words
 from jobs.events.read_source import quoted, read_entities, unusable_id
@@ -77,7 +78,7 @@ class Catalogue:
     frame: DataFrame
     static: bool  # without validity
     files: list[dict[str, Any]]  # what was read: name, size, sha256
-    stamps: dict[str, tuple[int, int]]  # of the files, before they are read
+    stamps: dict[str, Status]  # of the files, before they are read
 
 
 def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Catalogue:
@@ -87,7 +88,7 @@ def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Cata
 
     key = f"{kind.entity_type}_id"
     files = files_of(kind.source, kind.path, date)
-    before = stamps(files)
+    before = statuses(files)
     frame = read_entities(spark, kind.source, key, files)
     missing = [name for name in kind.attributes if name not in frame.columns]
     if missing:

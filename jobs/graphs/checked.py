@@ -5,15 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from feature_store import Commit
 from jobs.contracts import Contract
 from jobs.program import metrics
 from jobs.quality.check import check, require
 from jobs.quality.suites import Suite
-from jobs.spark import PLAIN, write
+from jobs.spark import read, write
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -27,10 +24,10 @@ def write_checked(
 ) -> None:
     """QualityError when a check fails. `page`: see check()."""
     write(rows, commit, contract)
-    files = [f"{commit.path}/{file.name}" for file in commit.files]
     if commit.row_count <= MAX_ROWS_IN_MEMORY:
-        results = check(pa.concat_tables(pq.read_table(file, partitioning=None) for file in files), suite, page)
+        results = check(commit.read(), suite, page)
     else:
-        results = check(spark.read.options(**PLAIN).parquet(*files), suite, page)
+        files = [f"{commit.path}/{file.name}" for file in commit.files]
+        results = check(read(spark, commit.disk, files, contract), suite, page)
     metrics.put("checks", detail=results)
     require(results)

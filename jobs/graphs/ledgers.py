@@ -7,18 +7,20 @@ read again.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from feature_store import Segments
+from feature_store.disk import open_disk
 from jobs.configuration.sections import Attribute, Graph
 from jobs.program import Input, JobError
-from jobs.spark import read
+from jobs.side_by_side import each
+from jobs.spark import no_rows, read
 from jobs.tables import TABLES
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class Snapshot:
     def of(cls, segments: Segments) -> Snapshot:
         segments.check()
         files = segments.files()
-        return cls(segments, files, sum(pq.read_metadata(file).num_rows for file in files))
+        return cls(segments, files, sum(map(segments.row_count, files)))
 
     def append(self, raw: Iterable[pa.RecordBatch]) -> bool:
         """Give the next ids to new raw ids (one column, in the order of their bytes), as one segment. False: another
@@ -102,12 +104,13 @@ def _numbered(raw: Iterable[pa.RecordBatch], first: int, schema: pa.Schema) -> I
 
 def snapshots(entity_ids: Input, types: Iterable[str]) -> dict[str, Snapshot]:
     """Each entity type's ledger as it is now."""
-    return {name: Snapshot.of(entity_ids.segments(name)) for name in types}
+    types, (disk, _) = list(types), open_disk(entity_ids.uri)
+    return dict(zip(types, each(disk, lambda name: Snapshot.of(entity_ids.segments(name)), types), strict=True))
 
 
 def ledger(spark: SparkSession, snapshot: Snapshot) -> DataFrame:
     """One ledger as a frame: id, raw."""
-    return read(spark, snapshot.files, TABLES["entity_ids"])
+    return read(spark, snapshot.segments.disk, snapshot.files, TABLES["entity_ids"])
 
 
 def ledgers(spark: SparkSession, found: dict[str, Snapshot]) -> DataFrame:
@@ -119,10 +122,9 @@ def ledgers(spark: SparkSession, found: dict[str, Snapshot]) -> DataFrame:
         for name, snapshot in found.items()
         if snapshot.files
     ]
-    result = frames[0] if frames else read(spark, [], TABLES["entity_ids"]).select(F.lit("").alias("type"), "id", "raw")
-    for frame in frames[1:]:
-        result = result.unionAll(frame)
-    return result
+    if not frames:
+        return no_rows(spark, TABLES["entity_ids"]).select(F.lit("").alias("type"), "id", "raw")
+    return functools.reduce(lambda a, b: a.unionAll(b), frames)
 
 
 def assign_relations(relations: Input, wanted: list[RelationType]) -> int:

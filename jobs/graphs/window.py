@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from jobs.events.returns import applied
 from jobs.program import Input, JobError, midnight
+from jobs.side_by_side import each
 from jobs.spark import read
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def days_before(date: datetime.date, window_days: int) -> list[str]:
 def open_window(clean_events: Input, date: datetime.date, window_days: int) -> Window:
     """The window's days as they are committed now. JobError: a day was never committed, or no day holds an event."""
     table, days = clean_events.table(), days_before(date, window_days)
-    manifests = {day: table.manifest(day) for day in days}
+    manifests = dict(zip(days, each(table.disk, table.manifest, days), strict=True))
     missing = [day for day, manifest in manifests.items() if manifest is None]
     if missing:
         raise JobError(
@@ -55,8 +56,7 @@ def open_window(clean_events: Input, date: datetime.date, window_days: int) -> W
             f"No event in the window from {days[0]} until before {date} in {table.uri}; expected at least one. "
             "Check the date, source.events.path and graph.window_days, and what validate_events rejected."
         )
-    for day, manifest in manifests.items():
-        table.check_frames(day, manifest)
+    each(table.disk, lambda day: table.check_frames(day, manifests[day]), days)
     files = [
         f"{table.path(day)}/{file.name}"
         for day, manifest in manifests.items()
@@ -68,7 +68,8 @@ def open_window(clean_events: Input, date: datetime.date, window_days: int) -> W
 
 def read_events(spark: SparkSession, window: Window, contract_of: Input, returns: str) -> DataFrame:
     """All events of the window's days that count, by `events.returns`."""
-    return applied(read(spark, window.files, contract_of.contract), returns)
+    disk = contract_of.table().disk
+    return applied(read(spark, disk, window.files, contract_of.contract), returns)
 
 
 def known_at(events: DataFrame, date: datetime.date, window_days: Mapping[str, int]) -> DataFrame:

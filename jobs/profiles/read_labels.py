@@ -19,7 +19,8 @@ from jobs import spark as engine
 from jobs.configuration.load import config_hash
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Publishing, Source, Spark
-from jobs.events.fingerprint import fingerprints, require_unchanged, stamps
+from jobs.events.files import statuses
+from jobs.events.fingerprint import fingerprints, require_unchanged
 from jobs.events.lake_tables import files_of
 from jobs.profiles.labels import KEY, read_rows, says
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
@@ -51,9 +52,9 @@ def days_with_users(clean_events: Input, date: datetime.date, days: int) -> dict
 
 def users_of(spark: SparkSession, clean_events: Input, days: dict[str, Manifest]) -> DataFrame:
     """user_id of everybody with an event on these days, each once."""
-    path = clean_events.table().path
-    files = [f"{path(day)}/{file.name}" for day, m in days.items() for file in m.files if file.row_count]
-    return engine.read(spark, files, clean_events.contract).select(KEY).distinct()
+    table = clean_events.table()
+    files = [f"{table.path(day)}/{file.name}" for day, m in days.items() for file in m.files if file.row_count]
+    return engine.read(spark, table.disk, files, clean_events.contract).select(KEY).distinct()
 
 
 def as_table(rows: dict[str, pa.Table], schema: pa.Schema) -> pa.Table:
@@ -76,7 +77,7 @@ def run(date: datetime.date, clean_events: Input, user_labels: Output, config: C
     days = days_with_users(clean_events, date, config.graph.window_days + config.publishing.carry_days)
     source = config.source.users
     files = files_of(source, "source.users", date)
-    before = stamps(files)
+    before = statuses(files)
     with engine.session(config.spark, "read_labels") as spark:
         users = users_of(spark, clean_events, days)
         found = read_rows(spark, source, profiles, date, users, files)

@@ -15,13 +15,14 @@ import logging
 import os
 import re
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.disk import open_disk
+from feature_store.errors import explain_os_errors
 from jobs.late_imports import postpone
 from jobs.program import JobError
 from jobs.quality.suites import Expectation, Suite
@@ -77,7 +78,7 @@ def check(frame: Frame, suite: Suite, page: str | None = None) -> list[dict[str,
     claims = [getattr(gx.expectations, claim.name)(**claim.arguments) for claim in suite.expectations]
     outcome = batch.validate(gx.ExpectationSuite(name=suite.table, expectations=claims), result_format=COUNTS_ONLY)
     if page:
-        _write_page(outcome, Path(page))
+        _write_page(outcome, page)
     return _rows(suite, outcome.results)
 
 
@@ -105,14 +106,16 @@ def library() -> Any:
     return gx
 
 
-def _write_page(outcome: Any, page: Path) -> None:
+def _write_page(outcome: Any, page: str) -> None:
     """The page that Data Docs have of one validation, without its logo, whose server would learn of every reader."""
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
     text = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome))
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(re.sub(r"<img\b[^>]*>", "", text), encoding="utf-8")
+    disk, path = open_disk(page, None)
+    with explain_os_errors("writing the page of the checks", path):
+        disk.make_folder(path.rpartition("/")[0])
+        disk.put_atomic(path, re.sub(r"<img\b[^>]*>", "", text).encode())
 
 
 def _rows(suite: Suite, results: list[Any]) -> list[dict[str, Any]]:

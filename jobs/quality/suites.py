@@ -76,6 +76,11 @@ def interactions(behaviors: Collection[str]) -> Suite:
     ))
 
 
+def user_activity() -> Suite:
+    """One row per user, with events in order."""
+    return Suite("user_activity", (*contract("user_activity"), _between("n_days", 1), _unique("user_id")))
+
+
 def attributes(types: Collection[str]) -> Suite:
     """One row per entity, attribute and value, of the configured attributes."""
     return Suite("attributes", (
@@ -85,6 +90,18 @@ def attributes(types: Collection[str]) -> Suite:
         _between("entity", 0),
         _between("value", 0),
         _unique("type", "value", "entity"),
+    ))
+
+
+def sequences(behaviors: Collection[str], max_length: int) -> Suite:
+    """One row per place of a user's history, which has so many at most."""
+    return Suite("sequences", (
+        *contract("sequences"),
+        _between("user", 0),
+        _between("item", 0),
+        _between("position", 0, max_length - 1),
+        _among("behavior", behaviors),
+        _unique("user", "position"),
     ))
 
 

@@ -28,13 +28,17 @@ class Ledgers:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Raw ids and ledger ids of users (n,) and items (m,) with a vector; allowed: bool (m,)."""
+    """Raw ids and ledger ids of users (n,) and items (m,) with a vector; allowed: bool (m,).
+
+    kinds: the entity types of both: of an attribute's relation, those at its ends take the places of users and items.
+    """
 
     users: pa.Array
     items: pa.Array
     user_ids: np.ndarray
     item_ids: np.ndarray
     allowed: np.ndarray
+    kinds: tuple[str, str] = (USER, ITEM)
 
     @classmethod
     def of(
@@ -52,7 +56,7 @@ class Catalogue:
         """uint64 (n,), (m,), of who they are."""
         return tuple(
             keys_of(np.zeros(len(raw), np.int64), [kind], raw.to_numpy(zero_copy_only=False))
-            for kind, raw in ((USER, self.users), (ITEM, self.items)))
+            for kind, raw in zip(self.kinds, (self.users, self.items), strict=True))
 
     def pairs(self, users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places of pairs given by ledger id, each once, without those that lack a vector."""

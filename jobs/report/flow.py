@@ -10,7 +10,9 @@ from typing import Any
 from models import families
 
 GRAPHS = "build_graphs"  # the task that runs several programs, each with a stage of its own, in one Spark session
-PROGRAMS = ("validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "read_labels")
+PROGRAMS = (
+    "validate_events", "assign_ids", "build_knowledge_graph", "build_interactions", "build_user_activity",
+    "read_labels")
 
 
 def stage_that_trains(model: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.kernels.compiling import kernel
 from models.kernels.draws import coin, keyed, mix
-from models.kernels.membership import is_true
+from models.kernels.membership import is_true, mark_false
 from models.kernels.translation import draw_broken
 
 
@@ -67,8 +67,5 @@ def mark_candidates(heads, relations, tails, broken_tail, candidates, known, n_e
     candidates: int64 (B, K), or (1, K) for the same of every triple. counts: bool (B, K).
     """
     for b in range(heads.shape[0]):
-        row = min(b, candidates.shape[0] - 1)
-        for k in range(candidates.shape[1]):
-            counts[b, k] = not is_true(
-                known, candidates[row, k], broken_tail, heads[b], relations[b], tails[b], n_entities, n_relations
-            )
+        row, h, r, t = min(b, candidates.shape[0] - 1), np.int64(heads[b]), np.int64(relations[b]), np.int64(tails[b])
+        mark_false(known, candidates[row], broken_tail, h, r, t, n_entities, n_relations, counts[b])

@@ -11,6 +11,8 @@ distance means the same for every client and on every date. Not in the KQGC pape
 How far that is depends on the model's family: `comparison.py`. All are standardised by the user's own distances to
 items (or users) at large, himself again left out, so that active users, who lie closer to everything, are not near
 everybody's clients.
+A family whose products are what a softmax makes probabilities of has a column more: minus the log of the probability
+that the next item is one of the client's, the sum over its items.
 Shapes: n users, d dimensions, c client items, b items or users at large, r reference users.
 """
 
@@ -19,7 +21,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logsumexp
 
+from models import families
 from models.places import positions
 from models.vectors.comparison import Comparer
 
@@ -27,31 +31,46 @@ NAMES = (
     "nearest_item", "near_items", "mean_item", "item_centroid",
     "nearest_reference", "near_references", "mean_reference", "reference_centroid",
 )  # fmt: skip
+IMPROBABILITY = "improbability"
+EVERY_NAME = (*NAMES, IMPROBABILITY)
 NEAR_ITEMS, NEAR_REFERENCES = 5, 10
 _CHUNK_ROWS = 32_768  # users whose vectors are held in a second form at a time
+_CHUNK_CELLS = 4_000_000  # products held at a time
+
+
+def names_of(model: str) -> tuple[str, ...]:
+    """The columns of a published model."""
+    has_probabilities = any(model in family.models and family.compared == "softmax" for family in families.FAMILIES)
+    return EVERY_NAME if has_probabilities else NAMES
 
 
 @dataclass(frozen=True)
 class Client:
-    """A client as a model sees it: vectors of its items (c, d) and of reference users (r, d) with their ids (r,)."""
+    """A client as a model sees it: vectors of its items (c, d) and of reference users (r, d) with their ids (r,).
+    n_items: how many it has in all; None: those."""
 
     items: np.ndarray
     references: np.ndarray
     reference_ids: np.ndarray
+    n_items: int | None = None
 
 
 @dataclass(frozen=True)
 class Scales:
-    """Each user's distances to items and to users at large: mean and standard deviation (n,); NaN without a vector."""
+    """Each user's distances to items and to users at large: mean and standard deviation (n,); NaN without a vector.
+    item_total (n,): log of the sum of e^product over all items, of a family that has probabilities."""
 
     item_mean: np.ndarray
     item_spread: np.ndarray
     user_mean: np.ndarray
     user_spread: np.ndarray
+    item_total: np.ndarray | None = None
 
     def of(self, rows: np.ndarray) -> Scales:
         """Of the users with these numbers."""
-        return Scales(self.item_mean[rows], self.item_spread[rows], self.user_mean[rows], self.user_spread[rows])
+        total = None if self.item_total is None else self.item_total[rows]
+        return Scales(
+            self.item_mean[rows], self.item_spread[rows], self.user_mean[rows], self.user_spread[rows], total)
 
 
 def scales(
@@ -104,20 +123,37 @@ def affinities(
     scale: Scales,
     comparer: Comparer,
 ) -> np.ndarray:
-    """float32 (n, 8): one column per name in NAMES, in units of the user's own spread; small means near.
+    """float32 (n, 8): one column per name in NAMES, in units of the user's own spread; small means near. With
+    probabilities (n, 9): `IMPROBABILITY` last, in units of its own.
 
     users (n, d) native vectors, rows of NaN for users without one, which stay NaN; user_ids (n,); purchase (d,), as for
     `scales`. Columns are NaN where the client has no item, or no reference user but the user himself.
     """
-    out = np.full((len(users), len(NAMES)), np.nan, np.float32)
+    names = EVERY_NAME if comparer.has_probabilities else NAMES
+    out = np.full((len(users), len(names)), np.nan, np.float32)
     for rows in _chunks(users):
         vectors, of = users[rows].astype(np.float32), scale.of(rows)
         if len(client.items):
             found = _to_items(vectors, purchase, client.items, comparer)
             out[rows, :4] = (found - of.item_mean[:, None]) / of.item_spread[:, None]
+            if comparer.has_probabilities and of.item_total is not None:
+                mine = log_totals(vectors, client.items, client.n_items)
+                out[rows, 8] = of.item_total - mine
         if len(client.references):
             found = _to_references(vectors, user_ids[rows], client, comparer)
-            out[rows, 4:] = (found - of.user_mean[:, None]) / of.user_spread[:, None]
+            out[rows, 4:8] = (found - of.user_mean[:, None]) / of.user_spread[:, None]
+    return out
+
+
+def log_totals(users: np.ndarray, items: np.ndarray, n_items: int | None = None) -> np.ndarray:
+    """float64 (n,): log of the sum of e^<u, v> over items (m, d), which stand for so many; NaN of users without a
+    vector, and where there are no items."""
+    out, step = np.full(len(users), np.nan), max(1, _CHUNK_CELLS // max(len(items), 1))
+    there = np.flatnonzero(~np.isnan(users[:, 0])) if users.shape[1] and len(items) else np.zeros(0, np.int64)
+    stand_for = np.log(max(n_items or len(items), 1) / max(len(items), 1))
+    for start in range(0, len(there), step):
+        rows = there[start : start + step]
+        out[rows] = logsumexp(users[rows].astype(np.float32) @ items.T.astype(np.float32), axis=1) + stand_for
     return out
 
 

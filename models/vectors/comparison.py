@@ -11,6 +11,8 @@ Shapes: n users u and m items v of d numbers, float64; r is the relation's vecto
     complex       -Re <u * r, conj v>        1 - cos(u, u')     a vector's first half being real parts, the second
                                                                 imaginary ones
     dot           -<u, v>                    1 - cos(u, u')
+    softmax       -<u, v>                    1 - cos(u, u')     e^<u, v> is in proportion to the probability that v
+                                                                comes next
     cosine        1 - cos(u, v)              1 - cos(u, u')
 
 A vector of length 0 has no direction: its cosine with any other counts as 0.
@@ -60,6 +62,11 @@ class Comparer:
         """Whether the relation's vector has a part in where a user's items are."""
         return self.kind in ("translation", "diagonal", "complex")
 
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether products with all items are what a softmax makes probabilities of."""
+        return self.kind == "softmax"
+
     def to_items(self, users: np.ndarray, relation: np.ndarray | None, items: np.ndarray) -> np.ndarray:
         """(n, m): from users (n, d) along the relation (d,) to items (m, d).
 
@@ -94,7 +101,7 @@ class Comparer:
                 (u, ui), (r, ri) = (np.split(x, 2, axis=-1) for x in (users, relation))
                 return np.concatenate([u * r - ui * ri, ui * r + u * ri], axis=1)
             return users + relation if self.kind == "translation" else users * relation
-        return users if self.kind == "dot" else _directions(users)
+        return users if self.kind in ("dot", "softmax") else _directions(users)
 
     def item_points(self, items: np.ndarray) -> np.ndarray:
         """(m, d)."""

@@ -10,8 +10,10 @@ dimension, layers, negatives and updates to an epoch, and the same number of thr
   of its updates as UPDATES says are measured, and scaled to an epoch.
 Each in a process of its own, one after the other: median of the repeats after one to warm up, and by how much the
 process grew at its highest. Then ours alone: at 1/16 and 1/4 of the entities or pairs; pretraining with a value that
-100,000 entities share; and an epoch of each network at the size of the KQGC paper's log, for the memory.
-The last line reads `ratio: <the smaller of the two speed ratios>`.
+100,000 entities share; and an epoch of each network on a log of the size of the KQGC paper's with four attributes on
+either side, and of 1/16 and 1/4 of it, for the memory (UPDATES of the interaction network's are measured, and scaled).
+A measurement that results/ram_gnn.json has, by the code as it stands, is not made again; `--large` says up to which
+part of the paper's size. The last line reads `ratio: <the smaller of the two speed ratios>`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +35,22 @@ import torch
 
 from models.ram_gnn_hyperparameters import InteractionHyperparameters, RAMGNNHyperparameters
 from models.ram_gnn_interactions import Pretrained
-from models.ram_gnn_interactions_training import InteractionTrainer
+from models.ram_gnn_interactions_training import InteractionTrainer, batches_of
 from models.ram_gnn_sampler import AttributeRows
 from models.ram_gnn_training import Side
 from models.ram_gnn_training import _Trainer as PretrainingTrainer
 from tests.benchmarks.bench_scale import slope
-from tests.benchmarks.paper_sized_log import ITEMS, PURCHASES, USERS, heavy_tailed
+from tests.benchmarks.paper_sized_log import counts, heavy_tailed
 from tests.benchmarks.stopwatch import memory_mib, timed
+from tests.papers.lookalike_cache import code_hash, hash_of
 from tests.papers.movielens_1m import read_split
 
 ROOT = Path(__file__).resolve().parents[2]
+MODELS = ROOT / "models"
 RESULTS = Path(__file__).parent / "results" / "ram_gnn.json"
 PEERS = {"compgcn": (".venv-pykeen", "pykeen_compgcn.py"), "lightgcn": (".venv-pyg", "pyg_lightgcn.py")}
 SHARES, REPEATS, SHARED_BY, LIMIT_MIB = (1 / 16, 1 / 4, 1.0), 2, 100_000, 8192
-UPDATES = 2  # of LightGCN's epoch, which takes minutes; all of them are alike
+UPDATES = 2  # of an epoch that takes minutes; all of them are alike
 PRETRAINING = RAMGNNHyperparameters(validation_share=0.0)
 INTERACTIONS = InteractionHyperparameters(validation_share=0.0)
 Pairs = tuple[np.ndarray, np.ndarray]
@@ -86,7 +91,7 @@ def interactions(sides: dict[str, Side], pairs: Pairs) -> InteractionTrainer:
 def ours(what: str, share: float) -> dict[str, Any]:
     """Seconds an epoch and memory of one measurement, in this process, with the edges that it is of."""
     if what == "large":
-        return large()
+        return large(share)
     if what == "shared":
         # two genders, and what fewer share: the first value has more than SHARED_BY members
         sides = {"user": side_of(round(2.5 * SHARED_BY * share), [2, 10, 100, 1000])}
@@ -107,22 +112,37 @@ def epochs(trainer: PretrainingTrainer | InteractionTrainer) -> dict[str, Any]:
     return timed(lambda: trainer.epoch(next(number)), REPEATS)
 
 
-def large() -> dict[str, Any]:
-    """An epoch of each network at the size of bench_scale's log with four attributes on either side."""
-    rng, found = np.random.default_rng(2), {}
-    sides = {"user": side_of(USERS, [2, 8, 50, 500]), "item": side_of(ITEMS, [20, 300, 5_000, 50_000])}
+def large(share: float) -> dict[str, Any]:
+    """An epoch of each network at a part of the size of bench_scale's log, with four attributes on either side; peaks
+    are the process's own, from its start."""
+    users, items, purchases = counts(share)
+    rng, found = np.random.default_rng(2), {"edges": purchases, "users": users, "items": items}
+    sides = {"user": side_of(users, [2, 8, 50, 500]), "item": side_of(items, [20, 300, 5_000, 50_000])}
     for name in ("pretraining", "interactions"):
+        scale = 1.0
         if name == "pretraining":
             trainer = pretraining(sides)
         else:
-            pairs = heavy_tailed(rng, USERS, PURCHASES, 0.7), heavy_tailed(rng, ITEMS, PURCHASES, 0.8)
-            trainer = interactions(sides, pairs)
-        started = time.perf_counter()
+            trainer = interactions(sides, (heavy_tailed(rng, users, purchases, 0.7),
+                                           heavy_tailed(rng, items, purchases, 0.8)))  # fmt: skip
+            scale = some_updates(trainer)
+        started, processor = time.perf_counter(), time.process_time()
         trainer.epoch(0)
-        found[name] = time.perf_counter() - started
+        found[name] = scale * (time.perf_counter() - started)
+        found[f"{name}_processor"] = scale * (time.process_time() - processor)
         found[f"{name}_peak_mib"] = memory_mib("VmHWM")
         del trainer
     return found
+
+
+def some_updates(trainer: InteractionTrainer) -> float:
+    """Leave UPDATES of an epoch's, each on as many pairs as before; by how much an epoch takes longer."""
+    of_epoch = batches_of(trainer.users.numel(), trainer.hyper)
+    kept = min(UPDATES, of_epoch)
+    n = trainer.users.numel() * kept // of_epoch
+    trainer.users, trainer.items = trainer.users[:n], trainer.items[:n]
+    trainer.hyper = dataclasses.replace(trainer.hyper, batches=kept, least_batch=1)
+    return of_epoch / kept
 
 
 def prepare(folder: Path) -> None:
@@ -181,75 +201,96 @@ def say(name: str, found: dict[str, Any]) -> None:
     print(f"{name:28s} {seconds} {found['mib']:7.0f} MiB", flush=True)
 
 
-def compare(threads: int) -> tuple[dict[str, Any], float]:
-    """Both networks beside their peers, and the smaller ratio."""
-    figures: dict[str, Any] = {}
+class Kept:
+    """The measurements so far, in the results' file: each is made once by the code as it stands."""
+
+    def __init__(self, threads: int) -> None:
+        settings = {"pretraining": dataclasses.asdict(PRETRAINING), "interactions": dataclasses.asdict(INTERACTIONS)}
+        parts = [*sorted(MODELS.glob("ram_gnn*.py")), MODELS / "kernels", MODELS / "learning", MODELS / "messages"]
+        self.made_by = hash_of(code_hash(parts), threads, settings)
+        before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        self.figures: dict[str, Any] = before.get("figures", {}) if before.get("made_by") == self.made_by else {}
+        self.rest = {"threads": threads, "settings": settings, "made_by": self.made_by}
+
+    def of(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Made now, where it is not there."""
+        if name not in self.figures:
+            self.figures[name] = make()
+            RESULTS.write_text(json.dumps({"figures": self.figures} | self.rest, indent=1) + "\n")
+        return self.figures[name]
+
+
+def compare(kept: Kept, threads: int) -> float:
+    """Both networks beside their peers, each pair in one go, and the smaller ratio."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
-        for what, who, forms in (("pretraining", "compgcn", ("",)), ("interactions", "lightgcn", ("edges", "sparse"))):
-            for form in forms:
-                figures[f"{who} {form}".strip()] = apart(theirs(folder, who, form, threads), threads)
-                say(f"{who} {form}", figures[f"{who} {form}".strip()])
-            figures[what] = mine(what, threads)
-            say(what, figures[what])
-    ratios = {}
-    for what, who in (("pretraining", "compgcn"), ("interactions", "lightgcn")):
-        best = min((one for name, one in figures.items() if name.startswith(who)), key=median)
-        ratios[what] = median(best) / median(figures[what])
-        cheaper = np.median(best["processor_seconds"]) / np.median(figures[what]["processor_seconds"])
-        memory = figures[what]["mib"] / best["mib"]
-        print(f"{what}: {ratios[what]:.1f} times as fast ({cheaper:.1f} by the processor), {memory:.2f} of the memory")
-    return figures | {"ratios": ratios}, min(ratios.values())
+        beside = (("pretraining", "compgcn", ("",)), ("interactions", "lightgcn", ("edges", "sparse")))
+        ratios = [kept.of(f"{what} beside {who}", lambda w=what, o=who, f=forms: {
+            f"{o} {form}".strip(): apart(theirs(folder, o, form, threads), threads) for form in f
+        } | {w: mine(w, threads)}) for what, who, forms in beside]  # fmt: skip
+    return min(ratio(what, figures) for (what, _, _), figures in zip(beside, ratios, strict=True))
 
 
-def growth(figures: dict[str, Any], threads: int) -> None:
+def ratio(what: str, figures: dict[str, Any]) -> float:
+    """How much faster ours is than the fastest form of its peer."""
+    for name, one in figures.items():
+        say(name, one)
+    best = min((one for name, one in figures.items() if name != what), key=median)
+    faster = median(best) / median(figures[what])
+    cheaper = np.median(best["processor_seconds"]) / np.median(figures[what]["processor_seconds"])
+    memory = figures[what]["mib"] / best["mib"]
+    told = f"{faster:.1f} times as fast ({cheaper:.1f} by the processor), {memory:.2f} of the memory"
+    print(f"{what}: {told}", flush=True)
+    return faster
+
+
+def growth(kept: Kept, threads: int) -> None:
     """Exponents of ours in the number of edges."""
     for what in ("pretraining", "interactions", "shared"):
-        found = [mine(what, threads, share) for share in SHARES]
-        figures[f"growth of {what}"] = {"runs": found} | exponents(found)
-        by_clock, by_processor = exponents(found).values()
+        found = [kept.of(f"{what} at {share:.4g}", lambda w=what, s=share: mine(w, threads, s)) for share in SHARES]
+        by_clock, by_processor = (
+            slope([(one["edges"], float(np.median(one[key]))) for one in found])
+            for key in ("seconds", "processor_seconds"))
         edges = ", ".join(f"{one['edges']} edges {median(one):.3f} s {one['mib']:.0f} MiB" for one in found)
         more = f"; a value has {found[-1]['most_shared']} members" if what == "shared" else ""
         said = f"exponent {by_clock:.2f}, of the processor's seconds {by_processor:.2f}"
         print(f"growth of {what}: {edges}: {said}{more}", flush=True)
 
 
-def exponents(runs: list[dict[str, Any]]) -> dict[str, float]:
-    """Of seconds in edges, by the clock and of the processor: on a busy machine the second is the steadier."""
-    found = {}
-    for name, key in (("exponent", "seconds"), ("processor_exponent", "processor_seconds")):
-        found[name] = slope([(one["edges"], float(np.median(one[key]))) for one in runs])
-    return found
+def paper_sized(kept: Kept, threads: int, most: float) -> None:
+    """The paper's size and parts of it: seconds of an epoch and the process's peak, with their exponents."""
+    shares = [share for share in SHARES if share <= most]
+    found = [kept.of(f"large at {share:.4g}", lambda s=share: mine("large", threads, s)) for share in shares]
+    for one in found:
+        peak = max(one["pretraining_peak_mib"], one["interactions_peak_mib"])
+        print(f"{one['users']} users, {one['items']} items, {one['edges']} pairs, 4 attributes each, an epoch: "
+              f"pretraining {one['pretraining']:.0f} s ({one['pretraining_processor']:.0f} of the processor), "
+              f"interactions {one['interactions']:.0f} s ({one['interactions_processor']:.0f}), "
+              f"peak {peak:.0f} MiB of at most {LIMIT_MIB}", flush=True)  # fmt: skip
+    if len(found) > 1:
+        for key in ("pretraining_processor", "interactions_processor", "pretraining_peak_mib", "interactions_peak_mib"):
+            print(f"exponent of {key}: {slope([(one['edges'], one[key]) for one in found]):.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--large", type=float, default=1.0, help="largest part of the paper's size; 0 for none")
+    parser.add_argument("--only-large", action="store_true", help="without the peers and the growth")
     parser.add_argument("--what", choices=("pretraining", "interactions", "shared", "large"), help=argparse.SUPPRESS)
     parser.add_argument("--share", type=float, default=1.0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.what:
         return print(json.dumps(ours(options.what, options.share)))
-    figures, ratio = compare(options.threads)
-    keep(figures, options.threads)
-    growth(figures, options.threads)
-    keep(figures, options.threads)
-    figures["large"] = found = mine("large", options.threads)
-    keep(figures, options.threads)
-    peak = max(value for name, value in found.items() if name.endswith("peak_mib"))
-    print(f"{USERS} users, {ITEMS} items, {PURCHASES} pairs, 4 attributes each, an epoch: pretraining "
-          f"{found['pretraining']:.0f} s, interactions {found['interactions']:.0f} s, "
-          f"peak {peak:.0f} MiB of at most {LIMIT_MIB}")  # fmt: skip
-    print(f"ratio: {ratio:.1f}")
-
-
-def keep(figures: dict[str, Any], threads: int) -> None:
-    """The figures so far: a run that is cut short leaves them."""
-    settings = {"pretraining": dataclasses.asdict(PRETRAINING), "interactions": dataclasses.asdict(INTERACTIONS)}
-    kept = {"figures": figures, "threads": threads, "settings": settings}
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    kept = Kept(options.threads)
+    if options.only_large:
+        return paper_sized(kept, options.threads, options.large)
+    smaller = compare(kept, options.threads)
+    growth(kept, options.threads)
+    paper_sized(kept, options.threads, options.large)
+    print(f"ratio: {smaller:.1f}")
 
 
 if __name__ == "__main__":

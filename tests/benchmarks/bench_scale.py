@@ -50,6 +50,7 @@ STAGES = {
     "assign_ids": ["jobs.graphs.assign_ids"],
     "build_knowledge_graph": ["jobs.graphs.build_knowledge_graph"],
     "build_interactions": ["jobs.graphs.build_interactions"],
+    "build_user_activity": ["jobs.graphs.build_user_activity"],
     "pretrain_transe": ["jobs.embeddings.pretrain_transe"],
     "smooth_kqgc": ["jobs.embeddings.smooth_kqgc", "--model", "kqgc_mean"],
     "publish_transe": ["jobs.embeddings.publish_users", "--model", "transe"],

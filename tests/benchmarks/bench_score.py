@@ -1,4 +1,4 @@
-"""Pairs of a user and a client scored a second, by what `score_lookalike` does: `python -m tests.benchmarks.bench_score`.
+"""Pairs of a user and a client that `score_lookalike` scores a second: `python -m tests.benchmarks.bench_score`.
 
 A generated log: USERS users with 60 events each over ITEMS items, two models' vectors of 64, and CLIENTS clients, each
 scored by two models of four boosters, as many trees as Complete Journey's have. Counted are all columns (history,

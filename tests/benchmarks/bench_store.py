@@ -9,7 +9,9 @@ all repeats, which met the least of it, with checks ÷ without, − 1. Beside it
 within each repeat.
 
 Every run is appended to tests/benchmarks/results/store.json, oldest first. The last lines read
-`checks: <read> <look-up>`, the same `by page:`, and `ratio: <store ÷ pyarrow, write> read: <the same, read>`.
+`checks: <read> <look-up>`, the same `by page:`, and `ratio: <store ÷ pyarrow, write> read: <the same, read> s3_write: …
+s3_read: …`, the latter two on an S3 server (s3_store.py), of as many repeats as write; seconds by seconds: less is
+better.
 """
 
 import datetime
@@ -33,8 +35,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from feature_store import FeatureStore
+from feature_store.commit import LOOKED_UP_ROWS
 from feature_store.store import as_utc
 from feature_store.view import as_matrix, count_after
+from tests.benchmarks import s3_store
 
 REPEATS = 30
 WRITES = 5  # repeats that write too
@@ -52,7 +56,7 @@ def rows(users: int, dimension: int) -> pa.Table:
 
 
 def write_plain(table: pa.Table, path: Path) -> None:
-    like_ours = {"compression": "zstd", "row_group_size": 131_072, "write_statistics": ["user_id"]}
+    like_ours = {"compression": "zstd", "row_group_size": LOOKED_UP_ROWS, "write_statistics": ["user_id"]}
     pq.write_table(table, path, **like_ours, use_dictionary=False)
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
@@ -132,11 +136,17 @@ def main() -> None:
     for name, (clock, processor) in medians.items():
         print(f"{name}: {clock:.3f} s, {processor:.3f} s of processors")
     checks = {of: {what: cost(found, what, of) for what in ("read", "look-up")} for of in ("store", "by page")}
+    s3 = s3_store.measure(rows(users, 100), WRITES)
+    for name, all_seconds in s3.items():
+        print(f"{name}: {statistics.median(all_seconds):.3f} s")
+    s3_write, s3_read = s3_store.ratios(s3)
     write, read = (medians[f"{what} store"][0] / medians[f"{what} pyarrow"][0] for what in ("write", "read"))
-    keep({"users": users, "repeats": repeats, "medians": medians, "checks": checks, "write": write, "read": read})
+    found_on_s3 = {"s3": s3, "s3_write": s3_write, "s3_read": s3_read}
+    local = {"medians": medians, "checks": checks, "write": write, "read": read}
+    keep({"users": users, "repeats": repeats} | local | found_on_s3)
     for of, name in (("store", "checks"), ("by page", "by page")):
         print(f"{name}: {checks[of]['read'][0]:.1%} {checks[of]['look-up'][0]:.1%}")
-    print(f"ratio: {write:.2f} read: {read:.2f}")
+    print(f"ratio: {write:.2f} read: {read:.2f} s3_write: {s3_write:.2f} s3_read: {s3_read:.2f}")
 
 
 def keep(run: dict[str, object]) -> None:

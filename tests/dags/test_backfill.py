@@ -21,6 +21,7 @@ NIGHTLY_TABLES = [
     "rejected_events",
     "knowledge_graph",
     "interactions",
+    "user_activity",
     "reports",
     *(
         f"{table}{m}"

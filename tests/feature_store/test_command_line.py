@@ -1,10 +1,8 @@
 """`python -m feature_store`: what it prints, what it writes, how it exits."""
 
 import json
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -12,6 +10,7 @@ import pytest
 
 from feature_store import FeatureStore, Segments
 from feature_store.__main__ import main
+from tests.feature_store.places import Place, at, copy_folder, on_disk
 from tests.feature_store.samples import embeddings, publish
 
 NAME = "feature_store/user_embeddings/model=transe"
@@ -19,8 +18,8 @@ DATES = ["2026-01-05", "2026-01-12"]
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    table = FeatureStore(str(tmp_path / "feature_store")).table("user_embeddings", "transe")
+def root(place: Place) -> Place:
+    table = FeatureStore(str(place / "feature_store")).table("user_embeddings", "transe")
     for date in DATES:
         publish(table, date, embeddings(0, dt=date), space_id="a")
     publish(
@@ -30,11 +29,11 @@ def root(tmp_path: Path) -> Path:
         space_id="a",
         predecessor={"table": NAME, "dt": DATES[0], "content_hash": table.manifest(DATES[0]).content_hash},
     )
-    Segments(str(tmp_path / "entity_ids" / "user")).append(1, embeddings(0).select(["user_id"]))
-    return tmp_path
+    Segments(str(place / "entity_ids" / "user")).append(1, embeddings(0).select(["user_id"]))
+    return place
 
 
-def _run(root: Path, capsys: pytest.CaptureFixture[str], command: str, *arguments: str) -> tuple[int, str]:
+def _run(root: Place, capsys: pytest.CaptureFixture[str], command: str, *arguments: str) -> tuple[int, str]:
     status = main([command, "--root", str(root), *arguments])
     captured = capsys.readouterr()
     return status, captured.out + captured.err
@@ -42,10 +41,10 @@ def _run(root: Path, capsys: pytest.CaptureFixture[str], command: str, *argument
 
 def _program(*command: str) -> subprocess.CompletedProcess[str]:
     """Run in the repository's folder."""
-    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    return subprocess.run(command, capture_output=True, text=True, cwd=at(__file__).parents[2], check=True)
 
 
-def test_list_and_describe(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_and_describe(root: Place, capsys: pytest.CaptureFixture[str]) -> None:
     status, text = _run(root, capsys, "list")
     rows = [line.split() for line in text.splitlines()]
     assert status == 0 and [NAME, "dt", "2", *DATES, "32"] == rows[1][:6]
@@ -55,22 +54,22 @@ def test_list_and_describe(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "replaced version 1: 32 rows" in text and '"a"' in text
 
 
-def test_list_and_describe_for_programs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_and_describe_for_programs(root: Place, capsys: pytest.CaptureFixture[str]) -> None:
     status, text = _run(root, capsys, "list", "--json")
     found = [tuple(row[name] for name in ("table", "partitions", "last", "size of last")) for row in json.loads(text)]
     size = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe").manifest(DATES[1]).size
     assert status == 0 and found == [(NAME, 2, DATES[1], size), ("entity_ids/user", 1, "1", None)]
     status, text = _run(root, capsys, "describe", NAME, DATES[0], "--json")
-    assert status == 0 and text == (root / NAME / f"dt={DATES[0]}" / "_manifest.json").read_text()
+    assert status == 0 and text.rstrip() == (root / NAME / f"dt={DATES[0]}" / "_manifest.json").read_text().rstrip()
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(root: Path) -> None:
+def test_a_reader_that_has_seen_enough_is_no_error(root: Place) -> None:
     command = f"{sys.executable} -m feature_store describe --root {root} {NAME} --json | true; echo ${{PIPESTATUS[0]}}"
     ended = _program("bash", "-c", command)
     assert (ended.stdout.strip(), ended.stderr) == ("0", "")
 
 
-def test_read_prints_hostile_ids_on_one_line_each(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_read_prints_hostile_ids_on_one_line_each(root: Place, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = ("--model", "transe", "--as-of", "2026-01-13", "--columns", "user_id,n_events")
     status, text = _run(root, capsys, "read", *chosen, "--head", "40")
     assert status == 0 and len(text.splitlines()) == 1 + 32 + 1 and r"line\nend" in text
@@ -78,7 +77,8 @@ def test_read_prints_hostile_ids_on_one_line_each(root: Path, capsys: pytest.Cap
     assert text.splitlines()[-1] == "32 of 32 rows of user_embeddings model=transe dt=2026-01-12"
 
 
-def test_read_writes_files_that_hold_the_same(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@on_disk
+def test_read_writes_files_that_hold_the_same(root: Place, capsys: pytest.CaptureFixture[str]) -> None:
     expected = embeddings(0, dt=DATES[0])
     whole = ("read", "--model", "transe", "--dt", DATES[0], "--output")
     assert _run(root, capsys, *whole, str(root / "x.parquet"))[0] == 0
@@ -92,13 +92,13 @@ def test_read_writes_files_that_hold_the_same(root: Path, capsys: pytest.Capture
 
 
 def test_verify_exits_with_one_and_names_the_file_or_the_command(
-    root: Path, capsys: pytest.CaptureFixture[str]
+    root: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, text = _run(root, capsys, "verify")
     assert status == 0 and "2 partitions of 1 tables verified: 0 problems, 0 notes" in text
     table = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe")
     publish(table, DATES[0], embeddings(5, dt=DATES[0]), space_id="a")
-    Path(table.path(DATES[0]), "part-00000-orphan.parquet").write_bytes(b"")
+    at(table.path(DATES[0]), "part-00000-orphan.parquet").write_bytes(b"")
     status, text = _run(root, capsys, "verify")
     assert status == 1 and "note" in text and "part-00000-orphan" in text
     command = "airflow backfill create --dag-id nightly_user_embeddings --from-date 2026-01-12 --to-date 2026-01-12"
@@ -107,36 +107,37 @@ def test_verify_exits_with_one_and_names_the_file_or_the_command(
     former = f"built on a former version of its predecessor {NAME} 2026-01-05"
     assert second.startswith(f"PROBLEM 2026-01-12: {NAME}: {former}")
     assert _run(root, capsys, "verify", NAME, DATES[0])[0] == 0
-    path = Path(table.files(DATES[1])[0])
+    path = at(table.files(DATES[1])[0])
     path.write_bytes(path.read_bytes()[:-1])
     status, text = _run(root, capsys, "verify", NAME, DATES[1])
     assert status == 1 and f"PROBLEM {path}" in text
 
 
-def test_verify_tells_what_a_first_publish_that_crashed_left(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_tells_what_a_first_publish_that_crashed_left(root: Place, capsys: pytest.CaptureFixture[str]) -> None:
     # a date, and a table without any other
     for folder in (root / NAME / "dt=2026-01-19", root / "reports" / "dt=2026-01-19"):
         folder.mkdir(parents=True)
         (folder / "_lock").write_bytes(b"")
         (folder / "part-00000-crashed.parquet").write_bytes(b"half")
-    shutil.copytree(folder, root / NAME / "dt=__HIVE_DEFAULT_PARTITION__")  # not ours
+    copy_folder(folder, root / NAME / "dt=__HIVE_DEFAULT_PARTITION__")  # not ours
     status, text = _run(root, capsys, "verify")
     assert status == 0 and text.count("was never committed and holds 1 files") == 2
     assert "2 partitions of 2 tables verified: 0 problems, 3 notes" in text and "__HIVE_DEFAULT" in text
 
 
+@on_disk
 def test_a_root_that_holds_nothing_is_no_root_without_problems(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command in ("list", "verify"):
-        status, text = _run(tmp_path / "typo", capsys, command)
+        status, text = _run(place / "typo", capsys, command)
         assert status == 2 and "Nothing is committed under" in text
-    (tmp_path / "file").write_bytes(b"")
-    status, text = _run(tmp_path / "file", capsys, "verify")
+    (place / "file").write_bytes(b"")
+    status, text = _run(place / "file", capsys, "verify")
     assert status == 2 and "Not a directory" in text
 
 
-def test_rollback_and_prune(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rollback_and_prune(root: Place, capsys: pytest.CaptureFixture[str]) -> None:
     table = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe")
     status, text = _run(root, capsys, "prune", "--retention", '{"feature_store": 3}', "--dry-run")
     assert status == 0 and "kept: the predecessor of" in text and "0 partitions" in text
@@ -169,7 +170,7 @@ def test_rollback_and_prune(root: Path, capsys: pytest.CaptureFixture[str]) -> N
     ],
 )
 def test_refusals_are_one_message_and_exit_with_two(
-    root: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+    root: Place, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
 ) -> None:
     import re
 
@@ -179,7 +180,7 @@ def test_refusals_are_one_message_and_exit_with_two(
     assert sorted(path.name for path in (root / NAME).iterdir()) == [f"dt={date}" for date in DATES]
 
 
-def test_it_starts_as_a_module_and_imports_neither_pandas_nor_engines(root: Path) -> None:
+def test_it_starts_as_a_module_and_imports_neither_pandas_nor_engines(root: Place) -> None:
     assert NAME in _program(sys.executable, "-m", "feature_store", "list", "--root", str(root)).stdout
     heavy = ("pandas", "pyspark", "torch", "airflow", "yaml")
     everything = "import sys, feature_store, feature_store.__main__, feature_store.join"
@@ -187,7 +188,8 @@ def test_it_starts_as_a_module_and_imports_neither_pandas_nor_engines(root: Path
     assert _program(sys.executable, "-c", code).stdout.strip() == "[]"
 
 
-def test_the_exit_status_tells_what_another_try_may_change(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@on_disk
+def test_the_exit_status_tells_what_another_try_may_change(root: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """As those of the jobs do."""
     table = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe")
     with table.replace(DATES[0]) as commit:
@@ -198,9 +200,9 @@ def test_the_exit_status_tells_what_another_try_may_change(root: Path, capsys: p
     for output, expected, said in (("none/x.csv", 1, "No such file"), ("file/x.csv", 2, "Not a directory")):
         status, text = _run(root, capsys, "read", "--model", "transe", "--output", str(root / output))
         assert status == expected and said in text
-    path = Path(table.files(DATES[0])[0])
+    path = at(table.files(DATES[0])[0])
     path.write_bytes(path.read_bytes()[:-1])
     for broken in ("DataDamaged", "ManifestBroken"):
         status, text = _run(root, capsys, "read", "--model", "transe", "--dt", DATES[0])
         assert status == 3 and text.startswith(broken) and len(text.splitlines()) == 1
-        Path(table.path(DATES[0]), "_manifest.json").write_bytes(b"{")
+        at(table.path(DATES[0]), "_manifest.json").write_bytes(b"{")

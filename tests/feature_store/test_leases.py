@@ -4,13 +4,14 @@ import datetime
 import json
 import os
 import threading
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from feature_store import Leases
+from feature_store import Lease, Leases
 from feature_store.errors import BadName, CannotWrite
 from feature_store.tree import DataRoot
+from tests.feature_store.places import Place, on_disk
 
 DATE, NEXT = "2026-01-05", "2026-01-12"
 HOUR = datetime.timedelta(hours=1)
@@ -30,16 +31,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def leases(tmp_path: Path, clock: Clock) -> Leases:
-    return Leases(str(tmp_path / "nights"), clock=clock)
+def leases(place: Place, clock: Clock) -> Leases:
+    return Leases(str(place / "nights"), clock=clock)
 
 
-def test_a_lease_holds_until_its_time_and_is_one_file(leases: Leases, clock: Clock, tmp_path: Path) -> None:
+def test_a_lease_holds_until_its_time_and_is_one_file(leases: Leases, clock: Clock, place: Place) -> None:
     assert leases.holding() == [] and leases.get(DATE) is None
     leases.write(DATE, HOUR, task="a")
     (lease,) = leases.holding()
     assert (lease.value, lease.until, lease.said) == (DATE, clock.now + HOUR, {"task": "a"})
-    assert sorted(os.listdir(tmp_path / "nights")) == ["_lock", f"dt={DATE}"]
+    assert sorted(path.name for path in (place / "nights").iterdir()) == ["_lock", f"dt={DATE}"]
     clock.now += HOUR
     assert leases.holding() == [] and leases.get(DATE) == lease, "run out, and still there to be read"
 
@@ -66,15 +67,15 @@ def test_a_renewal_brings_back_nothing_that_another_wrote_or_ended_meanwhile(
 ) -> None:
     """The renewal of one program in the midst of another's: it waits for that one's end."""
     leases.write(DATE, HOUR, task="a")
-    put, others = leases.disk.put_atomic, Leases(leases.uri, clock=leases.clock)
+    put, others = leases._put, Leases(leases.uri, clock=leases.clock)
     other = threading.Thread(target=lambda: others.write(DATE, HOUR, task="b"))
 
-    def slowly(path: str, content: bytes) -> None:
+    def slowly(lease: Lease, confirm: Callable[[], None]) -> Lease:
         other.start()
         other.join(0.2)
-        put(path, content)
+        return put(lease, confirm)
 
-    monkeypatch.setattr(leases.disk, "put_atomic", slowly)
+    monkeypatch.setattr(leases, "_put", slowly)
     assert leases.renew(DATE, HOUR)
     other.join(20)
     assert leases.get(DATE).said == {"task": "b"}
@@ -89,15 +90,16 @@ def test_they_come_by_value(leases: Leases) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"{}", b'{"until": 3, "said": {}}', b'{"until": "9", "said": {}}', b"\xff" * 9,
                 json.dumps({"until": "2026-01-05T09:00:00+00:00", "said": 3}).encode(), b"[" * 9999])  # fmt: skip
-def test_what_is_no_lease_holds_up_nobody(leases: Leases, tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_lease_holds_up_nobody(leases: Leases, place: Place, content: bytes) -> None:
     leases.write(NEXT, HOUR)
-    (tmp_path / "nights" / f"dt={DATE}").write_bytes(content)
+    (place / "nights" / f"dt={DATE}").write_bytes(content)
     assert [lease.value for lease in leases.holding()] == [NEXT] and leases.get(DATE) is None
 
 
-def test_strangers_beside_them_are_none(leases: Leases, tmp_path: Path) -> None:
+@on_disk
+def test_strangers_beside_them_are_none(leases: Leases, place: Place) -> None:
     leases.write(DATE, HOUR)
-    folder = tmp_path / "nights"
+    folder = place / "nights"
     (folder / f"dt={DATE}.bak").write_bytes((folder / f"dt={DATE}").read_bytes())
     (folder / "dt=2026-01-06").symlink_to(folder / f"dt={DATE}")
     (folder / "dt=2026-01-07").mkdir()
@@ -116,6 +118,6 @@ def test_a_disk_that_refuses_is_said(leases: Leases, monkeypatch: pytest.MonkeyP
         leases.write(DATE, HOUR)
 
 
-def test_leases_are_no_table(leases: Leases, tmp_path: Path) -> None:
+def test_leases_are_no_table(leases: Leases, place: Place) -> None:
     leases.write(DATE, HOUR)
-    assert DataRoot(str(tmp_path)).tables == {}
+    assert DataRoot(str(place)).tables == {}

@@ -1,20 +1,20 @@
 """Ledgers: put if absent, never changed, never cut."""
 
 import fcntl
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from feature_store import Segments
 from feature_store.errors import DataDamaged, StoreError
+from tests.feature_store.places import Place, at, on_disk
 
 ROWS = pa.table({"id": pa.array([1], pa.int64()), "raw": ["a"]})
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Segments:
-    return Segments(str(tmp_path / "entity_ids" / "user"))
+def ledger(place: Place) -> Segments:
+    return Segments(str(place / "entity_ids" / "user"))
 
 
 def test_segments_are_read_in_order(ledger: Segments) -> None:
@@ -22,7 +22,7 @@ def test_segments_are_read_in_order(ledger: Segments) -> None:
     for number in range(1, 12):
         assert ledger.append(number, pa.table({"id": [number]}))
     assert ledger.read().column("id").to_pylist() == list(range(1, 12))
-    assert [Path(path).name for path in ledger.files()][-2:] == ["segment-00000010.parquet", "segment-00000011.parquet"]
+    assert [at(path).name for path in ledger.files()][-2:] == ["segment-00000010.parquet", "segment-00000011.parquet"]
 
 
 def test_a_taken_number_is_refused_and_what_was_there_stays(ledger: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,7 @@ def test_no_number_is_left_out(ledger: Segments) -> None:
         ledger.append(2, ROWS)
     for number in (1, 2, 3):
         ledger.append(number, ROWS)
-    Path(ledger.files()[1]).unlink()
+    at(ledger.files()[1]).unlink()
     with pytest.raises(DataDamaged, match=r"lacks \['segment-00000002.parquet'\]"):
         ledger.read()
     assert "segment-00000002" in ledger.verify()[0]
@@ -46,16 +46,17 @@ def test_no_number_is_left_out(ledger: Segments) -> None:
 
 def test_a_damaged_segment_is_named(ledger: Segments) -> None:
     ledger.append(1, ROWS)
-    path = Path(ledger.files()[0])
+    path = at(ledger.files()[0])
     path.write_bytes(path.read_bytes()[:-5])
     assert str(path) in ledger.verify()[0] and "backup" in ledger.verify()[0]
     with pytest.raises(DataDamaged, match=f"{path.name} cannot be read.*backup"):
         ledger.read()
 
 
+@on_disk
 def test_no_changed_byte_of_a_segment_changes_what_is_read_unnoticed(ledger: Segments) -> None:
     ledger.append(1, pa.table({"id": pa.array(range(30), pa.int64()), "raw": [f"u{number}" for number in range(30)]}))
-    path, expected = Path(ledger.files()[0]), ledger.read()
+    path, expected = at(ledger.files()[0]), ledger.read()
     whole = path.read_bytes()
     found = 0
     for position in range(len(whole)):
@@ -71,6 +72,7 @@ def test_no_changed_byte_of_a_segment_changes_what_is_read_unnoticed(ledger: Seg
     assert ledger.verify() == []
 
 
+@on_disk
 def test_a_sweeper_between_a_temporary_and_its_lock_costs_nothing(
     ledger: Segments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +81,7 @@ def test_a_sweeper_between_a_temporary_and_its_lock_costs_nothing(
 
     def flock_too_late(descriptor: int, operation: int) -> None:
         if operation == fcntl.LOCK_EX and not swept:  # the writer's; another run appends just before it
-            swept.extend(Path(ledger.uri).glob(".tmp-*"))
+            swept.extend(at(ledger.uri).glob(".tmp-*"))
             ledger.disk.remove_strays(ledger.uri)
         lock(descriptor, operation)
 
@@ -87,9 +89,10 @@ def test_a_sweeper_between_a_temporary_and_its_lock_costs_nothing(
     assert ledger.append(2, ROWS) and len(swept) == 1 and len(ledger.read()) == 2
 
 
+@on_disk
 def test_strays_of_dead_writers_go_and_those_of_living_ones_stay(ledger: Segments) -> None:
     ledger.append(1, ROWS)
-    dead, alive = Path(ledger.uri, ".tmp-dead"), Path(ledger.uri, ".tmp-alive")
+    dead, alive = at(ledger.uri, ".tmp-dead"), at(ledger.uri, ".tmp-alive")
     dead.write_bytes(b"half")
     with alive.open("wb") as writing:
         fcntl.flock(writing, fcntl.LOCK_EX)

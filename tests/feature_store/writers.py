@@ -1,5 +1,5 @@
 """Programs for the tests to run as processes of their own, and to kill:
-`python -m tests.feature_store.writers publish|ledger ...`."""
+`python -m tests.feature_store.writers publish|slowly|ledger ...`."""
 
 import sys
 import time
@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from feature_store import Segments, Table
+from feature_store.storage import Storage
 from tests.feature_store.samples import embeddings
 
 DATE = "2026-01-05"
@@ -20,9 +21,11 @@ def version(number: int) -> pa.Table:
     return rows.append_column("version", pa.array([number] * rows.num_rows, pa.int32()))
 
 
-def publish_versions(uri: str, first: int, count: int) -> None:
-    """Publishes versions one after the other, each as three files; a line on stdout when each has begun."""
-    table = Table(uri)
+def publish_versions(uri: str, first: int, count: int, lease_seconds: float = 30.0) -> None:
+    """Publishes versions one after the other, each as three files; a line on stdout when each has begun.
+
+    On an object store: of which server, the environment says."""
+    table = Table(uri, filesystem=Storage(lease_seconds=lease_seconds))
     for number in range(first, first + count):
         rows = version(number)
         with table.replace(DATE, wait_seconds=30) as commit:
@@ -49,8 +52,19 @@ def append_ids(uri: str, start_file: str, name: str, count: int) -> None:
                 break
 
 
+def publish_slowly(uri: str, lease_seconds: float) -> None:
+    """Writes its rows, says so, and commits two seconds later. Of its server the environment tells."""
+    table = Table(uri, filesystem=Storage(lease_seconds=lease_seconds))
+    with table.replace(DATE) as commit:
+        commit.write_table(embeddings(1), sorted_by=["user_id"])
+        print("written", flush=True)
+        time.sleep(2)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "publish":
         publish_versions(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    elif sys.argv[1] == "slowly":
+        publish_slowly(sys.argv[2], float(sys.argv[3]))
     else:
         append_ids(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.graph import KnowledgeGraph, Messages, dgl
+from models.graph import KnowledgeGraph, Messages, _stable_order, dgl
 from models.shapes import ShapeError
 from tests.models.reference import incoming
 
@@ -221,3 +221,9 @@ def test_indices_out_of_range_are_refused_with_what_was_found() -> None:
         KnowledgeGraph(good, good, good, n_entities=3, n_relations=1)
     with pytest.raises(ShapeError, match="int32"):
         KnowledgeGraph(good.astype(np.int32), good, good, n_entities=3, n_relations=2)
+
+
+@pytest.mark.parametrize("below", [7, 1 << 16, 70_000])
+def test_rows_are_sorted_as_they_come_however_many_nodes_there_are(below: int) -> None:
+    rows = torch.from_numpy(np.random.default_rng(0).integers(below - 7, below, size=200))
+    assert _stable_order(rows, below).tolist() == sorted(range(200), key=rows.tolist().__getitem__)

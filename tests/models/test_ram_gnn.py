@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.hyperparameters import HyperparameterError
-from models.ram_gnn import RAMGNN, compose, infer_ram_gnn
+from models.ram_gnn import RAMGNN, as_heard, as_told, compose, infer_ram_gnn
 from models.ram_gnn_hyperparameters import RAMGNNHyperparameters
 from models.ram_gnn_sampler import AttributeRows, Bandit, Neighbours, nearest, random_parts
 from models.ram_gnn_training import SideTrainer, pair_losses, penalty, train_ram_gnn, vectors_of
@@ -110,7 +110,8 @@ def test_layers_compute_the_equations(how: str, attends: bool) -> None:
 @pytest.mark.parametrize("how", ["add", "mul", "corr"])
 def test_composition(how: str) -> None:
     e, n = np.random.default_rng(4).normal(size=(2, 3, D))
-    found = compose(how, torch.tensor(e), torch.tensor(n), torch.ones(3, dtype=torch.float64))
+    told = (as_told(how, torch.tensor(x)) for x in (e, n))
+    found = as_heard(how, compose(how, *told, torch.ones(3, dtype=torch.float64)))
     for row in range(3):
         np.testing.assert_allclose(found[row].numpy(), slow.phi(how, e[row], n[row]), atol=1e-12)
 

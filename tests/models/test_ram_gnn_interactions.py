@@ -198,7 +198,9 @@ def planted_pair(data: Planted, d: int = 16) -> tuple[Pretrained, Pretrained, tu
     return *sides, (users, tails - data.n_users)
 
 
-LEARNS = InteractionHyperparameters(layers=2, batches=4, epochs=25, validation_share=0, learning_rate=0.02)
+LEARNS = InteractionHyperparameters(
+    layers=2, batches=4, least_batch=1, epochs=25, validation_share=0, learning_rate=0.02
+)
 
 
 def trained(data: Planted, hyper: InteractionHyperparameters = LEARNS, seed: int = 1, **more) -> InteractionResult:

@@ -39,6 +39,11 @@ def hash_of(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
+def is_cached(folder: Path, key: object) -> bool:
+    """Whether something was computed under the key before."""
+    return (folder / f"{hash_of(key)}.npz").exists()
+
+
 def cached(folder: Path, key: object, compute: Callable[[], Arrays]) -> Arrays:
     """What was computed under the key before, else computed now."""
     file = folder / f"{hash_of(key)}.npz"

@@ -16,6 +16,9 @@ import argparse
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from models.relgnn import RelGNN, vectors_of
 from models.relgnn_hyperparameters import RelGNNHyperparameters
 from models.relgnn_training import train_relgnn
 from models.sampling_hyperparameters import SamplingHyperparameters
-from tests.papers.gatne import Labelled, Split, read_split
+from tests.papers.gatne import Labelled, read_split
 
 RESULTS = Path(__file__).parent / "results" / "paper_relgnn.json"
 # AUC, AP and F1 of the paper, with node features
@@ -38,8 +41,8 @@ PAPER = {
     "RelGNN + ASA": (99.14, 99.01, 90.44)}  # fmt: skip
 UNIFORM, ASA = (SamplingHyperparameters(kind, pool=200) for kind in ("uniform", "asa"))
 COMMON = RelGNNHyperparameters(
-    sampling=UNIFORM, hides="edge", fanout=0, batch_size=16_384, learning_rate=0.01, dropout=0.5, weight_decay=0.5,
-    epochs=60, evaluate_every=4, patience=0, min_gain=0.0, validation_share=0.0)  # fmt: skip
+    sampling=UNIFORM, negatives=1, hides="edge", fanout=0, batch_size=16_384, learning_rate=0.01, dropout=0.5,
+    weight_decay=0.5, epochs=60, evaluate_every=4, patience=0, min_gain=0.0, validation_share=0.0)  # fmt: skip
 FACTORS = dataclasses.replace(COMMON, layers=0)
 WITHOUT = {
     "DistMult": FACTORS, "ComplEx": dataclasses.replace(FACTORS, scoring="complex"),
@@ -63,8 +66,9 @@ def figures(edges: Labelled, scores: np.ndarray) -> dict[str, float]:
     return found | {"f1": float(f1_score(true, scores > 0))}
 
 
-def run(split: Split, hyper: RelGNNHyperparameters, seed: int) -> dict[str, Any]:
+def run(hyper: RelGNNHyperparameters, seed: int) -> dict[str, Any]:
     """The figures of one training."""
+    split = read_split()
     began, cpu = time.perf_counter(), time.process_time()
     world, nobody = split.world(hyper.dimension, seed), np.zeros(len(split.triples.heads), bool)
 
@@ -84,19 +88,37 @@ def run(split: Split, hyper: RelGNNHyperparameters, seed: int) -> dict[str, Any]
         **{name: round(value, 1) for name, value in spent.items()}}  # fmt: skip
 
 
-def all_runs(seeds: int, minutes: float) -> dict[str, list[dict[str, Any]]]:
+Made = tuple[str, int, dict[str, Any] | None]
+
+
+def attempt(name: str, seed: int, end: float) -> Made:
+    """(model, seed, its figures), or None in their place after the time `end`."""
+    return name, seed, run(SETTINGS[name], seed) if time.time() < end else None
+
+
+def attempts(missing: list[tuple[str, int]], end: float, workers: int) -> Iterator[Made]:
+    """As they end; each worker is a process with one thread, which two runs at once use better than one run two."""
+    if workers == 1:
+        yield from (attempt(*one, end) for one in missing)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for done in as_completed([pool.submit(attempt, *one, end) for one in missing]):
+            yield done.result()
+
+
+def all_runs(seeds: int, minutes: float, workers: int = 1) -> dict[str, list[dict[str, Any]]]:
     """Of every model the runs of the seeds, kept and made now; seed by seed, so that all models have as many."""
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    split, began = read_split(), time.perf_counter()
     for name, hyper in SETTINGS.items():
         if kept.get(name, {}).get("settings") != dataclasses.asdict(hyper):
             kept[name] = {"settings": dataclasses.asdict(hyper), "runs": {}}
-    for seed in map(str, range(1, seeds + 1)):
-        for name, hyper in SETTINGS.items():
-            if seed not in kept[name]["runs"] and time.perf_counter() - began < 60 * minutes:
-                kept[name]["runs"][seed] = run(split, hyper, int(seed))
-                RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
-                print(name, "seed", seed, kept[name]["runs"][seed], flush=True)
+    wanted = ((name, seed) for seed in range(1, seeds + 1) for name in SETTINGS)
+    missing = [(name, seed) for name, seed in wanted if str(seed) not in kept[name]["runs"]]
+    for name, seed, found in attempts(missing, time.time() + 60 * minutes, workers):
+        if found is not None:
+            kept[name]["runs"][str(seed)] = found
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+            print(name, "seed", seed, found, flush=True)
     return {name: [found["runs"][s] for s in sorted(found["runs"], key=int)] for name, found in kept.items()}
 
 
@@ -104,8 +126,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=58)
+    parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    runs = all_runs(arguments.seeds, arguments.minutes)
+    runs = all_runs(arguments.seeds, arguments.minutes, arguments.workers)
     names = ("auc", "ap", "f1", "auc of 1", "ap of 1", "auc of 2", "ap of 2")
     print(f"{'':28s}" + "".join(f"{name:>10s}" for name in names))
     means = {}

@@ -36,6 +36,7 @@ from tests.papers.profiling_tasks import (
     VALIDATION,
     Task,
     content_vectors,
+    ram_gnn_vectors,
     random_vectors,
     read_task,
     split_of,
@@ -62,7 +63,8 @@ class Settings:
     heads: int = 4  # R-GCN has none
     dropout: float = 0.2
     weight_decay: float = 0.01
-    # random: vectors of all nodes are learned, from random ones; content: TransE's, and FastText's for attributes
+    # random: vectors of all nodes are learned, from random ones; content: TransE's, and FastText's for attributes;
+    # ram_gnn: RAM-GNN's of users and items, TransE's of attributes
     init: str = "transe"
     class_weights: bool = True
     stop_on: str = "macro_f1"
@@ -106,10 +108,19 @@ def kept(name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
 def vectors_of(task: Task, init: str, split: int) -> np.ndarray:
     """The given vectors of all nodes."""
     whole = task_of(task.name)
+    around = functools.partial(vectors_of, whole, "transe")
     make = {
         "transe": lambda: transe_vectors(whole, split), "random": lambda: random_vectors(whole, split),
-        "content": lambda: content_vectors(whole, vectors_of(whole, "transe", split), split)}  # fmt: skip
+        "content": lambda: content_vectors(whole, around(split), split),
+        "ram_gnn": lambda: with_pretrained(whole, around(split))}  # fmt: skip
     return kept(f"{task.name}/{init}_{split}", make[init])
+
+
+def with_pretrained(task: Task, transe: np.ndarray) -> np.ndarray:
+    """RAM-GNN's vectors of users and items, which are pretrained once for all splits, and TransE's of attributes."""
+    first = np.searchsorted(task.types, 2)
+    pretrained = kept(f"{task.name}/ram_gnn", lambda: ram_gnn_vectors(task))
+    return np.concatenate([pretrained, transe[first:]])
 
 
 def judged(labels: np.ndarray, named: np.ndarray, part: np.ndarray) -> Figures:

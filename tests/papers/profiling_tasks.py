@@ -20,11 +20,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from scipy import sparse
 
+from jobs.embeddings.ram_gnn_sides import placed
 from jobs.embeddings.rhgn_inputs import Nodes, node_features
 from jobs.events.readers import alibaba_ecomm, movielens
 from models.graph import KnowledgeGraph
 from models.hyperparameters import TransEHyperparameters
+from models.ram_gnn_hyperparameters import RAMGNNHyperparameters
+from models.ram_gnn_sampler import AttributeRows
+from models.ram_gnn_training import Side, train_ram_gnn, vectors_of
 from models.rhgn import MISSING, filled_features
 from models.transe import Triples
 from models.transe_training import train_transe
@@ -195,6 +200,28 @@ def triples_of(task: Task) -> Triples:
 def random_vectors(task: Task, seed: int) -> np.ndarray:
     """float32 (n, DIMENSION) of length 1 on average."""
     return filled_features(np.full((len(task.types), DIMENSION), np.nan, np.float32), task.keys, seed)
+
+
+def ram_gnn_vectors(task: Task) -> np.ndarray:
+    """float32 (users and items, DIMENSION): RAM-GNN's for items, by their attributes, and for users, who have none, by
+    their items, as `rhgn: {init: ram_gnn}` takes them."""
+    first = np.searchsorted(task.types, 2)  # of the attributes' nodes
+    mine = np.flatnonzero(task.relations >= task.behaviors)
+    of_type = task.relations[mine] - task.behaviors
+    n_items, n_types = int(first) - task.n_users, len(task.relation_names) - task.behaviors
+    found, values = np.unique(of_type * len(task.types) + task.tails[mine], return_inverse=True)
+    ends = task.heads[mine] - task.n_users, values.astype(np.int64), found // len(task.types)
+    side = Side(
+        AttributeRows.of(*ends, n_items, n_types), task.keys[task.n_users : first], np.arange(n_types, dtype=np.uint64),
+        task.keys[found % len(task.types)], tuple(task.relation_names[task.behaviors :]))
+    hyper = RAMGNNHyperparameters(dimension=DIMENSION)
+    vectors = vectors_of({"item": side}, train_ram_gnn({"item": side}, hyper, seed=0).arrays, hyper)
+    events = task.relations < task.behaviors
+    pairs = np.unique(np.stack([task.heads[events], task.tails[events] - task.n_users]), axis=1)
+    touched = sparse.csr_array((np.ones(pairs.shape[1], np.float32), tuple(pairs)), shape=(task.n_users, n_items))
+    own = {"item": np.diff(side.rows.offsets.numpy()) > 0}
+    of_kinds = placed(vectors, own, touched)
+    return np.concatenate([of_kinds["user"][0], of_kinds["item"][0]])
 
 
 def content_vectors(task: Task, transe: np.ndarray, seed: int) -> np.ndarray:

@@ -32,7 +32,8 @@ CONFIGS = HERE.parents[1] / "jobs" / "configs"
 L = datetime.timedelta(days=45)
 MODELS = ["transe", "kqgc_mean", "kqgc_attention1", "kqgc_attention2"]
 GRAPH_TABLES = (
-    "clean_events", "rejected_events", "entity_ids", "relations", "knowledge_graph", "interactions", "attributes")
+    "clean_events", "rejected_events", "entity_ids", "relations", "knowledge_graph", "interactions", "attributes",
+    "sequences")
 
 
 def program(name: str) -> ModuleType:

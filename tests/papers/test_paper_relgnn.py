@@ -38,18 +38,17 @@ def test_runs_that_are_kept_are_not_made_again(
     made: list[int] = []
     names = ("auc", "ap", "f1", "auc of 1", "ap of 1", "auc of 2", "ap of 2")
 
-    def run(split: object, hyper: object, seed: int) -> dict[str, float]:
+    def run(hyper: object, seed: int) -> dict[str, float]:
         made.append(seed)
         return dict.fromkeys(names, 0.97 + 0.01 * hyper.attends)
 
     monkeypatch.setattr(paper_relgnn, "RESULTS", tmp_path / "kept.json")
     monkeypatch.setattr(paper_relgnn, "run", run)
-    monkeypatch.setattr(paper_relgnn, "read_split", lambda: None)
     assert all(len(runs) == 0 for runs in paper_relgnn.all_runs(1, minutes=0).values()), "no time, no runs"
     paper_relgnn.all_runs(1, 58)
     runs = paper_relgnn.all_runs(2, 58)
     assert made == [1] * 8 + [2] * 8 and all(len(one) == 2 for one in runs.values())
-    monkeypatch.setattr("sys.argv", ["paper_relgnn", "--seeds", "2"])
+    monkeypatch.setattr("sys.argv", ["paper_relgnn", "--seeds", "2", "--workers", "1"])
     paper_relgnn.main()
     assert capsys.readouterr().out.rstrip().splitlines()[-1] == "auc: 0.9800 ap: 0.9800 lead: 1.00"
     assert len(json.loads((tmp_path / "kept.json").read_text())["RelGNN"]["runs"]) == 2

@@ -12,8 +12,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from jobs.configuration.ranges import is_far
 from jobs.configuration.sections import SourceTable
 from jobs.events.damage import BROKEN_GZIP, GZIP, PARQUET, kind_of
+from jobs.events.far_places import files_below_far
+from jobs.events.files import ends, is_file, is_folder, open_binary
 from jobs.events.places import SUFFIXES, SourceError, files_below, find_files, lake_format, refuse_lake_formats
 from jobs.events.read_source import column_names
 from jobs.events.time_texts import canonical, form_of
@@ -42,7 +45,7 @@ def tables(paths: Iterable[str]) -> list[Table]:
             continue
         for file in _files(path):
             table = probe(file)
-            whole = path if Path(path).is_dir() or not Path(path).exists() else file
+            whole = file if is_file(path) else path
             header = _header(file, table.source) if not table.problem else file
             found.setdefault((whole, table.source.format, header), []).append(table)
     return [_together(key[0], group, found) for key, group in found.items()]
@@ -65,17 +68,17 @@ def _together(path: str, group: list[Table], found: dict[tuple, list[Table]]) ->
 def _files(path: str) -> list[str]:
     """Every file that may be a table. SourceError: nothing there."""
     refuse_lake_formats([path], "--source")
-    place = Path(path)
-    if place.is_file():
+    if is_file(path):
         return [path]
-    if not place.is_dir():
+    if not is_folder(path):
         for format in SUFFIXES:
             try:
                 return find_files(path, format, "--source")
             except SourceError as error:
                 last = error
         raise last
-    found = [file for file in files_below(place) if not _is_prose(file)]
+    below = files_below_far(path) if is_far(path) else files_below(Path(path))
+    found = [file for file in below if not _is_prose(file)]
     if not found:
         raise SourceError(f"Nothing to look at in {path}; expected files of events, items or users.")
     return found
@@ -89,14 +92,13 @@ def _is_prose(file: str) -> bool:
 def probe(file: str) -> Table:
     """The table that a file is."""
     try:
-        with open(file, "rb") as content:
-            head = content.read(HEAD)
+        head, _, _ = ends(file, HEAD, 0)
         if head.startswith(PARQUET):
             return Table(SourceTable(file))
         if head.startswith(GZIP):
             if not file.endswith(".gz"):
                 return Table(SourceTable(file, "csv"), "it is a gzip, and its name does not end in .gz: rename it")
-            with gzip.open(file, "rb") as content:
+            with open_binary(file) as packed, gzip.open(packed, "rb") as content:
                 head = content.read(HEAD)
     except (OSError, *BROKEN_GZIP) as error:
         return Table(SourceTable(file, "csv"), f"it cannot be read: {error}")

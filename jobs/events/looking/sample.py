@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 
 from jobs.configuration.sections import SourceTable
 from jobs.events.damage import AGAIN, BROKEN_GZIP, check_parquet, check_whole, first_line
+from jobs.events.files import at_once, open_arrow, statuses
 from jobs.events.folders import folder_values
 from jobs.events.lake_tables import files_of
 from jobs.events.parquet_times import kinds_of
@@ -20,6 +20,7 @@ from jobs.events.read_source import column_names
 from jobs.events.text_rows import TextSource, read_rows
 
 MOST_FILES, MOST_ROWS = 20, 100_000
+MOST_COUNTED = 1000  # files whose rows are counted
 Row = tuple[str | None, dict[str, Any]]  # what is wrong with it, its values by the source's column
 
 
@@ -50,7 +51,7 @@ def take(source: SourceTable, setting: str, most_rows: int = MOST_ROWS) -> Sampl
     """SourceError: nothing there, or a file that is none of the format."""
     files = files_of(source, setting)
     looked_at = spread(files, MOST_FILES)
-    size = sum(os.path.getsize(file) for file in files)
+    size = sum(one.size for one in statuses(files).values())
     rows: list[Row] = []
     for n, file in enumerate(looked_at):
         rows += _rows(file, source, (most_rows - len(rows)) // (len(looked_at) - n))
@@ -60,7 +61,9 @@ def take(source: SourceTable, setting: str, most_rows: int = MOST_ROWS) -> Sampl
         schema = check_parquet(looked_at[0]).schema.to_arrow_schema()
         types |= {field.name: str(field.type) for field in schema}
         instants = frozenset(name for name, kind in kinds_of(looked_at[0]).items() if not kind.local)
-        total = sum(pq.read_metadata(file).num_rows for file in files) if len(files) <= 1000 else None
+        if len(files) <= MOST_COUNTED:
+            at_once(check_parquet, files)
+            total = sum(check_parquet(file).num_rows for file in files)
     return Sample(source, files, looked_at, size, total, rows, types, instants)
 
 
@@ -90,7 +93,7 @@ def _text_rows(file: str, source: SourceTable, most: int) -> Iterator[Row]:
 def _parquet_rows(file: str, most: int) -> Iterator[Row]:
     """Of each of some row groups so many."""
     try:
-        with pq.ParquetFile(file) as opened:
+        with open_arrow(file) as content, pq.ParquetFile(content) as opened:
             groups = spread([str(n) for n in range(opened.num_row_groups)], 5)
             for n, group in enumerate(groups):
                 share = most // len(groups) + (n < most % len(groups))

@@ -16,7 +16,7 @@ CLIENTS = {"acme": {"brand": "a"}, "dune": {"brand": "d"}}
 
 @pytest.mark.parametrize(("lookalike", "said"), [
     ({"suppress": ""}, r"lookalike\.suppress is ''.*a path on a local disk"),
-    ({"suppress": "s3://bucket/out.csv"}, r"lookalike\.suppress is 's3://bucket/out.csv'.*a path"),
+    ({"suppress": "ftp://bucket/out.csv"}, r"lookalike\.suppress is 'ftp://bucket/out.csv'.*a path"),
     ({"suppress": ["a.csv"]}, r"lookalike\.suppress is \['a.csv'\] \(list\); expected a text"),
     ({"control_share": -0.1}, r"lookalike\.control_share is -0\.1 .*at least 0 and at most 0\.9"),
     ({"control_share": 10}, r"lookalike\.control_share is 10\.0 .*at most 0\.9"),

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from feature_store.errors import StoreError
+from feature_store.storage import Storage
 from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError
 from jobs.configuration.ranges import Range
@@ -19,6 +21,8 @@ from models import families
 from models.hyperparameters import HyperparameterError, PooledTreeHyperparameters, TreeHyperparameters
 from tests.jobs.embeddings.planted import write_config
 
+OWN_RULES = ("lease_seconds", "timeout_seconds", "retry_seconds")  # of the store's settings, which look after these
+PLACES = ("", "source.events.", "source.items.", "source.users.")
 PURCHASES = {"behaviors": {"purchase": {}}}
 
 
@@ -73,7 +77,10 @@ def test_a_number_that_is_none_is_refused_everywhere(tmp_path: Path, section: st
         ({"data_root": "  "}, "data_root is '  '"),
         ({"data_root": "a\0b"}, "data_root is 'a\\x00b'"),
         ({"data_root": "a\nb"}, "data_root is 'a\\nb'"),
-        ({"data_root": "s3://bucket/data"}, "data_root is 's3://bucket/data'"),
+        ({"data_root": "ftp://bucket/data"}, "data_root is 'ftp://bucket/data'"),
+        ({"data_root": "s3://bucket/../data"}, "data_root is 's3://bucket/../data'"),
+        ({"data_root": "s3:/bucket/data"}, "data_root is 's3:/bucket/data'"),
+        ({"data_root": "s3://"}, "data_root is 's3://'"),
         ({"data_root": "hdfs:/data"}, "data_root is 'hdfs:/data'"),
         ({"data_root": "file://data"}, "data_root is 'file://data'"),
         ({"data_root": "d" * 5000}, "data_root is 'ddd"),
@@ -81,7 +88,7 @@ def test_a_number_that_is_none_is_refused_everywhere(tmp_path: Path, section: st
         ({"source": {"events": {"path": ""}}}, "source.events.path is ''"),
         ({"source": {"events": {"path": "gs://b/e.parquet"}}}, "source.events.path is 'gs://b/e.parquet'"),
         ({"source": {"events": {"path": "x"}, "users": {"path": "a\0"}}}, "source.users.path is 'a\\x00'"),
-        ({"source": {"events": {"path": "x"}, "ready_marker": "s3://b/{ds}"}}, "source.ready_marker is 's3://b/{ds}'"),
+        ({"source": {"events": {"path": "x"}, "ready_marker": "ftp://{ds}"}}, "source.ready_marker is 'ftp://{ds}'"),
         (
             {"source": {"events": {"path": "x"}}, "graph": PURCHASES | {"item_attributes": {"brand": {}}}},
             "graph.item_attributes is ['brand'] (list); expected none without source.items",
@@ -124,7 +131,11 @@ def test_every_number_has_a_range() -> None:
     found = dict(numbers(settings_class(), ""))
     assert {".seed", ".graph.behaviors.window_days", ".retention", ".profiles.folds.a"} <= set(found)
     without = {path for path, kind in found.items() if not any(isinstance(a, Range) for a in typing.get_args(kind))}
-    assert not without
+    assert without == {f".{place}storage.{name}" for place in PLACES for name in OWN_RULES}
+    for name in OWN_RULES:
+        for wrong in (math.nan, math.inf, -1):
+            with pytest.raises(StoreError, match=f"object store's {name}; expected"):
+                Storage(**{name: wrong})
 
 
 @pytest.mark.parametrize("cls", sorted(HYPERPARAMETERS, key=lambda c: c.__name__), ids=lambda c: c.__name__)

@@ -17,7 +17,8 @@ from tests.jobs.embeddings.planted import RELATIONS, _commit, write_config
 
 MODELS = ("ram_gnn", "ram_gnn_rec")
 PRETRAINING = {"dimension": 8, "mlp_width": 4, "epochs": 30, "validation_share": 0.1, "composition": "add"}
-INTERACTIONS = {"layers": 2, "epochs": 12, "batches": 4, "learning_rate": 0.02, "validation_share": 0.2}
+INTERACTIONS = {
+    "layers": 2, "epochs": 12, "batches": 4, "least_batch": 1, "learning_rate": 0.02, "validation_share": 0.2}
 
 
 def config_of(root: Path, **sections: object) -> Path:

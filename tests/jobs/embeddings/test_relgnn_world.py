@@ -12,8 +12,9 @@ import pytest
 from jobs.arrays import NONE, TRAINED, Checkpoint, Night
 from jobs.configuration.sections import Attribute, Graph, Relation
 from jobs.embeddings.finetune_relgnn import has_news, learned_source
-from jobs.embeddings.relgnn_world import NightWorld, shape_of
+from jobs.embeddings.relgnn_world import WORD_PLACES, NightWorld, place_of, shape_of
 from jobs.program import JobError
+from models.relgnn_hyperparameters import RelGNNHyperparameters
 
 GRAPH = Graph(
     behaviors={"purchase": Relation()}, user_attributes={"region": Attribute()},
@@ -74,6 +75,42 @@ def test_the_next_night_reads_what_the_rows_stood_for() -> None:
     assert has_news(shape_of(former), coded), "a price that is a code now, and tags that are a number"
     with pytest.raises(JobError, match="fact 'shape' is missing"):
         shape_of(checkpoint())
+
+
+TEXTS = [*RAW[:6], "New soft drinks, 12x", "SALE: drinks & more", *RAW[8:]]
+TITLED = dataclasses.replace(NIGHT, raw=pa.chunked_array([TEXTS], pa.large_string()))
+
+
+def test_a_text_is_its_words_wherever_they_stand() -> None:
+    """Item 0 has the first text, item 1 both."""
+    found = NightWorld.of(TITLED, GRAPH, {}, ["item_tags"])
+    _, tags, _ = found.world.attributes
+    first, second = (sorted(place_of(word) for word in words) for words in (
+        ("new", "soft", "drinks"), ("sale", "drinks", "more")))  # fmt: skip
+    assert tags.nodes.tolist() == [0] * 3 + [1] * 6 and tags.edges.tolist() == [2] * 3 + [3] * 3 + [4] * 3
+    assert tags.values.tolist() == [*first, *first, *second] and tags.n_values == WORD_PLACES
+    model = found.world.model(RelGNNHyperparameters(dimension=8), 0)
+    hidden = np.arange(8) == 4  # the second text of item 1
+    both = model.inputs(np.array([0, 1, 2]), hidden).detach().numpy()
+    price = np.arange(8) < 2
+    assert not np.allclose(both[0], both[1]), "prices differ"
+    np.testing.assert_allclose(*model.inputs(np.array([0, 1]), hidden | price).detach().numpy(), rtol=1e-6)
+    wordless = dataclasses.replace(TITLED, raw=pa.chunked_array([[*RAW[:6], "12x", "&", *RAW[8:]]], pa.large_string()))
+    assert not len(NightWorld.of(wordless, GRAPH, {}, ["item_tags"]).world.attributes[1].nodes), "missing, as none is"
+
+
+def test_an_attribute_that_became_a_text_is_new() -> None:
+    before, now = NightWorld.of(NIGHT, GRAPH, {}), NightWorld.of(NIGHT, GRAPH, {}, ["item_tags"])
+    assert has_news(before.shape, now.shape) and has_news(now.shape, before.shape)
+    former = dataclasses.replace(checkpoint(**now.facts()), extra=now.extra())
+    assert not has_news(shape_of(former), now.shape)
+    assert now.shape.values[1].tolist() == list(range(WORD_PLACES)), "a word's place is the same on every night"
+
+
+@pytest.mark.parametrize("wrong", ["tags", "item_price"])
+def test_a_text_that_is_none_is_refused(wrong: str) -> None:
+    with pytest.raises(JobError, match=rf"relgnn\.text_attributes\[1\] is '{wrong}'; expected .*: item_tags, user_reg"):
+        NightWorld.of(NIGHT, GRAPH, {}, ["item_tags", wrong])
 
 
 def test_who_teaches_nothing_is_inferred() -> None:

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from jobs.configuration.sections import SourceTable
-from jobs.events.fingerprint import require_unchanged, stamps
+from jobs.events.files import statuses
+from jobs.events.fingerprint import require_unchanged
 from jobs.events.lake_tables import files_of
 from jobs.events.look import main
 from jobs.events.places import SourceError, find_files
@@ -62,7 +63,7 @@ def test_messages_on_sources_are_one_plain_line(name: str, tmp_path: Path) -> No
         with pytest.raises(JobError) as error:
             read()
         assert str(error.value).isprintable()
-    before = stamps([str(file)])
+    before = statuses([str(file)])
     file.write_bytes(b"something else")
     with pytest.raises(MayPass) as error:
         require_unchanged(before)

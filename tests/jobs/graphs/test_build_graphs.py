@@ -15,7 +15,7 @@ import pytest
 from feature_store import Segments, Table
 from jobs.configuration.settings import Families
 from jobs.events import validate_events
-from jobs.graphs import assign_ids, build_graphs, build_interactions, build_knowledge_graph
+from jobs.graphs import assign_ids, build_graphs, build_interactions, build_knowledge_graph, build_user_activity
 from jobs.profiles import read_labels
 from jobs.program import FINAL, Input, Skip, execute, metrics
 from jobs.summarise_nights import read_night
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 NIGHT = small_log.NIGHTS[0]
-ALONE = (validate_events, assign_ids, build_knowledge_graph, build_interactions, read_labels)
+ALONE = (
+    validate_events, assign_ids, build_knowledge_graph, build_interactions, build_user_activity,
+    read_labels)  # fmt: skip
 STAGES = [job.__name__.rpartition(".")[2] for job in ALONE]
-TABLES = ("rejected_events", "knowledge_graph", "interactions", "user_labels")
+TABLES = ("rejected_events", "knowledge_graph", "interactions", "user_activity", "user_labels")
 
 
 def call(config: Path, *options: str) -> list[str]:
@@ -94,7 +96,7 @@ def test_tables_go_where_the_command_line_says(spark: SparkSession, tmp_path: Pa
     assert execute(build_graphs.run, call(config, *options)) == 0
     assert Table(f"{elsewhere}/graph").values() == [str(NIGHT)] and Table(f"{elsewhere}/events", "day").values()
     written = {path.name for path in (config.parent / "data").iterdir()}
-    assert written == {"rejected_events", "relations", "interactions", "run_metrics", "nights"}
+    assert written == {"rejected_events", "relations", "interactions", "user_activity", "run_metrics", "nights"}
 
 
 def test_without_labels_none_are_read(spark: SparkSession, tmp_path: Path) -> None:

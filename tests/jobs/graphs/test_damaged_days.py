@@ -12,6 +12,7 @@ import pytest
 
 from feature_store import Table
 from feature_store.errors import DataDamaged
+from feature_store.local_disk import LocalDisk
 from jobs.graphs.ledgers import Snapshot
 from jobs.graphs.window import open_window
 from jobs.program import Input
@@ -51,11 +52,11 @@ def test_spark_checks_the_pages(tmp_path: Path, spark: SparkSession) -> None:
         commit.write_table(ids, sorted_by=["id"])
     (path,) = map(Path, table.files(DAY))
     content, column = path.read_bytes(), pq.read_metadata(path).row_group(0).column(1)
-    assert read(spark, [str(path)], contract).distinct().count() == 2000
+    assert read(spark, LocalDisk(), [str(path)], contract).distinct().count() == 2000
     for position in range(column.data_page_offset + 100, column.data_page_offset + 1000, 300):
         _flip(path, position)
         with pytest.raises(Exception, match="CRC|corrupted page"):
-            read(spark, [str(path)], contract).distinct().count()
+            read(spark, LocalDisk(), [str(path)], contract).distinct().count()
         path.write_bytes(content)
 
 

@@ -57,6 +57,9 @@ def vectors(matrix: np.ndarray, source: str = "trained") -> pa.Table:
             "n_events": pa.array([1] * n, pa.int32()),
             "source": [source] * n,
             "carried_from": pa.nulls(n, pa.timestamp("us", tz="UTC")),
+            "first_event": times,
+            "last_event": times,
+            "n_days": pa.array([1] * n, pa.int32()),
         }
     )
 

@@ -122,6 +122,9 @@ def write_vectors(root: Path, model: str, date: datetime.date, users: list[str],
         "n_events": [4] * n,
         "source": ["trained"] * n,
         "carried_from": [None] * n,
+        "first_event": times,
+        "last_event": times,
+        "n_days": [2] * n,
     }
     commit(root, "user_embeddings", rows, model, dimension, date.isoformat())
 
@@ -197,6 +200,7 @@ def write_figures(root: Path, date: datetime.date = DATE) -> None:
         own_values={"item_cats": [7_245, 10_000]},
     )
     put(root, "build_interactions", rows_out=63_100, date=date)
+    put(root, "build_user_activity", rows_out=1987, date=date)
     put(root, "resolve_predecessor", predecessors=dict.fromkeys(MODELS, BEFORE.isoformat()), date=date)
     _write_training_figures(root, date)
     _write_publish_figures(root, date)

@@ -130,7 +130,8 @@ def write_vectors(
     table = pa.table({
         "user_id": names, "embedding": _vectors([users[n] for n in names], rotation), "event_timestamp": [moment] * n,
         "created_timestamp": [moment] * n, "n_events": pa.array([1] * n, pa.int32()), "source": ["trained"] * n,
-        "carried_from": pa.nulls(n, pa.timestamp("us", "UTC"))})  # fmt: skip
+        "carried_from": pa.nulls(n, pa.timestamp("us", "UTC")), "first_event": [moment] * n,
+        "last_event": [moment] * n, "n_days": pa.array([1] * n, pa.int32())})  # fmt: skip
     with table_input(root, "user_embeddings").table(model).replace(date.isoformat()) as commit:
         commit.write_table(table.cast(TABLES["user_embeddings"].arrow_schema(d)), sorted_by=["user_id"])
         commit.fields |= fields

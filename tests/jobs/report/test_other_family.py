@@ -41,7 +41,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_its_card_and_its_stages_are_those_of_its_record(root: Path) -> None:
     page = Page(report(root))
     learned = "4 epochs · joy 0.75 · 1,234 marbles · best after epoch 4"
-    for expected in ("toy_small", learned, "Every stage done", "14 of 14"):
+    for expected in ("toy_small", learned, "Every stage done", "15 of 15"):
         assert expected in page.text, expected
     drawn = [value for _, name, value in page.attributes if name == "aria-label"]
     assert {"Loss of toy_small by epoch", "validation joy of toy_small by epoch"} <= set(drawn)

@@ -181,7 +181,7 @@ def test_any_input_may_be_missing(root: Path, missing: str) -> None:
 def test_a_night_of_which_nothing_is_known_gets_a_page(tmp_path: Path) -> None:
     night.write_config(tmp_path)
     page = Page(report(tmp_path))
-    assert "0 of 11 stages done" in page.text and "Not everything ran" in page.text
+    assert "0 of 12 stages done" in page.text and "Not everything ran" in page.text
     assert page.text.count("did not run") >= 11
     assert "No map: no model published vectors tonight." in page.text
 
@@ -192,7 +192,7 @@ def test_a_skip_and_a_failure_are_told_with_reason_and_cure(root: Path) -> None:
     shutil.rmtree(root / "data" / "run_metrics" / "stage=score_lookalike")
     shutil.rmtree(root / "data" / "feature_store" / "user_embeddings" / "model=kqgc_mean" / f"dt={DATE}")
     page = Page(report(root))
-    assert "Something failed" in page.text and "8 of 11 stages done" in page.text
+    assert "Something failed" in page.text and "9 of 12 stages done" in page.text
     clear = "airflow tasks clear nightly_user_embeddings -s 2026-03-02 -e 2026-03-02"
     assert f"{clear} -t 'publish_kqgc_mean$' --downstream -y" in page.text
     twice = "in the status, and where the figures would be"
@@ -208,7 +208,7 @@ def test_a_night_without_clients_has_no_gap_where_audiences_would_be(root: Path)
     config = root / "night.yaml"
     config.write_text(config.read_text(encoding="utf-8").partition("lookalike:")[0], encoding="utf-8")
     page = Page(report(root))
-    assert "Every stage done" in page.text and "9 of 9 stages done" in page.text
+    assert "Every stage done" in page.text and "10 of 10 stages done" in page.text
     anchors = {value for _, name, value in page.attributes if name == "id"}
     assert "No client is configured" not in page.text and not {"quality", "backtest", "audiences"} & anchors
     links = {value for tag, name, value in page.attributes if tag == "a" and name == "href"}

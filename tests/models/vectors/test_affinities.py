@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from models.vectors import affinities as module
-from models.vectors.affinities import NAMES, NEAR_ITEMS, NEAR_REFERENCES, Client, affinities, scales
+from models.vectors.affinities import (
+    EVERY_NAME,
+    NAMES,
+    NEAR_ITEMS,
+    NEAR_REFERENCES,
+    Client,
+    Scales,
+    affinities,
+    log_totals,
+    names_of,
+    scales,
+)
 from models.vectors.comparison import Comparer
 from tests.models.vectors.test_comparison import COMPARERS, far_item, far_user
 
@@ -30,10 +41,10 @@ def world(seed: int = 0, n: int = 30, d: int = 8) -> World:
 
 
 def found_in(data: World, comparer: Comparer) -> np.ndarray:
-    """The affinities of everything in a world."""
+    """The distances of everything in a world."""
     users, ids, purchase, client, some_items, some_users = data
     scale = scales(users, ids, purchase, some_items, some_users, SOME, comparer)
-    return affinities(users, ids, purchase, client, scale, comparer)
+    return affinities(users, ids, purchase, client, scale, comparer)[:, : len(NAMES)]
 
 
 def slow(row: int, data: World, comparer: Comparer) -> list[float]:
@@ -185,3 +196,23 @@ def test_a_family_without_a_vector_of_the_relation_needs_none(kind: str) -> None
     users, ids, purchase, client, some_items, some_users = data = world()
     none = found_in((users, ids, None, client, some_items, some_users), Comparer(kind))  # type: ignore[arg-type]
     np.testing.assert_array_equal(none, found_in(data, Comparer(kind)))  # type: ignore[arg-type]
+
+
+def test_the_probability_of_a_clients_items_is_that_of_a_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minus its log stands in a column of its own, of families that have probabilities alone."""
+    monkeypatch.setattr(module, "_CHUNK_CELLS", 100)
+    users, ids, _, client, some_items, _ = world()
+    every = np.concatenate([client.items, some_items])
+    total = log_totals(users, every)
+    scale = Scales(*np.ones((4, len(users))), total)
+    found = affinities(users, ids, None, client, scale, Comparer("softmax"))
+    assert found.shape == (30, 9) and len(EVERY_NAME) == 9 and np.isnan(found[4]).all()
+    for row in (0, 7, 29):
+        e = np.exp(users[row].astype(np.float64) @ every.T)
+        assert found[row, 8] == pytest.approx(-np.log(e[:7].sum() / e.sum()), rel=1e-4)
+    twice = Client(client.items, client.references, client.reference_ids, 14)  # the seven stand for fourteen
+    of_twice = affinities(users, ids, None, twice, scale, Comparer("softmax"))
+    np.testing.assert_allclose(of_twice[:, 8], found[:, 8] - np.log(2), rtol=1e-5)
+    assert affinities(users, ids, None, client, scale, Comparer("dot")).shape == (30, 8)
+    assert np.isnan(log_totals(users, np.zeros((0, 8)))).all()
+    assert names_of("hugt") == EVERY_NAME and names_of("transe") == names_of("nobody") == NAMES

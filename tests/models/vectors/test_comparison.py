@@ -43,7 +43,8 @@ def far_item(user: np.ndarray, relation: np.ndarray, item: np.ndarray, comparer:
         half = len(user) // 2
         user, relation, item = (x[:half] + 1j * x[half:] for x in (user, relation, item))
         return -sum((u * r * v.conjugate()).real for u, r, v in zip(user, relation, item, strict=True))
-    return -sum(u * v for u, _, v in numbers) if comparer.kind == "dot" else 1 - cosine(user, item)
+    of_products = comparer.kind in ("dot", "softmax")
+    return -sum(u * v for u, _, v in numbers) if of_products else 1 - cosine(user, item)
 
 
 def far_user(user: np.ndarray, other: np.ndarray, comparer: Comparer) -> float:
@@ -108,7 +109,7 @@ def test_nobody_and_nothing_are_no_distances(comparer: Comparer) -> None:
     assert comparer.row_by_row(none, none).shape == (0,)
 
 
-@pytest.mark.parametrize("kind", ["dot", "diagonal", "complex", "cosine"])
+@pytest.mark.parametrize("kind", ["dot", "softmax", "diagonal", "complex", "cosine"])
 def test_a_zero_vector_is_as_far_from_all(kind: Comparison) -> None:
     users, relation, items = world()
     comparer, nowhere = Comparer(kind), np.zeros((1, D))
@@ -145,7 +146,7 @@ def test_a_models_family_says_how() -> None:
 
 
 def test_wrong_ways_to_compare_are_named() -> None:
-    kinds = "translation, diagonal, complex, dot, cosine"
+    kinds = "translation, diagonal, complex, dot, softmax, cosine"
     with pytest.raises(ValueError, match=f"kind is 'taxicab'; expected one of {kinds}"):
         Comparer("taxicab")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="norm is 'l3'; expected one of l1, l2"):
