@@ -40,7 +40,8 @@ test-week: $(STAMP)  ## a week of a real scheduler: backfills both ways, clears,
 	$(BIN)/python -m pytest -q -x tests/dags/week.py
 
 test-s3: $(STAMP)  ## the store on an S3 server at length: each request breaks in turn, 300 kills, two writers; half an hour
-	$(BIN)/python -m pytest -q -s -x tests/feature_store/s3_at_length.py tests/feature_store/test_two_writers.py
+	$(BIN)/python -m pytest -q -s -x tests/feature_store/s3_at_length.py tests/feature_store/test_two_writers.py \
+		tests/dags/s3_night.py
 
 lint: $(STAMP)  ## style
 	$(BIN)/python -m ruff check .
@@ -80,6 +81,9 @@ paper-kqgc: $(STAMP)  ## table 3 of the KQGC paper, on two shops
 
 paper-lookalike: $(STAMP) $(IMPLICIT)/.installed  ## one classifier for all clients against one for each, on two shops
 	$(BIN)/python -m tests.papers.paper_lookalike
+
+paper-vectors: $(STAMP) $(IMPLICIT)/.installed  ## what the published vectors are worth beside ALS and others, on three logs
+	$(BIN)/python -m tests.papers.paper_vectors
 
 tune-rhgn: $(STAMP) $(PYG)/.installed  ## eight trials for each model of paper-rhgn
 	$(BIN)/python -m tests.papers.tune_rhgn

@@ -1,6 +1,7 @@
 """A data root's bucket: from `s3://bucket/prefix` and plain settings to obstore's client, one for each in a process."""
 
 import copyreg
+import dataclasses
 import datetime
 import functools
 import os
@@ -13,6 +14,7 @@ from feature_store.storage import SCHEMES, Storage, check_no_secret
 if TYPE_CHECKING:
     from feature_store.object_store import ObjectStore
 
+_LARGE_PUT_SECONDS = 1_800.0
 _OF_CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
 _NEEDS_OBSTORE = (
     "{} lies on an object store, and the package obstore, which speaks to those, is not installed here: "
@@ -51,7 +53,8 @@ def _opened(root: str, storage: Storage, environment: tuple[tuple[str, str], ...
     copyreg.pickle(ObjectStore, _packed)
     scheme, _, name = root.partition("://")
     make = {"s3": _s3, "gs": _gcs, "az": _azure}[scheme]
-    return ObjectStore(make(obstore.store, name, storage), root, storage)
+    patient = dataclasses.replace(storage, timeout_seconds=max(storage.timeout_seconds, _LARGE_PUT_SECONDS))
+    return ObjectStore(make(obstore.store, name, storage), root, storage, make(obstore.store, name, patient))
 
 
 def _packed(store: "ObjectStore") -> tuple:

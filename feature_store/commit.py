@@ -4,6 +4,7 @@ and count for nothing until the manifest names them."""
 import datetime
 import hashlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,11 +86,13 @@ class Commit:
         self._check_schema(table.schema, f"a table for {self.path}")
         check_types(table.schema, self.path)
         check_sorted(table, sorted_by, self.path)
-        self._hash_rows(table)
         self.sorted_by = sorted_by
-        end = self._write_file(table, 0, sorted_by)  # also without rows: the columns are a table
-        while end < table.num_rows:
-            end = self._write_file(table, end, sorted_by)
+        with ThreadPoolExecutor(1) as beside:  # while rows are packed and sent; neither needs the other
+            hashing = beside.submit(self._hash_rows, table)
+            end = self._write_file(table, 0, sorted_by)  # also without rows: the columns are a table
+            while end < table.num_rows:
+                end = self._write_file(table, end, sorted_by)
+            hashing.result()
 
     def write_bytes(self, suffix: str, content: bytes, *, hint: str = "", hashed: bytes | None = None) -> str:
         """Writes one file that is no table, e.g. ".safetensors".

@@ -28,7 +28,7 @@ from feature_store.table import Table
 from feature_store.tree import DataRoot
 from feature_store.whole import problem_of
 
-_CHUNK_BYTES = 8 << 20
+_CHUNK_BYTES = 32 << 20
 _WAIT_SECONDS = 60.0
 
 

@@ -6,7 +6,7 @@ streams are used for reading only: its local one writes in place.
 """
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, Protocol
 
@@ -16,7 +16,7 @@ from pyarrow import fs
 from feature_store.bucket import is_object_uri, open_bucket
 from feature_store.errors import CannotWrite, StoreError
 from feature_store.known_stores import storage_of
-from feature_store.local_disk import Entry, LocalDisk
+from feature_store.local_disk import Entry, LocalDisk, one_by_one
 from feature_store.storage import Storage
 
 
@@ -38,6 +38,9 @@ class Disk(Protocol):
 
     def list(self, folder: str) -> list[Entry]: ...  # by name; [] when the folder is missing
     def exists(self, path: str) -> bool: ...
+
+    # names of the folders in `folder` that hold one of `names`
+    def folders_with(self, folder: str, names: Collection[str]) -> set[str]: ...
     def read_bytes(self, path: str) -> bytes: ...  # here and in open: regular files only, no link is followed
     def open(self, path: str) -> pa.NativeFile: ...
     def create(self, path: str) -> Sink: ...
@@ -76,6 +79,9 @@ class ReadOnlyDisk:
 
     def exists(self, path: str) -> bool:
         return self.arrow.get_file_info(path).type != fs.FileType.NotFound
+
+    def folders_with(self, folder: str, names: Collection[str]) -> set[str]:
+        return one_by_one(self, folder, names)
 
     def open(self, path: str) -> pa.NativeFile:
         return self.arrow.open_input_file(path)

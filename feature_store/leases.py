@@ -54,16 +54,16 @@ class Leases:
 
     def write(self, value: str, length: datetime.timedelta, **said: Any) -> Lease:
         """A lease from now on, in place of one that is there."""
-        with self._alone():
-            return self._put(Lease(value, self.clock() + length, said))
+        with self._alone() as confirm:
+            return self._put(Lease(value, self.clock() + length, said), confirm)
 
     def renew(self, value: str, length: datetime.timedelta) -> bool:
         """Let it hold from now on, at least; what it says stays. False where there is none: it was ended."""
         if self.get(value) is None:
             return False
-        with self._alone():
+        with self._alone() as confirm:
             if found := self.get(value):
-                self._put(Lease(value, max(found.until, self.clock() + length), found.said))
+                self._put(Lease(value, max(found.until, self.clock() + length), found.said), confirm)
         return found is not None
 
     def end(self, value: str) -> None:
@@ -71,7 +71,8 @@ class Leases:
         path = self.path(value)
         if not self.disk.exists(path):
             return
-        with self._alone(), explain_os_errors("ending the lease", path):
+        with self._alone() as confirm, explain_os_errors("ending the lease", path):
+            confirm()
             self.disk.delete(path)
 
     def get(self, value: str) -> Lease | None:
@@ -99,17 +100,20 @@ class Leases:
         return [lease for lease in found if lease is not None and lease.until > now]
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """A renewal reads and writes: what another writes or ends meanwhile must not come back."""
+    def _alone(self) -> Iterator[Callable[[], None]]:
+        """A renewal reads and writes: what another writes or ends meanwhile must not come back. What is given raises
+        LockLost where another has come in, whom a lock on an object store cannot keep out for ever."""
         with explain_os_errors("making the folder of the leases", self.uri):
             self.disk.make_folder(self.uri)
-        with explain_os_errors("locking the leases", self.uri), self.disk.lock(f"{self.uri}/{LOCK}", WAIT_SECONDS):
-            yield
+        lock = self.disk.lock(f"{self.uri}/{LOCK}", WAIT_SECONDS)
+        with explain_os_errors("locking the leases", self.uri), lock as confirm:
+            yield confirm
 
-    def _put(self, lease: Lease) -> Lease:
+    def _put(self, lease: Lease, confirm: Callable[[], None]) -> Lease:
         path = self.path(lease.value)
         document = {"until": lease.until.isoformat(), "said": lease.said}
         with explain_os_errors("writing the lease", path):
             self.disk.remove_strays(self.uri)
+            confirm()
             self.disk.put_atomic(path, json.dumps(document, sort_keys=True).encode())
         return lease

@@ -10,9 +10,10 @@ import hashlib
 import os
 import stat
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
@@ -107,6 +108,9 @@ class LocalDisk:
 
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
+
+    def folders_with(self, folder: str, names: Collection[str]) -> set[str]:
+        return one_by_one(self, folder, names)
 
     def read_bytes(self, path: str) -> bytes:
         _require_regular(path)
@@ -218,6 +222,12 @@ class LocalDisk:
     def withdraw(self, path: str, version: None) -> None:
         self.delete(path)
         self.sync_folder(os.path.dirname(path))
+
+
+def one_by_one(disk: Any, folder: str, names: Collection[str]) -> set[str]:
+    """Names of the folders in `folder` that hold one of `names`, each asked for."""
+    folders = [entry.name for entry in disk.list(folder) if entry.is_folder]
+    return {one for one in folders if any(disk.exists(f"{folder}/{one}/{name}") for name in names)}
 
 
 def _write_temporary(folder: str, content: bytes) -> tuple[str, int]:

@@ -44,11 +44,37 @@ _REGION_CODES = ("PermanentRedirect", "AuthorizationHeaderMalformed", "Temporary
 _MAY_PASS = ("ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed")
 
 
+class _Process:
+    """Whether this one has spoken to a store, and whether it was forked from one that had."""
+
+    has_spoken = False
+    is_forked = False
+
+
+def _after_fork() -> None:
+    _Process.is_forked = _Process.has_spoken
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def check_process() -> None:
+    """StorageRefused in a process that was forked from one that spoke to a store: obstore's threads did not come with
+    it, and it would wait for them for ever."""
+    _Process.has_spoken = True
+    if _Process.is_forked:
+        raise StorageRefused(
+            "This process was forked from one that had used an object store already, which cannot be used here. "
+            "Start it by `spawn` or `forkserver` (multiprocessing.get_context), or fork before the store is used."
+        )
+
+
 @contextmanager
 def translated(doing: str, path: str) -> Iterator[None]:
     """Around a request: `doing` what (a verb in -ing), with which object or folder."""
     from obstore.exceptions import BaseError
 
+    check_process()
     try:
         yield
     except (FileNotFoundError, BaseError, PermissionError) as error:

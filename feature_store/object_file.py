@@ -3,10 +3,11 @@
 import contextlib
 import hashlib
 import io
+import mmap
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -169,20 +170,6 @@ class ObjectSink:
     def reread(self) -> Iterator[pa.NativeFile]:
         """What was written, from the copy here."""
         self._kept.flush()
-        self._kept.seek(0)
-        yield pa.PythonFile(_Uncloseable(self._kept), mode="r")
-
-
-class _Uncloseable:
-    """A file that outlives its reader."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    closed = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def close(self) -> None:
-        """The sink's."""
+        mapped = mmap.mmap(self._kept.fileno(), self._size, access=mmap.ACCESS_READ) if self._size else b""
+        with pa.BufferReader(pa.py_buffer(mapped)) as source:
+            yield source

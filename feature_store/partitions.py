@@ -41,7 +41,10 @@ class Partitions:
 
     def values(self) -> list[str]:
         """Committed partition values, ascending. Other names (`dt=2026-01-05.bak`) are no partitions: see strays."""
-        return [value for value in self._folders() if self._is_committed(value)]
+        folders = self._folders()
+        with explain_os_errors("looking for manifests", self.uri, "Nothing was changed."):
+            committed = self.disk.folders_with(self.uri, (MANIFEST,)) if folders else set()
+        return [value for value in folders if f"{self.key}={value}" in committed]
 
     def strays(self) -> list[str]:
         """Names beside the partitions that are none: copies, files, links. Nothing here reads them, a glob may."""

@@ -2,7 +2,7 @@
 
 from pyarrow import fs
 
-from feature_store.disk import Disk, open_disk
+from feature_store.disk import Disk, Entry, open_disk
 from feature_store.errors import explain_os_errors
 from feature_store.layout import LOCK, MANIFEST, RETIRED, is_partition
 from feature_store.segments import Segments, is_segment
@@ -31,16 +31,21 @@ class DataRoot:
         if any(is_segment(entry.name) for entry in entries):
             self.ledgers[name] = Segments(folder, self.disk)
         keys: list[str] = []
+        holding = self._holding(folder, entries)
         for entry in entries:
             if not entry.is_folder or entry.name.startswith((".", "_")):
                 continue
             below = f"{name}/{entry.name}".lstrip("/")
-            if "=" in entry.name and self._holds_versions(f"{folder}/{entry.name}"):
+            if "=" in entry.name and entry.name in holding:
                 keys += [entry.name.partition("=")[0]] if is_partition(entry.name) else []
             elif depth:
                 self._look(below, depth - 1)
         if keys:  # the key of most of them; others are strays, which `verify` names
             self.tables[name] = Table(folder, max(sorted(set(keys)), key=keys.count), self.disk)
 
-    def _holds_versions(self, folder: str) -> bool:
-        return any(self.disk.exists(f"{folder}/{name}") for name in (MANIFEST, RETIRED, LOCK))
+    def _holding(self, folder: str, entries: list[Entry]) -> set[str]:
+        """Names of the folders that hold versions of a partition, or did."""
+        if not any("=" in entry.name and entry.is_folder for entry in entries):
+            return set()
+        with explain_os_errors("looking for partitions", folder, "Nothing was changed."):
+            return self.disk.folders_with(folder, (MANIFEST, RETIRED, LOCK))

@@ -20,6 +20,7 @@ from models.messages.attention import in_parts
 from models.shapes import ShapeError, expect, expect_indices
 
 _SVD_PASSES = 4  # over the matrix; each makes the smaller singular vectors better
+_PART_CELLS = 4_000_000  # cosines held at a time
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,13 @@ def _known(touched: sparse.csr_array) -> np.ndarray:
 def nearest_known(vectors: np.ndarray, known: np.ndarray, wanted: np.ndarray, most: int) -> np.ndarray:
     """int64 (W, most): of each wanted item (rows of `vectors`) the known ones (bool) of the highest cosine, the highest
     first, of equal ones the first; -1 where there are fewer, and for an item without a vector."""
-    others = np.flatnonzero(known & vectors.any(axis=1))
-    found = np.full((len(wanted), most), -1, np.int64)
-    kept = min(most, len(others))
-    for row, item in enumerate(wanted if kept else ()):
-        if vectors[item].any():
-            cosines = vectors[others] @ vectors[item]
-            found[row, :kept] = others[np.argsort(-cosines, kind="stable")[:kept]]
+    others, there = np.flatnonzero(known & vectors.any(axis=1)), np.flatnonzero(vectors[wanted].any(axis=1))
+    found, kept = np.full((len(wanted), most), -1, np.int64), min(most, len(others))
+    step = max(1, _PART_CELLS // max(len(others), 1))
+    for first in range(0, len(there), step):
+        rows = there[first : first + step]
+        cosines = vectors[wanted[rows]] @ vectors[others].T
+        found[rows, :kept] = others[np.argsort(-cosines, axis=1, kind="stable")[:, :kept]]
     return found
 
 

@@ -100,6 +100,11 @@ class KQGCHyperparameters:
     aggregator: str = "mean"  # mean: Eq. 5; attention1: Eq. 8; attention2: Eq. 9
     attention_normalisation: str = "softmax"  # softmax, or ratio as Eq. 7 is printed, with negative weights
     layers: int = 1
+    # off: W of Eq. 10 and 11 is the identity, b and a are 0. Nothing is trained, and h + m itself is published
+    learned: bool = True
+    # m grows by degree ** share, so that vectors tell how much a user did; 0: the mean, as in the paper. With `learned`
+    # off alone, since training draws some of the neighbours
+    degree_share: float = 0.0
     bias: bool = True  # the b of Eq. 10 and 11
     norm: str = "l1"  # of Eq. 13: l1 or l2
     margin: float = 1.0  # gamma of Eq. 12
@@ -139,6 +144,10 @@ class KQGCHyperparameters:
         check_range("evaluate_pairs", self.evaluate_pairs, 0)
         check_range("min_gain", self.min_gain, 0, 1)
         check_range("validation_share", self.validation_share, 0, 0.5)
+        check_range("degree_share", self.degree_share, 0, 1)
+        if self.learned and self.degree_share:
+            found = f"degree_share is {self.degree_share!r} with learned on"
+            raise HyperparameterError(f"{found}; expected 0, or learned off: training knows the drawn neighbours alone")
 
 
 @dataclass(frozen=True)

@@ -58,10 +58,12 @@ class KQGC(nn.Module):
     - b does not cancel in (13), since h_U + h_purchase − h_I holds it once; `bias=False` leaves it out.
     - (12) is a mean over pairs and negatives, so that the learning rate does not depend on the batch.
     - A node without neighbours has m = 0, of which the paper does not speak.
+    - By option nothing is learned (W = 1, a = b = 0), and m is scaled by a power of its number of messages: what W
+      learns from pairs costs other tasks more than smoothing gives them (docs/results.md).
     """
 
     def __init__(self, dimension: int, hyper: KQGCHyperparameters, seed: int = 0) -> None:
-        """Xavier initialisation of W and a (section 4.2), b = 0, drawn from `seed` alone."""
+        """Xavier initialisation of W and a (section 4.2), b = 0, drawn from `seed` alone; with `learned` off W = 1."""
         super().__init__()
         self.hyper, self.dimension = hyper, dimension
         random = torch.Generator().manual_seed(seed)
@@ -70,6 +72,10 @@ class KQGC(nn.Module):
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(dimension)) for _ in range(hyper.layers * hyper.bias))
         attentions = (nn.Parameter(torch.empty(2 * dimension)) for _ in range(hyper.layers * attended))
         self.attentions = nn.ParameterList(attentions)
+        if not hyper.learned:
+            for values in (*self.weights, *self.attentions):
+                nn.init.eye_(values) if values.dim() == 2 else nn.init.zeros_(values)
+            return
         for weight in self.weights:
             nn.init.xavier_uniform_(weight, generator=random)
         for attention in self.attentions:
@@ -93,6 +99,8 @@ class KQGC(nn.Module):
         """One layer: (h' of the destinations, r')."""
         weight, bias = self.weights[number], self.biases[number] if self.hyper.bias else None
         m_VD = self.message(number, messages, h_SD, h_VD, r_MD)
+        if self.hyper.degree_share:
+            m_VD = m_VD * messages.degrees.to(m_VD.dtype).pow(self.hyper.degree_share).unsqueeze(-1)
         h_VD = nn.functional.linear(h_VD + m_VD, weight, bias)  # Eq. 10
         return h_VD, nn.functional.linear(r_MD, weight, bias)  # Eq. 11
 
@@ -165,7 +173,8 @@ def infer_kqgc(
     if known is not None:
         entities, _ = inductive_entities(graph, entities, relations, known)
     model = KQGC(entities.shape[1], hyper).to(hyper.device)
-    load_parameters(model, parameters)
+    if hyper.learned:  # else a predecessor's may have come, from when it was
+        load_parameters(model, parameters)
     h_ND, r_MD = (torch.tensor(values, device=hyper.device) for values in (entities, relations))
     for number in range(hyper.layers):
         out_ND, r_next_MD = torch.empty_like(h_ND), r_MD

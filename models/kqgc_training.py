@@ -237,7 +237,7 @@ def train_kqgc(
     of the purchase relation. item_candidates: int64, what negatives are drawn from, uniformly. initial: a former
     `checkpoint()`, from which all parameters start warm. progress: called with each entry of the history.
     deterministic: equal arguments give equal bits (one thread while sampling; on a GPU torch's deterministic kernels).
-    Without pairs nothing is learned and the initial parameters come back.
+    Without pairs, or with `learned` off, nothing is learned and the initial parameters come back.
     Raises ShapeError for arrays that do not fit each other, ValueError for an `initial` of another shape of model.
     """
     users, items = pairs
@@ -248,9 +248,9 @@ def train_kqgc(
     model = KQGC(entities.shape[1], hyper, seed).to(hyper.device)
     given = (graph, (entities, relations), purchase_relation, item_candidates, model)
     trainer = _Trainer(*given, seed, deterministic, pairs)
-    if initial is not None:
+    if initial is not None and hyper.learned:
         load_checkpoint(model, trainer.optimiser, initial)
-    if not users.size or not item_candidates.size:
+    if not users.size or not item_candidates.size or not hyper.learned:
         return KQGCResult(*trainer.state(), [], -1)
     with deterministic_kernels(deterministic):
         return _run_epochs(trainer, users, items, initial is not None, progress)

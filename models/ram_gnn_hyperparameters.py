@@ -82,7 +82,7 @@ class InteractionHyperparameters:
     batches: int = 32  # equal parts of the pairs in an epoch, an update for each: an epoch stays linear in the pairs
     # pairs in a batch at least, so that a small graph has fewer updates in an epoch: each costs a pass over the whole
     # graph, and many on few pairs learn them by heart
-    least_batch: int = 8_192
+    least_batch: int = 4_096
     decay: float = 1e-3  # lambda_2 of Eq. 23, on a batch's own vectors
     learning_rate: float = 0.005  # of Adam
     # of learning_rate, for W_3, W_4 and the values: they move everybody at once, and at the whole of it they learn the

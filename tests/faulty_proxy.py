@@ -136,13 +136,17 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _any  # noqa: N815
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # five, as is usual, are soon too many on a busy machine
+
+
 @contextlib.contextmanager
 def proxy_before(endpoint: str) -> Iterator[Proxy]:
     """A proxy before the server at `http://host:port`, on a free port."""
     host, _, port = endpoint.removeprefix("http://").partition(":")
     proxy = Proxy((host, int(port)))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
     proxy.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -60,4 +60,5 @@ class NightComplete(BaseOperator):
 
     def execute(self, context: Any) -> None:
         folder, _ = self.report
-        self.log.info("The night is complete; its report: %s/%s", folder, page_of(Path(folder)) or "none")
+        page = "" if "://" in folder else page_of(Path(folder)) or "none"
+        self.log.info("The night is complete; its report: %s/%s", folder, page)

@@ -150,7 +150,7 @@ def log_totals(users: np.ndarray, items: np.ndarray, n_items: int | None = None)
     vector, and where there are no items."""
     out, step = np.full(len(users), np.nan), max(1, _CHUNK_CELLS // max(len(items), 1))
     there = np.flatnonzero(~np.isnan(users[:, 0])) if users.shape[1] and len(items) else np.zeros(0, np.int64)
-    stand_for = np.log((n_items or len(items)) / max(len(items), 1))
+    stand_for = np.log(max(n_items or len(items), 1) / max(len(items), 1))
     for start in range(0, len(there), step):
         rows = there[start : start + step]
         out[rows] = logsumexp(users[rows].astype(np.float32) @ items.T.astype(np.float32), axis=1) + stand_for

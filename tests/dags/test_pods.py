@@ -153,6 +153,15 @@ def test_every_pod_finds_its_configuration_its_data_and_a_place_to_write(
         assert f"--config={home / 'night.yaml'}" in spec["containers"][0]["command"]
 
 
+def test_pods_without_a_claim_mount_no_data() -> None:
+    from dagkit import pod_settings
+    from dagkit import pods as rendered
+
+    pods = pod_settings.Pods(image="i:1")
+    assert [volume.name for volume in rendered._volumes(pods)] == ["config", "scratch"]
+    assert [mount.name for mount in rendered._mounts(pods, "/etc/nocturne/night.yaml")] == ["config", "scratch"]
+
+
 def test_training_jobs_alone_have_a_card_and_its_node(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
     seen = set()
     for task in jobs_of(both[1]).values():
@@ -308,5 +317,5 @@ def test_keys_and_defaults_are_those_of_the_jobs() -> None:
     from jobs.configuration import pods as theirs
 
     for ours, other in ((pod_settings.Pods, theirs.Pods), (pod_settings.Shape, theirs.PodShape)):
-        required = {"image": "i:1", "claim": "c"} if ours is pod_settings.Pods else {}
+        required = {"image": "i:1"} if ours is pod_settings.Pods else {}
         assert dataclasses.asdict(ours(**required)) == dataclasses.asdict(other(**required))

@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -69,10 +70,10 @@ def test_a_renewal_brings_back_nothing_that_another_wrote_or_ended_meanwhile(
     put, others = leases._put, Leases(leases.uri, clock=leases.clock)
     other = threading.Thread(target=lambda: others.write(DATE, HOUR, task="b"))
 
-    def slowly(lease: Lease) -> Lease:
+    def slowly(lease: Lease, confirm: Callable[[], None]) -> Lease:
         other.start()
         other.join(0.2)
-        return put(lease)
+        return put(lease, confirm)
 
     monkeypatch.setattr(leases, "_put", slowly)
     assert leases.renew(DATE, HOUR)

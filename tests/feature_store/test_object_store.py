@@ -1,5 +1,8 @@
 """Data roots on a real S3 server: what the disk's suite does not see, since a local disk has none of it."""
 
+import subprocess
+import sys
+
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +12,8 @@ from feature_store import Segments, Table
 from feature_store.disk import open_disk
 from feature_store.errors import CannotWrite
 from feature_store.storage import Storage
+from feature_store.tree import DataRoot
+from tests.faulty_proxy import proxy_before
 from tests.feature_store.samples import embeddings, publish
 from tests.s3_server import KEY, SECRET, S3Server
 
@@ -82,3 +87,40 @@ def test_other_engines_read_the_paths_that_files_gives(table: Table, s3_server: 
         "aws_region": "us-east-1", "aws_allow_http": "true"}  # fmt: skip
     found = polars.read_parquet(table.files(DATE), storage_options=options)
     assert found["user_id"].to_list() == embeddings(2).column("user_id").to_pylist()
+
+
+def test_dates_are_listed_in_few_requests(bucket: str, s3_server: S3Server) -> None:
+    dates = [f"2026-01-{day:02d}" for day in range(1, 25)]
+    table = Table(f"{bucket}/t", filesystem=s3_server.storage())
+    for date in dates:
+        with table.replace(date) as commit:
+            commit.write_bytes(".txt", b"x")
+    with proxy_before(s3_server.endpoint) as proxy:
+        slow = Table(table.uri, filesystem=s3_server.storage(endpoint=proxy.endpoint))
+        assert slow.values() == dates and DataRoot(bucket, slow.disk).tables["t"].values() == dates
+        assert len(proxy.requests) < 10
+
+
+def test_a_process_that_was_forked_too_late_is_told_and_does_not_hang(bucket: str) -> None:
+    code = (
+        "import os, sys\n"
+        "from feature_store.disk import open_disk\n"
+        f"disk, path = open_disk('{bucket}/x')\n"
+        "disk.put_atomic(path, b'1')\n"
+        "if os.fork() == 0:\n"
+        "    try:\n"
+        f"        open_disk('{bucket}/x')[0].read_bytes(path)\n"
+        "    except Exception as error:\n"
+        "        print(type(error).__name__, error, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.startswith("StorageRefused This process was forked from one that had used an object store")
+
+
+def test_a_large_segment_goes_in_one_conditional_request(bucket: str, storage: Storage) -> None:
+    disk, path = open_disk(f"{bucket}/large", storage)
+    content = bytes(20 << 20)
+    assert disk.put_if_absent(path, content) and not disk.put_if_absent(path, content)
+    assert len(disk.read_bytes(path)) == len(content)

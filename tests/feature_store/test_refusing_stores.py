@@ -85,9 +85,9 @@ def test_what_the_server_refuses_within_a_publish_is_one_error_and_the_old_versi
     bucket: str, s3_server: S3Server, proxy: Proxy, code: str, said: str
 ) -> None:  # fmt: skip
     """From each request on: also when the commit has been put, and only cleaning up fails."""
-    direct = Table(f"{bucket}/t", filesystem=s3_server.storage(lease_seconds=0.3))
+    direct = Table(f"{bucket}/t", filesystem=s3_server.storage(lease_seconds=0.5))
     through = Table(f"{bucket}/t", filesystem=s3_server.storage(
-        endpoint=proxy.endpoint, retry_seconds=0, lease_seconds=0.3))  # fmt: skip
+        endpoint=proxy.endpoint, retry_seconds=0, lease_seconds=0.5))  # fmt: skip
     publish(direct, DATE, embeddings(0))
     for first in (1, 4, 9, 14, 18):
         before = direct.read(DATE)

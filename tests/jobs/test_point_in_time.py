@@ -26,9 +26,17 @@ from jobs.embeddings import (
     pretrain_transe,
     publish_users,
     smooth_kqgc,
+    train_hugt,
 )
 from jobs.events import validate_events
-from jobs.graphs import assign_ids, build_attributes, build_interactions, build_knowledge_graph, build_user_activity
+from jobs.graphs import (
+    assign_ids,
+    build_attributes,
+    build_interactions,
+    build_knowledge_graph,
+    build_sequences,
+    build_user_activity,
+)
 from jobs.profiles import read_labels, train_profiles
 from jobs.program import execute
 from jobs.recommendations import recommend_items
@@ -37,7 +45,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 START, D = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), datetime.date(2026, 1, 29)
-LABEL_DAYS, MODELS = 7, ("transe", "ram_gnn", "ram_gnn_rec", "kqgc_mean", "rhgn")
+LABEL_DAYS, MODELS = 7, ("transe", "ram_gnn", "ram_gnn_rec", "kqgc_mean", "rhgn", "hugt")
 EARLIER, LATER = D - datetime.timedelta(days=LABEL_DAYS), D + datetime.timedelta(days=2)
 COMPARED = [
     "clean_events",
@@ -46,6 +54,7 @@ COMPARED = [
     "interactions",
     "user_activity",
     "attributes",
+    "sequences",
     "user_labels",
     "lookalike_models",
     "lookalike_scores",
@@ -100,6 +109,52 @@ def events(users: np.ndarray, items: np.ndarray, when: np.ndarray, random: np.ra
     )
 
 
+def configuration() -> dict:
+    """Small models of every kind, for two clients and a label."""
+    return {
+        "data_root": "data",
+        "seed": 3,
+        "deterministic": True,
+        "source": {
+            "events": {"path": "events.parquet"},
+            "items": {"path": "items.parquet"},
+            "users": {"path": "users.parquet"},
+        },
+        "events": {"behaviors": ["view", "purchase"], "max_rejected_share": 0.5},
+        "graph": {
+            "window_days": 21,
+            "behaviors": {"purchase": {}, "view": {"window_days": 14}},
+            "item_attributes": {"brand": {}, "price": {"type": "number", "bins": 4}},
+            "user_attributes": {"region": {}},
+        },
+        "transe": {"dimension": 8, "epochs": 4, "negatives": 4, "negatives_shared_by": 4},
+        "ram_gnn": {"dimension": 8, "epochs": 3},
+        "ram_gnn_rec": {"epochs": 2, "batches": 4, "least_batch": 1},
+        "recommendations": {"models": ["ram_gnn_rec"], "top_k": 5},
+        "kqgc": {"epochs": 2, "batch_size": 128},
+        "hugt": {"width": 8, "epochs": 2, "batch_size": 16, "neighbours": 4},
+        "sequences": {"history_days": 26, "max_length": 20},
+        "rhgn": {"width": 8, "heads": 2, "epochs": 2, "batch_size": 16},
+        "publishing": {"models": list(MODELS), "min_neighbour_overlap": 0.0},
+        "profiles": {
+            "labels": {"taste": {}},
+            "models": list(MODELS),
+            "baseline_features": True,
+            "min_users_per_class": 5,
+            "trees": {"rounds": 20},
+        },
+        "lookalike": {
+            "label_window_days": LABEL_DAYS,
+            "active_days": 14,
+            "min_positives": 10,
+            "top_k": 20,
+            "bootstrap_draws": 10,
+            "trees": {"rounds": 20},
+            "clients": {"brand_zero": {"brand": "b0"}, "brand_one": {"brand": "b1"}},
+        },
+    }
+
+
 def write_world(folder: Path, world: int | None) -> Path:
     """A data root whose log has the common past and the future of one world (None: no future at all)."""
     log = past() if world is None else pd.concat([past(), future(world)], ignore_index=True)
@@ -128,61 +183,22 @@ def write_world(folder: Path, world: int | None) -> Path:
     # labels of D itself: not known at D
     relabelled = users[:40].assign(taste=f"after{world}", valid_from=pd.Timestamp(D, tz="UTC"))
     (users if world is None else pd.concat([users, relabelled])).to_parquet(folder / "users.parquet", index=False)
-    config = {
-        "data_root": "data",
-        "seed": 3,
-        "deterministic": True,
-        "source": {
-            "events": {"path": "events.parquet"},
-            "items": {"path": "items.parquet"},
-            "users": {"path": "users.parquet"},
-        },
-        "events": {"behaviors": ["view", "purchase"], "max_rejected_share": 0.5},
-        "graph": {
-            "window_days": 21,
-            "behaviors": {"purchase": {}, "view": {"window_days": 14}},
-            "item_attributes": {"brand": {}, "price": {"type": "number", "bins": 4}},
-            "user_attributes": {"region": {}},
-        },
-        "transe": {"dimension": 8, "epochs": 4, "negatives": 4, "negatives_shared_by": 4},
-        "ram_gnn": {"dimension": 8, "epochs": 3},
-        "ram_gnn_rec": {"epochs": 2, "batches": 4, "least_batch": 1},
-        "recommendations": {"models": ["ram_gnn_rec"], "top_k": 5},
-        "kqgc": {"epochs": 2, "batch_size": 128},
-        "rhgn": {"width": 8, "heads": 2, "epochs": 2, "batch_size": 16},
-        "publishing": {"models": list(MODELS), "min_neighbour_overlap": 0.0},
-        "profiles": {
-            "labels": {"taste": {}},
-            "models": list(MODELS),
-            "baseline_features": True,
-            "min_users_per_class": 5,
-            "trees": {"rounds": 20},
-        },
-        "lookalike": {
-            "label_window_days": LABEL_DAYS,
-            "active_days": 14,
-            "min_positives": 10,
-            "top_k": 20,
-            "bootstrap_draws": 10,
-            "trees": {"rounds": 20},
-            "clients": {"brand_zero": {"brand": "b0"}, "brand_one": {"brand": "b1"}},
-        },
-    }
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(configuration()))
     return path
 
 
 def run_night(config: Path, date: datetime.date, predecessor: datetime.date | None) -> None:
     """All stages of one date; lookalike and profiles where its D − L is there."""
     base = ["--date", str(date), "--config", str(config)]
-    graphs = assign_ids, build_knowledge_graph, build_interactions, build_user_activity, build_attributes
+    graphs = (assign_ids, build_knowledge_graph, build_interactions, build_user_activity, build_attributes,
+              build_sequences)  # fmt: skip
     for job in (validate_events, *graphs, read_labels):
         assert execute(job.run, base) == 0, job.__name__
     warm = [*base, "--predecessor", str(predecessor)]
     assert execute(pretrain_transe.run, warm) == 0
     assert execute(smooth_kqgc.run, [*warm, "--model", "kqgc_mean"]) == 0
-    for job in (pretrain_ram_gnn, finetune_ram_gnn, finetune_rhgn):
+    for job in (pretrain_ram_gnn, finetune_ram_gnn, finetune_rhgn, train_hugt):
         assert execute(job.run, warm) == 0, job.__name__
     for model in MODELS:
         assert execute(publish_users.run, [*warm, "--model", model]) == 0
@@ -210,7 +226,7 @@ def raw_rows(root: Path, name: str) -> pd.DataFrame:
         for kind in (root / "data" / "entity_ids").iterdir()
     }
     rows = Table(str(root / "data" / name)).read(str(D)).to_pandas()
-    if name == "interactions":
+    if name in ("interactions", "sequences"):
         rows["user"], rows["item"] = rows["user"].map(ledgers["user"]), rows["item"].map(ledgers["item"])
     else:
         relations = Segments(str(root / "data" / "relations")).read().to_pandas().set_index("id")
@@ -273,7 +289,7 @@ def test_a_ledger_filled_by_another_future_changes_no_published_vector_or_audien
     assert {k: v for k, v in one.items() if k.split()[0] in published and v != other.get(k)} == {}
 
 
-@pytest.mark.parametrize("name", ["knowledge_graph", "interactions"])
+@pytest.mark.parametrize("name", ["knowledge_graph", "interactions", "sequences"])
 def test_a_ledger_filled_by_another_future_changes_no_graph_once_joined_to_raw_ids(
     worlds: dict[str, Path], name: str
 ) -> None:

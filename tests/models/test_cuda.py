@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from models.hugt_hyperparameters import HUGTHyperparameters
+from models.hugt_training import train_hugt
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters, TransEHyperparameters
 from models.ram_gnn_hyperparameters import RAMGNNHyperparameters
 from models.ram_gnn_interactions import InteractionNetwork, Pairs
@@ -15,6 +17,7 @@ from models.ram_gnn_interactions_training import train_interactions
 from models.ram_gnn_training import train_ram_gnn, vectors_of
 from models.transe import Triples
 from models.transe_training import train_transe
+from tests.models import test_hugt_training as hugt
 from tests.models.contract import planted as planted_graph
 from tests.models.contract import same_taste_share
 from tests.models.ram_gnn_worlds import side_of_planted
@@ -128,3 +131,13 @@ def test_the_interaction_network_on_a_gpu_is_that_on_a_cpu() -> None:
         history = train_interactions(users, items, pairs, hyper, seed=1).history
         assert history[-1]["loss"] < 0.7 * history[0]["loss"]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"sequence_heads": 4}, {"variant": "mp"}, {"variant": "se"}, {"candidates": 20}])
+def test_hugt_on_a_gpu_is_hugt_on_a_cpu(change: dict[str, object]) -> None:
+    """Padded batches by torch's fused attention there, compiled attention without padding here."""
+    hyper = HUGTHyperparameters(width=16, epochs=1, batch_size=200, neighbours=4, svd_rank=8, dropout=0.0, **change)
+    histories = [train_hugt(hugt.world(), dataclasses.replace(hyper, device=device), seed=1, held_out=hugt.held_out())
+                 .history[0] for device in ("cpu", "cuda")]  # fmt: skip
+    assert histories[0]["loss"] == pytest.approx(histories[1]["loss"], rel=1e-4)
+    assert histories[0]["validation_ndcg"] == pytest.approx(histories[1]["validation_ndcg"], abs=0.05)

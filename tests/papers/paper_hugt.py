@@ -1,6 +1,6 @@
 """Table 2 of the HUGT paper on MovieLens 1M, and what else it shows there:
 `python -m tests.papers.paper_hugt [--what ml-1m | taobao | figure3 | table3] [--seeds 3] [--epochs 60] [--width 64]
-[--users 0]`.
+[--batch 128] [--users 0]`.
 
 The first 90 % of each user are learned from, by the model and by the SVD behind the collaborative edges; the last 10 %
 are asked for one after the other, the state knowing all before. Three tenths of the users choose the epoch (NDCG@10
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -47,11 +48,12 @@ PAPER = {
     "figure3": {}}  # fmt: skip
 
 
-def settings(what: str, epochs: int, width: int) -> dict[str, HUGTHyperparameters]:
+def settings(what: str, epochs: int, width: int, batch: int) -> dict[str, HUGTHyperparameters]:
     """Every model of a table by its name. Taobao's loss is over candidates, as the paper's is, but more of them."""
-    common = HUGTHyperparameters(width=width, epochs=epochs, patience=10, validation_share=0.0)
+    common = HUGTHyperparameters(
+        width=width, epochs=epochs, batch_size=batch, patience=10, validation_share=0.0)
     if what == "taobao":
-        common = dataclasses.replace(common, candidates=1024, batch_size=256)
+        common = dataclasses.replace(common, candidates=1024)
     mp, change = functools.partial(dataclasses.replace, common, variant="mp"), dataclasses.replace
     if what == "figure3":
         return {f"{heads} sequence heads": mp(sequence_heads=heads) for heads in range(5)}
@@ -98,18 +100,20 @@ def popularity(task: Task) -> dict[str, Any]:
             for name, seen in (("all", True), ("unseen", False))}  # fmt: skip
 
 
-def all_runs(what: str, seeds: int, epochs: int, width: int, users: int) -> dict[str, list[dict[str, Any]]]:
+def all_runs(
+    what: str, seeds: int, epochs: int, width: int, batch: int, users: int
+) -> dict[str, list[dict[str, Any]]]:
     """Of every model the runs of the seeds, kept and made now; seed by seed, so that all models have as many."""
     task = (taobao() if what == "taobao" else movielens()).first(users)
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     SCRATCH.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[dict[str, Any]]] = {"popularity": [popularity(task)]} if what in ("ml-1m", "taobao") else {}
     for seed in range(1, seeds + 1):
-        for model, hyper in settings(what, epochs, width).items():
+        for model, hyper in settings(what, epochs, width, batch).items():
             data = "taobao" if what == "taobao" else "ml-1m"
             key = json.dumps({"data": data, "users": users, "seed": seed} | dataclasses.asdict(hyper), sort_keys=True)
             if key not in kept:
-                resume = SCRATCH / f"{what}-{model.replace(' ', '-')}-{seed}-{width}-{epochs}-{users}.safetensors"
+                resume = SCRATCH / f"{what}-{model.replace(' ', '-')}-{seed}-{hash_of(key)}.safetensors"
 
                 def say(entry: dict[str, float], model: str = model, seed: int = seed) -> None:
                     print(model, "seed", seed, json.dumps(entry), flush=True)
@@ -120,6 +124,10 @@ def all_runs(what: str, seeds: int, epochs: int, width: int, users: int) -> dict
                 resume.unlink(missing_ok=True)
             found.setdefault(model, []).append(kept[key])
     return found
+
+
+def hash_of(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 def lines(what: str, runs: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -151,9 +159,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--users", type=int, default=0, help="0: all")
     options = parser.parse_args()
-    runs = all_runs(options.what, options.seeds, options.epochs, options.width, options.users)
+    runs = all_runs(options.what, options.seeds, options.epochs, options.width, options.batch, options.users)
     print("\n".join(lines(options.what, runs)))
 
 

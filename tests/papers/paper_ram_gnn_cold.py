@@ -12,8 +12,8 @@ items. Items are scored by
 - popularity: users of the window who had the item; among cold users a client's likeliest are those with most events.
 The networks have the settings of the shipped defaults or those that `make tune-ram-gnn` chose on MovieLens 100K,
 whichever told held-out pairs of the window's own users better, and stop early by these; TransE has its defaults. Nobody
-looks at what came after T. A run of a night and a seed is kept below build/, by the code that makes it, and not made
-again; the figures go to results/paper_ram_gnn_cold.json.
+looks at what came after T. A run of a night, a seed and a model is kept below build/, by the code that makes it, and
+not made again; the figures go to results/paper_ram_gnn_cold.json.
 
 The last lines read `<shop> hr@10: …` and `<shop> pr-auc: …`, each model's mean of the seeds.
 """
@@ -24,8 +24,10 @@ import argparse
 import dataclasses
 import datetime
 import functools
+import itertools
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,7 @@ RESULTS = Path(__file__).parent / "results" / "paper_ram_gnn_cold.json"
 RUNS = KEPT / "runs"
 SEEDS, NEAR, LEAST_BUYERS, PLACE = 3, 5, 10, 10
 LOOKS = {"validation_share": 0.2, "evaluate_every": 2, "patience": 6, "epochs": 120, "least_batch": 2_048}
+PRETRAINED = "pretraining"
 MODELS = ("RAM-GNN", "without pretraining", "MF-BPR", "TransE", "popularity")
 BARE = {"layers": 0, "transforms": False}  # matrix factorisation
 Scores = np.ndarray  # (cold, items), higher is likelier
@@ -146,34 +149,44 @@ def ranks_of_next(night: ColdNight, scores: Scores) -> np.ndarray:
     return 1 + (mine > wanted).sum(1) + ((mine == wanted).sum(1) - 1) / 2
 
 
-def run(shop: Shop, date: datetime.date, seed: int) -> Arrays:
-    """By model: `ranks` of next items, `margins` (clients, cold), and what was `told` of the settings, as JSON."""
-    night, started = night_of(shop, date), time.perf_counter()
-    pretrained, found = pretrain(night, seed), {}
-    for model in MODELS:
-        told: dict[str, Any] = {}
-        if model == "TransE":
-            scores = by_transe(night, seed)
-        elif model == "popularity":
-            counts = np.bincount(night.pairs[1], minlength=night.n_items).astype(np.float32)
-            scores = np.tile(counts, (len(night.cold), 1))
-        else:
-            scores, told = by_network(night, model, seed, pretrained)
-        activity = night.n_events[night.cold].astype(np.float32)
-        margins = [activity if model == "popularity" or client not in night.items_of
-                   else likely(scores, night.items_of[client]) for client in clients_of(shop)]  # fmt: skip
-        found |= {f"{model} ranks": ranks_of_next(night, scores), f"{model} margins": np.stack(margins),
-                  f"{model} told": np.array(json.dumps(told))}  # fmt: skip
-    print(shop.name, date, "seed", seed, f"{time.perf_counter() - started:.0f} s", flush=True)
-    return found
+def run(shop: Shop, date: datetime.date, seed: int, part: str) -> Arrays:
+    """Of a model: `ranks` of next items, `margins` (clients, cold), and what was `told` of its settings, as JSON. Of
+    PRETRAINED: what `pretrain` gives."""
+    night, told = night_of(shop, date), {}
+    if part == PRETRAINED:
+        return pretrain(night, seed)
+    if part == "TransE":
+        scores = by_transe(night, seed)
+    elif part == "popularity":
+        counts = np.bincount(night.pairs[1], minlength=night.n_items).astype(np.float32)
+        scores = np.tile(counts, (len(night.cold), 1))
+    else:
+        pretrained = kept_run(shop, date, seed, PRETRAINED) if part == "RAM-GNN" else {}
+        scores, told = by_network(night, part, seed, pretrained)
+    activity = night.n_events[night.cold].astype(np.float32)
+    margins = [activity if part == "popularity" or client not in night.items_of
+               else likely(scores, night.items_of[client]) for client in clients_of(shop)]  # fmt: skip
+    return {"ranks": ranks_of_next(night, scores), "margins": np.stack(margins), "told": np.array(json.dumps(told))}
 
 
-def key_of(shop: Shop, date: datetime.date, seed: int) -> tuple[object, ...]:
+def kept_run(shop: Shop, date: datetime.date, seed: int, part: str) -> Arrays:
+    """Made once."""
+
+    def timed() -> Arrays:
+        started = time.perf_counter()
+        found = run(shop, date, seed, part)
+        print(f"{shop.name} {date} seed {seed}, {part}: {time.perf_counter() - started:.0f} s", flush=True)
+        return found
+
+    return cached(RUNS, key_of(shop, date, seed, part), timed)
+
+
+def key_of(shop: Shop, date: datetime.date, seed: int, part: str) -> tuple[object, ...]:
     """What a run hangs on."""
     mine = (PROJECT / "tests" / "papers" / name for name in ("cold_users.py", Path(__file__).name))
     of_models = (PROJECT / "models").glob("ram_gnn*.py")
     code = code_hash([*sorted(of_models), *mine, PROJECT / "models" / "transe_numba.py"])
-    return dataclasses.astuple(shop), date, seed, code
+    return dataclasses.astuple(shop), date, seed, part, code
 
 
 @functools.cache
@@ -186,16 +199,16 @@ def clients_of(shop: Shop) -> list[str]:
     return sorted(client for client, count in counts.items() if count >= LEAST_BUYERS)
 
 
-def assess(shop: Shop, runs: list[list[Arrays]]) -> dict[str, Any]:
-    """By model HR@10, PR-AUC and the settings that were chosen, one a seed. runs: of each seed, by night."""
+def assess(shop: Shop, seeds: Iterable[int]) -> dict[str, Any]:
+    """By model HR@10, PR-AUC and the settings that were chosen, one a seed, from the runs that are kept."""
     nights, found = [night_of(shop, date) for date in shop.nights], {}
     for model in MODELS:
         one: dict[str, list[Any]] = {"hr@10": [], "pr_auc": [], "settings": []}
-        for seed, parts in enumerate(runs, 1):
-            ranks, margins = (
-                [part[f"{model} {what}"] for part in parts] for what in ("ranks", "margins"))
+        for seed in seeds:
+            parts = [kept_run(shop, date, seed, model) for date in shop.nights]
+            ranks, margins = ([part[what] for part in parts] for what in ("ranks", "margins"))
             one["hr@10"].append(float((np.concatenate(ranks) <= PLACE).mean()))
-            one["settings"].append([json.loads(str(part[f"{model} told"])) for part in parts])
+            one["settings"].append([json.loads(str(part["told"])) for part in parts])
             aucs = [_pr_auc(client, seed, model, nights, [of_night[k] for of_night in margins])
                     for k, client in enumerate(clients_of(shop))]  # fmt: skip
             one["pr_auc"].append(float(np.mean(aucs)))
@@ -212,27 +225,23 @@ def main() -> None:
     """Run what is missing, then tell."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--runs", type=int, help="at most so many more, each of a night and a seed")
+    parser.add_argument("--runs", type=int, help="at most so many more, each of a night, a seed and a model")
     options = parser.parse_args()
     seeds, left = range(1, options.seeds + 1), options.runs
     torch.set_num_threads(1)
     found, lines = {}, []
     for shop in SHOPS:
-        runs: list[list[Arrays]] = []
-        for seed in seeds:
-            runs.append([])
-            for date in shop.nights:
-                key = key_of(shop, date, seed)
-                if not is_cached(RUNS, key):
-                    if left == 0:
-                        return print("more is to be run")
-                    left = None if left is None else left - 1
-                runs[-1].append(cached(RUNS, key, lambda s=shop, d=date, n=seed: run(s, d, n)))
+        for one in itertools.product((shop,), shop.nights, seeds, (PRETRAINED, *MODELS)):
+            if not is_cached(RUNS, key_of(*one)):
+                if left == 0:
+                    return print("more is to be run")
+                left = None if left is None else left - 1
+                kept_run(*one)
         nights = [night_of(shop, date) for date in shop.nights]
         found[shop.name] = {
             "nights": [date.isoformat() for date in shop.nights], "seeds": len(seeds), "clients": clients_of(shop),
             "cold": sum(len(night.cold) for night in nights), "next": sum(len(night.following[0]) for night in nights),
-            "models": assess(shop, runs)}  # fmt: skip
+            "models": assess(shop, seeds)}  # fmt: skip
         for figure, shown in (("hr@10", "hr@10"), ("pr_auc", "pr-auc")):
             means = {model: np.mean(found[shop.name]["models"][model][figure]) for model in MODELS}
             lines.append(f"{shop.name} {shown}: " + ", ".join(f"{name} {mean:.4f}" for name, mean in means.items()))

@@ -32,7 +32,8 @@ CONFIGS = HERE.parents[1] / "jobs" / "configs"
 L = datetime.timedelta(days=45)
 MODELS = ["transe", "kqgc_mean", "kqgc_attention1", "kqgc_attention2"]
 GRAPH_TABLES = (
-    "clean_events", "rejected_events", "entity_ids", "relations", "knowledge_graph", "interactions", "attributes")
+    "clean_events", "rejected_events", "entity_ids", "relations", "knowledge_graph", "interactions", "attributes",
+    "sequences")
 
 
 def program(name: str) -> ModuleType:
@@ -129,9 +130,12 @@ class Nights:
         events = counted(tables.clean_events, self.dates[-1], self.settings().events.returns)
         return dataclasses.replace(tables, clean_events=events)
 
+    def import_source(self) -> None:
+        import_dataset(self.shop.format, self.data / self.shop.name, self.root / "source")
+
     def build_graphs(self) -> None:
         """Source, clean events, ledgers, graphs, interactions and what else the models read, of all dates."""
-        import_dataset(self.shop.format, self.data / self.shop.name, self.root / "source")
+        self.import_source()
         more = dict.fromkeys(builder for model in self.models for builder in family_of(model).builders)
         jobs = validate_events, assign_ids, build_knowledge_graph, build_interactions, *map(program, more)
         for date in self.dates:

@@ -153,7 +153,8 @@ def test_log_loss_of_scores_is_calibrated_on_the_window_before() -> None:
 def test_the_last_line_counts_cold_clients_of_0_5_and_20_buyers() -> None:
     def figures(value: float) -> dict[tuple[str, str], np.ndarray]:
         rows = {"strong": 0.5, "pooled": 0.55, "pooled+transe": 0.5775, "pooled+kqgc": 0.55, "pooled+ram_gnn": 0.55,
-                "pooled+ram_gnn_rec": 0.605, "pooled+relgnn": 0.55, "peer": 0.4}  # fmt: skip
+                "pooled+ram_gnn_rec": 0.605, "pooled+relgnn": 0.55, "pooled+hugt": 0.55,
+                "peer": 0.4}  # fmt: skip
         return {(row, "c"): np.array(v) for row, v in (rows | {"pooled": value}).items()}
 
     warm, cold = figures(0.55), {0: figures(0.44), 5: figures(0.48), 20: figures(0.4), 100: figures(9.0)}
@@ -162,7 +163,7 @@ def test_the_last_line_counts_cold_clients_of_0_5_and_20_buyers() -> None:
     lines, last = last_lines([shop, shop])
     assert lines == ["transe_over_pooled: 5.00 low: 5.00", "ram_gnn_over_pooled: 0.00 low: 0.00",
                      "ram_gnn_rec_over_pooled: 10.00 low: 10.00", "kqgc_over_pooled: 0.00 low: 0.00",
-                     "relgnn_over_pooled: 0.00 low: 0.00",
+                     "relgnn_over_pooled: 0.00 low: 0.00", "hugt_over_pooled: 0.00 low: 0.00",
                      "over_strong: 10.00 low: 10.00 cold: 10.00"]
     assert last["cold"] == pytest.approx(10)
 

@@ -44,7 +44,7 @@ def read(root: Path, model: str = "toy") -> Vectors:
     return read_vectors(model, DATE, tables["user_embeddings"], tables["entity_embeddings"], ledger, "purchase")
 
 
-@pytest.mark.parametrize("compared", ["dot", "cosine"])
+@pytest.mark.parametrize("compared", ["dot", "softmax", "cosine"])
 def test_its_affinities_say_who_buys_though_relations_have_no_vector(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: str
 ) -> None:

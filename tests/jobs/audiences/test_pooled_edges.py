@@ -29,7 +29,7 @@ from jobs.audiences.set_columns import MOST_SHARE, Past, columns, names
 from jobs.audiences.snapshot import Attribute, Snapshot
 from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.predicates import parse
-from models.vectors.affinities import NAMES as AFFINITIES
+from models.vectors.affinities import names_of
 from tests.jobs.audiences.worlds import DATE as WORLD
 from tests.jobs.audiences.worlds import GRAPH, START, config, planted, reads
 from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events
@@ -232,11 +232,13 @@ def test_reference_users_are_drawn_by_their_keys_and_come_by_their_raw_ids(
 
 def test_each_models_affinities_stand_in_its_own_columns() -> None:
     source = SimpleNamespace(
-        affinities_to=lambda client, model, rows: np.repeat(rows[:, None] + client, len(AFFINITIES), 1))
-    found = Near(["kqgc", "rhgn", "transe"], source, {"transe": 10.0, "rhgn": 20.0})(np.arange(3))
-    mine = np.split(found, 3, axis=1)
-    assert np.isnan(mine[0]).all()
-    assert (mine[1] == [[20], [21], [22]]).all() and (mine[2] == [[10], [11], [12]]).all()
+        affinities_to=lambda client, model, rows: np.repeat(rows[:, None] + client, len(names_of(model)), 1))
+    models = ["kqgc", "hugt", "rhgn", "transe"]
+    found = Near(models, source, {"transe": 10.0, "rhgn": 20.0, "hugt": 30.0})(np.arange(3))
+    mine = np.split(found, [8, 17, 25], axis=1)  # one that has probabilities has a column more
+    assert found.shape[1] == len(affinity_names(models)) == 33 and np.isnan(mine[0]).all()
+    for part, first in zip(mine[1:], (30, 20, 10), strict=True):
+        assert (part == [[first], [first + 1], [first + 2]]).all()
 
 
 def test_a_log_without_an_event_has_the_behaviours_that_were_learned(tmp_path: Path) -> None:

@@ -36,6 +36,14 @@ def test_a_section_that_will_do(tmp_path: Path) -> None:
     assert load_settings(written(tmp_path, pods=None)).pods is None
 
 
+def test_a_root_and_sources_on_an_object_store_need_no_claim(tmp_path: Path) -> None:
+    far = {"data_root": "s3://shop/nights", "source": {"events": {"path": "s3://lake/*.parquet"}}}
+    pods = {"claim": None, "lakes": {}}
+    assert load_settings(written(tmp_path, pods=pods, **far)).pods.claim is None
+    with pytest.raises(ConfigError, match="lookalike.suppress is '/data/out.csv'.*what a pod mounts"):
+        load_settings(written(tmp_path, pods=pods, lookalike={"suppress": "/data/out.csv"}, **far))
+
+
 @pytest.mark.parametrize(
     ("pods", "says"),
     [
@@ -48,6 +56,7 @@ def test_a_section_that_will_do(tmp_path: Path) -> None:
         ({"cpu": 2}, "pods.cpu is 2"),
         ({"cpu": "0"}, "pods.cpu is '0'"),
         ({"mount": "data"}, "pods.mount is 'data'.*absolute"),
+        ({"claim": None}, "pods.claim is None.*holds the data root; without one that is on an object store"),
         ({"mount": "/elsewhere"}, "data_root is '/data/nocturne'.*expected pods.mount"),
         ({"lakes": {}}, "source.events.path is '/lake/events/.*what a pod mounts: /data"),
         ({"lakes": {"/lake": "A claim"}}, "pods.lakes./lake is 'A claim'.*claim's name"),
