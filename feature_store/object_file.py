@@ -1,6 +1,7 @@
 """Objects as files: read in ranges, several at a time where they are large; written in parts while they grow."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import mmap
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from feature_store.object_errors import translated
+from feature_store.object_errors import translated, whole_answer
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Bucket
@@ -26,15 +27,16 @@ _pool = ThreadPoolExecutor(_READERS, thread_name_prefix="ranged-read")
 class ObjectFile:
     """An object as a file for `pa.PythonFile(…, mode="r")`: nothing is read ahead but its last 64 KiB.
 
-    `path` is for messages. FileNotFoundError, OSError, StorageRefused.
+    `path` is for messages; patient: what ends in its middle is asked for again. FileNotFoundError, OSError,
+    StorageRefused.
     """
 
     closed = False
 
-    def __init__(self, bucket: "Bucket", key: str, path: str) -> None:
-        self._bucket, self._key, self._path, self._at = bucket, key, path, 0
+    def __init__(self, bucket: "Bucket", key: str, path: str, patient: bool = True) -> None:
+        self._bucket, self._key, self._path, self._at, self._patient = bucket, key, path, 0, patient
         with translated("opening", path):
-            self._size, self._tail = _size_and_tail(bucket, key)
+            self._size, self._tail = whole_answer(lambda: _size_and_tail(bucket, key), patient)
 
     def close(self) -> None:
         self.closed = True
@@ -89,7 +91,8 @@ class ObjectFile:
         import obstore
 
         with translated("reading", self._path):
-            content = obstore.get_range(self._bucket, self._key, start=start, end=end)
+            asked = functools.partial(obstore.get_range, self._bucket, self._key, start=start, end=end)
+            content = whole_answer(asked, self._patient)
         if len(content) != end - start:
             raise OSError(5, f"The object store sent {len(content)} of {end - start} bytes", self._path)
         return pa.py_buffer(content)

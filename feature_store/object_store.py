@@ -12,7 +12,7 @@ import errno
 import logging
 import secrets
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ from feature_store.layout import MANIFEST, RETIRED
 from feature_store.lease_lock import LeaseLock, Seen, Version
 from feature_store.local_disk import Entry
 from feature_store.object_arrow import ReadingHandler
-from feature_store.object_errors import check_process, explained, translated
+from feature_store.object_errors import Answer, check_process, explained, translated, whole_answer
 from feature_store.object_file import ObjectFile, ObjectSink
 from feature_store.storage import Storage
 
@@ -58,7 +58,7 @@ class ObjectStore:
 
         key = self.key(folder)
         with translated("listing", folder):
-            found = obstore.list_with_delimiter(self.bucket, key or None)
+            found = self._ask(lambda: obstore.list_with_delimiter(self.bucket, key or None))
         folders = (prefix.rpartition("/")[2] for prefix in found["common_prefixes"])
         names = {name: Entry(name, True, 0) for name in folders if name}
         for one in found["objects"]:
@@ -95,9 +95,9 @@ class ObjectStore:
         key = self.key(folder)
         with translated("listing", folder):
             if deep:
-                found = [one for page in obstore.list(self.bucket, key or None) for one in page]
+                found = self._ask(lambda: obstore.list(self.bucket, key or None).collect())
             else:
-                found = obstore.list_with_delimiter(self.bucket, key or None)["objects"]
+                found = self._ask(lambda: obstore.list_with_delimiter(self.bucket, key or None))["objects"]
         return {f"{self.root}/{one['path']}": (one["size"], one["e_tag"] or str(one["last_modified"])) for one in found}
 
     def folders_with(self, folder: str, names: Collection[str]) -> set[str]:
@@ -106,11 +106,10 @@ class ObjectStore:
 
         prefix, found = f"{self.key(folder)}/".lstrip("/"), set()
         with translated("listing", folder):
-            for page in obstore.list(self.bucket, prefix or None):
-                for one in page:
-                    below = one["path"].removeprefix(prefix).split("/")
-                    if len(below) > 1 and below[1] in names and not _is_withdrawn(one["path"], one["size"]):
-                        found.add(below[0])
+            for one in self._ask(lambda: obstore.list(self.bucket, prefix or None).collect()):
+                below = one["path"].removeprefix(prefix).split("/")
+                if len(below) > 1 and below[1] in names and not _is_withdrawn(one["path"], one["size"]):
+                    found.add(below[0])
         return found
 
     def read_bytes(self, path: str) -> bytes:
@@ -122,7 +121,7 @@ class ObjectStore:
         return _without_blanks(seen.content, path)
 
     def open(self, path: str) -> pa.NativeFile:
-        return pa.PythonFile(ObjectFile(self.bucket, self.key(path), path), mode="r")
+        return pa.PythonFile(ObjectFile(self.bucket, self.key(path), path, self.storage.retry_seconds > 0), mode="r")
 
     def create(self, path: str) -> ObjectSink:
         return ObjectSink(self.bucket, self.key(path), path)
@@ -156,7 +155,7 @@ class ObjectStore:
         if keys:
             try:
                 with translated("deleting", f"{self.root}/{keys[0]}"):
-                    obstore.delete(self.bucket, keys)
+                    self._ask(lambda: obstore.delete(self.bucket, keys))
             except FileNotFoundError:
                 for key in keys if len(keys) > 1 else ():
                     self.delete_all([f"{self.root}/{key}"])
@@ -165,9 +164,8 @@ class ObjectStore:
         import obstore
 
         with translated("listing", folder):
-            pages = obstore.list(self.bucket, f"{self.key(folder)}/")
-            keys = [one["path"] for page in pages for one in page]
-        self.delete_all(f"{self.root}/{key}" for key in keys)
+            found = self._ask(lambda: obstore.list(self.bucket, f"{self.key(folder)}/").collect())
+        self.delete_all(f"{self.root}/{one['path']}" for one in found)
 
     def put_atomic(self, path: str, content: bytes) -> None:
         import obstore
@@ -241,10 +239,12 @@ class ObjectStore:
 
         try:
             with translated("reading", path):
-                got = obstore.get(self.bucket, self.key(path))
-                return Seen(bytes(got.bytes()), _version(got.meta)), str(got.attributes.get(_WRITER, ""))
+                return self._ask(lambda: _seen(obstore.get(self.bucket, self.key(path))))
         except FileNotFoundError:
             return None
+
+    def _ask(self, call: Callable[[], Answer]) -> Answer:
+        return whole_answer(call, self.storage.retry_seconds > 0)
 
     def _check_clock(self, path: str) -> None:
         """Right after a put, which has the time of the server's clock: commits and nights' leases have this one's."""
@@ -271,6 +271,10 @@ class ObjectStore:
 def utc_now() -> datetime.datetime:
     """The clock's time."""
     return datetime.datetime.now(datetime.UTC)
+
+
+def _seen(got: Any) -> tuple[Seen, str]:
+    return Seen(bytes(got.bytes()), _version(got.meta)), str(got.attributes.get(_WRITER, ""))
 
 
 def _version(found: Any) -> Version:

@@ -86,6 +86,9 @@ class Family:
     triage: tuple[str, str]  # a row of the DAG's table: what one sees, and why it is so and what to do
     # what two nights must have alike beside dimension, norm and space: name → dotted path
     same: Mapping[str, str] = field(default_factory=dict)
+    # whose vectors a night's space is fitted on, those of both nights: users; or items, where a user's vector is a
+    # state that moves with every event
+    aligned_by: Literal["user", "item"] = "user"
     learns_labels: bool = False  # from those of fold A: it needs profiles.labels, and is judged on other users
     # Spark programs below `jobs` that build the tables its jobs read, beside the graph's
     builders: tuple[str, ...] = ()
@@ -292,6 +295,7 @@ FAMILIES: tuple[Family, ...] = (
             "not finite. Clear the task: it goes on from its last snapshot.",
         ),
         same={"variant": "hugt.variant"},
+        aligned_by="item",
         builders=("graphs.build_sequences",),
         section="jobs.report.hugt_lengths",
     ),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -113,7 +115,14 @@ def _start(program: Path, folder: Path, s3_port: int) -> subprocess.Popen:
         "filer.localSocket": folder / "filer.sock", "s3.localSocket": folder / "s3.sock"}  # fmt: skip
     command = [str(program), "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
     with (folder / "log").open("wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env={**os.environ, "GOMAXPROCS": "2"})
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env={**os.environ, "GOMAXPROCS": "2"},
+                                preexec_fn=_end_with_parent)  # fmt: skip
+
+
+def _end_with_parent() -> None:
+    """Also where that is killed, and no fixture ends: the kernel sees to it."""
+    with contextlib.suppress(AttributeError, OSError):  # where the kernel is none of Linux
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _identity(name: str, key: str, secret: str, actions: list[str]) -> dict:

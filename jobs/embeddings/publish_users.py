@@ -8,6 +8,7 @@ published, and readers keep what they had.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,8 +27,10 @@ from jobs.configuration.settings import Families
 from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.embeddings.family import compared, family, newest_before
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
+from jobs.graphs.ledgers import ITEM
 from jobs.program import Input, Output, code_version, log, main, metrics, midnight
 from jobs.tables import TABLES
+from models.families import family_of
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,22 @@ def users_of(checkpoint: Checkpoint, seen: pa.Table, ids: Input) -> Users:
     events = dict_lookup(known, counts, checkpoint.entity_id[rows])
     user_id = raw_of(ids.segments("user"), checkpoint.entity_id[rows], "user")
     return Users(user_id, checkpoint.entities[rows], checkpoint.source[rows], events)
+
+
+def items_of(checkpoint: Checkpoint, ids: Input) -> Users:
+    """Every item of the checkpoint that has a vector, in the same form."""
+    rows = np.flatnonzero((checkpoint.entity_type == checkpoint.types.index(ITEM)) & (checkpoint.source != NONE))
+    raw = raw_of(ids.segments(ITEM), checkpoint.entity_id[rows], ITEM)
+    return Users(raw, checkpoint.entities[rows], checkpoint.source[rows], np.zeros(len(rows), np.int64))
+
+
+def items_before(former: Former, entities: Table) -> Former:
+    """The predecessor with the rows of its published items in place of its users'."""
+    wanted, columns = pc.field("entity_type") == ITEM, ["raw", "embedding", "entity_type"]
+    rows = entities.read(former.date.isoformat(), columns=columns, filter=wanted)
+    source = pa.array(["trained"] * rows.num_rows, pa.string())
+    table = pa.table({"user_id": rows.column("raw"), "embedding": rows.column("embedding"), "source": source})
+    return dataclasses.replace(former, table=table)
 
 
 def dict_lookup(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -181,16 +200,12 @@ def run(
     trained_tonight = checkpoint.facts["trained_at"] == dt
     lineage = checkpoints.lineage(dt, model)
     active = user_activity.table().manifest(dt) and user_activity.table().read(dt)  # none: of nights from before it
+    kind = family_of(model).aligned_by
+    anchors, known = (users, former) if kind == "user" else (
+        items_of(checkpoint, entity_ids), former and items_before(former, entity_embeddings.table(model)))  # fmt: skip
     space = choose_space(
-        users.user_id,
-        users.native,
-        users.source,
-        former,
-        trained_tonight,
-        lineage["content_hash"],
-        family(model, config),
-        config,
-    )
+        anchors.user_id, anchors.native, anchors.source, known, trained_tonight, lineage["content_hash"],
+        family(model, config), config, kind)  # fmt: skip
     fields = {
         "family": family(model, config),
         "norm": family(model, config)["norm"],

@@ -100,6 +100,7 @@ class _Mirror:
         if now is None or now == self._seen:
             return
         try:
+            self._disk.make_folder(self._place.rpartition("/")[0])
             self._disk.put_atomic(self._place, self._path.read_bytes())
             self._seen = now
         except (StoreError, OSError) as error:

@@ -100,9 +100,10 @@ def choose_space(
     content_hash: str,
     family: dict[str, Any],
     config: Configured,
+    kind: str = "user",
 ) -> Space:
-    """The space and R of tonight. JobError when alignment is broken and the configuration does not allow a new
-    space."""
+    """The space and R of tonight, fitted on users; or on what else the predecessor's table is of, kind being its name.
+    JobError when alignment is broken and the configuration does not allow a new space."""
     dimension = native.shape[1]
     if former is None:
         reason = "no published predecessor: a cold start, or the model's first publication, opens a space"
@@ -124,7 +125,7 @@ def choose_space(
         log.warning("%s; publishing.on_space_break is 'publish': a new space opens", broken)
         return new_space(content_hash, family, dimension, broken, alignment)
     raise JobError(
-        f"{broken}, over {alignment.n_common} common users. Nothing is published and readers keep what they have. "
+        f"{broken}, over {alignment.n_common} common {kind}s. Nothing is published and readers keep what they have. "
         "Look at the training curves "
         "of both nights; rerun with a longer training, or set publishing.on_space_break: publish to open a new space."
     )

@@ -40,8 +40,9 @@ def broken_publishes(
         proxy.break_at(number, fault)
         try:
             publish(through, DATE, NEW)
-        except StoreError:
+        except StoreError as refused:
             seen["refused"] += 1
+            print(f"{where}: {refused}")
         else:
             assert table.read(DATE).equals(NEW), where
         proxy.settle()

@@ -111,3 +111,19 @@ def test_a_read_that_is_cut_is_an_error_and_never_short(bucket: str, s3_server: 
     for number in range(1, 6):
         proxy.break_at(number, "fail")
         assert patient.read(DATE).equals(OLD)
+
+
+def test_lists_and_deletions_whose_answers_are_cut_are_asked_for_again(
+    bucket: str, s3_server: S3Server, proxy: Proxy
+) -> None:
+    _, through = fresh(bucket, s3_server, proxy, True, patience=20.0)
+    for ask in (through.values, lambda: through.orphans(DATE), lambda: through.disk.delete_folder(f"{bucket}/none")):
+        proxy.start(lambda at, method, path: "half" if at < 3 and ("list-type" in path or method == "POST") else None)
+        ask()
+    proxy.start(lambda at, method, _: "half" if method == "POST" and at == 2 else None)
+    through.disk.delete_folder(through.path(DATE))
+    assert through.values() == []
+    _, impatient = fresh(f"{bucket}/other", s3_server, proxy, True)
+    proxy.start(lambda *_: "half")
+    with pytest.raises(StoreError, match="did not answer as it should"):
+        impatient.values()

@@ -243,43 +243,6 @@ def test_a_node_without_neighbours_is_only_transformed() -> None:
     np.testing.assert_allclose(found[7], parameters["weights.0"] @ h[7] + parameters["biases.0"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("aggregator", ["mean", "attention1"])
-@pytest.mark.parametrize("share", [0.0, 0.5])
-def test_without_learning_vectors_are_their_own_and_the_messages_by_the_degrees_share(
-    aggregator: str, share: float
-) -> None:
-    graph, edges, h, r = toy()
-    hyper = KQGCHyperparameters(aggregator=aggregator, learned=False, degree_share=share)
-    former = {name: np.full((D, D), 9.0, np.float32) for name in ("weights.0", "biases.0")}  # from when it learned
-    found, relations = infer_kqgc(graph, h.astype(np.float32), r.astype(np.float32), former, hyper)
-    messages = [reference.kqgc_message(edges, h, r, node, aggregator, "softmax", None) for node in range(8)]
-    degrees = np.array([sum((head == node) + (tail == node) for head, _, tail in edges) for node in range(8)])
-    np.testing.assert_allclose(found, h + np.array(messages) * degrees[:, None] ** share, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(relations, r, rtol=1e-6)
-
-
-def test_attention2_without_learning_is_the_mean() -> None:
-    graph, _, h, r = toy()
-    found = [
-        infer_kqgc(graph, h.astype(np.float32), r.astype(np.float32), {}, KQGCHyperparameters(
-            aggregator=aggregator, learned=False))[0] for aggregator in ("mean", "attention2")]  # fmt: skip
-    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-6)
-
-
-def test_without_learning_training_costs_nothing_and_leaves_the_identity() -> None:
-    data = planted()
-    former = trained(data, dataclasses.replace(FAST, epochs=1)).checkpoint()
-    result = trained(data, dataclasses.replace(FAST, learned=False), initial=former)
-    assert result.history == [] and result.best_epoch == -1
-    np.testing.assert_array_equal(result.parameters["weights.0"], np.eye(16, dtype=np.float32))
-    assert not result.parameters["biases.0"].any()
-
-
-def test_a_degrees_share_with_learning_is_refused() -> None:
-    with pytest.raises(HyperparameterError, match="degree_share"):
-        KQGCHyperparameters(degree_share=0.5)
-
-
 # --- the inductive path -----------------------------------------------------------------------------------------------
 
 

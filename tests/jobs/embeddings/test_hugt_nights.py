@@ -194,3 +194,19 @@ def test_a_predecessor_of_other_hyperparameters_is_named(night: Path, caplog: py
     config = config_of(night, hugt=FAST | {"layers": 1})
     assert execute(train_hugt.run, base(config, DATES[1], DATES[0])) == FINAL
     assert "Does not fit together" in caplog.text and "is of no parameter of this one" in caplog.text
+
+
+def test_users_who_all_moved_do_not_break_the_space(night: Path) -> None:
+    """A week later everybody's last events are others; the items are where they were, and the space with them."""
+    assert execute(train_hugt.run, base(config_of(night), DATES[0])) == 0
+    assert execute(publish_users.run, [*base(config_of(night), DATES[0]), "--model", "hugt"]) == 0
+    shifted = dict(zip(sorted(USERS), [*planted_histories(USERS).values()][::-1], strict=True))
+    second_night(night, shifted)
+    run = base(config_of(night), DATES[1], DATES[0])
+    assert execute(train_hugt.run, run) == 0
+    assert execute(publish_users.run, [*run, "--model", "hugt"]) == 0
+    table = Table(str(night / "data/feature_store/user_embeddings/model=hugt"))
+    first, second = (table.manifest(str(date)).fields for date in DATES[:2])
+    assert first["space_id"] == second["space_id"]
+    found = second["alignment"]
+    assert found["n_common"] == 40 and found["residual"] < 0.8 and found["reason"] == f"fitted to {DATES[0]}"
