@@ -276,8 +276,8 @@ def run(
     clean_events = counted(clean_events, date, config.events.returns)
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     request = {
-        "seeds": seeds, "client": client, "k": k, "model": model, "include_seeds": include_seeds,
-        "suppress": suppress, "control_share": control_share}
+        "seeds": seeds and str(seeds), "client": client, "k": k, "model": model, "include_seeds": include_seeds,
+        "suppress": suppress and str(suppress), "control_share": control_share}
     is_named, dt = name is not None, date.isoformat()
     name = check_request(seeds, client, k, model, control_share, name, config)
     table = requested_audiences.table(name)
