@@ -28,6 +28,9 @@ def published(matrix: np.ndarray, user_ids: list[str] | None = None) -> pa.Table
         [3] * n,
         ["trained"] * n,
         [None] * n,
+        [moment] * n,
+        [moment] * n,
+        [2] * n,
     ]
     schema = TABLES["user_embeddings"].arrow_schema(matrix.shape[1])
     return pa.Table.from_arrays(
