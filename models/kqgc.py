@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.graph import KnowledgeGraph, Messages
+from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters
 from models.learning.epochs import load_parameters
+from models.messages.passing import Messages
 from models.shapes import expect
 
 LEAKY_SLOPE = 0.2  # Eq. 9 names none; GAT, which it follows, has 0.2

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from models.graph import KnowledgeGraph, Messages
+from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters
 from models.kernels.draws import key_of
 from models.kernels.sampling import mark_candidates
@@ -21,6 +21,7 @@ from models.learning.epochs import as_checkpoint, load_checkpoint, optimiser_sta
 from models.learning.negatives import Known, Pools, known_triples
 from models.learning.samplers import choose
 from models.learning.training import standard_error
+from models.messages.passing import Messages
 from models.shapes import expect, expect_indices
 
 _CELLS = 1 << 23  # numbers of differences held at a time, where a pool is scored

@@ -176,7 +176,7 @@ def of_each_relation(meta: MetaRelations, kind: torch.dtype) -> torch.Tensor:
 
 
 def engine_of(device: str) -> str:
-    """What runs the attention on a device, see `models/graph.py`."""
+    """What runs the attention on a device, see `models/messages/passing.py`."""
     return "numba" if torch.device(device).type == "cpu" else "torch"
 
 

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch.nn.functional import pad, softplus
 
-from models.graph import KnowledgeGraph, Messages
+from models.graph import KnowledgeGraph
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import Resume, as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
 from models.learning.samplers import choose, hardness
 from models.learning.training import Snapshot, fingerprint
 from models.messages.meta_relations import MetaRelations
+from models.messages.passing import Messages
 from models.relgnn import RelGNN, engine_of, vectors_of
 from models.relgnn_attributes import Attribute, AttributeNetworks, check_attributes
 from models.relgnn_candidates import Candidates, Ends, Siblings, Validation

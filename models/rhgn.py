@@ -289,7 +289,7 @@ def types_of(parameters: Mapping[str, np.ndarray]) -> int:
 
 
 def engine_of(device: str) -> str:
-    """What runs the attention on a device, see `models/graph.py`."""
+    """What runs the attention on a device, see `models/messages/passing.py`."""
     return "numba" if torch.device(device).type == "cpu" else "torch"
 
 

@@ -2,7 +2,7 @@
 
 The primitives are built on `embedding_bag`, which is a fused gather, weighting and sum on every device. Two more
 engines do some of them another way: "dense", for few sources, by products with a small matrix; and "numba", multi-head
-attention in one compiled kernel. `models/graph.py` adds DGL's, and says which is for what.
+attention in one compiled kernel. `passing.py` adds DGL's, and says which is for what.
 
 Shape suffixes: see `models/shapes.py`.
 """

@@ -1,7 +1,7 @@
 """Multi-head attention along messages on the CPU, as one differentiable function over compiled kernels.
 
 No array with a row per message is made, forward or backward: memory is that of the tables that go in and out. Any
-number of threads gives the same bits. `models/graph.py` has the same in torch's operations and in DGL's.
+number of threads gives the same bits. `passing.py` has the same in torch's operations and in DGL's.
 """
 
 from __future__ import annotations

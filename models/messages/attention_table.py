@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from models.graph import Messages
+from models.messages.passing import Messages
 
 _KINDS = {"nodes": np.int64, "neighbours": np.int64, "codes": np.int64, "weights": np.float32, "ranks": np.int64}
 

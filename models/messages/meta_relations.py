@@ -13,9 +13,9 @@ import dataclasses
 
 import torch
 
-from models.graph import Messages, adjacency_of
 from models.messages.adjacency import Adjacency
 from models.messages.attention import Shift
+from models.messages.passing import Messages, adjacency_of
 
 _CELLS_EACH = 8  # cells of a table for each message up to which a table beats a sort
 

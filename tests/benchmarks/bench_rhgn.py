@@ -28,9 +28,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.graph import KnowledgeGraph, Messages
+from models.graph import KnowledgeGraph
 from models.hyperparameters import RHGNHyperparameters
 from models.messages.meta_relations import MetaRelations
+from models.messages.passing import Messages
 from models.rhgn import RHGN, code_types, infer_rhgn
 from tests.benchmarks.stopwatch import memory_mib, timed
 from tests.conftest import SHARED_DATA

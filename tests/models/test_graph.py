@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.graph import KnowledgeGraph, Messages, _stable_order, dgl
+from models.graph import KnowledgeGraph, _stable_order
+from models.messages.passing import Messages, dgl
 from models.shapes import ShapeError
 from tests.models.reference import incoming
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.graph import adjacency_of
 from models.messages.additive_attention import SLOPE, attend, weights
 from models.messages.adjacency import Adjacency
+from models.messages.passing import adjacency_of
 from tests.models.messages.test_attention import S, V, random_adjacency
 
 HEADS = 3

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.graph import adjacency_of, dgl
 from models.messages.adjacency import Adjacency
+from models.messages.passing import adjacency_of, dgl
 from tests.models.test_graph import random_graph
 
 ENGINES = ("dgl", "torch", "dense")

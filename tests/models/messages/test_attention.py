@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.graph import KnowledgeGraph, adjacency_of
+from models.graph import KnowledgeGraph
 from models.messages.adjacency import Adjacency
 from models.messages.attention import Shift
 from models.messages.meta_relations import MetaRelations
+from models.messages.passing import adjacency_of
 
 ENGINES = ("torch", "dgl", "numba")
 V, S, E, HEADS, D = 7, 9, 40, 2, 6

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.graph import ENGINES, KnowledgeGraph, Messages, adjacency_of
+from models.graph import KnowledgeGraph
 from models.hyperparameters import KQGCHyperparameters, RHGNHyperparameters
 from models.kqgc import KQGC
 from models.messages.meta_relations import MetaRelations
+from models.messages.passing import ENGINES, Messages, adjacency_of
 from models.rhgn import RHGN
 
 D, HEADS = 8, 4
