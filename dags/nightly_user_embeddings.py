@@ -7,18 +7,7 @@ and none from then on. Every task is one program, `python -m jobs.<module> --dat
 *Rendered Templates* and runs the same from a shell.
 
 #### Something failed: where to look
-| what | why, and what to do |
-|---|---|
-| `wait_for_source` | The input's marker did not come in time. Deliver the input, clear the task. |
-| `build_graphs` | Several programs in one Spark session; its last lines and the report say which failed. `validate_events`: unreadable input, or more rejected rows than `events.max_rejected_share`; the rows and their reasons are in `rejected_events/dt=D`. Mend the source or the limit, clear the task. Others: mostly memory or disk. Safe to clear: ids once given stay. |
-| `build_graphs` or `resolve_predecessor` is *up for reschedule* | An earlier night is under way, which this one may start from; its log says which. Nothing to do. Failed and *put off*: that one could not start while this run had its place (newest first); its end starts this run again. |
-| `resolve_predecessor` | `training.on_gap: fail` and a night is missing: run the missing dates first, or set `warm`. |
-%(families)s
-| `publish_…` | A check before publishing failed (coverage, norms, alignment); **readers still have the former version**. The message names the check. Other models are published all the same; audiences wait for all of them. |
-| `train_lookalike` skipped | Fewer than 20 item sets with buyers, or a log too short: then clients are learnt alone, and D − L has to be there, in the same space; the reason names the dates to rerun. Or no client has `lookalike.min_positives` buyers: the reason has their counts. |
-| `score_lookalike` | A suppression list cannot be used: the message names its key and its file. Deliver the file, clear the task: without it no audience is made. |
-| `train_profiles` skipped | No label can be modelled; the reason says of each what is missing. A label that cannot stops no other. |
-| `write_report` | The embeddings are out; clear the task. |
+%(triage)s
 
 A task that failed at its first try would fail again: its last line says what to mend; others were tried `dag.retries`
 times more. The report is written whatever happened before it, so that it can tell; `night_complete` makes the run fail
@@ -28,7 +17,7 @@ partition as a whole. A run without a logical date needs the parameter `date`.
 """
 
 from airflow.sdk import TaskGroup, TriggerRule, dag
-from dagkit import datasets
+from dagkit import datasets, triage
 from dagkit.links import NightComplete, report_of
 from dagkit.order import LastJob, earlier_runs
 from dagkit.settings import load
@@ -44,7 +33,7 @@ BUILT = [*EVENTS, *GRAPH, "interactions", "user_activity", "user_labels"]
 PUBLISHED = ["user_embeddings", "entity_embeddings"]
 IN_ORDER = {"under_way": "{{ earlier_runs(params, dag_run) }}", "scheduled_run": "{{ dag_run.run_id }}"}
 FEATURES = ["clean_events", *GRAPH, "interactions", *PUBLISHED]
-TRIAGE = "\n".join(dict.fromkeys("| %s | %s |" % family.triage for family in TRAINED.values()))
+TRIAGE = triage.table(family.triage for family in TRAINED.values())
 
 
 def predecessor(model: str) -> dict[str, str]:
@@ -62,7 +51,7 @@ def predecessor(model: str) -> dict[str, str]:
     default_args=house_defaults(SETTINGS),
     params={"date": date_parameter()},
     user_defined_macros={"night": night, "earlier_runs": earlier_runs},
-    doc_md=__doc__ % {"families": TRIAGE},
+    doc_md=__doc__ % {"triage": TRIAGE},
     tags=["nocturne", "nightly"],
 )
 def nightly_user_embeddings():

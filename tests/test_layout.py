@@ -187,12 +187,11 @@ def test_files_are_small() -> None:
 
 
 def test_lines_are_short() -> None:
-    """At most 120 characters, but for the rows of a table that Airflow shows."""
+    """At most 120 characters."""
     wrong = []
     for path in (p for top in TOP for p in python_files(top)):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            is_row = path.parent.name == "dags" and line.startswith("|")
-            if len(line) > 120 and not is_row:
+            if len(line) > 120:
                 wrong.append(f"{path.relative_to(ROOT).as_posix()}:{number} has {len(line)}")
     assert not wrong, "\n".join(wrong)
 
