@@ -10,12 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from models.classifiers.folds import uniform
-from tests.papers import paper_vectors, vector_heads, vector_tasks
+from tests.papers import paper_vectors, vector_heads, vector_logs, vector_tasks
 from tests.papers.paper_vectors import Assessed, Bench, Entry, Vectors
 from tests.papers.vector_figures import Figure, Verdict, auc, figure, last_line, lift, mean_auc, verdict
 from tests.papers.vector_heads import cross_scores, inputs, margins, splits
@@ -136,6 +137,22 @@ def test_a_fifth_of_the_likes_is_held_out_and_nothing_else():
     held_out = held_out_likes(events)
     liked = np.arange(n) % 3 != 0
     assert not held_out[~liked].any() and held_out[liked].mean() == pytest.approx(0.2, abs=0.03)
+
+
+def test_likes_that_are_held_out_are_none_of_the_source(tmp_path, monkeypatch):
+    log = pa.table({"user_id": [f"u{k % 9}" for k in range(500)], "item_id": [f"i{k}" for k in range(500)],
+                    "behavior": ["liked"] * 500})  # fmt: skip
+
+    def imported(_, __, folder: Path) -> SimpleNamespace:
+        folder.mkdir(parents=True)
+        pq.write_table(log, folder / "events.parquet")
+        return SimpleNamespace(events=log)
+
+    monkeypatch.setattr(vector_logs, "import_dataset", imported)
+    LogNight(FILMS, tmp_path, tmp_path, ["transe"]).import_source()
+    known, apart = (pq.read_table(tmp_path / name).column("item_id").to_pylist()
+                    for name in ("source/events.parquet", "held_out.parquet"))  # fmt: skip
+    assert 50 < len(apart) < 150 and not set(known) & set(apart) and len(known) + len(apart) == 500
 
 
 def test_no_label_is_an_attribute_of_the_films_graph_and_nothing_of_the_window_is_left_out():
