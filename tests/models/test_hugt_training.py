@@ -135,6 +135,22 @@ def test_a_killed_training_goes_on_and_another_ones_state_is_ignored(tmp_path: P
         train_hugt(world(), hyper, **given | {"seed": 2}, resume=path)
 
 
+def test_a_snapshot_of_another_training_is_no_start(tmp_path: Path) -> None:
+    """Each differs from the one before in one part alone."""
+    given, hyper, said = world(), dataclasses.replace(FAST, epochs=1), {"seed": 1, "deterministic": True}
+    path, taught = tmp_path / "state.safetensors", np.arange(USERS) % 3 > 0
+    initial = train_hugt(given, hyper, seed=1).arrays
+    other = dataclasses.replace(given, vectors=-given.vectors)
+    for change in ({}, {"held_out": held_out()}, {"taught": taught}, {"seed": 2}, {"initial": initial},
+                   {"deterministic": False}, {"hyper": dataclasses.replace(hyper, dropout=0.0)}, {"world": other}):
+        said |= change
+        seen: list[float] = []
+        for _ in range(2):
+            train_hugt(**{"world": given, "hyper": hyper} | said, resume=path,
+                       progress=lambda entry: seen.append(entry["epoch"]))  # noqa: B023
+        assert seen == [0], f"it begins anew with other {[*change]}, and once"
+
+
 def test_users_of_one_event_or_none_teach_nothing() -> None:
     lonely = Histories(np.array([3, 5]), np.array([0, 1, 1, 2]))
     result = train_hugt(World(lonely, ITEMS, LONGEST, item_vectors(lonely, ITEMS, 4, 0)), FAST, seed=1)
