@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.hugt import infer_hugt
+from models.hugt import infer_hugt, states_of
 from models.hugt_graph import Histories, item_vectors, nearest_known
 from models.hugt_hyperparameters import HUGTHyperparameters
 from models.hugt_ranking import by_length, figures, ranks_of
@@ -94,6 +94,20 @@ def test_what_is_held_out_teaches_nothing() -> None:
     for name, array in runs[0].arrays.items():
         np.testing.assert_array_equal(array, runs[1].arrays[name], err_msg=name)
     assert not np.array_equal(runs[0].ranks, runs[1].ranks)
+
+
+def test_a_last_event_is_asked_of_the_state_before_it() -> None:
+    given, out = world(), held_out()
+    trainer = _Trainer(given, given.model(FAST, 1), np.ones(USERS, bool), out, 1)
+    items, offsets = given.histories.items, given.histories.offsets
+    lists = [items[offsets[user] : offsets[user + 1]] for user in np.flatnonzero(out)]
+    known = np.array([len(one) - 1 for one in lists])
+    users = np.repeat(np.arange(len(lists)), known)
+    before = Histories.of(users, np.concatenate([one[:-1] for one in lists]), len(lists))
+    states = states_of(trainer.model, before, given.vectors)
+    ranks, lengths = trainer.ranks()
+    np.testing.assert_array_equal(ranks, ranks_of(trainer.model, states, np.array([one[-1] for one in lists])))
+    np.testing.assert_array_equal(lengths, known)
 
 
 def test_a_user_who_is_not_taught_teaches_nothing() -> None:
