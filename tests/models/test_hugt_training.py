@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.hugt import infer_hugt
+from models.hugt import infer_hugt, states_of
 from models.hugt_graph import Histories, item_vectors, nearest_known
 from models.hugt_hyperparameters import HUGTHyperparameters
 from models.hugt_ranking import by_length, figures, ranks_of
@@ -96,6 +96,20 @@ def test_what_is_held_out_teaches_nothing() -> None:
     assert not np.array_equal(runs[0].ranks, runs[1].ranks)
 
 
+def test_a_last_event_is_asked_of_the_state_before_it() -> None:
+    given, out = world(), held_out()
+    trainer = _Trainer(given, given.model(FAST, 1), np.ones(USERS, bool), out, 1)
+    items, offsets = given.histories.items, given.histories.offsets
+    lists = [items[offsets[user] : offsets[user + 1]] for user in np.flatnonzero(out)]
+    known = np.array([len(one) - 1 for one in lists])
+    users = np.repeat(np.arange(len(lists)), known)
+    before = Histories.of(users, np.concatenate([one[:-1] for one in lists]), len(lists))
+    states = states_of(trainer.model, before, given.vectors)
+    ranks, lengths = trainer.ranks()
+    np.testing.assert_array_equal(ranks, ranks_of(trainer.model, states, np.array([one[-1] for one in lists])))
+    np.testing.assert_array_equal(lengths, known)
+
+
 def test_a_user_who_is_not_taught_teaches_nothing() -> None:
     taught = np.arange(USERS) % 3 > 0
     given = world()
@@ -135,11 +149,29 @@ def test_a_killed_training_goes_on_and_another_ones_state_is_ignored(tmp_path: P
         train_hugt(world(), hyper, **given | {"seed": 2}, resume=path)
 
 
+def test_a_snapshot_of_another_training_is_no_start(tmp_path: Path) -> None:
+    """Each differs from the one before in one part alone."""
+    given, hyper, said = world(), dataclasses.replace(FAST, epochs=1), {"seed": 1, "deterministic": True}
+    path, taught = tmp_path / "state.safetensors", np.arange(USERS) % 3 > 0
+    initial = train_hugt(given, hyper, seed=1).arrays
+    other = dataclasses.replace(given, vectors=-given.vectors)
+    for change in ({}, {"held_out": held_out()}, {"taught": taught}, {"seed": 2}, {"initial": initial},
+                   {"deterministic": False}, {"hyper": dataclasses.replace(hyper, dropout=0.0)}, {"world": other}):
+        said |= change
+        seen: list[float] = []
+        for _ in range(2):
+            train_hugt(**{"world": given, "hyper": hyper} | said, resume=path,
+                       progress=lambda entry: seen.append(entry["epoch"]))  # noqa: B023
+        assert seen == [0], f"it begins anew with other {[*change]}, and once"
+
+
 def test_users_of_one_event_or_none_teach_nothing() -> None:
     lonely = Histories(np.array([3, 5]), np.array([0, 1, 1, 2]))
     result = train_hugt(World(lonely, ITEMS, LONGEST, item_vectors(lonely, ITEMS, 4, 0)), FAST, seed=1)
     assert result.history == [] and result.best_epoch == -1 and len(result.ranks) == 0
     assert not held_out_users(np.arange(3, dtype=np.uint64), np.array([1, 0, 2]), 0.5, 0).any()
+    everyone = held_out_users(np.arange(4, dtype=np.uint64), np.array([1, 0, 2, 3]), 1.0, 0)
+    assert everyone.tolist() == [False, False, False, True], "who is held out has two events left to learn from"
 
 
 @pytest.mark.parametrize("longest", [1, 4, 30])
@@ -219,6 +251,39 @@ def test_a_new_item_begins_with_the_mean_of_its_nearest() -> None:
     np.testing.assert_array_equal(shorter["blocks.1.psi"], former["blocks.1.psi"][:, :4])
     with pytest.raises(ValueError, match="of no parameter"):
         brought_forward(former, parameters_of(longer.model(dataclasses.replace(FAST, layers=1), 1)), places, vectors)
+
+
+def test_a_warm_start_learns_at_its_share_of_the_rate_and_decay_has_a_part() -> None:
+    given, once = world(), dataclasses.replace(FAST, epochs=1)
+    former = train_hugt(given, once, seed=1).arrays
+    runs = (
+        train_hugt(given, dataclasses.replace(once, **change), seed=2, initial=former, deterministic=True)
+        for change in ({"warm_rate_share": 0.5}, {"warm_rate_share": 1, "learning_rate": FAST.learning_rate / 2},
+                       {"warm_rate_share": 1}, {"warm_rate_share": 1, "weight_decay": 0.5}))  # fmt: skip
+    half, slow, whole, decayed = (run.arrays["items"] for run in runs)
+    np.testing.assert_array_equal(half, slow)
+    assert not np.array_equal(half, whole) and np.linalg.norm(decayed) < 0.99 * np.linalg.norm(whole)
+
+
+@pytest.mark.parametrize(("warm", "best"), [(False, 3), (True, 1)])
+def test_it_stops_by_its_own_settings(warm: bool, best: int) -> None:
+    """A look that gains less than min_gain is none; on a warm start the last that gained is kept."""
+    shown = iter([0.5, 0.8, 0.801, 0.802, 0.803])
+    hyper = dataclasses.replace(FAST, epochs=5, patience=2, min_gain=0.1, evaluate_users=5)
+    initial = train_hugt(world(), dataclasses.replace(FAST, epochs=1), seed=1).arrays if warm else None
+    found = train_hugt(world(), hyper, seed=1, held_out=held_out(), initial=initial, look=lambda _: {
+        "validation_ndcg": next(shown), "validation_ndcg_error": 0.0})  # fmt: skip
+    assert len(found.history) == 4 and found.best_epoch == best and len(found.ranks) == 5
+
+
+def test_every_epoch_has_batches_of_its_own() -> None:
+    held = np.zeros(USERS, bool)
+    trainer = _Trainer(world(), world().model(FAST, 1), ~held, held, 1)
+    seen, loss = [], trainer.loss
+    trainer.loss = lambda inputs, *rest: seen.append(inputs.items.tolist()) or loss(inputs, *rest)
+    ends = [trainer.epoch(number) and len(seen) for number in (0, 1, 0)]
+    first, second, again = seen[: ends[0]], seen[ends[0] : ends[1]], seen[ends[1] :]
+    assert first == again and first != second
 
 
 def test_the_padded_engine_learns_as_the_compiled_one_does(monkeypatch: pytest.MonkeyPatch) -> None:

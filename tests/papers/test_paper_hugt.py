@@ -15,7 +15,7 @@ from models.hugt_ranking import figures
 from models.hugt_training import World
 from tests.papers import paper_hugt
 from tests.papers.hugt_tasks import Task
-from tests.papers.paper_hugt import all_runs, lines, popularity
+from tests.papers.paper_hugt import all_runs, lines, popularity, run
 
 SMALL = HUGTHyperparameters(width=8, epochs=2, neighbours=3, svd_rank=4, validation_share=0.0, learning_rate=0.02)
 
@@ -70,6 +70,25 @@ def test_popularity_counts_what_is_for_learning_alone() -> None:
     ranks = np.array([(counts > counts[i]).sum() + ((counts == counts[i]).sum() + 1) / 2 for i in wanted])
     assert popularity(given)["all"]["ndcg"] == pytest.approx(figures(ranks)["ndcg"])
     assert popularity(given)["unseen"]["hr"] > popularity(given)["all"]["hr"]
+
+
+def test_what_is_asked_for_teaches_nothing_and_the_test_chooses_nothing(tmp_path: Path) -> None:
+    """Neither the SVD nor the training knows the events that are asked for; those of the users who test decide nothing,
+    and no item that a user had is asked for again."""
+    given, runs = task(), {}
+    everyone = np.arange(len(given.learned))
+    for name, changed in (("none", everyone[:0]), ("test", everyone[~given.chooses]), ("all", everyone)):
+        items = given.histories.items.copy()
+        for user in changed:
+            items[given.asked(np.array([user]))] %= 3
+        other = dataclasses.replace(given, histories=Histories(items, given.histories.offsets))
+        runs[name] = run(other, SMALL, 1, tmp_path / f"{name}.safetensors", lambda _: None)
+    plain, tested, everybody = runs.values()
+    assert plain["losses"] == pytest.approx(tested["losses"], abs=2e-4)
+    assert plain["losses"] == pytest.approx(everybody["losses"], abs=2e-4)
+    assert (plain["validation"], plain["chosen"]) == (tested["validation"], tested["chosen"])
+    assert plain["validation"] != everybody["validation"] and plain["all"]["ndcg"] != tested["all"]["ndcg"]
+    assert plain["unseen"]["ndcg"] > plain["all"]["ndcg"]
 
 
 def test_runs_are_kept_and_the_last_line_is_of_the_variant_that_was_chosen(

@@ -10,9 +10,18 @@ import pandas as pd
 import pytest
 
 from jobs.configuration.sections import Attribute
-from tests.papers import cold_users
+from models.ram_gnn_hyperparameters import InteractionHyperparameters
+from tests.papers import cold_users, paper_ram_gnn_cold
 from tests.papers.cold_users import SHOPS, ColdNight, Shop, night_of, side_of
-from tests.papers.paper_ram_gnn_cold import NEAR, clients_of, likely, ranks_of_next, settings_of
+from tests.papers.paper_ram_gnn_cold import (
+    NEAR,
+    by_network,
+    by_transe,
+    clients_of,
+    likely,
+    ranks_of_next,
+    settings_of,
+)
 
 SHOP = Shop("small", "alibaba_ecomm", (datetime.date(2019, 6, 16),), "category")  # a window of six days, two after
 
@@ -72,6 +81,40 @@ def test_attributes_are_those_of_the_configuration() -> None:
     assert side.names == ("size", "tags") and side.rows.value_types.tolist() == [0, 0, 1, 1]
     found = set(zip(side.rows.entities.tolist(), side.rows.values.tolist(), strict=True))
     assert found == {(0, 0), (1, 0), (3, 1), (0, 2), (0, 3), (3, 2)}
+
+
+def two_tastes() -> ColdNight:
+    """60 users and 20 items: the even ones go together, and so do the odd ones; the last 30 users, the odd ones first,
+    are those who are asked about."""
+    random, rows = np.random.default_rng(0), set()
+    for user in range(60):
+        rows |= {(user, int(item)) for item in user % 2 + 2 * random.choice(10, 6, replace=False)}
+    pairs = np.array(sorted(rows)).T
+    cold = np.concatenate([np.arange(31, 60, 2), np.arange(30, 60, 2)])
+    nothing = np.zeros(0, np.int64)
+    table = pd.DataFrame({"id": range(20), "taste": [["even", "odd"][k % 2] for k in range(20)]})
+    side = side_of(table, "id", np.arange(20), {"taste": Attribute()})
+    return ColdNight(60, 20, (pairs[0], pairs[1]), cold, np.full(60, 6), (nothing, nothing), {"item": side}, {}, {})
+
+
+def own_taste(night: ColdNight, scores: np.ndarray) -> float:
+    """The share of the five likeliest items that are of the user's own taste."""
+    likeliest = np.argsort(-scores, axis=1)[:, :5]
+    return float((likeliest % 2 == night.cold[:, None] % 2).mean())
+
+
+def test_a_users_scores_are_his_own_and_the_settings_are_those_that_validation_prefers(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night = two_tastes()
+    better = InteractionHyperparameters(**paper_ram_gnn_cold.LOOKS | paper_ram_gnn_cold.BARE | {
+        "least_batch": 16, "epochs": 30, "learning_rate": 0.05, "patience": 0})  # fmt: skip
+    worse = dataclasses.replace(better, learning_rate=1e-9)
+    for given, tuned in (([worse, better], True), ([better, worse], False)):
+        monkeypatch.setattr(paper_ram_gnn_cold, "settings_of", lambda _, given=given: given)
+        scores, told = by_network(night, "MF-BPR", 1, {})
+        assert told["tuned"] == tuned and scores.shape == (30, 20) and own_taste(night, scores) > 0.9
+    assert own_taste(night, by_transe(night, 1)) > 0.9
 
 
 def test_both_settings_stop_early_by_the_same_looks() -> None:

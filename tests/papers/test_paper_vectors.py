@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from models.classifiers.folds import uniform
-from tests.papers import paper_vectors, vector_heads
-from tests.papers.paper_vectors import Bench, Vectors
+from tests.papers import paper_vectors, vector_heads, vector_logs, vector_tasks
+from tests.papers.paper_vectors import Assessed, Bench, Entry, Vectors
 from tests.papers.vector_figures import Figure, Verdict, auc, figure, last_line, lift, mean_auc, verdict
 from tests.papers.vector_heads import cross_scores, inputs, margins, splits
-from tests.papers.vector_logs import FILMS, SALT, LogNight, choosing, held_out_likes
+from tests.papers.vector_logs import FILMS, SALT, LogNight, choosing, held_out_likes, in_fold_a
 from tests.papers.vector_peers import WIDTH, cleora_steps, statistics
-from tests.papers.vector_tasks import Task, above_median, counts_of, exclusive, history
+from tests.papers.vector_tasks import Task, above_median, counts_of, exclusive, history, tasks_of
 
 NONE = np.zeros(0, np.int64)
 
@@ -98,6 +100,13 @@ def test_own_history_is_not_penalised_and_belongs_to_its_class():
     assert np.abs(free).mean() > 5 * np.abs(penalised).mean()
 
 
+def test_columns_are_standardised_on_who_trains_alone():
+    x = np.concatenate([np.random.default_rng(8).normal(3, 7, (50, 2)), np.full((5, 2), 1e6)])
+    found = inputs(x, None, np.arange(50))
+    assert found[:50].mean(axis=0) == pytest.approx([0, 0], abs=1e-9)
+    assert found[:50].std(axis=0) == pytest.approx([1, 1])
+
+
 def test_a_class_that_everybody_has_scores_nothing_and_breaks_nothing():
     x = np.random.default_rng(5).normal(size=(20, 3))
     for head in ("logistic 0.1", "xgboost"):
@@ -128,6 +137,22 @@ def test_a_fifth_of_the_likes_is_held_out_and_nothing_else():
     held_out = held_out_likes(events)
     liked = np.arange(n) % 3 != 0
     assert not held_out[~liked].any() and held_out[liked].mean() == pytest.approx(0.2, abs=0.03)
+
+
+def test_likes_that_are_held_out_are_none_of_the_source(tmp_path, monkeypatch):
+    log = pa.table({"user_id": [f"u{k % 9}" for k in range(500)], "item_id": [f"i{k}" for k in range(500)],
+                    "behavior": ["liked"] * 500})  # fmt: skip
+
+    def imported(_, __, folder: Path) -> SimpleNamespace:
+        folder.mkdir(parents=True)
+        pq.write_table(log, folder / "events.parquet")
+        return SimpleNamespace(events=log)
+
+    monkeypatch.setattr(vector_logs, "import_dataset", imported)
+    LogNight(FILMS, tmp_path, tmp_path, ["transe"]).import_source()
+    known, apart = (pq.read_table(tmp_path / name).column("item_id").to_pylist()
+                    for name in ("source/events.parquet", "held_out.parquet"))  # fmt: skip
+    assert 50 < len(apart) < 150 and not set(known) & set(apart) and len(known) + len(apart) == 500
 
 
 def test_no_label_is_an_attribute_of_the_films_graph_and_nothing_of_the_window_is_left_out():
@@ -168,6 +193,34 @@ def test_counts_and_history_are_of_the_user_and_the_class():
     assert own[2, 0] == pytest.approx([0, 0, 180])
 
 
+def test_a_shops_labels_come_after_the_night_and_all_else_before_it(monkeypatch):
+    log, _ = events()
+    monkeypatch.setattr(vector_tasks, "MOST_CLASSES", 1)
+    later = log.iloc[:2].assign(user_id=["u2", "idle"], item_id=["i1", "i2"])
+    items = pd.DataFrame({"item_id": ["i1", "i2"], "category": ["milk", "soup"]})
+    nights = SimpleNamespace(is_films=False, shop=SimpleNamespace(config="completejourney"),
+                             date=datetime.date(2020, 1, 11), before=lambda: log, after=lambda: later,
+                             items=lambda: items)  # fmt: skip
+    users = np.array(["u1", "u2", "idle"], object)
+    plain, beside = tasks_of(nights, users)
+    assert plain.classes == beside.classes == ["soup"], "both users had soup before, one had milk"
+    assert plain.labels[:, 0].tolist() == beside.labels[:, 0].tolist() == [False, False, True]
+    assert plain.own is None and np.expm1(beside.own[:, 0, 0]).tolist() == pytest.approx([1, 1, 0])
+
+
+def test_whose_label_a_model_may_have_learned_is_not_asked_for_it():
+    users = np.array([f"u{k}" for k in range(60)], object)
+    halves = ["1", "2"] * 30
+    people = pd.DataFrame({"user_id": users, "gender": halves, "age_band": halves, "occupation": halves})
+    settings = LogNight(FILMS, Path("nowhere"), Path("nowhere"), ["transe"]).settings()
+    nights = SimpleNamespace(is_films=True, models=["rhgn"], people=lambda: people, settings=lambda: settings)
+    asked = {task.name: len(task.rows) for task in itertools.islice(tasks_of(nights, users), 3)}
+    free = int((~in_fold_a(settings, users)).sum())
+    assert 0 < free < 60 and (asked["gender"], asked["age_band"], asked["occupation"]) == (free, free, 60)
+    nights.models = ["transe"]
+    assert next(tasks_of(nights, users)).rows.tolist() == list(range(60))
+
+
 def test_five_statistics():
     log, _ = events()
     nights = SimpleNamespace(date=datetime.date(2020, 1, 11))
@@ -202,6 +255,24 @@ def test_settings_and_our_vector_are_chosen_by_those_who_choose(tmp_path):
     assert found.ours.vectors.name == "good" and found.ours.tested.auc > 0.95
     assert found.entries[2].setting == "b" and list(found.peers) == ["peer"]
     assert paper_vectors.row_of(found)["ahead"] and len(found.ours.tested.by_seed) == 2
+
+
+def test_what_tests_better_stands_for_us_no_sooner():
+    names, draws = ("first", "second"), np.zeros(3)
+    ours, other = (Vectors(name, {}, True) for name in names)
+    entries = [Entry(ours, "", "", 0.7, Figure([0.6], draws)), Entry(other, "", "", 0.6, Figure([0.9], draws))]
+    assert Assessed("log", "task", [], 9, entries).ours.vectors.name == "first"
+
+
+def test_a_tasks_users_are_those_of_its_rows(tmp_path):
+    """Some of all, in an order of their own."""
+    bench = planted_bench(tmp_path)
+    good, rows = bench.vectors[0].by_setting["published"], np.random.default_rng(9).permutation(400)[:250]
+    task = Task("some", rows, good[rows, :1] > 0, ["planted"])
+    found = bench.assess(task, range(1), tests=True).entries[0]
+    assert found.choosing > 0.95 and found.tested.auc > 0.95 and found.lift > 1.3
+    scores = bench.scores(task, "logistic 0.1", good, 0, tests=True)
+    np.testing.assert_array_equal(np.isnan(scores[:, 0]), choosing(bench.users[rows]))
 
 
 def test_labels_of_those_who_test_change_no_choice_and_kept_scores_are_not_computed_again(tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ def _of_people(nights: LogNight, users: np.ndarray) -> Iterator[Task]:
     for column in ("gender", "age_band", "occupation"):
         known = people[column].notna().to_numpy()
         if column in learned:  # whoever's label a model may have learned says nothing of its vectors
-            known &= ~in_fold_a(nights.settings(), users)
+            known = known & ~in_fold_a(nights.settings(), users)
         rows = np.flatnonzero(known)
         yield exclusive(column, rows, people[column].to_numpy()[rows])
 

@@ -40,6 +40,12 @@ def second_night(root: Path, histories: dict[str, list[str]], users: list[str] =
     write_sequences(root, DATES[1], histories)
 
 
+def lengths_told(root: Path) -> list[dict[str, float]]:
+    """The first night's figures of held-out events, by how many events the state knew."""
+    rows = Table(str(root / "data/run_metrics/stage=train_hugt")).read(str(DATES[0])).to_pylist()
+    return json.loads(next(row["detail"] for row in rows if row["metric"] == "by_length"))
+
+
 def test_the_next_item_is_foretold(night: Path) -> None:
     assert execute(train_hugt.run, base(config_of(night), DATES[0])) == 0
     found, histories = checkpoint_of(night, DATES[0]), planted_histories(USERS)
@@ -50,8 +56,7 @@ def test_the_next_item_is_foretold(night: Path) -> None:
         wanted = f"i{(int(history[-1][1:]) + 4) % 40:03d}"  # the next of the group
         hits += names.index(wanted) in np.argsort(-scores)[:3]
     assert hits > 0.7 * len(histories)
-    rows = Table(str(night / "data/run_metrics/stage=train_hugt")).read(str(DATES[0])).to_pylist()
-    by_length = json.loads(next(row["detail"] for row in rows if row["metric"] == "by_length"))
+    by_length = lengths_told(night)
     assert sum(row["users"] for row in by_length) > 3
     manifest = Table(str(night / "data/checkpoints/hugt")).manifest(str(DATES[0]))
     assert set(manifest.fields["inputs"]) == {"knowledge_graph", "sequences"}
@@ -183,6 +188,7 @@ def test_users_with_few_events_teach_nothing_and_are_inferred(
     users = rows_of(night, found, "user")
     assert {user for user, row in users.items() if found.source[row] == TRAINED} == {
         user for user, items in histories.items() if len(items) >= 6}  # fmt: skip
+    assert min(row["from"] for row in lengths_told(night)) == 5, "nor is anybody of them held out"
     config = config_of(night, training={"min_train_events": 60})
     assert execute(train_hugt.run, base(config, DATES[0])) == 0
     assert "no history has training.min_train_events 60 events: all of two are trained on" in caplog.text
