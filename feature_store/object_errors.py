@@ -97,6 +97,23 @@ def whole_answer(call: Callable[[], Answer], patient: bool) -> Answer:
     raise AssertionError("unreachable: the last try returns or raises")
 
 
+def no_store(path: str) -> StorageRefused:
+    """Where a new object is answered with "not found", and no bucket is said to be missing."""
+    return StorageRefused(
+        f"The server answers a new object with \"not found\" (404) while writing {path}. {_UNCHANGED} "
+        "This is no object store, or not its address: check `endpoint` (AWS_ENDPOINT_URL) and run it again."
+    )
+
+
+def never_first(path: str, tries: int) -> StorageRefused:
+    """Where the server refuses conditional puts as if another writer had been first each time."""
+    return StorageRefused(
+        f"The server refused {tries} conditional puts of {path} one after the other, each as if another writer had "
+        f"been first. {_UNCHANGED} The store needs conditional writes (If-Match, If-None-Match): use a server that "
+        "has them, or, where many writers wait for this one partition, run it again."
+    )
+
+
 def explained(error: Exception, doing: str, path: str) -> Exception:
     """The exception to raise in place of one of obstore's."""
     text = str(error)

@@ -20,10 +20,18 @@ from pyarrow import fs
 
 from feature_store.errors import BadName, LockLost, StorageRefused
 from feature_store.layout import MANIFEST, RETIRED
-from feature_store.lease_lock import LeaseLock, Seen, Version
+from feature_store.lease_lock import MOST_LOST, LeaseLock, Seen, Version
 from feature_store.local_disk import Entry
 from feature_store.object_arrow import ReadingHandler
-from feature_store.object_errors import Answer, check_process, explained, translated, whole_answer
+from feature_store.object_errors import (
+    Answer,
+    check_process,
+    explained,
+    never_first,
+    no_store,
+    translated,
+    whole_answer,
+)
 from feature_store.object_file import ObjectFile, ObjectSink
 from feature_store.storage import Storage
 
@@ -182,7 +190,7 @@ class ObjectStore:
     def fence(self, path: str) -> Version:
         """Puts the manifest `path` anew as it is, or one that says that there is none: whoever looked before can no
         longer replace it. What `replace` then takes it for."""
-        while True:
+        for _ in range(MOST_LOST):
             seen = self.look(path)
             content = b"" if seen is None else _meaning(seen.content)
             version = self.put_if(path, _with_blanks(content), seen.version if seen else None)
@@ -190,6 +198,7 @@ class ObjectStore:
                 if f"/{RETIRED}/" not in path:  # once a publish is enough
                     self._check_clock(path)
                 return version
+        raise never_first(path, MOST_LOST)
 
     def replace(self, path: str, content: bytes, version: Version) -> None:
         """LockLost where the manifest is no longer that which `fence` left: nothing was changed."""
@@ -229,6 +238,8 @@ class ObjectStore:
             raise explained(refused, "writing", path) from None
         if found and found[1] == writer:
             return found[0].version
+        if isinstance(refused, FileNotFoundError) and version is None:
+            raise no_store(path) from None
         if isinstance(refused, AlreadyExistsError | PreconditionError | FileNotFoundError):
             return None
         raise explained(refused, "writing", path) from None

@@ -3,7 +3,9 @@
 import builtins
 import dataclasses
 import os
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,29 @@ def test_a_server_that_is_down_is_told_and_may_pass() -> None:
     with pytest.raises(CannotWrite, match="did not answer as it should .*s3://bucket/t") as refused:
         publish(table, DATE, embeddings(1))
     assert may_pass(refused.value)
+
+
+def test_an_address_where_no_object_store_is_is_told_and_not_asked_for_ever() -> None:
+    """A web server that has no such page answers a put as an object store does that found another writer's."""
+    asked = []
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            assert len(asked) < 50, "asked again and again"
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            self.send_error(404)
+
+        do_HEAD = do_PUT = do_POST = do_GET
+        log_message = lambda *_: None  # noqa: E731
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        table = Table("s3://bucket/t", filesystem=Storage(endpoint=endpoint, region="x", retry_seconds=0))
+        with pytest.raises(StorageRefused, match="This is no object store, or not its address: check `endpoint`"):
+            publish(table, DATE, embeddings(1))
+        server.shutdown()
 
 
 def test_credentials_come_from_the_usual_files_and_are_read_again(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from feature_store import Commit, Table, object_store, prune
+from feature_store.disk import open_disk
 from feature_store.errors import LockHeld, LockLost, PartitionMissing, StorageRefused
 from feature_store.lease_lock import LeaseLock, Seen, Version
 from feature_store.tree import DataRoot
@@ -232,6 +233,19 @@ def test_a_dead_writers_lease_is_taken_after_its_own_length_by_the_waiters_stopw
     assert second._number == 2
     with pytest.raises(LockHeld, match="waited 3 s"):
         _lock(objects, watch, wait_seconds=3.0)._acquire()
+
+
+def test_a_server_that_says_each_time_that_another_was_first_is_not_asked_for_ever(
+    bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects, watch = Memory(), Stopwatch()
+    objects.put_if = lambda *_: None
+    with pytest.raises(StorageRefused, match="refused 100 conditional puts of x/_lock .*use a server that has them"):
+        _lock(objects, watch)._acquire()
+    disk, path = open_disk(f"{bucket}/t/_manifest.json", s3_server.storage(timeout_seconds=59.0))
+    monkeypatch.setattr(disk, "put_if", lambda *_: None)
+    with pytest.raises(StorageRefused, match=r"refused 100 conditional puts of s3://.*/_manifest\.json"):
+        disk.fence(path)
 
 
 def test_a_renewal_whose_answer_was_lost_is_no_loss_of_the_lease() -> None:
