@@ -17,6 +17,7 @@ from feature_store.errors import StorageRefused
 Answer = TypeVar("Answer")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>|\(code: ([A-Za-z0-9]+)\)")
 _STATUS = re.compile(r"status code: (\d{3})")
+_NO_PATH = re.compile(r'object with invalid path: .*?"(.*?)"(?:: Encountered| contained)', re.S)
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>|expecting '([a-z0-9-]+)'")
 _CREDENTIALS = "Give this process valid ones (environment, ~/.aws/credentials, the pod's role) and run it again."
 _UNCHANGED = "What was published before is unchanged."
@@ -118,6 +119,11 @@ def explained(error: Exception, doing: str, path: str) -> Exception:
     """The exception to raise in place of one of obstore's."""
     text = str(error)
     code = next((one or other for one, other in _CODE.findall(text)), "")
+    if unread := _NO_PATH.search(text):
+        return StorageRefused(
+            f"Found an object named {unread[1][:200]!r} while {doing} {path}: a name with an empty part, '.', '..' or "
+            f"a control character, with which nothing beside it can be listed. {_UNCHANGED} Rename or delete it."
+        )
     if code in _REGION_CODES or (not code and ("status code: 301" in text or "configured region" in text)):
         return _other_region(text, doing, path)
     if code in _REFUSALS:

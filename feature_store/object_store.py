@@ -10,6 +10,7 @@ To that end a manifest here ends in 64 blanks that mean nothing; one of nothing 
 import datetime
 import errno
 import logging
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Collection, Iterable
@@ -42,6 +43,8 @@ _log = logging.getLogger(__name__)
 _BLANKS = 64
 _LARGE_BYTES = 16 << 20  # beyond, a request may well take longer than others
 _WRITER = "nocturne-writer"  # metadata of an object: which put made it
+_NO_NAMES = {"", ".", ".."}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CLOCK_SECONDS = 300.0  # by which a clock may differ from the server's
 
 
@@ -92,6 +95,8 @@ class ObjectStore:
         """(bytes, ETag) of an object. FileNotFoundError."""
         import obstore
 
+        if not self.key(path):  # of a bucket some servers answer a HEAD as of an object
+            raise FileNotFoundError(errno.ENOENT, "It is a bucket, and no object", path)
         with translated("looking for", path):
             found = obstore.head(self.bucket, self.key(path))
         return found["size"], found["e_tag"] or str(found["last_modified"])
@@ -272,11 +277,15 @@ class ObjectStore:
             )
 
     def key(self, path: str) -> str:
-        """Its name in the bucket."""
+        """Its name in the bucket. BadName for a path that is of another, or that obstore takes for none."""
         inside = path.removeprefix(self.root)
         if inside == path or (inside and not inside.startswith("/")):
             raise BadName(f"Found the path {path!r} in a store of {self.root}; expected one that begins with it.")
-        return inside.strip("/")
+        name = inside.strip("/")
+        if name and (_NO_NAMES & set(name.split("/")) or _CONTROL.search(name)):
+            raise BadName(f"Found the path {path!r}; expected names between single slashes, none of them '.' or '..', "
+                          "and no control characters. Rename what has such a name, or name its folder.")
+        return name
 
 
 def utc_now() -> datetime.datetime:
