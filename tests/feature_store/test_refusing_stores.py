@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -15,7 +15,7 @@ from feature_store import Table
 from feature_store.__main__ import main
 from feature_store.credentials import aws_provider
 from feature_store.disk import open_disk
-from feature_store.errors import BadName, CannotWrite, StorageRefused, StoreError, may_pass
+from feature_store.errors import BadName, CannotWrite, DiskFull, StorageRefused, StoreError, may_pass
 from feature_store.storage import Storage
 from tests.faulty_proxy import Proxy, proxy_before
 from tests.feature_store.samples import embeddings, publish
@@ -131,6 +131,29 @@ def test_an_address_where_no_object_store_is_is_told_and_not_asked_for_ever() ->
         with pytest.raises(StorageRefused, match="This is no object store, or not its address: check `endpoint`"):
             publish(table, DATE, embeddings(1))
         server.shutdown()
+
+
+def _full() -> IO[bytes]:
+    return open("/dev/full", "w+b", buffering=0)
+
+
+def _none() -> IO[bytes]:
+    raise FileNotFoundError(2, "No usable temporary directory found")
+
+
+@pytest.mark.parametrize("temporary, kind, said", [
+    (_full, DiskFull, "No space left on device"), (_none, CannotWrite, "No usable temporary directory")])
+def test_a_temporary_folder_without_room_is_told_and_is_not_the_stores(
+    bucket: str, storage: Storage, monkeypatch: pytest.MonkeyPatch, temporary: Callable[[], IO[bytes]],
+    kind: type[StoreError], said: str,
+) -> None:  # fmt: skip
+    table = Table(f"{bucket}/t", filesystem=storage)
+    publish(table, DATE, embeddings(0))
+    monkeypatch.setattr("feature_store.object_file.tempfile.TemporaryFile", temporary)
+    with pytest.raises(kind, match=f"{said}.*in the temporary folder.*unchanged. Make room .*TMPDIR") as refused:
+        publish(table, DATE, embeddings(1))
+    assert "s3://" not in str(refused.value) and may_pass(refused.value)
+    assert table.read(DATE).equals(embeddings(0)) and table.orphans(DATE) == [] and table.verify(DATE) == []
 
 
 def test_credentials_come_from_the_usual_files_and_are_read_again(
