@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from feature_store.errors import LockHeld, LockLost, StoreError
 from feature_store.lock import holding_now
-from feature_store.object_errors import never_first
+from feature_store.object_errors import never_first, no_conditions
 
 _log = logging.getLogger(__name__)
 MOST_LOST = 100  # races for a free lease or manifest, one after the other: more are no races
@@ -34,7 +34,9 @@ class Seen:
 
 
 class Objects(Protocol):
-    """What a lease needs of the store."""
+    """What a lease needs of the store. `has_conditions`: whether the server was seen to keep the conditions of puts."""
+
+    has_conditions: bool
 
     def look(self, path: str) -> Seen | None: ...
 
@@ -62,6 +64,8 @@ class LeaseLock:
 
     def __enter__(self) -> Callable[[], None]:
         self._version = self._acquire()
+        if not self.objects.has_conditions:
+            self._require_conditions(self._version)
         self._ended = threading.Event()
         self._renewing = threading.Thread(target=self._renew, name=f"lease of {self.path}", daemon=True)
         self._renewing.start()
@@ -81,6 +85,15 @@ class LeaseLock:
         seen = self.objects.look(self.path)
         if seen is None or _read(seen.content).get("id") != self._id:
             raise LockLost(_lost(self.path, seen))
+
+    def _require_conditions(self, former: Version) -> None:
+        """StorageRefused where the server puts whatever it is told: nothing would keep two writers apart there."""
+        self._renewals += 1  # equal content would have an equal version
+        self._version = self._replace(self._said())
+        for stale in (None, former) if self._version else ():
+            if self.objects.put_if(self.path, _document({"free": True}), stale):
+                raise no_conditions(self.path)
+            self.objects.has_conditions = stale is former
 
     def _acquire(self) -> Version:
         deadline = self.clock() + self.wait_seconds

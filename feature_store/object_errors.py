@@ -115,6 +115,14 @@ def never_first(path: str, tries: int) -> StorageRefused:
     )
 
 
+def no_conditions(path: str) -> StorageRefused:
+    """Where a put went through whose condition did not hold."""
+    return StorageRefused(
+        f"The server ignores the conditions of a put (If-Match, If-None-Match), as one of {path} showed: two writers "
+        f"would overwrite each other there. {_UNCHANGED} Use a server that keeps them (docs/object_store.md)."
+    )
+
+
 def explained(error: Exception, doing: str, path: str) -> Exception:
     """The exception to raise in place of one of obstore's."""
     text = str(error)

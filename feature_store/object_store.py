@@ -60,6 +60,7 @@ class ObjectStore:
     def __init__(self, bucket: "Bucket", root: str, storage: Storage, patient: "Bucket | None" = None) -> None:
         self.bucket, self.root, self.storage, self.patient = bucket, root, storage, patient or bucket
         self.arrow: fs.FileSystem = fs.PyFileSystem(ReadingHandler(self))
+        self.has_conditions = False  # of puts: not seen yet
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.root!r})"

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import obstore
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +11,7 @@ from pyarrow import fs
 
 from feature_store import Segments, Table
 from feature_store.disk import open_disk
-from feature_store.errors import BadName, CannotWrite, StorageRefused
+from feature_store.errors import BadName, CannotWrite, ManifestBroken, StorageRefused
 from feature_store.storage import Storage
 from feature_store.tree import DataRoot
 from tests.faulty_proxy import proxy_before
@@ -155,6 +156,48 @@ def test_anothers_object_that_spoils_a_list_is_told_by_its_name(table: Table, s3
         table.values()
     s3_server.arrow().delete_file(f"{table.uri.removeprefix('s3://')}/line\nb")
     assert table.values() == [DATE]
+
+
+def test_a_manifest_that_lost_its_content_stays_broken_and_is_not_taken_for_withdrawn(table: Table) -> None:
+    publish(table, DATE, embeddings(1))
+    manifest = f"{table.path(DATE)}/_manifest.json"
+    for content in (b"", b" \n"):
+        table.disk.put_atomic(manifest, content)
+        table.disk.fence(manifest)
+        with pytest.raises(ManifestBroken):
+            table.manifest(DATE)
+
+
+def test_of_many_objects_one_that_is_missing_keeps_no_other(
+    bucket: str, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As clouds answer that have no deletion of many at once."""
+    disk, path = open_disk(bucket, storage)
+    delete = obstore.delete
+
+    def one_by_one(client: object, keys: list[str]) -> None:
+        for key in keys:
+            obstore.head(client, key)
+            delete(client, key)
+
+    monkeypatch.setattr(obstore, "delete", one_by_one)
+    for name in ("a", "c"):
+        disk.put_atomic(f"{path}/{name}", b"x")
+    disk.delete_all(f"{path}/{name}" for name in "abc")
+    disk.delete(f"{path}/b")
+    assert disk.statuses(path) == {}
+
+
+def test_what_goes_in_one_large_request_waits_longer_for_its_answer(
+    bucket: str, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, path = open_disk(bucket, storage)
+    waits = {id(client): client.client_options["timeout"] for client in (disk.bucket, disk.patient)}
+    put, asked = obstore.put, []
+    monkeypatch.setattr(obstore, "put", lambda client, *what, **how: asked.append(client) or put(client, *what, **how))
+    for size in (1, 17 << 20):
+        assert disk.put_if_absent(f"{path}/{size}", bytes(size))
+    assert asked == [disk.bucket, disk.patient] and len(set(map(str, waits.values()))) == 2
 
 
 def test_a_bucket_is_no_object(s3_server: S3Server, storage: Storage) -> None:
