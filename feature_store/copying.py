@@ -47,9 +47,8 @@ class Copied:
 def copy_root(source: DataRoot, disk: Disk, path: str) -> Iterator[Copied]:
     """Everything that is committed under `source`, to the folder `path` of `disk`, one after the other; ledgers first,
     since rows refer to their ids. What is damaged in the source is a problem, and the rest goes on. StoreError where
-    the two are one, or a ledger there is another's; StorageRefused."""
-    if path == source.path:
-        raise StoreError(f"Found {path} as the root to copy from and to; expected two. Name another with --to.")
+    the two are one, one lies in the other, or a ledger there is another's; StorageRefused."""
+    _check_apart(source, disk, path)
     for name, ledger in sorted(source.ledgers.items()):
         yield from _copy_ledger(name, ledger, Segments(f"{path}/{name}" if name else path, disk))
     for name, table in sorted(source.tables.items()):
@@ -59,6 +58,18 @@ def copy_root(source: DataRoot, disk: Disk, path: str) -> Iterator[Copied]:
                 yield _copy_partition(name, table, target, value)
             except (DataDamaged, ManifestBroken, SchemaTooNew, PartitionMissing) as error:
                 yield Copied(name, value, 0, problem=str(error))
+
+
+def _check_apart(source: DataRoot, disk: Disk, path: str) -> None:
+    """A copy within its source would be copied along the next time. Of two servers, two buckets of one name are two."""
+    servers = [getattr(getattr(one, "storage", None), "endpoint", None) for one in (source.disk, disk)]
+    if servers[0] != servers[1]:
+        return
+    if path == source.path:
+        raise StoreError(f"Found {path} as the root to copy from and to; expected two. Name another with --to.")
+    if f"{path}/".startswith(f"{source.path}/") or f"{source.path}/".startswith(f"{path}/"):
+        raise StoreError(f"Found {source.path} and {path} as the roots to copy from and to, of which one lies in the "
+                         "other: what is in both would be taken for one. Name a root beside it with --to.")
 
 
 def _copy_ledger(name: str, source: Segments, target: Segments) -> Iterator[Copied]:

@@ -6,7 +6,7 @@ environment says.
 
 from collections.abc import Mapping
 
-from feature_store.storage import Storage
+from feature_store.storage import SCHEMES, Storage
 
 _known: dict[str, Storage] = {}
 
@@ -35,7 +35,9 @@ def storage_of(uri: str) -> Storage | None:
 
 
 def _plain(uri: str) -> str:
-    """Without a glob's own part."""
+    """Without a glob's own part, and as the store spells it: s3a:// is s3://."""
+    scheme, mark, rest = uri.partition("://")
+    uri = f"{SCHEMES.get(scheme, scheme)}{mark}{rest}"
     first = min((uri.index(letter) for letter in "*?[" if letter in uri), default=None)
     return (uri if first is None else uri[:first].rpartition("/")[0]).rstrip("/")
 

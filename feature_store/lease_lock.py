@@ -18,8 +18,10 @@ from typing import Any, Protocol
 
 from feature_store.errors import LockHeld, LockLost, StoreError
 from feature_store.lock import holding_now
+from feature_store.object_errors import never_first, no_conditions
 
 _log = logging.getLogger(__name__)
+MOST_LOST = 100  # races for a free lease or manifest, one after the other: more are no races
 Version = dict[str, str]  # ETag, and version where the store has those
 
 
@@ -32,7 +34,9 @@ class Seen:
 
 
 class Objects(Protocol):
-    """What a lease needs of the store."""
+    """What a lease needs of the store. `has_conditions`: whether the server was seen to keep the conditions of puts."""
+
+    has_conditions: bool
 
     def look(self, path: str) -> Seen | None: ...
 
@@ -60,6 +64,8 @@ class LeaseLock:
 
     def __enter__(self) -> Callable[[], None]:
         self._version = self._acquire()
+        if not self.objects.has_conditions:
+            self._require_conditions(self._version)
         self._ended = threading.Event()
         self._renewing = threading.Thread(target=self._renew, name=f"lease of {self.path}", daemon=True)
         self._renewing.start()
@@ -80,11 +86,20 @@ class LeaseLock:
         if seen is None or _read(seen.content).get("id") != self._id:
             raise LockLost(_lost(self.path, seen))
 
+    def _require_conditions(self, former: Version) -> None:
+        """StorageRefused where the server puts whatever it is told: nothing would keep two writers apart there."""
+        self._renewals += 1  # equal content would have an equal version
+        self._version = self._replace(self._said())
+        for stale in (None, former) if self._version else ():
+            if self.objects.put_if(self.path, _document({"free": True}), stale):
+                raise no_conditions(self.path)
+            self.objects.has_conditions = stale is former
+
     def _acquire(self) -> Version:
         deadline = self.clock() + self.wait_seconds
         watched: tuple[Version | None, float] = (None, 0.0)
-        told = False
-        while True:
+        told, lost = False, 0
+        while lost < MOST_LOST:
             seen, now = self.objects.look(self.path), self.clock()
             if seen is not None and seen.version != watched[0]:
                 watched = (seen.version, now)
@@ -95,7 +110,9 @@ class LeaseLock:
                 self._number = _whole(said.get("number")) + 1
                 if version := self.objects.put_if(self.path, _document(self._said()), seen.version if seen else None):
                     return version
+                lost += 1
                 continue
+            lost = 0
             if now >= deadline:
                 raise LockHeld(
                     f"{self.path} is held by {holder(said)}; waited {self.wait_seconds:g} s for it to finish. "
@@ -106,6 +123,7 @@ class LeaseLock:
                 told = True
                 _log.warning("waiting up to %g s for %s, held by %s", self.wait_seconds, self.path, holder(said))
             self.sleep(min(0.5, _length(said, self.length_seconds) / 10, max(0.01, deadline - now)))
+        raise never_first(self.path, lost)
 
     def _said(self) -> dict[str, Any]:
         mine = {"id": self._id, "number": self._number, "renewals": self._renewals, "seconds": self.length_seconds}

@@ -78,6 +78,8 @@ class ReadingHandler(fs.FileSystemHandler):
         import obstore
 
         whole = self._whole(path)
+        if not self._disk.key(whole):  # a bucket, of which some servers answer a HEAD as of an object
+            return fs.FileInfo(path, fs.FileType.Directory)
         try:
             with translated("looking at", whole):
                 found = obstore.head(self._disk.bucket, self._disk.key(whole))

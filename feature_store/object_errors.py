@@ -17,6 +17,7 @@ from feature_store.errors import StorageRefused
 Answer = TypeVar("Answer")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>|\(code: ([A-Za-z0-9]+)\)")
 _STATUS = re.compile(r"status code: (\d{3})")
+_NO_PATH = re.compile(r'object with invalid path: .*?"(.*?)"(?:: Encountered| contained)', re.S)
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>|expecting '([a-z0-9-]+)'")
 _CREDENTIALS = "Give this process valid ones (environment, ~/.aws/credentials, the pod's role) and run it again."
 _UNCHANGED = "What was published before is unchanged."
@@ -97,10 +98,40 @@ def whole_answer(call: Callable[[], Answer], patient: bool) -> Answer:
     raise AssertionError("unreachable: the last try returns or raises")
 
 
+def no_store(path: str) -> StorageRefused:
+    """Where a new object is answered with "not found", and no bucket is said to be missing."""
+    return StorageRefused(
+        f"The server answers a new object with \"not found\" (404) while writing {path}. {_UNCHANGED} "
+        "This is no object store, or not its address: check `endpoint` (AWS_ENDPOINT_URL) and run it again."
+    )
+
+
+def never_first(path: str, tries: int) -> StorageRefused:
+    """Where the server refuses conditional puts as if another writer had been first each time."""
+    return StorageRefused(
+        f"The server refused {tries} conditional puts of {path} one after the other, each as if another writer had "
+        f"been first. {_UNCHANGED} The store needs conditional writes (If-Match, If-None-Match): use a server that "
+        "has them, or, where many writers wait for this one partition, run it again."
+    )
+
+
+def no_conditions(path: str) -> StorageRefused:
+    """Where a put went through whose condition did not hold."""
+    return StorageRefused(
+        f"The server ignores the conditions of a put (If-Match, If-None-Match), as one of {path} showed: two writers "
+        f"would overwrite each other there. {_UNCHANGED} Use a server that keeps them (docs/object_store.md)."
+    )
+
+
 def explained(error: Exception, doing: str, path: str) -> Exception:
     """The exception to raise in place of one of obstore's."""
     text = str(error)
     code = next((one or other for one, other in _CODE.findall(text)), "")
+    if unread := _NO_PATH.search(text):
+        return StorageRefused(
+            f"Found an object named {unread[1][:200]!r} while {doing} {path}: a name with an empty part, '.', '..' or "
+            f"a control character, with which nothing beside it can be listed. {_UNCHANGED} Rename or delete it."
+        )
     if code in _REGION_CODES or (not code and ("status code: 301" in text or "configured region" in text)):
         return _other_region(text, doing, path)
     if code in _REFUSALS:

@@ -1,6 +1,7 @@
 """Objects as files: read in ranges, several at a time where they are large; written in parts while they grow."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import io
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from feature_store.errors import CannotWrite, DiskFull
 from feature_store.object_errors import translated, whole_answer
 
 if TYPE_CHECKING:
@@ -115,6 +117,20 @@ def _size_and_tail(bucket: "Bucket", key: str) -> tuple[int, pa.Buffer]:
     return size, pa.py_buffer(obstore.get_range(bucket, key, start=max(0, size - _TAIL_BYTES), end=size))
 
 
+@contextlib.contextmanager
+def _kept_here() -> Iterator[None]:
+    """CannotWrite, DiskFull: it is this machine's temporary folder that refuses, and not the object store."""
+    try:
+        yield
+    except OSError as error:
+        kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else CannotWrite
+        raise kind(
+            f"{error.strerror or error}, in the temporary folder ({tempfile.tempdir}), where a file is kept until the "
+            "object store has it. What was published before is unchanged. Make room there for 512 MB a writer, or name "
+            "another folder by TMPDIR, and run it again."
+        ) from error
+
+
 class ObjectSink:
     """A new object being written from front to end; it is there, whole, when `close` returns.
 
@@ -129,14 +145,16 @@ class ObjectSink:
 
         self._bucket, self._key, self._path = bucket, key, path
         self._hash, self._size = hashlib.sha256(), 0
-        self._kept = tempfile.TemporaryFile()
+        with _kept_here():
+            self._kept = tempfile.TemporaryFile()
         with translated("writing", path):
             self._upload = obstore.open_writer(bucket, key, buffer_size=_PART_BYTES, max_concurrency=_WRITERS)
 
     def write(self, content: bytes) -> int:
         view = memoryview(content).cast("B")
         self._hash.update(view)
-        self._kept.write(view)
+        with _kept_here():
+            self._kept.write(view)
         with translated("writing", self._path):
             self._upload.write(view)
         self._size += len(view)
@@ -172,7 +190,8 @@ class ObjectSink:
     @contextlib.contextmanager
     def reread(self) -> Iterator[pa.NativeFile]:
         """What was written, from the copy here."""
-        self._kept.flush()
+        with _kept_here():
+            self._kept.flush()
         mapped = mmap.mmap(self._kept.fileno(), self._size, access=mmap.ACCESS_READ) if self._size else b""
         with pa.BufferReader(pa.py_buffer(mapped)) as source:
             yield source

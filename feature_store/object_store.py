@@ -10,6 +10,7 @@ To that end a manifest here ends in 64 blanks that mean nothing; one of nothing 
 import datetime
 import errno
 import logging
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Collection, Iterable
@@ -20,10 +21,18 @@ from pyarrow import fs
 
 from feature_store.errors import BadName, LockLost, StorageRefused
 from feature_store.layout import MANIFEST, RETIRED
-from feature_store.lease_lock import LeaseLock, Seen, Version
+from feature_store.lease_lock import MOST_LOST, LeaseLock, Seen, Version
 from feature_store.local_disk import Entry
 from feature_store.object_arrow import ReadingHandler
-from feature_store.object_errors import Answer, check_process, explained, translated, whole_answer
+from feature_store.object_errors import (
+    Answer,
+    check_process,
+    explained,
+    never_first,
+    no_store,
+    translated,
+    whole_answer,
+)
 from feature_store.object_file import ObjectFile, ObjectSink
 from feature_store.storage import Storage
 
@@ -34,6 +43,8 @@ _log = logging.getLogger(__name__)
 _BLANKS = 64
 _LARGE_BYTES = 16 << 20  # beyond, a request may well take longer than others
 _WRITER = "nocturne-writer"  # metadata of an object: which put made it
+_NO_NAMES = {"", ".", ".."}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CLOCK_SECONDS = 300.0  # by which a clock may differ from the server's
 
 
@@ -49,6 +60,7 @@ class ObjectStore:
     def __init__(self, bucket: "Bucket", root: str, storage: Storage, patient: "Bucket | None" = None) -> None:
         self.bucket, self.root, self.storage, self.patient = bucket, root, storage, patient or bucket
         self.arrow: fs.FileSystem = fs.PyFileSystem(ReadingHandler(self))
+        self.has_conditions = False  # of puts: not seen yet
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.root!r})"
@@ -84,6 +96,8 @@ class ObjectStore:
         """(bytes, ETag) of an object. FileNotFoundError."""
         import obstore
 
+        if not self.key(path):  # of a bucket some servers answer a HEAD as of an object
+            raise FileNotFoundError(errno.ENOENT, "It is a bucket, and no object", path)
         with translated("looking for", path):
             found = obstore.head(self.bucket, self.key(path))
         return found["size"], found["e_tag"] or str(found["last_modified"])
@@ -182,7 +196,7 @@ class ObjectStore:
     def fence(self, path: str) -> Version:
         """Puts the manifest `path` anew as it is, or one that says that there is none: whoever looked before can no
         longer replace it. What `replace` then takes it for."""
-        while True:
+        for _ in range(MOST_LOST):
             seen = self.look(path)
             content = b"" if seen is None else _meaning(seen.content)
             version = self.put_if(path, _with_blanks(content), seen.version if seen else None)
@@ -190,6 +204,7 @@ class ObjectStore:
                 if f"/{RETIRED}/" not in path:  # once a publish is enough
                     self._check_clock(path)
                 return version
+        raise never_first(path, MOST_LOST)
 
     def replace(self, path: str, content: bytes, version: Version) -> None:
         """LockLost where the manifest is no longer that which `fence` left: nothing was changed."""
@@ -229,6 +244,8 @@ class ObjectStore:
             raise explained(refused, "writing", path) from None
         if found and found[1] == writer:
             return found[0].version
+        if isinstance(refused, FileNotFoundError) and version is None:
+            raise no_store(path) from None
         if isinstance(refused, AlreadyExistsError | PreconditionError | FileNotFoundError):
             return None
         raise explained(refused, "writing", path) from None
@@ -261,11 +278,15 @@ class ObjectStore:
             )
 
     def key(self, path: str) -> str:
-        """Its name in the bucket."""
+        """Its name in the bucket. BadName for a path that is of another, or that obstore takes for none."""
         inside = path.removeprefix(self.root)
         if inside == path or (inside and not inside.startswith("/")):
             raise BadName(f"Found the path {path!r} in a store of {self.root}; expected one that begins with it.")
-        return inside.strip("/")
+        name = inside.strip("/")
+        if name and (_NO_NAMES & set(name.split("/")) or _CONTROL.search(name)):
+            raise BadName(f"Found the path {path!r}; expected names between single slashes, none of them '.' or '..', "
+                          "and no control characters. Rename what has such a name, or name its folder.")
+        return name
 
 
 def utc_now() -> datetime.datetime:

@@ -14,6 +14,7 @@ from feature_store.errors import CannotWrite, StoreError
 from feature_store.tree import DataRoot
 from tests.feature_store.places import ObjectPath, Place, at
 from tests.feature_store.samples import embeddings, publish
+from tests.s3_server import S3Server
 
 DATES = ["2026-01-05", "2026-01-12"]
 
@@ -120,8 +121,19 @@ def test_a_root_is_not_copied_onto_itself_nor_out_of_nothing(
 ) -> None:
     publish(Table(str(tmp_path / "t")), DATES[0], embeddings(0))
     for arguments, said in (
-        ([str(tmp_path), str(tmp_path)], "expected two"), ([str(tmp_path / "x"), str(tmp_path)], "Nothing is committed")
+        ([str(tmp_path), str(tmp_path)], "expected two"),
+        ([str(tmp_path), str(tmp_path / "copy")], "lies in the other"),
+        ([str(tmp_path), str(tmp_path.parent)], "lies in the other"),
+        ([str(tmp_path / "x"), str(tmp_path)], "Nothing is committed"),
     ):
         assert main(["copy", "--from", arguments[0], "--to", arguments[1]]) == 2
         assert said in capsys.readouterr().err
     assert json.loads(Path(Table(str(tmp_path / "t")).path(DATES[0]), "_manifest.json").read_bytes())
+
+
+def test_buckets_of_one_name_on_two_servers_are_two(bucket: str, s3_server: S3Server) -> None:
+    """Here it is one server under two addresses: all is there already."""
+    publish(Table(f"{bucket}/t"), DATES[0], embeddings(0))
+    other = s3_server.endpoint.replace("127.0.0.1", "localhost")
+    command = ["copy", "--from", bucket, "--to", bucket]
+    assert main([*command, "--to-endpoint", other]) == 0 and main(command) == 2

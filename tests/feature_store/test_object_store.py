@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import obstore
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -10,12 +11,12 @@ from pyarrow import fs
 
 from feature_store import Segments, Table
 from feature_store.disk import open_disk
-from feature_store.errors import CannotWrite
+from feature_store.errors import BadName, CannotWrite, ManifestBroken, StorageRefused
 from feature_store.storage import Storage
 from feature_store.tree import DataRoot
 from tests.faulty_proxy import proxy_before
 from tests.feature_store.samples import embeddings, publish
-from tests.s3_server import KEY, SECRET, S3Server
+from tests.s3_server import BUCKET, KEY, SECRET, S3Server
 
 DATE = "2026-01-05"
 
@@ -124,3 +125,83 @@ def test_a_large_segment_goes_in_one_conditional_request(bucket: str, storage: S
     content = bytes(20 << 20)
     assert disk.put_if_absent(path, content) and not disk.put_if_absent(path, content)
     assert len(disk.read_bytes(path)) == len(content)
+
+
+@pytest.mark.parametrize("name", ["a//b", "a/../b", "./b", "tab\tb", "line\nb", "\x7f"])
+def test_a_path_that_names_no_object_is_refused_by_name(bucket: str, storage: Storage, name: str) -> None:
+    disk, path = open_disk(bucket, storage)
+    for ask in (disk.read_bytes, disk.list, disk.open, disk.exists, lambda path: disk.put_atomic(path, b"x")):
+        with pytest.raises(BadName, match="expected names between single slashes"):
+            ask(f"{path}/{name}")
+
+
+ODD = ["a b", "p%20q", "p%2Fq", "ü", "u\u0308", "q?x#y", "*[1]", "t~+&", "😀", "..a", "a:b", '"']
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_any_other_name_is_a_name(bucket: str, storage: Storage, name: str) -> None:
+    disk, path = open_disk(bucket, storage)
+    disk.put_atomic(f"{path}/{name}/{name}", b"x")
+    assert [entry.name for entry in disk.list(path)] == [entry.name for entry in disk.list(f"{path}/{name}")] == [name]
+    assert disk.read_bytes(f"{path}/{name}/{name}") == b"x" and disk.statuses(path).keys() == {f"{path}/{name}/{name}"}
+    disk.delete_folder(f"{path}/{name}")
+    assert disk.statuses(path) == {}
+
+
+def test_anothers_object_that_spoils_a_list_is_told_by_its_name(table: Table, s3_server: S3Server) -> None:
+    publish(table, DATE, embeddings(1))
+    with s3_server.arrow().open_output_stream(f"{table.uri.removeprefix('s3://')}/line\nb") as sink:
+        sink.write(b"x")
+    with pytest.raises(StorageRefused, match=r"Found an object named '[^']*line\\nb' while .*Rename or delete"):
+        table.values()
+    s3_server.arrow().delete_file(f"{table.uri.removeprefix('s3://')}/line\nb")
+    assert table.values() == [DATE]
+
+
+def test_a_manifest_that_lost_its_content_stays_broken_and_is_not_taken_for_withdrawn(table: Table) -> None:
+    publish(table, DATE, embeddings(1))
+    manifest = f"{table.path(DATE)}/_manifest.json"
+    for content in (b"", b" \n"):
+        table.disk.put_atomic(manifest, content)
+        table.disk.fence(manifest)
+        with pytest.raises(ManifestBroken):
+            table.manifest(DATE)
+
+
+def test_of_many_objects_one_that_is_missing_keeps_no_other(
+    bucket: str, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As clouds answer that have no deletion of many at once."""
+    disk, path = open_disk(bucket, storage)
+    delete = obstore.delete
+
+    def one_by_one(client: object, keys: list[str]) -> None:
+        for key in keys:
+            obstore.head(client, key)
+            delete(client, key)
+
+    monkeypatch.setattr(obstore, "delete", one_by_one)
+    for name in ("a", "c"):
+        disk.put_atomic(f"{path}/{name}", b"x")
+    disk.delete_all(f"{path}/{name}" for name in "abc")
+    disk.delete(f"{path}/b")
+    assert disk.statuses(path) == {}
+
+
+def test_what_goes_in_one_large_request_waits_longer_for_its_answer(
+    bucket: str, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, path = open_disk(bucket, storage)
+    waits = {id(client): client.client_options["timeout"] for client in (disk.bucket, disk.patient)}
+    put, asked = obstore.put, []
+    monkeypatch.setattr(obstore, "put", lambda client, *what, **how: asked.append(client) or put(client, *what, **how))
+    for size in (1, 17 << 20):
+        assert disk.put_if_absent(f"{path}/{size}", bytes(size))
+    assert asked == [disk.bucket, disk.patient] and len(set(map(str, waits.values()))) == 2
+
+
+def test_a_bucket_is_no_object(s3_server: S3Server, storage: Storage) -> None:
+    disk, path = open_disk(f"s3://{BUCKET}", storage)
+    with pytest.raises(FileNotFoundError):
+        disk.status(path)
+    assert disk.exists(path) and disk.arrow.get_file_info(path).type == fs.FileType.Directory

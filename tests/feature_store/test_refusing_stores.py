@@ -3,9 +3,11 @@
 import builtins
 import dataclasses
 import os
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from feature_store import Table
 from feature_store.__main__ import main
 from feature_store.credentials import aws_provider
 from feature_store.disk import open_disk
-from feature_store.errors import BadName, CannotWrite, StorageRefused, StoreError, may_pass
+from feature_store.errors import BadName, CannotWrite, DiskFull, StorageRefused, StoreError, may_pass
 from feature_store.storage import Storage
 from tests.faulty_proxy import Proxy, proxy_before
 from tests.feature_store.samples import embeddings, publish
@@ -106,6 +108,52 @@ def test_a_server_that_is_down_is_told_and_may_pass() -> None:
     with pytest.raises(CannotWrite, match="did not answer as it should .*s3://bucket/t") as refused:
         publish(table, DATE, embeddings(1))
     assert may_pass(refused.value)
+
+
+def test_an_address_where_no_object_store_is_is_told_and_not_asked_for_ever() -> None:
+    """A web server that has no such page answers a put as an object store does that found another writer's."""
+    asked = []
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            assert len(asked) < 50, "asked again and again"
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            self.send_error(404)
+
+        do_HEAD = do_PUT = do_POST = do_GET
+        log_message = lambda *_: None  # noqa: E731
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        table = Table("s3://bucket/t", filesystem=Storage(endpoint=endpoint, region="x", retry_seconds=0))
+        with pytest.raises(StorageRefused, match="This is no object store, or not its address: check `endpoint`"):
+            publish(table, DATE, embeddings(1))
+        server.shutdown()
+
+
+def _full() -> IO[bytes]:
+    return open("/dev/full", "w+b", buffering=0)
+
+
+def _none() -> IO[bytes]:
+    raise FileNotFoundError(2, "No usable temporary directory found")
+
+
+@pytest.mark.parametrize("temporary, kind, said", [
+    (_full, DiskFull, "No space left on device"), (_none, CannotWrite, "No usable temporary directory")])
+def test_a_temporary_folder_without_room_is_told_and_is_not_the_stores(
+    bucket: str, storage: Storage, monkeypatch: pytest.MonkeyPatch, temporary: Callable[[], IO[bytes]],
+    kind: type[StoreError], said: str,
+) -> None:  # fmt: skip
+    table = Table(f"{bucket}/t", filesystem=storage)
+    publish(table, DATE, embeddings(0))
+    monkeypatch.setattr("feature_store.object_file.tempfile.TemporaryFile", temporary)
+    with pytest.raises(kind, match=f"{said}.*in the temporary folder.*unchanged. Make room .*TMPDIR") as refused:
+        publish(table, DATE, embeddings(1))
+    assert "s3://" not in str(refused.value) and may_pass(refused.value)
+    assert table.read(DATE).equals(embeddings(0)) and table.orphans(DATE) == [] and table.verify(DATE) == []
 
 
 def test_credentials_come_from_the_usual_files_and_are_read_again(

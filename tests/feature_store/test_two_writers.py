@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from feature_store import Commit, Table, object_store, prune
+from feature_store.disk import open_disk
 from feature_store.errors import LockHeld, LockLost, PartitionMissing, StorageRefused
 from feature_store.lease_lock import LeaseLock, Seen, Version
 from feature_store.tree import DataRoot
@@ -125,6 +126,7 @@ def test_a_sleeper_that_was_about_to_clean_up_deletes_nothing_of_another(
         return listing(disk, folder)
 
     other.disk = object_store.ObjectStore(sleeper.disk.bucket, sleeper.disk.root, sleeper.disk.storage)
+    other.disk.has_conditions = True
     monkeypatch.setattr(object_store.ObjectStore, "list", list_late)
     publish(sleeper, DATE, embeddings(1), by="sleeper")
     begun[0].__exit__(None, None, None)
@@ -187,6 +189,8 @@ def test_a_stopped_process_that_goes_on_says_who_took_its_place(bucket: str, s3_
 class Memory:
     """Objects of a server that keeps them in memory, and of which an answer can be lost."""
 
+    has_conditions = True
+
     def __init__(self) -> None:
         self.objects: dict[str, Seen] = {}
         self.puts = 0
@@ -232,6 +236,39 @@ def test_a_dead_writers_lease_is_taken_after_its_own_length_by_the_waiters_stopw
     assert second._number == 2
     with pytest.raises(LockHeld, match="waited 3 s"):
         _lock(objects, watch, wait_seconds=3.0)._acquire()
+
+
+def test_a_server_that_says_each_time_that_another_was_first_is_not_asked_for_ever(
+    bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects, watch = Memory(), Stopwatch()
+    objects.put_if = lambda *_: None
+    with pytest.raises(StorageRefused, match="refused 100 conditional puts of x/_lock .*use a server that has them"):
+        _lock(objects, watch)._acquire()
+    disk, path = open_disk(f"{bucket}/t/_manifest.json", s3_server.storage(timeout_seconds=59.0))
+    monkeypatch.setattr(disk, "put_if", lambda *_: None)
+    with pytest.raises(StorageRefused, match=r"refused 100 conditional puts of s3://.*/_manifest\.json"):
+        disk.fence(path)
+
+
+@pytest.mark.parametrize("kept", [(), ("create",), ("replace",)])
+def test_a_server_that_ignores_conditions_is_refused_with_the_first_lease(kept: tuple[str, ...]) -> None:
+    """It would let two writers overwrite each other, and nobody would know."""
+    objects, watch = Memory(), Stopwatch()
+    objects.has_conditions = False
+    put_if = objects.put_if
+
+    def careless(path: str, content: bytes, version: Version | None) -> Version | None:
+        there = objects.objects.get(path)
+        holds = ("create" if version is None else "replace") in kept
+        return put_if(path, content, version if holds else there and there.version)
+
+    objects.put_if = careless
+    with pytest.raises(StorageRefused, match="ignores the conditions of a put .*Use a server that keeps them"):
+        _lock(objects, watch).__enter__()
+    objects.put_if = put_if
+    with _lock(objects, watch):
+        assert objects.has_conditions
 
 
 def test_a_renewal_whose_answer_was_lost_is_no_loss_of_the_lease() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from feature_store import known_stores
 from feature_store.known_stores import storage_of
 from feature_store.storage import Storage
 from jobs.configuration.load import load_settings
@@ -37,6 +38,20 @@ def test_a_source_has_a_store_of_its_own_or_the_roots(tmp_path: Path) -> None:
     assert storage_of("s3://elsewhere/x") == settings.storage
     settings = load_settings(_written(tmp_path / "b", source=_source(), **sections))
     assert settings.source.events.storage == Storage(**roots)
+
+
+def test_a_store_is_known_however_its_scheme_is_spelt_and_the_nearest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_stores, "_known", {})
+    stores = {uri: Storage(region=name) for name, uri in (
+        ("all", ""), ("lake", "s3a://lake/a"), ("below", "s3://lake/a/b"), ("azure", "abfss://box/x"))}  # fmt: skip
+    for uri, storage in stores.items():
+        known_stores.know(uri, storage)
+    for uri, region in (
+        ("s3://lake/a/x", "lake"), ("s3a://lake/a", "lake"), ("s3a://lake/a/b/*.csv", "below"),
+        ("s3://lake/ab", "lake"), ("s3://lake/a/bc", "lake"),
+        ("s3://lake/other", "lake"), ("az://box/x/y", "azure"), ("s3://lakes/a", "all"),
+    ):  # fmt: skip
+        assert storage_of(uri).region == region, uri
 
 
 KEYS = {
