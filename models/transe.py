@@ -258,6 +258,11 @@ class TransE:
         """Whether there is anything to stop early by."""
         return bool(self._held_out.any())
 
+    @property
+    def held_out_pairs(self) -> int:
+        """Pairs of entities between which edges are held out: independent draws of a look."""
+        return len(np.unique(self._pair_of))
+
     def validation_mrr(self) -> float:
         """Filtered MRR of the held-out edges, both directions; NaN where none is held out."""
         return self.look()[0]

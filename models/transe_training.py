@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,9 @@ from models.hyperparameters import TransEHyperparameters
 from models.learning.initialisation import WarmStart
 from models.learning.training import EarlyStopping, Snapshot, fingerprint, least_gain
 from models.transe import TransE, TransEState, Triples, initialise
+
+_logger = logging.getLogger(__name__)
+LEAST_PAIRS = 30  # held out: of fewer the MRR's standard error is some half of it, so that no look tells of a gain
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ def train_transe(
     """Train until the held-out MRR stops rising or the epochs are over; the state of the best look is returned.
 
     Looks count from `min_epochs` on, on a warm start from `warm_min_epochs` on; there the look that gained last is
-    kept: what comes after it moves vectors within the noise, away from the night before.
+    kept: what comes after it moves vectors within the noise, away from the night before. With fewer than LEAST_PAIRS
+    held-out pairs none counts: it is trained to the end, the last state is kept, and a warning says so.
 
     deterministic: one thread; equal arguments give equal bits. resume: a scratch file, written after every look at the
     held-out edges, from which the same call goes on after a kill; the caller removes it. progress: called with each
@@ -53,6 +58,11 @@ def train_transe(
     stopping = EarlyStopping(hyper.patience, min_epochs, keeps_gains=warm)
     run = _Run.taken_up(snapshot) or _Run.begun(initialise(triples, hyper, seed, initial), stopping)
     model = TransE(triples, hyper, seed=seed, deterministic=deterministic, state=run.state)
+    counts = model.held_out_pairs >= LEAST_PAIRS
+    if hyper.validation_share and hyper.patience and not counts:
+        _logger.warning(
+            "%d pairs of this graph's %d edges are held out, and fewer than %d tell no gain from chance: all %d epochs "
+            "are trained", model.held_out_pairs, len(triples.heads), LEAST_PAIRS, hyper.epochs)  # fmt: skip
     for epoch in range(len(run.history), hyper.epochs):
         if run.stopped:
             break
@@ -60,11 +70,11 @@ def train_transe(
         looks = (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs
         if looks and model.has_held_out_edges:
             mrr, error = record["validation_mrr"], record["validation_mrr_error"] = model.look()
-            run.stopped = run.stopping.update(epoch, mrr, least_gain(mrr, error, hyper.min_gain))
+            run.stopped = counts and run.stopping.update(epoch, mrr, least_gain(mrr, error, hyper.min_gain))
         run.history.append(record)
         if looks:
             run.state = model.state
-            if run.stopping.improved or not model.has_held_out_edges:
+            if run.stopping.improved or not counts:
                 run.best, run.best_epoch = run.state, epoch
         if progress:
             progress(record)

@@ -135,6 +135,20 @@ def test_a_gain_within_the_looks_error_does_not_go_on() -> None:
     assert since == 3 and len(history) < 200
 
 
+def test_few_held_out_pairs_stop_nothing_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Of 30 on a look's error is small enough to tell a gain; of fewer all epochs are trained, and the last is kept."""
+    data = triples_of(planted(n_users=100))
+    few, enough = (replace(LOOKS, epochs=12, patience=1, min_epochs=2, min_gain=1.0, validation_share=share)
+                   for share in (20 / len(data.heads), 60 / len(data.heads)))  # fmt: skip
+    result = train_transe(data, few, seed=0, deterministic=True)
+    assert len(result.history) == 12 and result.best_epoch == 11
+    assert "fewer than 30 tell no gain from chance: all 12 epochs are trained" in caplog.text
+    assert all("validation_mrr" in record for record in result.history), "looks are still told"
+    caplog.clear()
+    stopped = train_transe(data, enough, seed=0, deterministic=True)
+    assert len(stopped.history) < 12 and not caplog.text
+
+
 def test_the_defaults_look_at_enough_edges_for_an_error_below_the_gain_asked_for() -> None:
     """On a log of 10^5 purchases, the least that the defaults are for."""
     random, users, items, tastes = np.random.default_rng(0), 10_000, 200, 8
