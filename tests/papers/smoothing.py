@@ -2,7 +2,7 @@
 
 From the graph and TransE's vectors that `make paper-vectors` keeps under --work, on one log: TransE's own vectors h,
 the messages m alone, h + m by several shares of the degree (nothing learned), two layers of it, and the map learned
-with the settings of `make paper-kqgc`. Each on the log's first task, logistic regression under each penalty, among the
+with the settings of `make paper-kqgc`. Each on all tasks of the log, logistic regression under each penalty, among the
 users who choose; nobody who tests is looked at. The figures go to results/smoothing.json.
 """
 
@@ -45,7 +45,7 @@ def variants(nights: LogNight) -> Iterator[tuple[str, np.ndarray]]:
         if not share:
             yield "m", smoothed - start.entities
         yield f"h + m degree^{share}", smoothed
-    yield "two layers of h + m", infer_kqgc(graph, *given, {}, KQGCHyperparameters(learned=False, layers=2))[0]
+    yield "two layers of h + m", infer_kqgc(graph, *given, {}, KQGCHyperparameters(layers=2, degree_share=0))[0]
     purchase = night.relation(nights.settings().graph.purchase)
     pairs, items = training_pairs(night, purchase, start.source), night.of_type("item")
     learned = train_kqgc(graph, *given, pairs, purchase, items, LEARNED, seed=0, deterministic=True)
@@ -75,12 +75,14 @@ def main() -> None:
     nights = LogNight(shop, given.data, given.work / shop.config, ["transe"])
     nights.prepare()
     users = nights.published("transe").users
-    task, found = next(tasks_of(nights, users)), json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    asked, rows = np.flatnonzero(choosing(users[task.rows])), rows_of(nights.night, users)
-    figures = found[shop.name] = {"task": task.name, "users": len(asked)}
+    tasks, found = list(tasks_of(nights, users)), json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    rows, figures = rows_of(nights.night, users), {task.name: {} for task in tasks}
+    found[shop.name] = figures
     for name, vectors in variants(nights):
-        figures[name] = by_penalty(task, vectors[rows[task.rows]], asked)
-        print(f"{shop.name}: {name:24s} {figures[name]}", flush=True)
+        for task in tasks:
+            asked = np.flatnonzero(choosing(users[task.rows]))
+            figures[task.name][name] = by_penalty(task, vectors[rows[task.rows]], asked)
+            print(f"{shop.name}, {task.name}: {name:24s} {figures[task.name][name]}", flush=True)
         RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
