@@ -104,7 +104,7 @@ class KQGCHyperparameters:
     attention_normalisation: str = "softmax"  # softmax, or ratio as Eq. 7 is printed, with negative weights
     layers: int = 1
     # off: W of Eq. 10 and 11 is the identity, b and a are 0: h + m itself is published, which costs seconds; on: as in
-    # the paper. What W learns from pairs costs every task of `make paper-vectors` more than it gives (docs/results.md)
+    # the paper. What W learns from pairs costs Complete Journey's tasks more than it gives (docs/results.md)
     learned: bool = False
     # m grows by degree ** share, so that vectors tell how much a user did; 0: the mean, as in the paper. With `learned`
     # on 0 alone, since training draws some of the neighbours. None: DEGREE_SHARE where nothing is learned, else 0
