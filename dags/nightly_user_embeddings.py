@@ -165,7 +165,7 @@ def write_report():
     return job(
         SETTINGS, "report.write_report", operator=LastJob, trigger_rule=TriggerRule.ALL_DONE, outputs=["reports"],
         inputs=["rejected_events", *FEATURES, "lookalike_scores", "audiences", "audience_reasons", "run_metrics"],
-        outlets=[datasets.reports(SETTINGS)], report=report_of(SETTINGS, NIGHT),
+        outlets=[datasets.reports(SETTINGS)], report=report_of(SETTINGS, NIGHT), returns_json=True,
         doc_md="The night's page: written also when something before it failed or was skipped, and says so. The link "
         "*Report of the night* leads to it.")  # fmt: skip
 

@@ -56,10 +56,16 @@ class JobInPod(Job, KubernetesPodOperator):
 
     def execute(self, context: Any) -> dict[str, Any] | None:
         super().execute(context)
-        return self.result
+        return self._handed_over()
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> dict[str, Any] | None:
         super().trigger_reentry(context, event)
+        return self._handed_over()
+
+    def _handed_over(self) -> dict[str, Any] | None:
+        """The result; from now on `do_xcom_push` is no longer the provider's word for a second container, but
+        Airflow's, which keeps no result without it."""
+        self.do_xcom_push = self.returns_json
         return self.result
 
     def cleanup(self, pod: Any, remote_pod: Any, xcom_result: Any = None, context: Any = None) -> None:
