@@ -40,7 +40,7 @@ from feature_store.store import as_utc
 from feature_store.view import as_matrix, count_after
 from tests.benchmarks import s3_store
 
-REPEATS = 30
+REPEATS = 15
 WRITES = 5  # repeats that write too
 RESULTS = Path(__file__).parent / "results" / "store.json"
 Seconds = dict[str, list[tuple[float, float]]]  # (by the clock, of all threads on a processor) of each repeat
@@ -114,6 +114,7 @@ def measure(folder: Path, users: int, dimension: int, repeats: int) -> Seconds:
             spent = seconds(calls[name])
             if repeat:
                 found[name].append(spent)
+        print(f"repeat {repeat} of {repeats}", end="\r", flush=True)
     return found
 
 
@@ -143,7 +144,7 @@ def main() -> None:
     write, read = (medians[f"{what} store"][0] / medians[f"{what} pyarrow"][0] for what in ("write", "read"))
     found_on_s3 = {"s3": s3, "s3_write": s3_write, "s3_read": s3_read}
     local = {"medians": medians, "checks": checks, "write": write, "read": read}
-    keep({"users": users, "repeats": repeats} | local | found_on_s3)
+    keep({"users": users, "repeats": repeats, "load": os.getloadavg()[2]} | local | found_on_s3)
     for of, name in (("store", "checks"), ("by page", "by page")):
         print(f"{name}: {checks[of]['read'][0]:.1%} {checks[of]['look-up'][0]:.1%}")
     print(f"ratio: {write:.2f} read: {read:.2f} s3_write: {s3_write:.2f} s3_read: {s3_read:.2f}")
