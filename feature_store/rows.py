@@ -5,6 +5,7 @@ column chunks against hashes of their own, as they are read (checked_file.py). O
 Arrow checks the CRC of every page, and page headers are held against the frames; of before the frames, the CRCs alone.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class _Opened:
     """A file whose footer and all that no row group holds are as they were published.
 
     source: where rows are to be read from; by_page: that is the bare file, whose row groups are still to be checked;
-    chunks: what is to be checked where that is done by column chunks.
+    chunks: else what is checked as it is read.
     """
 
     disk: Disk
@@ -44,10 +45,10 @@ class _Opened:
 
     @contextmanager
     def once_more(self) -> Iterator[pq.ParquetFile]:
-        """For another thread, where column chunks are checked."""
-        with self.disk.open(self.path) as source:
-            checked = pa.PythonFile(CheckedFile(source, self.chunks, self.path), mode="r")
-            yield pq.ParquetFile(checked, metadata=self.metadata, pre_buffer=True)
+        """For another thread."""
+        with self.disk.open(self.path) as bare:
+            source = bare if self.by_page else pa.PythonFile(CheckedFile(bare, self.chunks, self.path), mode="r")
+            yield dataclasses.replace(self, source=source).rows()
 
     def check_page_headers(self, numbers: Sequence[int]) -> None:
         for number in numbers if self.entry.frames else ():
@@ -89,7 +90,7 @@ def _read(disk: Disk, path: str, entry: FileEntry, columns: list[str] | None, fi
             return _read_some(file, columns, filter)
         if file.by_page:
             file.check_page_headers(range(file.metadata.num_row_groups))
-        many = file.metadata.num_row_groups > 1 and not file.by_page
+        many = file.metadata.num_row_groups > 1
         table = read_side_by_side(file.once_more, file.metadata, columns) if many else None
         return rows.read(columns) if table is None else table  # one chunk a column: a matrix is a view of it
 
