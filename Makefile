@@ -17,6 +17,8 @@ BUILD_FLAGS ?=
 REGISTRY ?=
 VERSION  = $(shell sed -n 's/^version = //p' setup.cfg)
 REVISION = $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+# of `make test`: the files that take longest come first
+WORKERS ?= 2
 CONFIG ?= jobs/configs/demo.yaml
 DATES  ?=
 
@@ -33,8 +35,8 @@ demo: $(STAMP)  ## the demo log, three nights a week apart through Airflow, and 
 nightly: $(STAMP)  ## the nightly DAG for CONFIG=FILE and DATES=D1,D2,… (default: the configuration's own dates)
 	$(BIN)/python -m jobs.run_nights --config "$(CONFIG)" --dates "$(DATES)"
 
-test: $(STAMP) $(DEPLOY)/.installed  ## all tests
-	$(BIN)/python -m pytest -q
+test: $(STAMP) $(DEPLOY)/.installed  ## all tests, files of them in WORKERS processes at once
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-week: $(STAMP)  ## a week of a real scheduler: backfills both ways, clears, failures, requests; half an hour
 	$(BIN)/python -m pytest -q -x tests/dags/week.py

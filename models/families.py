@@ -191,7 +191,7 @@ FAMILIES: tuple[Family, ...] = (
             Job(
                 program="embeddings.smooth_kqgc",
                 models=("kqgc_mean", "kqgc_attention1", "kqgc_attention2"),
-                doc="Trains KQGC on pretrained vectors, and computes those of all users with all their neighbours.",
+                doc="Smooths pretrained vectors over the graph; its map is trained where the settings ask for it.",
                 starts_from=("transe", "ram_gnn"),
                 start_settings=("init",),
             ),
@@ -203,7 +203,9 @@ FAMILIES: tuple[Family, ...] = (
         measure="validation_accuracy",
         measured="{:.1%} of held-out pairs ranked right",
         triage=("`smooth_kqgc_…`", "Memory, or a loss that is not finite. Clear the task: it begins anew."),
-        same={"init": "kqgc.init", "transe": "transe.norm"},  # of the vectors that it smooths
+        # of the vectors that it smooths, and how far it takes them from there
+        same={
+            "init": "kqgc.init", "transe": "transe.norm", "learned": "kqgc.learned", "degree_share": "kqgc.share"},
     ),
     Family(
         name="rhgn",

@@ -87,6 +87,9 @@ class TransEHyperparameters:
         return self.learning_rate * (1 + (self.final_rate_share - 1) * passed)
 
 
+DEGREE_SHARE = 0.25  # chosen on the users who choose of three logs at once (`python -m tests.papers.smoothing`)
+
+
 @dataclass(frozen=True)
 class KQGCHyperparameters:
     """Everything that can be set about KQGC.
@@ -100,11 +103,12 @@ class KQGCHyperparameters:
     aggregator: str = "mean"  # mean: Eq. 5; attention1: Eq. 8; attention2: Eq. 9
     attention_normalisation: str = "softmax"  # softmax, or ratio as Eq. 7 is printed, with negative weights
     layers: int = 1
-    # off: W of Eq. 10 and 11 is the identity, b and a are 0. Nothing is trained, and h + m itself is published
-    learned: bool = True
+    # off: W of Eq. 10 and 11 is the identity, b and a are 0: h + m itself is published, which costs seconds; on: as in
+    # the paper. What W learns from pairs costs every task of `make paper-vectors` more than it gives (docs/results.md)
+    learned: bool = False
     # m grows by degree ** share, so that vectors tell how much a user did; 0: the mean, as in the paper. With `learned`
-    # off alone, since training draws some of the neighbours
-    degree_share: float = 0.0
+    # on 0 alone, since training draws some of the neighbours. None: DEGREE_SHARE where nothing is learned, else 0
+    degree_share: float | None = None
     bias: bool = True  # the b of Eq. 10 and 11
     norm: str = "l1"  # of Eq. 13: l1 or l2
     margin: float = 1.0  # gamma of Eq. 12
@@ -144,10 +148,18 @@ class KQGCHyperparameters:
         check_range("evaluate_pairs", self.evaluate_pairs, 0)
         check_range("min_gain", self.min_gain, 0, 1)
         check_range("validation_share", self.validation_share, 0, 0.5)
-        check_range("degree_share", self.degree_share, 0, 1)
+        if self.degree_share is not None:
+            check_range("degree_share", self.degree_share, 0, 1)
         if self.learned and self.degree_share:
             found = f"degree_share is {self.degree_share!r} with learned on"
             raise HyperparameterError(f"{found}; expected 0, or learned off: training knows the drawn neighbours alone")
+
+    @property
+    def share(self) -> float:
+        """The power of its degree that a node's m grows by."""
+        if self.degree_share is not None:
+            return self.degree_share
+        return 0.0 if self.learned else DEGREE_SHARE
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,9 @@ class KQGC(nn.Module):
     - b does not cancel in (13), since h_U + h_purchase − h_I holds it once; `bias=False` leaves it out.
     - (12) is a mean over pairs and negatives, so that the learning rate does not depend on the batch.
     - A node without neighbours has m = 0, of which the paper does not speak.
-    - By option nothing is learned (W = 1, a = b = 0), and m is scaled by a power of its number of messages: what W
-      learns from pairs costs other tasks more than smoothing gives them (docs/results.md).
+    - By default nothing is learned (W = 1, a = b = 0, so that attention2 is the mean), and m is scaled by a power of
+      its number of messages: what W learns from pairs costs other tasks more than smoothing gives them
+      (docs/results.md). `learned=True` is the paper's.
     """
 
     def __init__(self, dimension: int, hyper: KQGCHyperparameters, seed: int = 0) -> None:
@@ -100,8 +101,8 @@ class KQGC(nn.Module):
         """One layer: (h' of the destinations, r')."""
         weight, bias = self.weights[number], self.biases[number] if self.hyper.bias else None
         m_VD = self.message(number, messages, h_SD, h_VD, r_MD)
-        if self.hyper.degree_share:
-            m_VD = m_VD * messages.degrees.to(m_VD.dtype).pow(self.hyper.degree_share).unsqueeze(-1)
+        if self.hyper.share:
+            m_VD = m_VD * messages.degrees.to(m_VD.dtype).pow(self.hyper.share).unsqueeze(-1)
         h_VD = nn.functional.linear(h_VD + m_VD, weight, bias)  # Eq. 10
         return h_VD, nn.functional.linear(r_MD, weight, bias)  # Eq. 11
 

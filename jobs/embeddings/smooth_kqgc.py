@@ -1,10 +1,10 @@
 """Smooth the vectors that its record names with KQGC over the night's graph (KQGC paper, section 3.2).
 
 Reads: knowledge_graph, entity_ids, relations and the checkpoint it starts from, all of D; the predecessor's checkpoint
-of the same model. Writes: checkpoints/<model> of D. Guarantees: what it starts from stays frozen; training samples
-neighbours, the vectors handed out come from full neighbourhoods; on a night without training the predecessor's
-parameters infer everybody. They belong to the vectors that they learned on: where those were trained since, they are
-trained too.
+of the same model. Writes: checkpoints/<model> of D. Guarantees: what it starts from stays frozen; the vectors handed
+out come from full neighbourhoods. With `kqgc.learned` training samples neighbours; on a night without training the
+predecessor's parameters infer everybody. They belong to the vectors that they learned on: where those were trained
+since, they are trained too.
 """
 
 from __future__ import annotations
@@ -68,14 +68,16 @@ def train(
 
 
 def learn(tonight: Tonight, graph: KnowledgeGraph, hyper: KQGCHyperparameters, config: Config) -> Outcome:
-    """Train (or take the predecessor's parameters) and infer everybody."""
+    """Train (or take the predecessor's parameters, or none where nothing is learned) and infer everybody."""
     start, more = start_of(tonight)
-    if tonight.trains:
+    parameters, history, best, n_pairs = {}, [], None, None
+    if not hyper.learned:
+        trained_at = last_trained(tonight.source)
+    elif tonight.trains:
         result, n_pairs = train(tonight, start, graph, hyper, config)
         parameters, history, best, trained_at = result.checkpoint(), result.history, result.best_epoch, tonight.date
     else:
         parameters, trained_at = tonight.former.parameters("kqgc"), last_trained(tonight.former)
-        history, best, n_pairs = [], None, None
     known = start.source != NONE  # those that were not trained have vectors too, of the kind of what it starts from
     with deterministic_kernels(config.deterministic):
         entities, relations = infer_kqgc(

@@ -8,7 +8,7 @@ from typing import Any
 from jobs.report.charts import COLOURS, Axis, Series, line_chart
 from jobs.report.night import Night
 
-ANCHOR, NAME, TEMPLATE = "thresholds", "Neighbours", "ram_gnn_thresholds.html.jinja"
+ANCHOR, NAME, TEMPLATE = "thresholds", "Thresholds", "ram_gnn_thresholds.html.jinja"
 MOST_SERIES = COLOURS  # in one chart
 
 Row = dict[str, Any]

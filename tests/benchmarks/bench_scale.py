@@ -92,7 +92,7 @@ def write_configuration(folder: Path) -> Path:
             "label_window_days": 7, "active_days": 28,
             "clients": {f"client_{number}": {"category": f"c{5 * number}"} for number in range(CLIENTS)}},
         "transe": {"dimension": 100, "epochs": 1},
-        "kqgc": {"epochs": 1, "max_batches_per_epoch": KQGC_BATCHES},
+        "kqgc": {"learned": True, "epochs": 1, "max_batches_per_epoch": KQGC_BATCHES},
         "publishing": {"models": ["transe", "kqgc_mean"]},
         "spark": {"driver_memory": "2g", "shuffle_partitions": 4},
     }  # fmt: skip

@@ -69,7 +69,6 @@ def configuration(models: tuple[str, ...]) -> dict[str, Any]:
             "evaluate_every": 3,
             "threads": 1,
         },
-        "kqgc": {"epochs": 2, "batch_size": 256},
         "publishing": {"models": list(models), "min_neighbour_overlap": 0.0},
         "lookalike": {
             "clients": {"brand_one": {"brand": "b1"}},

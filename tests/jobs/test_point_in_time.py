@@ -131,7 +131,7 @@ def configuration() -> dict:
         "ram_gnn": {"dimension": 8, "epochs": 3},
         "ram_gnn_rec": {"epochs": 2, "batches": 4, "least_batch": 1},
         "recommendations": {"models": ["ram_gnn_rec"], "top_k": 5},
-        "kqgc": {"epochs": 2, "batch_size": 128},
+        "kqgc": {"learned": True, "epochs": 2, "batch_size": 128},
         "hugt": {"width": 8, "epochs": 2, "batch_size": 16, "neighbours": 4},
         "sequences": {"history_days": 26, "max_length": 20},
         "rhgn": {"width": 8, "heads": 2, "epochs": 2, "batch_size": 16},

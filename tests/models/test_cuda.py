@@ -67,7 +67,7 @@ def test_kqgc_on_a_gpu_is_kqgc_on_a_cpu(aggregator: str) -> None:
     graph = KnowledgeGraph(*triples.edges, n_entities=triples.n_entities, n_relations=triples.n_relations)
     sizes = triples.n_entities, triples.n_relations
     entities, relations = (random.normal(size=(n, 32)).astype(np.float32) for n in sizes)
-    hyper = KQGCHyperparameters(aggregator=aggregator, layers=2)
+    hyper = KQGCHyperparameters(learned=True, aggregator=aggregator, layers=2)
     parameters = {name: values.detach().numpy() for name, values in KQGC(32, hyper, 3).named_parameters()}
     cpu, gpu = (
         infer_kqgc(graph, entities, relations, parameters, dataclasses.replace(hyper, device=device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator
 
@@ -18,6 +19,7 @@ from models.shapes import ShapeError
 from tests.models import reference
 from tests.models.contract import Fitted, ModelContract, Planted, planted, same_taste_share
 
+LEARNS = functools.partial(KQGCHyperparameters, learned=True)  # as in the paper
 AGGREGATORS = ("mean", "attention1", "attention2")
 D = 4
 
@@ -75,7 +77,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-FAST = KQGCHyperparameters(batch_size=64, epochs=10, learning_rate=0.01, validation_share=0.1, fanout=5)
+FAST = LEARNS(batch_size=64, epochs=10, learning_rate=0.01, validation_share=0.1, fanout=5)
 
 
 class Contract(ModelContract):
@@ -126,7 +128,7 @@ def test_three_layers_agree_with_the_papers_equations(
     aggregator: str, normalisation: str, bias: bool, engine: str
 ) -> None:
     graph, edges, h, r = toy()
-    hyper = KQGCHyperparameters(aggregator=aggregator, attention_normalisation=normalisation, layers=3, bias=bias)
+    hyper = LEARNS(aggregator=aggregator, attention_normalisation=normalisation, layers=3, bias=bias)
     model = random_model(hyper)
     with torch.no_grad():
         for weight in model.weights:
@@ -146,13 +148,13 @@ def test_two_relations_between_two_nodes_are_two_messages() -> None:
     heads, tails = np.array([0, 0, 2]), np.array([1, 1, 1])
     graph = KnowledgeGraph(heads, np.array([0, 1, 0]), tails, n_entities=3, n_relations=2)
     h, r = torch.eye(3, dtype=torch.float64), torch.tensor([[10.0, 0, 0], [0, 100.0, 0]], dtype=torch.float64)
-    message = KQGC(3, KQGCHyperparameters()).message(0, graph.into(1, 2), h, h[1:2], r)
+    message = KQGC(3, LEARNS()).message(0, graph.into(1, 2), h, h[1:2], r)
     torch.testing.assert_close(message, torch.tensor([[(1 + 1 + 20) / 3, 100 / 3, 1 / 3]], dtype=torch.float64))
 
 
 def test_the_printed_ratio_has_negative_weights_and_they_sum_to_one() -> None:
     graph, edges, h, r = toy()
-    model = random_model(KQGCHyperparameters(aggregator="attention1", attention_normalisation="ratio"))
+    model = random_model(LEARNS(aggregator="attention1", attention_normalisation="ratio"))
     messages, h_ND, r_MD = graph.into(0, 8), torch.from_numpy(h), torch.from_numpy(r)
     e_E = model.affinity(0, messages, h_ND, h_ND, torch.cat([r_MD, -r_MD]))
     α_E = model.attention(messages, e_E).detach()
@@ -164,7 +166,7 @@ def test_the_printed_ratio_has_negative_weights_and_they_sum_to_one() -> None:
 def test_ratio_weights_that_sum_to_nothing_become_those_of_the_mean() -> None:
     # node 0 with neighbours 1 and 2 whose queries have inner products +1 and −1 with it
     graph = KnowledgeGraph(np.array([1, 2]), np.array([0, 0]), np.array([0, 0]), n_entities=3, n_relations=1)
-    hyper = KQGCHyperparameters(aggregator="attention1", attention_normalisation="ratio")
+    hyper = LEARNS(aggregator="attention1", attention_normalisation="ratio")
     h = torch.tensor([[1.0, 0], [1.0, 4], [-1.0, 2]], requires_grad=True)
     model = KQGC(2, hyper)
     message = model.message(0, graph.into(0, 1), h, h[:1], torch.zeros(1, 2))
@@ -175,7 +177,7 @@ def test_ratio_weights_that_sum_to_nothing_become_those_of_the_mean() -> None:
 
 def test_the_reversed_relation_is_minus_the_layers_own_and_not_transformed_apart() -> None:
     graph = KnowledgeGraph(np.array([0]), np.array([0]), np.array([1]), n_entities=2, n_relations=1)
-    model = random_model(KQGCHyperparameters(layers=2))
+    model = random_model(LEARNS(layers=2))
     h, r = torch.zeros(2, D, dtype=torch.float64), torch.randn(1, D, dtype=torch.float64)
     _, r_after = model.layer(0, graph.into(0, 2), h, h, r)
     into_head = model.message(1, graph.into(0, 1), h, h[:1], r_after)
@@ -189,7 +191,7 @@ def test_the_reversed_relation_is_minus_the_layers_own_and_not_transformed_apart
 def test_gradients_of_the_loss_agree_with_finite_differences(aggregator: str, engine: str) -> None:
     """Of every number of every parameter, and of h⁰ and r⁰, which the layers hand on to each other."""
     graph, _, h, r = toy()
-    model = random_model(KQGCHyperparameters(aggregator=aggregator, layers=2, margin=3, norm="l2"))
+    model = random_model(LEARNS(aggregator=aggregator, layers=2, margin=3, norm="l2"))
     names = [name for name, _ in model.named_parameters()]
     layers = [graph.into(0, 8, engine=engine)] * 2
 
@@ -208,7 +210,7 @@ def test_loss_agrees_with_loops(norm: str) -> None:
     rng = np.random.default_rng(3)
     h, purchase = rng.normal(size=(9, D)), rng.normal(size=D)
     pairs, negatives = [(0, 4), (1, 5), (2, 6)], [[5, 6, 4], [7, 8, 4], [4, 4, 8]]
-    model = KQGC(D, KQGCHyperparameters(norm=norm, margin=0.7))
+    model = KQGC(D, LEARNS(norm=norm, margin=0.7))
     h_ND, purchase_D = torch.from_numpy(h), torch.from_numpy(purchase)
     users, items = torch.tensor(pairs).T
     positive = model.score(h_ND[users], purchase_D, h_ND[items])
@@ -236,7 +238,7 @@ def test_chunked_inference_is_the_whole_graph_at_once(aggregator: str) -> None:
 
 def test_a_node_without_neighbours_is_only_transformed() -> None:
     graph, _, h, r = toy()
-    hyper = KQGCHyperparameters()
+    hyper = LEARNS()
     model = random_model(hyper).float()
     parameters = {name: values.detach().numpy() for name, values in model.named_parameters()}
     found, _ = infer_kqgc(graph, h.astype(np.float32), r.astype(np.float32), parameters, hyper)
@@ -318,7 +320,7 @@ def test_vectors_of_another_type_are_refused() -> None:
 
 
 def test_xavier_initialisation_has_its_variance() -> None:
-    model = KQGC(200, KQGCHyperparameters(aggregator="attention2"))
+    model = KQGC(200, LEARNS(aggregator="attention2"))
     assert model.weights[0].var().item() == pytest.approx(2 / (200 + 200), rel=0.05)
     assert model.attentions[0].var().item() == pytest.approx(2 / (400 + 1), rel=0.25)
     assert model.biases[0].abs().max() == 0
@@ -336,4 +338,4 @@ def test_xavier_initialisation_has_its_variance() -> None:
 )
 def test_wrong_hyperparameters_are_named(field: str, value: object) -> None:
     with pytest.raises(HyperparameterError, match=field):
-        KQGCHyperparameters(**{field: value})
+        LEARNS(**{field: value})

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models.hyperparameters import HyperparameterError, KQGCHyperparameters
+from models.hyperparameters import DEGREE_SHARE, HyperparameterError, KQGCHyperparameters
 from models.kqgc import infer_kqgc
 from tests.models import reference
 from tests.models.contract import planted
@@ -33,7 +33,7 @@ def test_attention2_without_learning_is_the_mean() -> None:
     graph, _, h, r = toy()
     found = [
         infer_kqgc(graph, h.astype(np.float32), r.astype(np.float32), {}, KQGCHyperparameters(
-            aggregator=aggregator, learned=False))[0] for aggregator in ("mean", "attention2")]  # fmt: skip
+            aggregator=aggregator, degree_share=0))[0] for aggregator in ("mean", "attention2")]  # fmt: skip
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-6)
 
 
@@ -48,4 +48,15 @@ def test_without_learning_training_costs_nothing_and_leaves_the_identity() -> No
 
 def test_a_degrees_share_with_learning_is_refused() -> None:
     with pytest.raises(HyperparameterError, match="degree_share"):
-        KQGCHyperparameters(degree_share=0.5)
+        KQGCHyperparameters(learned=True, degree_share=0.5)
+
+
+def test_nothing_is_learned_by_default_and_the_degree_has_a_share_then_alone() -> None:
+    plain, learned = KQGCHyperparameters(), KQGCHyperparameters(learned=True)
+    assert (plain.learned, plain.share) == (False, DEGREE_SHARE) and DEGREE_SHARE > 0
+    assert learned.share == 0 and KQGCHyperparameters(degree_share=0).share == 0
+    graph, _, h, r = toy()
+    found = [
+        infer_kqgc(graph, h.astype(np.float32), r.astype(np.float32), {}, hyper)[0]
+        for hyper in (plain, KQGCHyperparameters(degree_share=DEGREE_SHARE))]  # fmt: skip
+    np.testing.assert_array_equal(*found)

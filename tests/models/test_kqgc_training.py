@@ -25,7 +25,7 @@ def test_training_computes_the_papers_loss_on_full_neighbourhoods() -> None:
     entities, relations = vectors_of(data, dimension=D)
     users, items = data.purchases
     once = {"epochs": 1, "batch_size": 10_000, "fanout": 1000, "validation_share": 0}
-    hyper = KQGCHyperparameters(aggregator="attention2", negatives=2, **once)
+    hyper = KQGCHyperparameters(learned=True, aggregator="attention2", negatives=2, **once)
     # one candidate: the negatives are known without knowing the draw
     result = train_kqgc(graph_of(data), entities, relations, (users, items), 0, data.items[:1], hyper, seed=4)
     model = KQGC(D, hyper, seed=4)
@@ -134,7 +134,7 @@ def test_a_masked_own_edge_carries_no_message() -> None:
     relations = np.ones((1, D), dtype=np.float32)
     pair, losses = (np.array([0]), np.array([1])), {}
     for masked in (True, False):
-        hyper = KQGCHyperparameters(mask_own_edge=masked, epochs=1, validation_share=0, margin=50)
+        hyper = KQGCHyperparameters(learned=True, mask_own_edge=masked, epochs=1, validation_share=0, margin=50)
         result = train_kqgc(graph, entities, relations, pair, 0, np.array([2]), hyper, seed=0)
         losses[masked] = result.history[0]["loss"]
     weight = KQGC(D, hyper, seed=0).weights[0].detach().numpy()
@@ -153,7 +153,7 @@ def test_deterministic_training_repeats_bit_by_bit_with_several_threads_at_work(
     graph = KnowledgeGraph(heads, rng.integers(2, size=edges), tails, n_entities=n, n_relations=2)
     entities, relations = (rng.normal(size=(rows, 32)).astype(np.float32) for rows in (n, 2))
     ratio = {"aggregator": "attention2", "attention_normalisation": "ratio"}
-    hyper = KQGCHyperparameters(layers=2, epochs=2, batch_size=4096, **ratio)
+    hyper = KQGCHyperparameters(learned=True, layers=2, epochs=2, batch_size=4096, **ratio)
     given = (graph, entities, relations, (heads, tails), 0, np.unique(tails), hyper)
     results = [train_kqgc(*given, seed=9, deterministic=True) for _ in range(2)]
     for name, values in results[0].checkpoint().items():

@@ -21,6 +21,7 @@ from jobs.embeddings.smooth_kqgc import training_pairs
 from models.hyperparameters import KQGCHyperparameters
 from models.kqgc import infer_kqgc
 from models.kqgc_training import train_kqgc
+from tests.papers.paper_kqgc import LEARNED
 from tests.papers.vector_figures import mean_auc
 from tests.papers.vector_heads import PENALTIES, cross_scores
 from tests.papers.vector_logs import LOGS, LogNight, choosing
@@ -45,11 +46,10 @@ def variants(nights: LogNight) -> Iterator[tuple[str, np.ndarray]]:
             yield "m", smoothed - start.entities
         yield f"h + m degree^{share}", smoothed
     yield "two layers of h + m", infer_kqgc(graph, *given, {}, KQGCHyperparameters(learned=False, layers=2))[0]
-    hyper, settings = nights.settings().kqgc, nights.settings()
-    purchase = night.relation(settings.graph.purchase)
+    purchase = night.relation(nights.settings().graph.purchase)
     pairs, items = training_pairs(night, purchase, start.source), night.of_type("item")
-    learned = train_kqgc(graph, *given, pairs, purchase, items, hyper, seed=0, deterministic=True)
-    yield "W (h + m) + b, learned", infer_kqgc(graph, *given, learned.parameters, hyper)[0]
+    learned = train_kqgc(graph, *given, pairs, purchase, items, LEARNED, seed=0, deterministic=True)
+    yield "W (h + m) + b, learned", infer_kqgc(graph, *given, learned.parameters, LEARNED)[0]
 
 
 def rows_of(night: Night, users: np.ndarray) -> np.ndarray:

@@ -21,8 +21,8 @@ from tests.papers.paper_vectors import Assessed, Bench, Entry, Vectors
 from tests.papers.vector_figures import Figure, Verdict, auc, figure, last_line, lift, mean_auc, verdict
 from tests.papers.vector_heads import cross_scores, inputs, margins, splits
 from tests.papers.vector_logs import FILMS, SALT, LogNight, choosing, held_out_likes, in_fold_a
-from tests.papers.vector_peers import WIDTH, cleora_steps, statistics
-from tests.papers.vector_tasks import Task, above_median, counts_of, exclusive, history, tasks_of
+from tests.papers.vector_peers import WIDTH, cleora_steps
+from tests.papers.vector_tasks import Task, above_median, activity, counts_of, exclusive, history, tasks_of
 
 NONE = np.zeros(0, np.int64)
 
@@ -206,6 +206,8 @@ def test_a_shops_labels_come_after_the_night_and_all_else_before_it(monkeypatch)
     assert plain.classes == beside.classes == ["soup"], "both users had soup before, one had milk"
     assert plain.labels[:, 0].tolist() == beside.labels[:, 0].tolist() == [False, False, True]
     assert plain.own is None and np.expm1(beside.own[:, 0, 0]).tolist() == pytest.approx([1, 1, 0])
+    at_large = np.expm1(beside.own[:, 0, 3:])
+    assert at_large[0] == pytest.approx([3, 2, 2, 2, 10]), "activity in all, soup or not, stands beside the history"
 
 
 def test_whose_label_a_model_may_have_learned_is_not_asked_for_it():
@@ -223,9 +225,7 @@ def test_whose_label_a_model_may_have_learned_is_not_asked_for_it():
 
 def test_five_statistics():
     log, _ = events()
-    nights = SimpleNamespace(date=datetime.date(2020, 1, 11))
-    world = SimpleNamespace(events=log, users=np.array(["u1", "idle"], object), nights=nights)
-    found = np.expm1(statistics(world))
+    found = np.expm1(activity(log, np.array(["u1", "idle"], object), datetime.date(2020, 1, 11)))
     assert found[0] == pytest.approx([3, 2, 2, 2, 10]) and found[1, :3] == pytest.approx([0, 0, 0])
 
 

@@ -38,7 +38,6 @@ from jobs.spark import session
 from models.classifiers.folds import folds, uniform
 from models.families import family_of, job_of
 from tests.papers.lookalike_cache import hash_of
-from tests.papers.paper_kqgc import OVERRIDES
 from tests.papers.shops import SHOPS, L, Nights, Shop, program
 
 SALT = "paper-vectors"  # of who chooses and who tests, and of which likes are held out
@@ -65,7 +64,7 @@ class LogNight(Nights):
     def __init__(
         self, shop: Shop, data: Path, root: Path, models: Sequence[str], changed: dict[str, Any] | None = None
     ) -> None:
-        super().__init__(shop, data, root, dict(OVERRIDES) | (changed or {}), models=models)
+        super().__init__(shop, data, root, changed or {}, models=models)
         self.is_films = shop is FILMS
         self.dates = [self.date]
 

@@ -29,7 +29,7 @@ from jobs.arrays import Night
 from tests.papers.lookalike_cache import Arrays
 from tests.papers.lookalike_peers import PYTHON
 from tests.papers.vector_logs import LogNight
-from tests.papers.vector_tasks import counts_of, values_of
+from tests.papers.vector_tasks import activity, counts_of, values_of
 
 HERE = Path(__file__).parent
 WIDTH, THREADS = 64, 2
@@ -145,26 +145,13 @@ def counting(world: World) -> Arrays:
     column = CATEGORY[world.nights.shop.config]
     counts, _ = counts_of(world.events, values_of(world.nights.items(), column), world.users)
     most = np.argsort(-(counts > 0).sum(axis=0), kind="stable")
-    logs, five = np.log1p(counts), statistics(world)
+    logs, five = np.log1p(counts), activity(world.events, world.users, world.nights.date)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     wide, rest = most[:WIDTH], most[: WIDTH - STATISTICS]
     return {
         "shares": shares[:, wide], "logs": logs[:, wide], "statistics": five,
         "shares, statistics": np.hstack([shares[:, rest], five]),
         "logs, statistics": np.hstack([logs[:, rest], five])}  # fmt: skip
-
-
-def statistics(world: World) -> np.ndarray:
-    """float64 (n, 5): logs of events, of different items, of days with an event, of days since the last and since the
-    first."""
-    events = world.events.assign(day=world.events["event_time"].dt.floor("D"))
-    of_users = events.groupby("user_id").agg(
-        events=("day", "size"), items=("item_id", "nunique"), days=("day", "nunique"),
-        last=("event_time", "max"), first=("event_time", "min")).reindex(world.users)  # fmt: skip
-    today = pd.Timestamp(world.nights.date, tz="UTC")
-    ago = [((today - of_users[side]).dt.total_seconds() / 86_400).fillna(9_999) for side in ("last", "first")]
-    plain = [of_users[name].fillna(0) for name in ("events", "items", "days")]
-    return np.log1p(np.stack([*plain, *ago], axis=1).astype(np.float64))
 
 
 PEERS: dict[str, Callable[[World], Arrays]] = {

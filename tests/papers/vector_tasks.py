@@ -3,8 +3,8 @@
 MovieLens 1M: gender, age band, occupation, and the genres of the likes that were held out (whether a genre's share of
 them is above the median user's). The shops: which of the categories (Complete Journey) or words of the description
 (Online Retail) most bought before the night a user buys in the L days from it on; Complete Journey's also beside the
-user's own history with each category. Every task is a number of yes-or-no questions, one a class, and its figure the
-mean of their AUC.
+user's own history with each category and his activity at large, so that a vector competes by what it adds to what
+stands in any table. Every task is a number of yes-or-no questions, one a class, and its figure the mean of their AUC.
 
 Shapes: n users, C classes, H columns of own history.
 """
@@ -93,6 +93,8 @@ def _of_shop(nights: LogNight, users: np.ndarray) -> Iterator[Task]:
     yield Task("next category" if is_grocer else "next words", rows, later, named)
     if is_grocer:
         own = history(before, values, users, named, nights.date)
+        at_large = np.repeat(activity(before, users, nights.date)[:, None], len(named), axis=1)
+        own = np.concatenate([own, at_large], axis=2)
         yield Task("next category over own history", rows, later, named, own)
 
 
@@ -130,3 +132,16 @@ def history(
     for number, column in enumerate((of_pairs["events"], of_pairs["days"], ago)):
         found[row[kept], place[kept], number] = column.to_numpy()[kept]
     return np.log1p(found)
+
+
+def activity(events: pd.DataFrame, users: np.ndarray, date: datetime.date) -> np.ndarray:
+    """float64 (n, 5): logs of events, of different items, of days with an event, of days since the last and since the
+    first."""
+    events = events.assign(day=events["event_time"].dt.floor("D"))
+    of_users = events.groupby("user_id").agg(
+        events=("day", "size"), items=("item_id", "nunique"), days=("day", "nunique"),
+        last=("event_time", "max"), first=("event_time", "min")).reindex(users)  # fmt: skip
+    today = pd.Timestamp(date, tz="UTC")
+    ago = [((today - of_users[side]).dt.total_seconds() / 86_400).fillna(9_999) for side in ("last", "first")]
+    plain = [of_users[name].fillna(0) for name in ("events", "items", "days")]
+    return np.log1p(np.stack([*plain, *ago], axis=1).astype(np.float64))

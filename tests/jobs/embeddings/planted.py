@@ -35,7 +35,7 @@ def write_config(folder: Path, **sections: object) -> Path:
             "batch_size": 64,
             "threads": 1,
         },
-        "kqgc": {"epochs": 3, "batch_size": 64, "fanout": 5},
+        "kqgc": {"learned": True, "epochs": 3, "batch_size": 64, "fanout": 5},
         "publishing": {"models": ["transe", "kqgc_mean"], "min_neighbour_overlap": 0.0},
         **sections,
     }

@@ -93,6 +93,18 @@ def test_another_norm_of_the_source_begins_both_anew(root: Path, capsys: pytest.
     assert space(root, "kqgc_mean", DATES[1])["family"]["transe"] == "l1"
 
 
+def test_vectors_of_a_learned_map_are_no_predecessor_of_those_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They lie elsewhere: no rotation takes one to the other, nor messages by one share of the degree to another's."""
+    settings = ({}, {"learned": True}, {"degree_share": 0.0})
+    for k, given in enumerate(settings):
+        leave(config_of(tmp_path, kqgc=given), "transe", DAYS[k], before=DAYS[k - 1] if k else None)
+        leave(config_of(tmp_path, kqgc=given), "kqgc_mean", DAYS[k])
+    found = [resolved(config_of(tmp_path, kqgc=given), DAYS[4], capsys)["kqgc_mean"] for given in settings]
+    assert found == [str(day) for day in DAYS[:3]]
+
+
 @pytest.mark.parametrize("model", ["kqgc_attention2", "rhgn"])
 def test_a_model_begins_anew_with_its_source(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The source's night is gone on which the model's last one was built, and the one before is too old."""

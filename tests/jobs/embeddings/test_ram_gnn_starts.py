@@ -24,7 +24,7 @@ from tests.jobs.embeddings.planted_nights import DATES, USERS, same_group_share
 from tests.jobs.embeddings.ram_gnn_nights import PRETRAINING, checkpoint_of, write_attributes
 from tests.jobs.embeddings.rhgn_night import PROFILES, RHGN, label
 
-KQGC = {"init": "ram_gnn", "epochs": 3, "batch_size": 64, "fanout": 5}
+KQGC = {"init": "ram_gnn", "learned": True, "epochs": 3, "batch_size": 64, "fanout": 5}
 
 
 @pytest.fixture

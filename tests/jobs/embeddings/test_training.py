@@ -160,11 +160,33 @@ def test_every_parameter_of_kqgc_and_its_optimiser_start_from_the_predecessor(ro
     assert 0 < random < 0.2  # 3 epochs of small steps from where the predecessor was
 
 
+def test_without_a_learned_map_every_night_smooths_anew_and_asks_for_no_purchase(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default: nothing is trained, not on a night on which nothing of its source is trained either."""
+    monkeypatch.setattr(smooth_kqgc, "train", None)
+    config = write_config(root, kqgc={}, training={"train_every_days": 30})
+    for date, before in zip(DATES[:2], (None, DATES[0]), strict=True):
+        night(config, date, before, models=("transe", "kqgc_mean"))
+        table = Table(str(root / "data/checkpoints/kqgc_mean"))
+        found, start = (
+            read_checkpoint(Table(str(root / f"data/checkpoints/{m}")), str(date)) for m in ("kqgc_mean", "transe")
+        )
+        assert table.manifest(str(date)).fields["trained_at"] == str(DATES[0]) and not found.extra
+        np.testing.assert_array_equal(found.relations, start.relations)
+        lengths = np.linalg.norm(found.entities[found.source == TRAINED], axis=1)
+        assert lengths.std() > 0.1, "active users are longer"
+    features = FeatureStore(str(root / "data/feature_store")).read(
+        "user_embeddings", model="kqgc_mean", dt=str(DATES[1])
+    )
+    assert same_group_share(features) > 0.9
+
+
 def test_a_checkpoint_of_another_shape_is_refused_with_a_message_on_a_night_without_training(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     night(write_config(root, training={"train_every_days": 30}), DATES[0], models=("transe", "kqgc_mean"))
-    other = write_config(root, training={"train_every_days": 30}, kqgc={"epochs": 3, "layers": 2})
+    other = write_config(root, training={"train_every_days": 30}, kqgc={"learned": True, "epochs": 3, "layers": 2})
     night(other, DATES[1], DATES[0])
     assert (
         execute(

@@ -74,7 +74,9 @@ def test_a_batch_in_which_nobody_has_a_message_goes_through_rhgn(engine: str, so
 def test_a_batch_in_which_nobody_has_a_message_goes_through_kqgc(engine: str, aggregator: str, n_codes: int) -> None:
     """Also with so many relations that they are no small matrix, and with the printed ratio."""
     for normalisation in ("softmax", "ratio"):
-        hyper = KQGCHyperparameters(aggregator=aggregator, attention_normalisation=normalisation, bias=False)
+        hyper = KQGCHyperparameters(
+            learned=True, aggregator=aggregator, attention_normalisation=normalisation, bias=False
+        )
         model = KQGC(D, hyper)
         h_SD, r_MD = leaf(3, D), leaf(n_codes // 2, D)
         found, _ = model([nobodys(engine, n_codes)], h_SD, r_MD)
