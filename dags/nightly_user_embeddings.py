@@ -59,6 +59,8 @@ def nightly_user_embeddings():
         graphs = build_graphs()
         if SETTINGS.ready_marker:
             wait_for_source(SETTINGS) >> graphs
+    if SETTINGS.pods and SETTINGS.pods.memory_nights:
+        size_pods() >> graphs
 
     with TaskGroup("embeddings"):
         resolve = resolve_predecessor()
@@ -90,6 +92,12 @@ def nightly_user_embeddings():
     before >> report
     [*before, report] >> prune
     [*before, report, prune] >> complete
+
+
+def size_pods():
+    return job(
+        SETTINGS, "size_pods", inputs=["run_metrics"], returns_json=True,
+        doc_md="What memory each job's pod asks for, by what the job took on earlier nights.")  # fmt: skip
 
 
 def build_graphs():
@@ -165,7 +173,7 @@ def write_report():
     return job(
         SETTINGS, "report.write_report", operator=LastJob, trigger_rule=TriggerRule.ALL_DONE, outputs=["reports"],
         inputs=["rejected_events", *FEATURES, "lookalike_scores", "audiences", "audience_reasons", "run_metrics"],
-        outlets=[datasets.reports(SETTINGS)], report=report_of(SETTINGS, NIGHT),
+        outlets=[datasets.reports(SETTINGS)], report=report_of(SETTINGS, NIGHT), returns_json=True,
         doc_md="The night's page: written also when something before it failed or was skipped, and says so. The link "
         "*Report of the night* leads to it.")  # fmt: skip
 

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from feature_store import commands
+from feature_store import commands, known_stores
 from feature_store.errors import DataDamaged, ManifestBroken, SchemaTooNew, SpaceMismatch, StoreError, may_pass
 from feature_store.view import USER_EMBEDDINGS
 
@@ -28,6 +28,8 @@ def parser() -> argparse.ArgumentParser:
         root = os.environ.get("NOCTURNE_DATA_ROOT", "data")
         if rooted:
             sub.add_argument("--root", default=root, help="data root (default: $NOCTURNE_DATA_ROOT, else ./data)")
+            settings = "the root's object store, as a configuration's section `storage` has it"
+            sub.add_argument("--storage", metavar="JSON", help=f"{settings} (default: as the environment says)")
         sub.set_defaults(run=run)
         return sub
 
@@ -75,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
+        if getattr(options, "storage", None):
+            known_stores.know(options.root, commands.storage_of(options.storage))
         status = options.run(options)
         sys.stdout.flush()
         return status

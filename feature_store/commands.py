@@ -201,15 +201,23 @@ def _retention(options: argparse.Namespace, root: DataRoot) -> dict[str, int]:
         )
     if options.table:
         return {options.table: options.days}
+    return _object("--retention", options.retention, "an object table → days, like '{\"clean_events\": 90}'")
+
+
+def storage_of(text: str) -> Storage:
+    """Of the option `--storage`. StoreError, which does not repeat the text: it may hold a key."""
+    wanted = "an object, like '{\"endpoint\": \"https://s3.example.com\"}'"
+    return Storage.from_mapping(_object("--storage", text, wanted))
+
+
+def _object(option: str, text: str, wanted: str) -> dict:
     try:
-        mapping = json.loads(options.retention)
+        found = json.loads(text)
     except ValueError as error:
-        raise StoreError(
-            f"--retention is no JSON ({error}); expected an object table → days, like '{{\"clean_events\": 90}}'."
-        ) from error
-    if not isinstance(mapping, dict):
-        raise StoreError(f"--retention is {mapping!r}; expected an object table → days.")
-    return mapping
+        raise StoreError(f"{option} is no JSON ({error}); expected {wanted}.") from error
+    if not isinstance(found, dict):
+        raise StoreError(f"{option} is a JSON {type(found).__name__}; expected {wanted}.")
+    return found
 
 
 def _root(options: argparse.Namespace) -> DataRoot:

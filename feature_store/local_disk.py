@@ -6,7 +6,6 @@ the tests can fail or stop each of them in turn.
 
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 import uuid
@@ -19,6 +18,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from feature_store import lock
+from feature_store.hash_beside import HashBeside
 from feature_store.layout import TEMPORARY_PREFIX
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY
@@ -45,7 +45,7 @@ class LocalSink:
     def __init__(self, path: str) -> None:
         self._path = path
         self._descriptor = os.open(path, _CREATE_FLAGS, 0o644)
-        self._hash = hashlib.sha256()
+        self._hash = HashBeside()
         self._size = 0
 
     def write(self, content: bytes) -> int:

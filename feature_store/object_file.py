@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import functools
-import hashlib
 import io
 import mmap
 import tempfile
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_store.errors import CannotWrite, DiskFull
+from feature_store.hash_beside import HashBeside
 from feature_store.object_errors import translated, whole_answer
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class ObjectSink:
         import obstore
 
         self._bucket, self._key, self._path = bucket, key, path
-        self._hash, self._size = hashlib.sha256(), 0
+        self._hash, self._size = HashBeside(), 0
         with _kept_here():
             self._kept = tempfile.TemporaryFile()
         with translated("writing", path):

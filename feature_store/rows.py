@@ -5,6 +5,7 @@ column chunks against hashes of their own, as they are read (checked_file.py). O
 Arrow checks the CRC of every page, and page headers are held against the frames; of before the frames, the CRCs alone.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,25 +19,36 @@ from feature_store.disk import Disk
 from feature_store.errors import DataDamaged, StoreError
 from feature_store.frames import Frames
 from feature_store.manifest import FileEntry
+from feature_store.row_groups import read_side_by_side
 
 
 @dataclass(frozen=True)
 class _Opened:
     """A file whose footer and all that no row group holds are as they were published.
 
-    source: where rows are to be read from; by_page: that is the bare file, whose row groups are still to be checked.
+    source: where rows are to be read from; by_page: that is the bare file, whose row groups are still to be checked;
+    chunks: else what is checked as it is read.
     """
 
+    disk: Disk
     path: str
     entry: FileEntry
     frames: Frames
     metadata: pq.FileMetaData
     source: pa.NativeFile
     by_page: bool
+    chunks: Sequence[Chunk]
 
     def rows(self) -> pq.ParquetFile:
         options = {"pre_buffer": True, "page_checksum_verification": self.by_page}
         return pq.ParquetFile(self.source, metadata=self.metadata, **options)
+
+    @contextmanager
+    def once_more(self) -> Iterator[pq.ParquetFile]:
+        """For another thread."""
+        with self.disk.open(self.path) as bare:
+            source = bare if self.by_page else pa.PythonFile(CheckedFile(bare, self.chunks, self.path), mode="r")
+            yield dataclasses.replace(self, source=source).rows()
 
     def check_page_headers(self, numbers: Sequence[int]) -> None:
         for number in numbers if self.entry.frames else ():
@@ -78,7 +90,9 @@ def _read(disk: Disk, path: str, entry: FileEntry, columns: list[str] | None, fi
             return _read_some(file, columns, filter)
         if file.by_page:
             file.check_page_headers(range(file.metadata.num_row_groups))
-        return rows.read(columns)  # one chunk per column, so that a matrix is a view of it
+        many = file.metadata.num_row_groups > 1
+        table = read_side_by_side(file.once_more, file.metadata, columns) if many else None
+        return rows.read(columns) if table is None else table  # one chunk a column: a matrix is a view of it
 
 
 def _read_some(file: _Opened, columns: list[str] | None, filter: pc.Expression) -> pa.Table:
@@ -107,10 +121,10 @@ def _open(disk: Disk, path: str, entry: FileEntry) -> Iterator[_Opened]:
         if entry.frames and frames.outside(metadata) != entry.frames[1]:
             raise _changed(path, "what lies between its row groups and its footer")
         by_page = not (entry.frames and entry.chunks)
+        chunks = [] if by_page else _chunks(frames, metadata, path, entry)
         if not by_page:
-            checked = CheckedFile(source, _chunks(frames, metadata, path, entry), path)
-            source = pa.PythonFile(checked, mode="r")
-        yield _Opened(path, entry, frames, metadata, source, by_page)
+            source = pa.PythonFile(CheckedFile(source, chunks, path), mode="r")
+        yield _Opened(disk, path, entry, frames, metadata, source, by_page, chunks)
 
 
 def _chunks(frames: Frames, metadata: pq.FileMetaData, path: str, entry: FileEntry) -> list[Chunk]:

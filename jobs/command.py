@@ -24,7 +24,7 @@ JOBS = (
     "embeddings.publish_users", "embeddings.resolve_predecessor", "events.validate_events", "graphs.assign_ids",
     "graphs.build_attributes", "graphs.build_graphs", "graphs.build_interactions", "graphs.build_knowledge_graph",
     "graphs.build_sequences", "graphs.build_user_activity", "profiles.read_labels", "profiles.train_profiles",
-    "prune_partitions", "recommendations.recommend_items", "report.write_report")  # fmt: skip
+    "prune_partitions", "recommendations.recommend_items", "report.write_report", "size_pods")  # fmt: skip
 
 
 @dataclass(frozen=True)

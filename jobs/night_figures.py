@@ -73,7 +73,8 @@ def stages() -> list[str]:
     trained = [job.stage(model) for family in families.FAMILIES for job in family.jobs for model in job.models]
     published = [publishes(model) for model in families.published_models()]
     recommended = [f"recommend_items_{model}" for model in families.published_models()]
-    return [*EVENTS_AND_GRAPHS, *builders, LABELS, "resolve_predecessor", *trained, *published, *recommended, *LATER]
+    before = ["size_pods", *EVENTS_AND_GRAPHS, *builders, LABELS, "resolve_predecessor"]
+    return [*before, *trained, *published, *recommended, *LATER]
 
 
 def publishes(model: str) -> str:

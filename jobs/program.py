@@ -116,6 +116,7 @@ class Metrics:
     def __init__(self) -> None:
         self.rows: list[tuple[str, float | None, str | None]] = []
         self.fields: dict[str, Any] = {}  # of the manifest
+        self.told: dict[str, Any] = {}  # to the scheduler, as the program's last line that is JSON
 
     def put(self, metric: str, value: float | None = None, detail: Any = None) -> None:
         """One figure; `detail` is anything JSON can hold (a table as a list of dicts, a curve as lists)."""
@@ -152,7 +153,8 @@ def main(run: Callable[..., None], argv: list[str] | None = None, ends_night: bo
 def execute(run: Callable[..., None], argv: list[str] | None = None, ends_night: bool = False) -> int:
     """Run the job with this command line and return its exit status.
 
-    What ends the night prints the scheduler's runs that waited for that, as `{"resume": ["<run>"]}`.
+    What the job told the scheduler is printed as one line of JSON, with what ends the night also the runs that waited
+    for that, `"resume": ["<run>"]`.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)  # ours alone: engines say a lot
@@ -171,7 +173,9 @@ def execute(run: Callable[..., None], argv: list[str] | None = None, ends_night:
             status, _ = _execute(run, call, stage + _variant(call), arguments.date, settings.data_root)
     finally:
         if ends_night and (waiting := end_night(leases, arguments.date)):
-            print(json.dumps({"resume": waiting}), flush=True)
+            metrics.told["resume"] = waiting
+        if metrics.told:
+            print(json.dumps(metrics.told), flush=True)
     return status
 
 
@@ -275,7 +279,7 @@ def _execute(
 ) -> tuple[int, str]:
     """(exit status, why it was skipped or failed)."""
     metrics.rows.clear()
-    metrics.fields = {}
+    metrics.fields, metrics.told = {}, {}
     started = time.perf_counter()
     log.info("%s %s: start", stage, date)
     status, message = 0, ""

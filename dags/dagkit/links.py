@@ -14,6 +14,8 @@ from airflow.sdk import BaseOperator, BaseOperatorLink
 from dagkit import datasets
 from dagkit.settings import Settings
 
+WRITER = "write_report"  # the task whose result names the page
+
 
 class ReportLink(BaseOperatorLink):
     """The page that the task's `report` names: the partition's folder, and where a browser finds it."""
@@ -21,15 +23,22 @@ class ReportLink(BaseOperatorLink):
     name = "Report of the night"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Empty where no report of that night is published; the folder's own on an object store, which is not asked."""
+        """Empty where no report of that night is published. Of `ti_key` Airflow hands over the task instance itself."""
         folder, address = operator.report
-        if "://" in folder:
-            return f"{address.rstrip('/')}/"
-        page = page_of(Path(folder))
+        page = page_of(folder, ti_key)
         return f"{address.rstrip('/')}/{page}" if page else ""
 
 
-def page_of(partition: Path) -> str:
+def page_of(folder: str, task_instance: Any) -> str:
+    """The page's name: as the disk has it, else as its writer told; an object store is not asked, for which Airflow
+    needs no client and no credentials. Empty where there is none."""
+    if "://" not in folder:
+        return committed_page(Path(folder))
+    told = task_instance.xcom_pull(task_ids=WRITER)
+    return str(told.get("page") or "") if isinstance(told, dict) else ""
+
+
+def committed_page(partition: Path) -> str:
     """The name of the committed page; empty where none is."""
     try:
         manifest = json.loads((partition / "_manifest.json").read_text(encoding="utf-8"))
@@ -60,5 +69,5 @@ class NightComplete(BaseOperator):
 
     def execute(self, context: Any) -> None:
         folder, _ = self.report
-        page = "" if "://" in folder else page_of(Path(folder)) or "none"
+        page = page_of(folder, context["ti"]) or "none"
         self.log.info("The night is complete; its report: %s/%s", folder, page)

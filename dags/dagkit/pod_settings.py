@@ -46,6 +46,8 @@ class Pods:
     python: str = "python"
     cpu: str = "2"
     memory: str = "4Gi"
+    memory_nights: int = 0
+    memory_headroom: float = 1.5
     gpus: int = 0
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: list[dict[str, Any]] = field(default_factory=list)
@@ -59,6 +61,11 @@ class Pods:
         """Of a job by its program's last name: what is said of it, else of training jobs, else of all."""
         of_all = Shape(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Shape)})
         return self.jobs.get(program, Shape()).over(self.training.over(of_all) if trains else of_all)
+
+
+def mib(size: str) -> float:
+    """A size as Kubernetes has it."""
+    return int(size[:-2]) * {"Ki": 1 / 1024, "Mi": 1, "Gi": 1024, "Ti": 1024**2}[size[-2:]]
 
 
 def pods(section: Any) -> Pods | None:

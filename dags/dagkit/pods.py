@@ -19,13 +19,14 @@ from urllib3.exceptions import HTTPError
 
 from dagkit.links import ReportLink
 from dagkit.order import EndsNight, LastJob
-from dagkit.pod_settings import Pods, Shape
+from dagkit.pod_settings import Pods, Shape, mib
 from dagkit.settings import Settings
 from dagkit.tasks import GRACE_SECONDS, Job, JobOperator
 
 CONTAINER = "job"
 USER = 10001  # of docker/Dockerfile
 LAST_LINES = 200  # of the pod's log, in which the result and the last words are looked for
+SIZES = "size_pods"  # the task whose result is what memory each job asks for
 SPARK_PROGRAM = "build_graphs"  # the one that may start executors, and so may talk to the cluster
 SCRATCH = {"HOME": "/tmp", "TMPDIR": "/tmp", "NUMBA_CACHE_DIR": "/tmp/numba", "MPLCONFIGDIR": "/tmp"}
 ABOUT_THE_POD = {
@@ -40,11 +41,12 @@ class JobInPod(Job, KubernetesPodOperator):
 
     def __init__(
         self, *, command: list[str], inputs: Sequence[str] = (), outputs: Sequence[str] = (),
-        returns_json: bool = False, report: tuple[str, str] | None = None, **arguments: Any,
+        returns_json: bool = False, report: tuple[str, str] | None = None, stage: str = "", **arguments: Any,
     ) -> None:  # fmt: skip
+        """stage: by which its own figures are found; else as `JobOperator`."""
         super().__init__(base_container_name=CONTAINER, container_name_log_prefix_enabled=False, **arguments)
         self.command, self.inputs, self.outputs = command, tuple(inputs), tuple(outputs)
-        self.returns_json, self.report = returns_json, report
+        self.returns_json, self.report, self.stage = returns_json, report, stage
         if report is not None:
             self.operator_extra_links = (ReportLink(),)
         self.result: dict[str, Any] | None = None
@@ -52,14 +54,33 @@ class JobInPod(Job, KubernetesPodOperator):
     def build_pod_request_obj(self, context: Any = None, **how: Any) -> k8s.V1Pod:
         """The command is rendered by now."""
         self.cmds = list(self.command)
+        if context and self.dag.has_task(SIZES):
+            self._take_measure(context["ti"])
         return super().build_pod_request_obj(context, **how)
+
+    def _take_measure(self, ti: Any) -> None:
+        """Ask for the memory that earlier nights' figures tell; from the second try on for no less than configured:
+        what failed may have run out of it."""
+        measured = (ti.xcom_pull(task_ids=SIZES) or {}).get(self.stage)
+        resources = self.container_resources
+        configured = resources.limits["memory"]
+        if measured and (ti.try_number < 2 or mib(measured) > mib(configured)):
+            self.log.info("Memory by the figures of earlier nights: %s (configured: %s)", measured, configured)
+            requests, limits = ({**told, "memory": measured} for told in (resources.requests, resources.limits))
+            self.container_resources = k8s.V1ResourceRequirements(requests=requests, limits=limits)
 
     def execute(self, context: Any) -> dict[str, Any] | None:
         super().execute(context)
-        return self.result
+        return self._handed_over()
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> dict[str, Any] | None:
         super().trigger_reentry(context, event)
+        return self._handed_over()
+
+    def _handed_over(self) -> dict[str, Any] | None:
+        """The result; from now on `do_xcom_push` is no longer the provider's word for a second container, but
+        Airflow's, which keeps no result without it."""
+        self.do_xcom_push = self.returns_json
         return self.result
 
     def cleanup(self, pod: Any, remote_pod: Any, xcom_result: Any = None, context: Any = None) -> None:

@@ -223,7 +223,8 @@ def job(
         raise SettingsError(f"{settings.config} has the section pods, which needs {needed} ({error}).") from error
 
     trains = any(module == one.program for family in families.FAMILIES for one in family.jobs)
-    return job_in_pod(settings, program, trains, operator, **arguments)
+    stage = "_".join([program, *([options["model"]] if "model" in options else [])])  # as jobs/program.py has it
+    return job_in_pod(settings, program, trains, operator, stage=stage, **arguments)
 
 
 class MarkerSensor(BaseSensorOperator):

@@ -7,6 +7,10 @@ from collections.abc import Iterable
 BEFORE_TRAINING = (
     ("`wait_for_source`", "The input's marker did not come in time. Deliver the input, clear the task."),
     (
+        "`size_pods`",
+        "The figures of earlier nights could not be read at all. Clear the task, or set `pods.memory_nights: 0`.",
+    ),
+    (
         "`build_graphs`",
         "Several programs in one Spark session; its last lines and the report say which failed. `validate_events`: "
         "unreadable input, or more rejected rows than `events.max_rejected_share`; the rows and their reasons are in "

@@ -64,6 +64,9 @@ class Pods:
     python: str = "python"  # in the image
     cpu: Cpu = "2"  # asked for and limit, as the memory
     memory: Size = "4Gi"
+    # on how many earlier nights to look for what a job took at most; 0: `memory` counts, here and below
+    memory_nights: Annotated[int, Range(0, 365)] = 0
+    memory_headroom: Annotated[float, Range(1, 10)] = 1.5  # times the most that it took on them
     gpus: Gpus = 0
     node_selector: dict[str, str] = field(default_factory=dict)
     tolerations: list[Toleration] = field(default_factory=list)

@@ -159,7 +159,7 @@ def run(
     entity_ids: Input, relations: Input, user_embeddings: Input, entity_embeddings: Input, lookalike_scores: Input,
     audiences: Input, audience_reasons: Input, run_metrics: Input, reports: Output, config: Config,
 ) -> None:  # fmt: skip
-    """Write and commit the page of D."""
+    """Write and commit the page of D; tell the scheduler its name."""
     dt = date.isoformat()
     tables = Tables(
         clean_events, rejected_events, knowledge_graph, interactions, entity_ids, relations, user_embeddings,
@@ -175,6 +175,7 @@ def run(
         commit.fields |= {"inputs": lineage, "code_version": code_version()}
         if changed and not changed["problem"]:  # no input: `verify` would have the night run again for one table of it
             commit.fields["compared_with"] = audiences.lineage(changed["before"])
+    metrics.told["page"] = commit.files[0].name  # for the link, where Airflow cannot look
     metrics.put("page_bytes", len(page))
     metrics.put("rows_out", 1)
 

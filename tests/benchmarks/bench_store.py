@@ -14,6 +14,7 @@ s3_read: …`, the latter two on an S3 server (s3_store.py), of as many repeats 
 better.
 """
 
+import contextlib
 import datetime
 import json
 import os
@@ -25,7 +26,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,12 @@ import pyarrow.parquet as pq
 
 from feature_store import FeatureStore
 from feature_store.commit import LOOKED_UP_ROWS
+from feature_store.row_groups import read_side_by_side
 from feature_store.store import as_utc
 from feature_store.view import as_matrix, count_after
 from tests.benchmarks import s3_store
 
-REPEATS = 30
+REPEATS = 15
 WRITES = 5  # repeats that write too
 RESULTS = Path(__file__).parent / "results" / "store.json"
 Seconds = dict[str, list[tuple[float, float]]]  # (by the clock, of all threads on a processor) of each repeat
@@ -68,9 +70,15 @@ def read_bare(store: FeatureStore, users: pa.Array | None = None, by_page: bool 
     table = store.table("user_embeddings", "bench")
     manifest, (path,) = table.manifest("1970-01-01"), table.files("1970-01-01")
     checks = {"pre_buffer": True, "page_checksum_verification": by_page}
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[pq.ParquetFile]:
+        with table.disk.open(path) as bare:
+            yield pq.ParquetFile(bare, **checks)
+
     with table.disk.open(path) as source:
         if users is None:
-            rows = pq.ParquetFile(source, **checks).read()
+            rows = read_side_by_side(opened, pq.read_metadata(source), None)
         else:
             format = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(**checks))
             rows = format.make_fragment(source).to_table(filter=pc.field("user_id").isin(users))
@@ -114,6 +122,7 @@ def measure(folder: Path, users: int, dimension: int, repeats: int) -> Seconds:
             spent = seconds(calls[name])
             if repeat:
                 found[name].append(spent)
+        print(f"repeat {repeat} of {repeats}", end="\r", flush=True)
     return found
 
 
@@ -143,7 +152,7 @@ def main() -> None:
     write, read = (medians[f"{what} store"][0] / medians[f"{what} pyarrow"][0] for what in ("write", "read"))
     found_on_s3 = {"s3": s3, "s3_write": s3_write, "s3_read": s3_read}
     local = {"medians": medians, "checks": checks, "write": write, "read": read}
-    keep({"users": users, "repeats": repeats} | local | found_on_s3)
+    keep({"users": users, "repeats": repeats, "load": os.getloadavg()[2]} | local | found_on_s3)
     for of, name in (("store", "checks"), ("by page", "by page")):
         print(f"{name}: {checks[of]['read'][0]:.1%} {checks[of]['look-up'][0]:.1%}")
     print(f"ratio: {write:.2f} read: {read:.2f} s3_write: {s3_write:.2f} s3_read: {s3_read:.2f}")

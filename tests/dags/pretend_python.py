@@ -18,6 +18,8 @@ if name == "resolve_predecessor":
     print(json.dumps({"transe": "2026-01-05", "kqgc_mean": None}), flush=True)
 if module.endswith("resolve_request"):
     print(json.dumps({"date": "2026-01-09"}), flush=True)
+if name == "write_report":
+    print(json.dumps({"page": "part-0.html"}), flush=True)
 print(f"12:00:00,000 {name} 2026-01-12: said by {name}", file=sys.stderr)
 ending = json.loads(os.environ.get("PRETEND_ENDINGS", "{}")).get(name, 0)
 if ending == "real":

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from feature_store import FeatureStore
+from feature_store import FeatureStore, Table
 from feature_store.__main__ import main as store_command
 from feature_store.tree import DataRoot
 from jobs.configuration.load import load_settings
@@ -34,6 +34,11 @@ def test_a_night_through_airflow(s3_server: S3Server, tmp_path: Path) -> None:
         command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=3000, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert f"Embeddings  {root}/feature_store/user_embeddings/model=transe/dt={NIGHT}/" in done.stdout
+    (page,) = Table(f"{root}/reports").files(NIGHT)
+    assert f"Report      {page}\n" in done.stdout
+    log = (tmp_path / "run" / "logs" / f"{NIGHT}.log").read_text(encoding="utf-8")
+    assert f"The night is complete; its report: {page}" in log
+    assert b"</html>" in DataRoot(root).disk.read_bytes(page)
     figures = read_night(root, datetime.date.fromisoformat(NIGHT))
     assert set(figures.values) == STAGES and all(v["status"] in (0, 99) for v in figures.values.values())
     vectors = FeatureStore(f"{root}/feature_store").read("user_embeddings", model="transe", dt=NIGHT)

@@ -32,7 +32,7 @@ MOST_AT_ONCE = {"nightly_user_embeddings": 8, "lookalike_audience": 4, "example_
 # inputs that other runs wrote
 FORMER_NIGHTS = {
     "resolve_predecessor": {"user_embeddings", "checkpoints"}, "find_audience": set(TABLES),
-    "resolve_request": {"user_embeddings"}}  # fmt: skip
+    "resolve_request": {"user_embeddings"}, "size_pods": {"run_metrics"}}  # fmt: skip
 RESOLVED = {"embeddings.resolve_predecessor": None, "resolve_request": {"date": "2026-01-12"}}
 PREDECESSORS = {"transe": "2026-01-05", "kqgc_mean": None, "kqgc_attention2": "2026-01-04", "rhgn": "2026-01-03"}
 

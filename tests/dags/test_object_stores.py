@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -73,8 +73,15 @@ def test_the_wait_for_a_marker_ends_when_it_is_there_or_the_night_was_run(
     assert poke() is True
 
 
-def test_the_link_to_a_report_leads_to_its_folder(dagbag: DagBag) -> None:
-    from dagkit.links import ReportLink
+def test_the_link_to_a_report_leads_to_its_page_as_its_writer_told(dagbag: DagBag, capsys: Any) -> None:
+    from dagkit.links import NightComplete, ReportLink
 
-    operator = SimpleNamespace(report=("s3://b/reports/dt=2026-01-21", "https://web.example.com/dt=2026-01-21"))
-    assert ReportLink().get_link(operator, ti_key=None) == "https://web.example.com/dt=2026-01-21/"
+    results: Any = {"write_report": {"page": "part-1.html", "resume": ["scheduled__2026-01-22"]}}
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: results[task_ids])
+    report = ("s3://b/reports/dt=2026-01-21", "https://web.example.com/dt=2026-01-21")
+    task = NightComplete(task_id="night_complete", report=report)
+    assert ReportLink().get_link(task, ti_key=ti) == "https://web.example.com/dt=2026-01-21/part-1.html"
+    task.execute({"ti": ti})
+    assert "its report: s3://b/reports/dt=2026-01-21/part-1.html" in capsys.readouterr().out
+    for results["write_report"] in (None, {"resume": []}):
+        assert ReportLink().get_link(task, ti_key=ti) == "", "none was written"

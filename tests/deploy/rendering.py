@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "nocturne"
 GOLDEN = Path(__file__).parent / "golden"
 TOOLS = ROOT / ".venv-deploy" / "bin"
-VALUES = {"default": "values.yaml", "laptop": "values-laptop.yaml", "gpu": "values-gpu.yaml"}
+VALUES = {"default": "values.yaml", "laptop": "values-laptop.yaml", "gpu": "values-gpu.yaml",
+          "object-store": "values-object-store.yaml"}
 
 
 def asked(what: str, *arguments: Any) -> Any:

@@ -14,6 +14,9 @@ import pytest
 import yaml
 
 from feature_store.__main__ import parser as store_parser
+from feature_store.bucket import is_object_uri
+from feature_store.commands import storage_of
+from feature_store.storage import Storage
 from jobs import spark
 from jobs.configuration.load import load_settings
 from jobs.configuration.settings import settings_class
@@ -75,7 +78,9 @@ def test_the_pipeline_takes_the_rendered_configuration(rendered: tuple[str, dict
     path.write_text(maps["nocturne-config"]["data"]["nocturne.yaml"], encoding="utf-8")
     settings = load_settings(path)
     assert maps["nocturne-config-to-check"]["data"]["nocturne.yaml"] == path.read_text("utf-8")
-    assert settings.pods.claim in named(texts, "PersistentVolumeClaim")
+    claims = named(texts, "PersistentVolumeClaim")
+    assert (settings.pods.claim in claims) if settings.pods.claim else not claims
+    assert (settings.pods.claim is None) == is_object_uri(settings.data_root)
     assert settings.pods.service_account in named(texts, "ServiceAccount")
     assert settings.pods.config_map in maps and settings.pods.namespace == "night"
     assert settings.pods.image.endswith(f":{version()}")
@@ -92,6 +97,8 @@ def test_every_pod_is_confined(rendered: tuple[str, dict[str, str]]) -> None:
             own = container["securityContext"]
             assert own["readOnlyRootFilesystem"] and own["capabilities"] == {"drop": ["ALL"]}
             assert own["allowPrivilegeEscalation"] is False and "env" not in container
+            mounted = {mount["name"] for mount in container["volumeMounts"]}
+            assert mounted <= {volume["name"] for volume in spec["volumes"]}
             if container["name"] != "executor":  # whose resources Spark sets
                 assert {"cpu", "memory"} <= set(container["resources"]["limits"])
 
@@ -99,15 +106,21 @@ def test_every_pod_is_confined(rendered: tuple[str, dict[str, str]]) -> None:
 def test_commands_are_those_of_the_programs(rendered: tuple[str, dict[str, str]]) -> None:
     name, texts = rendered
     cron = named(texts, "CronJob")
-    assert set(cron) == {"nocturne-verify", *(["nocturne-prune"] if name == "gpu" else [])}
+    configured = values_of(name)["configuration"]
+    assert set(cron) == {"nocturne-verify", *(["nocturne-prune"] if configured.get("retention") else [])}
     for one in cron.values():
         container = one["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
         assert container["command"][:3] == ["python", "-m", "feature_store"]
         options = store_parser().parse_args(container["command"][3:])
-        assert options.root == "/data/nocturne"
-        assert container["volumeMounts"][0]["readOnly"] == (container["name"] == "verify")
+        assert options.root == configured["data_root"]
+        if is_object_uri(options.root):
+            assert storage_of(options.storage) == Storage(**configured["storage"])
+            assert container["envFrom"] == [{"secretRef": {"name": "object-store"}}]
+            assert [mount["name"] for mount in container["volumeMounts"]] == ["scratch"]
+        else:
+            assert container["volumeMounts"][0]["readOnly"] == (container["name"] == "verify")
         if container["name"] == "prune":
-            assert json.loads(options.retention) == values_of("gpu")["configuration"]["retention"]
+            assert json.loads(options.retention) == configured["retention"]
 
 
 def test_rights_are_the_least_that_work(rendered: tuple[str, dict[str, str]]) -> None:
@@ -125,9 +138,27 @@ def test_the_policy_lets_spark_talk_and_nobody_else() -> None:
     policies = named(manifests("gpu"), "NetworkPolicy")
     everyone = policies["nocturne-jobs"]["spec"]
     assert everyone["ingress"] == [] and [p["port"] for p in everyone["egress"][0]["ports"]] == [53, 53]
+    assert len(everyone["egress"]) == 1
     driver = policies["nocturne-spark-driver"]["spec"]
     assert [str(p["port"]) for p in driver["ingress"][0]["ports"]] == list(spark.PORTS.values())
     assert driver["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "build-graphs"
+
+
+@needs_tools
+def test_a_root_on_an_object_store_needs_no_claim_and_its_port_is_open() -> None:
+    for endpoint, port in (
+        (None, 443), ("https://s3.example.com", 443), ("http://minio.night.svc", 80), ("http://minio:9000/", 9000)
+    ):  # fmt: skip
+        values = values_of("gpu")
+        values["configuration"] |= {"data_root": "s3://bucket/nocturne", "storage": {"endpoint": endpoint}}
+        found = asked("render", str(CHART), values)["manifests"]
+        texts = {path: text for path, text in found.items() if path.endswith(".yaml")}
+        assert not named(texts, "PersistentVolumeClaim")
+        egress = named(texts, "NetworkPolicy")["nocturne-jobs"]["spec"]["egress"]
+        assert egress[1:] == [{"ports": [{"port": port, "protocol": "TCP"}]}], endpoint
+        executor = pod_specs(texts)[-1]
+        assert [volume["name"] for volume in executor["volumes"]] == ["scratch", "lake-0"]
+        assert executor["containers"][0]["envFrom"] == [{"secretRef": {"name": "lake-credentials"}}]
 
 
 @needs_tools
@@ -174,7 +205,9 @@ def test_a_typo_in_the_values_is_refused_by_its_name(path: tuple[str, ...], says
     [
         ("image", {"tag": "latest"}), ("data", {"size": "100GB"}), ("data", {"accessMode": "ReadWrite"}),
         ("data", {"mount": "data"}), ("verify", {"enabled": "yes"}), ("airflow", {"serviceAccounts": []}),
-        ("configuration", {"data_root": "data"}), ("verify", {"schedule": "every day"}),
+        ("configuration", {"data_root": "data"}), ("configuration", {"data_root": "ftp://host/data"}),
+        ("configuration", {"data_root": "s3://"}), ("configuration", {"data_root": "s3://me:word@bucket/x"}),
+        ("verify", {"schedule": "every day"}),
         ("networkPolicy", {"egress": [{"too": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]}),
         ("networkPolicy", {"egress": [{}]}), ("networkPolicy", {"egress": [{"to": []}]}),
         ("networkPolicy", {"egress": [{"to": [{"ipBlok": {"cidr": "10.0.0.0/8"}}]}]}),

@@ -88,7 +88,7 @@ def test_extras_and_files_that_it_names_are_there() -> None:
 
 def test_the_airflow_image_has_no_engine_and_the_others_one_xgboost() -> None:
     named = {target: " ".join(stages()[f"build-{target}"][1]) for target in TARGETS}
-    assert '".[airflow,kubernetes,postgres]"' in named["airflow"]
+    assert '".[airflow,kubernetes,postgres,s3]"' in named["airflow"]
     assert "train-cuda" in named["jobs-cuda"] and "train]" in named["jobs"] and "." in named["reader"]
     extras = setup()["options.extras_require"]
     assert "xgboost-cpu" in extras["train"] and "xgboost-cpu" not in extras["train-cuda"] + extras["learn"]

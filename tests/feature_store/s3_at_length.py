@@ -1,6 +1,6 @@
 """The long tests of the store on an object store, `make test-s3`: every kind of fault at every request, 300 kills.
 
-What is counted is printed. `KILLS` in the environment is their number.
+What is counted is printed. `KILLS` in the environment is their number, `SEED` what their moments are drawn by.
 """
 
 import os
@@ -59,7 +59,8 @@ def test_three_hundred_publishers_are_killed_under_looping_readers(bucket: str, 
         return pa.table([pa.array(c).cast(t) for c, t in zip(columns, expected.types, strict=True)], schema=expected)
 
     kills, start = int(os.environ.get("KILLS", "300")), time.monotonic()
-    counted = kill_publishers(table, kills, {"ours": lambda: table.read(DATE), "polars": by_polars}, seed=1)
+    readers, seed = {"ours": lambda: table.read(DATE), "polars": by_polars}, int(os.environ.get("SEED", "1"))
+    counted = kill_publishers(table, kills, readers, seed)
     print(f"{kills} kills in {time.monotonic() - start:.0f} s: {dict(counted)}, none mixed, none short")
     assert counted["ours"] > kills and counted["polars"] > kills / 10
     publish_versions(table.uri, 1_000_000, 1, LEASE_SECONDS)

@@ -8,10 +8,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store import FeatureStore, Segments
+from feature_store import FeatureStore, Segments, Table
 from feature_store.__main__ import main
 from tests.feature_store.places import Place, at, copy_folder, on_disk
 from tests.feature_store.samples import embeddings, publish
+from tests.s3_server import S3Server
 
 NAME = "feature_store/user_embeddings/model=transe"
 DATES = ["2026-01-05", "2026-01-12"]
@@ -52,6 +53,24 @@ def test_list_and_describe(root: Place, capsys: pytest.CaptureFixture[str]) -> N
     status, text = _run(root, capsys, "describe", NAME)
     assert status == 0 and "dt=2026-01-12" in text and "fixed_size_list<element: float>[4]" in text
     assert "replaced version 1: 32 rows" in text and '"a"' in text
+
+
+def test_where_the_object_store_is_may_be_told(
+    bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(Table(f"{bucket}/t", filesystem=s3_server.storage()), DATES[0], embeddings(0))
+    for name in ("AWS_ENDPOINT_URL", "AWS_REGION"):
+        monkeypatch.delenv(name)
+    settings = {"endpoint": s3_server.endpoint, "region": "us-east-1"}
+    assert main(["list", "--root", bucket, "--storage", json.dumps(settings)]) == 0
+    assert DATES[0] in capsys.readouterr().out
+    for wrong, said in (
+        ('{"endpont": "x"}', "'endpont'"), ("[]", "JSON list"), ("s3", "no JSON"),
+        ('{"secret_key": "hushhush"}', "Credentials come from the environment"),
+    ):  # fmt: skip
+        assert main(["list", "--root", bucket, "--storage", wrong]) == 2
+        told = capsys.readouterr().err
+        assert said in told and "hushhush" not in told
 
 
 def test_list_and_describe_for_programs(root: Place, capsys: pytest.CaptureFixture[str]) -> None:

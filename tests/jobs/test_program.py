@@ -80,6 +80,8 @@ def run(
         raise NotYet("later")
     if end == "put off":
         raise PutOff("much later")
+    if end == "tell":
+        metrics.told["page"] = "part-1.html"
     if end == "bug":
         raise KeyError("a bug is no message")
 
@@ -203,6 +205,18 @@ def test_the_last_job_ends_the_nights_lease_however_it_ends(
         execute(run, given, ends_night=True)
     assert leases.get("2026-02-01") is None and json.loads(capsys.readouterr().out) == {"resume": ["run <8>"]}
     assert execute(run, given[:-1] + ["well"], ends_night=True) == 0, "again: there is none to end"
+
+
+def test_what_a_job_tells_the_scheduler_is_its_last_line_of_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Leases(str(tmp_path / "data/nights")).write(
+        "2026-02-08", datetime.timedelta(hours=1), put_off_for="2026-02-01", run="run 8")  # fmt: skip
+    given = ["--date", "2026-02-01", "--config", str(write_config(tmp_path)), "--k", "3", "--end", "tell"]
+    assert execute(run, given, ends_night=True) == 0
+    assert json.loads(capsys.readouterr().out) == {"page": "part-1.html", "resume": ["run 8"]}
+    assert execute(run, given) == 0 and json.loads(capsys.readouterr().out) == {"page": "part-1.html"}
+    assert execute(run, [*given[:-1], "well"]) == 0 and capsys.readouterr().out == "", "nothing of the run before"
 
 
 def test_a_bug_is_not_dressed_up_as_a_message(tmp_path: Path) -> None:

@@ -16,10 +16,55 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if hasPrefix "k8s://" (default "" (.Values.configuration.spark | default dict).master) }}true{{ end }}
 {{- end }}
 
+{{/* Whether a place is on an object store. */}}
+{{- define "nocturne.isFar" -}}
+{{- if and (contains "://" .) (not (hasPrefix "file://" .)) }}true{{ end }}
+{{- end }}
+
+{{/* The claim that holds the data root; none where that is on an object store. */}}
+{{- define "nocturne.claim" -}}
+{{- if not (include "nocturne.isFar" .Values.configuration.data_root) }}{{ .Values.data.claim }}{{ end }}
+{{- end }}
+
+{{/* The ports of the object stores that the configuration names, by commas: of each its endpoint's, else 443. */}}
+{{- define "nocturne.storePorts" -}}
+{{- $all := .Values.configuration }}
+{{- $places := list (dict "path" $all.data_root "storage" $all.storage) }}
+{{- range $name, $one := $all.source }}
+{{- $told := kindIs "map" $one | ternary $one (dict "path" $one) }}
+{{- $places = append $places (dict "path" $told.path "storage" ($told.storage | default $all.storage)) }}
+{{- end }}
+{{- $ports := list }}
+{{- range $place := $places }}
+{{- if include "nocturne.isFar" ($place.path | toString) }}
+{{- $endpoint := ($place.storage | default dict).endpoint | default "https://" }}
+{{- $own := regexFind ":[0-9]+$" (urlParse $endpoint).host | trimPrefix ":" }}
+{{- $ports = append $ports ($own | default (hasPrefix "http://" $endpoint | ternary "80" "443")) }}
+{{- end }}
+{{- end }}
+{{- $ports | uniq | sortAlpha | join "," }}
+{{- end }}
+
+{{/* The Secrets whose keys become environment variables, as for the jobs. */}}
+{{- define "nocturne.secrets" -}}
+{{- $secrets := (.Values.configuration.pods | default dict).secrets | default list }}
+{{- if $secrets -}}
+envFrom:
+  {{- range $secrets }}
+  - secretRef: {name: {{ . }}}
+  {{- end }}
+{{- else -}}
+envFrom: []
+{{- end }}
+{{- end }}
+
 {{/* The section `pods` of the configuration: what this chart makes, and over it what was said. */}}
 {{- define "nocturne.pods" -}}
-{{- $made := dict "image" (include "nocturne.image" .) "claim" .Values.data.claim "mount" .Values.data.mount
-      "config_map" "nocturne-config" "namespace" .Release.Namespace "service_account" .Values.serviceAccount.name }}
+{{- $made := dict "image" (include "nocturne.image" .) "config_map" "nocturne-config"
+      "namespace" .Release.Namespace "service_account" .Values.serviceAccount.name }}
+{{- if include "nocturne.claim" . }}
+{{- $made = merge $made (dict "claim" .Values.data.claim "mount" .Values.data.mount) }}
+{{- end }}
 {{- if .Values.pullSecrets }}{{ $_ := set $made "pull_secrets" .Values.pullSecrets }}{{ end }}
 {{- toYaml (mergeOverwrite $made (deepCopy (.Values.configuration.pods | default dict))) }}
 {{- end }}

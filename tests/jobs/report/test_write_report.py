@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -71,6 +72,12 @@ def report(root: Path, date: datetime.date = DATE) -> str:
     assert execute(write_report.run, ["--date", date.isoformat(), "--config", str(root / "night.yaml")]) == 0
     (file,) = Table(str(root / "data" / "reports")).files(date.isoformat())
     return Path(file).read_text(encoding="utf-8")
+
+
+def test_the_scheduler_is_told_where_the_page_is(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = report(root)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (root / "data" / "reports" / f"dt={DATE}" / told["page"]).read_text(encoding="utf-8") == page
 
 
 def manifest(root: Path):
