@@ -86,6 +86,8 @@ class Family:
     triage: tuple[str, str]  # a row of the DAG's table: what one sees, and why it is so and what to do
     # what two nights must have alike beside dimension, norm and space: name → dotted path
     same: Mapping[str, str] = field(default_factory=dict)
+    # what holds of a partition that does not say one of these: the value that it had before it could be set
+    unsaid: Mapping[str, Any] = field(default_factory=dict)
     # whose vectors a night's space is fitted on, those of both nights: users; or items, where a user's vector is a
     # state that moves with every event
     aligned_by: Literal["user", "item"] = "user"
@@ -206,6 +208,7 @@ FAMILIES: tuple[Family, ...] = (
         # of the vectors that it smooths, and how far it takes them from there
         same={
             "init": "kqgc.init", "transe": "transe.norm", "learned": "kqgc.learned", "degree_share": "kqgc.share"},
+        unsaid={"learned": True, "degree_share": 0.0},
     ),
     Family(
         name="rhgn",

@@ -85,10 +85,12 @@ def newest_before(
 
 
 def is_of_family(manifest: Manifest, wanted: dict[str, Any]) -> bool:
-    """Whether a partition is of the family. What an older one does not say, since nobody asked then, is no
-    difference."""
+    """Whether a partition is of the family. What an older one does not say, since nobody asked then, is what the
+    family's record knows of that time, else no difference."""
     said = manifest.fields.get("family")
-    return isinstance(said, dict) and said.get("model") == wanted["model"] and {**wanted, **said} == wanted
+    if not isinstance(said, dict) or said.get("model") != wanted["model"]:
+        return False
+    return {**wanted, **families.family_of(wanted["model"]).unsaid, **said} == wanted
 
 
 def predecessor_of(

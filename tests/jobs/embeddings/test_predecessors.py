@@ -105,6 +105,18 @@ def test_vectors_of_a_learned_map_are_no_predecessor_of_those_without(
     assert found == [str(day) for day in DAYS[:3]]
 
 
+def test_vectors_of_before_the_family_knew_of_a_learned_map_are_of_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0.1 always learned it: those without are not turned into their space, nor taken for theirs on a night without
+    training, which compares nothing."""
+    learned, default = {"kqgc": {"learned": True}}, {"kqgc": {}}
+    leave(config_of(tmp_path, **learned), "transe", DAYS[0])
+    leave(config_of(tmp_path, **learned), "kqgc_mean", DAYS[0], without=("learned", "degree_share"))
+    found = [resolved(config_of(tmp_path, **given), DAYS[1], capsys) for given in (learned, default)]
+    assert found == [{"transe": str(DAYS[0]), "kqgc_mean": before} for before in (str(DAYS[0]), None)]
+
+
 @pytest.mark.parametrize("model", ["kqgc_attention2", "rhgn"])
 def test_a_model_begins_anew_with_its_source(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The source's night is gone on which the model's last one was built, and the one before is too old."""
