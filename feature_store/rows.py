@@ -90,7 +90,7 @@ def _read(disk: Disk, path: str, entry: FileEntry, columns: list[str] | None, fi
             return _read_some(file, columns, filter)
         if file.by_page:
             file.check_page_headers(range(file.metadata.num_row_groups))
-        many = file.metadata.num_row_groups > 1
+        many = file.metadata.num_row_groups > 1 and columns != []  # Arrow tells the number of rows of no columns
         table = read_side_by_side(file.once_more, file.metadata, columns) if many else None
         return rows.read(columns) if table is None else table  # one chunk a column: a matrix is a view of it
 

@@ -56,6 +56,10 @@ def test_the_rows_are_those_that_arrow_reads_in_one_chunk(
     assert all(column.num_chunks == 1 for column in found.columns)
 
 
+def test_without_columns_there_are_as_many_rows(place: Place, users: pa.Table) -> None:
+    assert _published(place, users).read(DATE, []).shape == (USERS, 0)
+
+
 def test_a_matrix_is_a_view_of_the_rows(place: Place, users: pa.Table) -> None:
     found = _published(place, users).read(DATE)
     numbers = found.column("embedding").chunk(0).values.to_numpy()
