@@ -162,6 +162,17 @@ def test_a_root_on_an_object_store_needs_no_claim_and_its_port_is_open() -> None
 
 
 @needs_tools
+@pytest.mark.parametrize("lookalike", [
+    {"suppress": "s3://lists/no.csv"}, {"campaigns": {"spring": {"suppress": "s3://lists/no.csv"}, "autumn": {}}}])
+def test_the_port_of_a_store_with_nothing_but_a_suppression_list_is_open(lookalike: dict[str, Any]) -> None:
+    values = values_of("gpu")
+    values["configuration"] |= {"storage": {"endpoint": "http://minio:9000"}, "lookalike": lookalike}
+    found = asked("render", str(CHART), values)["manifests"]
+    policies = named({path: text for path, text in found.items() if path.endswith(".yaml")}, "NetworkPolicy")
+    assert policies["nocturne-jobs"]["spec"]["egress"][1:] == [{"ports": [{"port": 9000, "protocol": "TCP"}]}]
+
+
+@needs_tools
 def test_executors_mount_every_lake_whatever_its_folder_is_called() -> None:
     """Names of volumes are short, of few characters, and differ."""
     values = values_of("gpu")

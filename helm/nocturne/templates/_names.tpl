@@ -34,6 +34,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $told := kindIs "map" $one | ternary $one (dict "path" $one) }}
 {{- $places = append $places (dict "path" $told.path "storage" ($told.storage | default $all.storage)) }}
 {{- end }}
+{{- $lookalike := $all.lookalike | default dict }}
+{{- range prepend (values ($lookalike.campaigns | default dict)) $lookalike }}
+{{- $places = append $places (dict "path" (. | default dict).suppress "storage" $all.storage) }}
+{{- end }}
 {{- $ports := list }}
 {{- range $place := $places }}
 {{- if include "nocturne.isFar" ($place.path | toString) }}
