@@ -64,8 +64,12 @@ class LeaseLock:
 
     def __enter__(self) -> Callable[[], None]:
         self._version = self._acquire()
-        if not self.objects.has_conditions:
-            self._require_conditions(self._version)
+        try:
+            if not self.objects.has_conditions:
+                self._require_conditions(self._version)
+        except BaseException:
+            self._let_go()
+            raise
         self._ended = threading.Event()
         self._renewing = threading.Thread(target=self._renew, name=f"lease of {self.path}", daemon=True)
         self._renewing.start()
@@ -74,6 +78,9 @@ class LeaseLock:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
         self._renewing.join()
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._version is None:
             return
         try:

@@ -1,5 +1,6 @@
 """Two writers of one partition on an object store, of whom one sleeps: its lease passes on, and its commit fails."""
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -269,6 +271,27 @@ def test_a_server_that_ignores_conditions_is_refused_with_the_first_lease(kept: 
     objects.put_if = put_if
     with _lock(objects, watch):
         assert objects.has_conditions
+
+
+@pytest.mark.parametrize("failing", [2, 3, 4])
+@pytest.mark.parametrize("arrives", [False, True])
+def test_a_lease_is_let_go_if_the_check_of_conditions_cannot_be_made(failing: int, arrives: bool) -> None:
+    objects, watch, puts = Memory(), Stopwatch(), itertools.count(1)
+    objects.has_conditions = False
+    put_if = objects.put_if
+
+    def breaking(*put: Any) -> Version | None:
+        breaks = next(puts) == failing
+        version = None if breaks and not arrives else put_if(*put)
+        if breaks:
+            raise OSError(5, "no connection")
+        return version
+
+    objects.put_if = breaking
+    with pytest.raises(OSError, match="no connection"):
+        _lock(objects, watch).__enter__()
+    with _lock(objects, watch, wait_seconds=0.0):
+        assert watch.now == 0.0, "nobody waits for it to run out"
 
 
 def test_a_renewal_whose_answer_was_lost_is_no_loss_of_the_lease() -> None:
