@@ -19,6 +19,7 @@ from jobs.night_figures import stages
 from jobs.program import Input, log, main, metrics
 
 LEAST_MIB, STEP_MIB = 512, 64
+NIGHTS_FOR_ONE = 3  # are looked through at most for each that is wanted: a stage may have been skipped for years
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,10 @@ class Config:
 
 
 def peaks_before(date: datetime.date, table: Table, nights: int) -> list[float]:
-    """MiB that a stage took at most, on each of its newest nights before D on which it did its work."""
+    """MiB that a stage took at most, on each of the newest nights before D on which it did its work."""
     found: list[float] = []
-    for value in reversed([value for value in table.values() if value < date.isoformat()]):
+    earlier = [value for value in table.values() if value < date.isoformat()]
+    for value in reversed(earlier[-NIGHTS_FOR_ONE * nights :]):
         if len(found) == nights:
             break
         figures = {row["metric"]: row["value"] for row in table.read(value).to_pylist()}

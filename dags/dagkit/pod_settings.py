@@ -48,6 +48,7 @@ class Pods:
     memory: str = "4Gi"
     memory_nights: int = 0
     memory_headroom: float = 1.5
+    memory_most: str | None = None
     gpus: int = 0
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: list[dict[str, Any]] = field(default_factory=list)

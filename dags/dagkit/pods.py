@@ -41,12 +41,14 @@ class JobInPod(Job, KubernetesPodOperator):
 
     def __init__(
         self, *, command: list[str], inputs: Sequence[str] = (), outputs: Sequence[str] = (),
-        returns_json: bool = False, report: tuple[str, str] | None = None, stage: str = "", **arguments: Any,
+        returns_json: bool = False, report: tuple[str, str] | None = None, stage: str = "",
+        memory_most: str | None = None, **arguments: Any,
     ) -> None:  # fmt: skip
-        """stage: by which its own figures are found; else as `JobOperator`."""
+        """stage: by which its own figures are found, which raise its memory up to `memory_most`; else as
+        `JobOperator`."""
         super().__init__(base_container_name=CONTAINER, container_name_log_prefix_enabled=False, **arguments)
         self.command, self.inputs, self.outputs = command, tuple(inputs), tuple(outputs)
-        self.returns_json, self.report, self.stage = returns_json, report, stage
+        self.returns_json, self.report, self.stage, self.memory_most = returns_json, report, stage, memory_most
         if report is not None:
             self.operator_extra_links = (ReportLink(),)
         self.result: dict[str, Any] | None = None
@@ -59,11 +61,13 @@ class JobInPod(Job, KubernetesPodOperator):
         return super().build_pod_request_obj(context, **how)
 
     def _take_measure(self, ti: Any) -> None:
-        """Ask for the memory that earlier nights' figures tell; from the second try on for no less than configured:
-        what failed may have run out of it."""
+        """Ask for the memory that earlier nights' figures tell, but for no more than a node is known to have; from the
+        second try on for no less than configured: what failed may have run out of it."""
         measured = (ti.xcom_pull(task_ids=SIZES) or {}).get(self.stage)
         resources = self.container_resources
         configured = resources.limits["memory"]
+        if measured:
+            measured = min(measured, max(configured, self.memory_most or configured, key=mib), key=mib)
         if measured and (ti.try_number < 2 or mib(measured) > mib(configured)):
             self.log.info("Memory by the figures of earlier nights: %s (configured: %s)", measured, configured)
             requests, limits = ({**told, "memory": measured} for told in (resources.requests, resources.limits))

@@ -224,7 +224,8 @@ def job(
 
     trains = any(module == one.program for family in families.FAMILIES for one in family.jobs)
     stage = "_".join([program, *([options["model"]] if "model" in options else [])])  # as jobs/program.py has it
-    return job_in_pod(settings, program, trains, operator, stage=stage, **arguments)
+    most = settings.pods.memory_most
+    return job_in_pod(settings, program, trains, operator, stage=stage, memory_most=most, **arguments)
 
 
 class MarkerSensor(BaseSensorOperator):

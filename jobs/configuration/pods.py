@@ -67,6 +67,7 @@ class Pods:
     # on how many earlier nights to look for what a job took at most; 0: `memory` counts, here and below
     memory_nights: Annotated[int, Range(0, 365)] = 0
     memory_headroom: Annotated[float, Range(1, 10)] = 1.5  # times the most that it took on them
+    memory_most: Size | None = None  # up to which such figures may raise a job's memory; none: they only lower it
     gpus: Gpus = 0
     node_selector: dict[str, str] = field(default_factory=dict)
     tolerations: list[Toleration] = field(default_factory=list)

@@ -23,7 +23,7 @@ def sized(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment(folder / "airflow", folder / "night.yaml").items():
             patch.setenv(name, value)
-        return test_pods.dags(test_pods.configured(folder / "night.yaml", memory_nights=7))
+        return test_pods.dags(test_pods.configured(folder / "night.yaml", memory_nights=7, memory_most="20Gi"))
 
 
 def memory_of(task: Any, told: Any, tries: int = 1) -> str:
@@ -56,6 +56,22 @@ def test_a_second_try_has_no_less_than_configured(sized: dict[str, Any]) -> None
     jobs = test_pods.jobs_of(sized)
     assert memory_of(jobs["nightly_user_embeddings embeddings.pretrain_transe"], TOLD, tries=2) == "24Gi"
     assert memory_of(jobs["nightly_user_embeddings graphs.build_graphs"], TOLD, tries=2) == "20480Mi", "which is more"
+
+
+def test_no_pod_asks_for_more_than_a_node_is_known_to_have(sized: dict[str, Any], tmp_path: Path) -> None:
+    jobs = {name.rpartition(".")[2]: task for name, task in test_pods.jobs_of(sized).items()}
+    most = {"build_graphs": "99999Mi", "pretrain_transe": "99999Mi", "publish_users_transe": "4160Mi"}
+    for name, tries, asked in (
+        ("build_graphs", 1, "20Gi"), ("build_graphs", 2, "20Gi"), ("pretrain_transe", 1, "24Gi"),
+        ("publish_transe", 1, "4160Mi")):  # fmt: skip
+        assert memory_of(jobs[name], most, tries) == asked
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(tmp_path / "airflow", tmp_path / "night.yaml").items():
+            patch.setenv(name, value)
+        plain = test_pods.dags(test_pods.configured(tmp_path / "night.yaml", memory_nights=7))
+        graphs = test_pods.jobs_of(plain)["nightly_user_embeddings graphs.build_graphs"]
+        assert [memory_of(graphs, most, tries) for tries in (1, 2)] == ["16Gi", "16Gi"], "more where it is said to do"
+        assert memory_of(graphs, TOLD | {"build_graphs": "1024Mi"}) == "1024Mi"
 
 
 def test_the_task_is_there_where_it_is_asked_for(sized: dict[str, Any], tmp_path: Path) -> None:

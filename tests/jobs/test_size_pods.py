@@ -39,6 +39,14 @@ def test_the_most_of_the_last_nights_and_so_much_more(tmp_path: Path) -> None:
         "build_graphs": "1856Mi", "pretrain_transe": "2432Mi", "publish_users_transe": "512Mi", "size_pods": None}
 
 
+def test_a_stage_that_is_always_skipped_is_not_read_back_to_its_first_night(tmp_path: Path) -> None:
+    for days in range(1, 8):
+        status = 99 if days < 7 else 0
+        by_hand.stage(str(tmp_path), "build_graphs", before(days), status=status, peak_memory_mib=1000.0)
+    assert told(tmp_path, memory_nights=2) == {"size_pods": None}
+    assert told(tmp_path, memory_nights=3) == {"build_graphs": "1536Mi", "size_pods": None}
+
+
 def test_figures_that_cannot_be_read_leave_the_configured_memory(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
