@@ -108,3 +108,10 @@ def test_damage_in_any_row_group_is_found_and_a_file_that_goes_is_missed(
     monkeypatch.setattr(rows, "read_side_by_side", gone)
     with pytest.raises(DataDamaged, match="is gone"):
         table.read(DATE)
+
+
+def test_chunks_of_a_row_group_follow_each_other() -> None:
+    numbers = np.arange(15, dtype=np.float32)
+    whole = np.empty((5, 3), np.float32)
+    row_groups._put(pa.chunked_array([_vectors(numbers[:6], 3), _vectors(numbers[6:], 3)]), whole)
+    assert (whole.ravel() == numbers).all()
