@@ -290,6 +290,7 @@ def test_a_lease_is_let_go_if_the_check_of_conditions_cannot_be_made(failing: in
     objects.put_if = breaking
     with pytest.raises(OSError, match="no connection"):
         _lock(objects, watch).__enter__()
+    assert not objects.has_conditions, "of which a part alone was seen"
     with _lock(objects, watch, wait_seconds=0.0):
         assert watch.now == 0.0, "nobody waits for it to run out"
 
