@@ -161,3 +161,12 @@ def test_the_defaults_look_at_enough_edges_for_an_error_below_the_gain_asked_for
     hyper = TransEHyperparameters(dimension=16, epochs=2, threads=1)
     record = train_transe(triples, hyper, seed=0, deterministic=True).history[-1]
     assert 0 < record["validation_mrr_error"] < hyper.min_gain * record["validation_mrr"]
+
+
+def test_edges_between_the_same_two_are_one_draw_of_a_look() -> None:
+    data = twins()
+    hyper = replace(LOOKS, epochs=6, patience=1, min_epochs=2, min_gain=1.0, validation_share=45 / len(data.heads))
+    edges = held_out_edges(data, hyper, 0)
+    pairs = {frozenset(pair) for pair in zip(data.heads[edges].tolist(), data.tails[edges].tolist(), strict=True)}
+    assert len(pairs) < 30 <= edges.sum()
+    assert len(train_transe(data, hyper, seed=0, deterministic=True).history) == 6
