@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from pathlib import Path
 
 import pytest
 
 from jobs.report.flow import task_of
+from jobs.report.page import AFTER_FAMILIES, BEFORE_FAMILIES
 from jobs.report.write_report import drawn_first
 from models import families
 from models.families import Family, Job
@@ -91,3 +93,11 @@ def test_a_family_that_learns_labels_is_drawn_after_all_others(root: Path, monke
     learns = dataclasses.replace(TOY, learns_labels=True)
     monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES[:-1], learns))
     assert drawn_first(published) == ["transe", "toy_small", "rhgn"]
+
+
+def test_no_two_sections_of_a_page_have_one_name() -> None:
+    modules = [importlib.import_module(family.section) for family in families.FAMILIES if family.section]
+    assert modules
+    of_all = [*BEFORE_FAMILIES, *((module.ANCHOR, module.NAME) for module in modules), *AFTER_FAMILIES]
+    for names in zip(*of_all, strict=True):
+        assert len(set(names)) == len(names)
