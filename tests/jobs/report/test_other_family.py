@@ -54,6 +54,13 @@ def test_its_card_and_its_stages_are_those_of_its_record(root: Path) -> None:
     assert {stage: task_of(stage) for stage in tasks} == tasks
 
 
+def test_the_card_of_a_model_that_trained_nothing_says_that_alone(root: Path) -> None:
+    night.put(root, "train_toy_toy_small", rows_in=1234, warm=1, history=[])
+    page = Page(report(root))
+    assert "Nothing was trained tonight" in page.text and "1,234 marbles" in page.text
+    assert "0 epochs" not in page.text and "warm start" not in page.text.split("1,234 marbles")[0][-60:]
+
+
 def test_its_section_stands_before_the_drift_and_shows_foreign_names_as_text(root: Path) -> None:
     night.put(root, "train_toy", names=[{"name": name} for name in HOSTILE])
     html = report(root)
