@@ -8,6 +8,7 @@ holds are the caller's to check (frames.py).
 
 import atexit
 import io
+import itertools
 import time
 import weakref
 from collections.abc import Sequence
@@ -19,7 +20,10 @@ import xxhash
 from feature_store.errors import DataDamaged
 
 DIGITS = 16  # of a hash
-_HELD: "weakref.WeakSet[CheckedFile]" = weakref.WeakSet()  # by a reader, or by a thread of Arrow's that has just read
+# Files and the buffers that they gave, while a reader has them or a thread of Arrow's that has just read. No WeakSet:
+# it hears of an end in Python code, within which that thread may lose the interpreter, and need it once more.
+_HELD: dict[int, weakref.ref] = {}
+_numbers = itertools.count()
 _PATIENCE_SECONDS = 2
 
 
@@ -40,7 +44,7 @@ class CheckedFile:
         self._source, self._chunks, self._path = source, chunks, path
         self._size, self._at = source.size(), 0
         self._chunks_end = max((chunk.end for chunk in chunks), default=0)
-        _HELD.add(self)
+        _hold(self)
 
     @property
     def closed(self) -> bool:
@@ -77,21 +81,36 @@ class CheckedFile:
                     f"{self._path} was changed after it was published: {chunk.name} does not fit its checksum. "
                     "`verify` names the file; roll the partition back or publish it again."
                 )
-        return content.slice(start - first, end - start)
+        given = content.slice(start - first, end - start)
+        _hold(given)
+        return given
 
     def _beyond_chunks(self, start: int, end: int) -> pa.Buffer:
         """Arrow guesses how long a footer is: what it is given of the chunks before it is blank, and not read."""
         first = max(start, self._chunks_end)
-        content = pa.BufferOutputStream()  # whose buffer is no Python object, which a thread of Arrow's might hold
+        content = pa.BufferOutputStream()
         content.write(bytes(first - start))
         content.write(self._source.read_at(end - first, first))
-        return content.getvalue()
+        given = content.getvalue()
+        _hold(given)
+        return given
+
+
+def _hold(one: CheckedFile | pa.Buffer) -> None:
+    for number in _gone():
+        _HELD.pop(number, None)
+    _HELD[next(_numbers)] = weakref.ref(one)
+
+
+def _gone() -> list[int]:
+    return [number for number, held in list(_HELD.items()) if held() is None]
 
 
 @atexit.register
 def _wait_for_threads() -> None:
-    """A thread of Arrow's may hold a file a moment longer than its reader. If it lets go while Python is shutting down,
-    the process is aborted ("terminate called without an active exception", Arrow issue 34314)."""
+    """A thread of Arrow's may hold a file, or the buffer that it decoded from, a moment longer than its reader. If it
+    lets go while Python is shutting down, the process is aborted ("terminate called without an active exception",
+    Arrow issue 34314)."""
     end = time.monotonic() + _PATIENCE_SECONDS
-    while _HELD and time.monotonic() < end:
+    while len(_gone()) < len(_HELD) and time.monotonic() < end:
         time.sleep(0.001)

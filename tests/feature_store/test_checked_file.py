@@ -20,7 +20,7 @@ from feature_store.checked_file import CheckedFile, Chunk
 from feature_store.errors import DataDamaged, StoreError
 from tests.feature_store import faulty
 from tests.feature_store.faulty import CountingFile, CountingHandler
-from tests.feature_store.samples import embeddings
+from tests.feature_store.samples import embeddings, publish
 
 DATE = "2026-01-05"
 NESTED = pa.table(
@@ -188,16 +188,35 @@ def test_a_part_of_a_chunk_is_handed_out_when_the_whole_was_checked() -> None:
     assert file.read(1000) == content[80:] and file.tell() == 100
 
 
-def test_a_program_ends_only_when_arrows_threads_have_let_go_of_its_files() -> None:
+@pytest.mark.parametrize("held", ["file", "file.read_buffer(1)"])
+def test_a_program_ends_only_when_arrows_threads_have_let_go_of_its_files(held: str) -> None:
     """Else Python's end and theirs meet, and the process is aborted."""
-    program = """
+    program = f"""
 import threading, time
 import pyarrow as pa
 from feature_store.checked_file import CheckedFile
 def hold(file):
     time.sleep(0.3)
     print("let go", flush=True)
-threading.Thread(target=hold, args=[CheckedFile(pa.BufferReader(b"x"), [], "x")], daemon=True).start()
+file = CheckedFile(pa.BufferReader(b"x"), [], "x")
+threading.Thread(target=hold, args=[{held}], daemon=True).start()
+del file
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "let go\n"
+
+
+def test_rows_that_were_read_hold_no_buffer_of_the_file(tmp_path: Path) -> None:
+    """Else a program that keeps them would wait at its end."""
+    publish(Table(str(tmp_path / "t")), DATE, embeddings(1))
+    program = f"""
+import time
+from feature_store import Table, checked_file
+kept = Table({str(tmp_path / "t")!r}).read({DATE!r})
+end = time.monotonic() + 20
+while len(checked_file._gone()) < len(checked_file._HELD) and time.monotonic() < end:
+    time.sleep(0.001)
+print(kept.num_rows, len(checked_file._HELD) > 1, len(checked_file._gone()) == len(checked_file._HELD))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == f"{embeddings(1).num_rows} True True\n"
