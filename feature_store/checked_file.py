@@ -9,6 +9,7 @@ holds are the caller's to check (frames.py).
 import atexit
 import io
 import itertools
+import threading
 import time
 import weakref
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ DIGITS = 16  # of a hash
 # Files and the buffers that they gave, while a reader has them or a thread of Arrow's that has just read. No WeakSet:
 # it hears of an end in Python code, within which that thread may lose the interpreter, and need it once more.
 _HELD: dict[int, weakref.ref] = {}
+_LOCK = threading.Lock()  # row groups are read side by side
 _numbers = itertools.count()
 _PATIENCE_SECONDS = 2
 
@@ -97,13 +99,15 @@ class CheckedFile:
 
 
 def _hold(one: CheckedFile | pa.Buffer) -> None:
-    for number in _gone():
-        _HELD.pop(number, None)
-    _HELD[next(_numbers)] = weakref.ref(one)
+    with _LOCK:
+        for number in [number for number, held in _HELD.items() if held() is None]:
+            del _HELD[number]
+        _HELD[next(_numbers)] = weakref.ref(one)
 
 
-def _gone() -> list[int]:
-    return [number for number, held in list(_HELD.items()) if held() is None]
+def _all_gone() -> bool:
+    with _LOCK:
+        return all(held() is None for held in _HELD.values())
 
 
 @atexit.register
@@ -112,5 +116,5 @@ def _wait_for_threads() -> None:
     lets go while Python is shutting down, the process is aborted ("terminate called without an active exception",
     Arrow issue 34314)."""
     end = time.monotonic() + _PATIENCE_SECONDS
-    while len(_gone()) < len(_HELD) and time.monotonic() < end:
+    while not _all_gone() and time.monotonic() < end:
         time.sleep(0.001)
