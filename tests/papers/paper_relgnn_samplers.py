@@ -1,13 +1,15 @@
-"""Table 3 and figures 2 and 3 of the RelGNN paper: `python -m tests.papers.paper_relgnn_samplers [--workers 2]`.
+"""Table 3 and figures 2 and 3 of the RelGNN paper:
+`python -m tests.papers.paper_relgnn_samplers [--seeds 3] [--minutes 30] [--workers 2]`.
 
 The paper's company graph is not to be had; this is the Alibaba e-commerce sample: ten days of who clicked, favoured,
 carted and bought what, and the items' categories, brands and prices. A fifth of the pairs of user and item are hidden
 with all their edges, so that it can be told which negatives are none: half of them choose the epoch, half are ranked,
-heads and tails, among all entities of the type, the other true edges left out. One seed; what differs is the sampler
-alone. Beside the paper's figures stand how many of the negatives of the last epoch were hidden edges, and how far below
-its edge's a negative's probability was. Then μ, with a pool of 100; then the entropy of a node's attention, mean over
-nodes of two messages or more, and what it would be if all weighed the same, for one head and uniform draws as in the
-paper. A run that results/paper_relgnn_samplers.json has, for these settings, is not made again.
+heads and tails, among all entities of the type, the other true edges left out. What is hidden is the same for all
+seeds, which draw first vectors, batches and negatives; what differs between runs of a seed is the sampler alone. Beside
+the paper's figures stand how many of the negatives of the last epoch were hidden edges, and how far below its edge's a
+negative's probability was. Then μ, with a pool of 100; then the entropy of a node's attention, mean over nodes of two
+messages or more, and what it would be if all weighed the same, for one head and uniform draws as in the paper. Runs go
+seed by seed, and one that results/paper_relgnn_samplers.json has for these settings is not made again.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def settings() -> dict[str, RelGNNHyperparameters]:
     return found | {"one head": dataclasses.replace(found["Random"], heads=1)}
 
 
-def read_world(folder: Path = SHARED_DATA / "alibaba-ecomm") -> tuple[World, Mask, Mask]:
+def read_world(seed: int, folder: Path = SHARED_DATA / "alibaba-ecomm") -> tuple[World, Mask, Mask]:
     """(the graph, the edges that choose the epoch, those that are ranked); SourceError where the data is not there.
 
     Users, then items; every node has a vector of its own that is learned, and items have attributes.
@@ -80,7 +82,7 @@ def read_world(folder: Path = SHARED_DATA / "alibaba-ecomm") -> tuple[World, Mas
     triples = Triples(heads, relations, n_users + tails, kinds, *ends, *keys)
     catalogue = imported.items.to_pandas().assign(item_id=lambda t: t["item_id"].astype(str))
     catalogue = catalogue.set_index("item_id").reindex(items)
-    own = keyed_vectors(keys[0], COMMON.dimension, SEED, (3 / COMMON.dimension) ** 0.5)
+    own = keyed_vectors(keys[0], COMMON.dimension, seed, (3 / COMMON.dimension) ** 0.5)
     pairs, pair = np.unique(heads * n_items + tails, return_inverse=True)
     part = np.random.default_rng(SEED).permutation(len(pairs))[pair] / len(pairs)
     return World(triples, attributes_of(catalogue, n_users), own, True), part < HIDDEN / 2, (part >= HIDDEN / 2) & (
@@ -104,17 +106,17 @@ def some_of(triples: Triples, edges: Mask, most: int) -> Ends:
     return tuple(column[chosen] for column in triples.edges)
 
 
-def run(hyper: RelGNNHyperparameters) -> dict[str, Any]:
+def run(hyper: RelGNNHyperparameters, seed: int) -> dict[str, Any]:
     """The figures of one training."""
     began, cpu = time.perf_counter(), time.process_time()
-    world, choosing, ranked = read_world()
+    world, choosing, ranked = read_world(seed)
     hidden, triples = choosing | ranked, world.triples
     everything = Candidates.of(triples, np.ones(len(triples.heads), bool))
     ends = some_of(triples, choosing, LOOKED_AT)
     drawn = everything.draw(ends[1], 1_000, np.random.default_rng(SEED))
     look = Validation(ends, drawn, everything).figures
-    result = train_relgnn(world, hyper, seed=SEED, held_out=hidden, look=look)
-    model = world.model(hyper, SEED)
+    result = train_relgnn(world, hyper, seed=seed, held_out=hidden, look=look)
+    model = world.model(hyper, seed)
     load_parameters(model, result.arrays)
     x_ND = vectors_of(model, world.graph(~hidden), hidden)
     test = Validation(some_of(triples, ranked, RANKED), np.arange(triples.n_entities), everything)
@@ -150,49 +152,59 @@ def entropies(model: RelGNN, world: World, hidden: Mask) -> list[dict[str, Any]]
     return found
 
 
-def runs(minutes: float, workers: int) -> dict[str, dict[str, Any]]:
-    """The figures of every run by its name, kept and made now; no new one begins after so many minutes."""
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    wanted = settings()
-    kept = {name: one for name, one in kept.items()
-            if name in wanted and one["settings"] == dataclasses.asdict(wanted[name])}  # fmt: skip
-    missing = {name: hyper for name, hyper in wanted.items() if name not in kept}
-    for name, found in made(missing, time.time() + 60 * minutes, workers):
+def runs(seeds: int, minutes: float, workers: int) -> dict[str, list[dict[str, Any]]]:
+    """Of every run by its name the figures of the seeds, kept and made now; none begins after so many minutes."""
+    former = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept: dict[str, dict[str, Any]] = {}
+    for name, hyper in settings().items():
+        same = former.get(name, {}).get("settings") == dataclasses.asdict(hyper)
+        kept[name] = former[name] if same else {"settings": dataclasses.asdict(hyper), "runs": {}}
+    wanted = ((name, seed) for seed in range(1, seeds + 1) for name in kept)
+    missing = [(name, seed) for name, seed in wanted if str(seed) not in kept[name]["runs"]]
+    for name, seed, found in made(missing, time.time() + 60 * minutes, workers):
         if found is not None:
-            kept[name] = {"settings": dataclasses.asdict(wanted[name])} | found
-            RESULTS.write_text(json.dumps({n: kept[n] for n in wanted if n in kept}, indent=1) + "\n")
-            print(name, {key: value for key, value in found.items() if key != "entropy"}, flush=True)
-    return {name: kept[name] for name in wanted if name in kept}
+            kept[name]["runs"][str(seed)] = found
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+            print(name, "seed", seed, {key: value for key, value in found.items() if key != "entropy"}, flush=True)
+    return {name: list(one["runs"].values()) for name, one in kept.items() if one["runs"]}
 
 
-def made(missing: dict[str, RelGNNHyperparameters], end: float, workers: int) -> Iterator[tuple[str, Any]]:
-    """As they end, each in a process with one thread."""
+def made(missing: list[tuple[str, int]], end: float, workers: int) -> Iterator[tuple[str, int, Any]]:
+    """(name, seed, figures or None) as they end, each in a process with one thread."""
     one_thread = {"mp_context": get_context("spawn"), "initializer": torch.set_num_threads, "initargs": (1,)}
     with ProcessPoolExecutor(workers, **one_thread) as pool:
-        names = {pool.submit(attempt, hyper, end): name for name, hyper in missing.items()}
-        for done in as_completed(names):
-            yield names[done], done.result()
+        wanted = settings()
+        asked = {pool.submit(attempt, wanted[name], seed, end): (name, seed) for name, seed in missing}
+        for done in as_completed(asked):
+            yield *asked[done], done.result()
 
 
-def attempt(hyper: RelGNNHyperparameters, end: float) -> dict[str, Any] | None:
+def attempt(hyper: RelGNNHyperparameters, seed: int, end: float) -> dict[str, Any] | None:
     """None after the time `end`."""
-    return run(hyper) if time.time() < end else None
+    return run(hyper, seed) if time.time() < end else None
+
+
+def lines(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Of every run the mean of its seeds and, of the MRR, the standard deviation; then the entropies."""
+    names = ("mrr", "hits@1", "hits@10", "hits@30", "negative_gap", "negative_above", "negative_held_out")
+    said = [f"{'':16s}{'seeds':>6s}{'±':>9s}" + "".join(f"{name:>18s}" for name in names)]
+    for name, made_runs in found.items():
+        means = "".join(f"{np.mean([one[key] for one in made_runs]):18.4f}" for key in names)
+        said.append(f"{name:16s}{len(made_runs):6d}{np.std([one['mrr'] for one in made_runs]):9.4f}{means}")
+    for number, layer in enumerate(found.get("one head", [{}])[0].get("entropy", ())):
+        means = f"{layer['mean']:.2f}, of equal weights {layer['equal weights']:.2f}"
+        said.append(f"entropy of attention, layer {number + 1}: {means}; deciles of its share "
+                    f"{layer['deciles of the share']}")  # fmt: skip
+    return said
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=14)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    found = runs(options.minutes, options.workers)
-    names = ("mrr", "hits@1", "hits@10", "hits@30", "negative_gap", "negative_above", "negative_held_out")
-    print(f"{'':16s}" + "".join(f"{name:>18s}" for name in names))
-    for name, one in found.items():
-        print(f"{name:16s}" + "".join(f"{one[key]:18.4f}" for key in names))
-    for number, layer in enumerate(found.get("one head", {}).get("entropy", ())):
-        means = f"{layer['mean']:.2f}, of equal weights {layer['equal weights']:.2f}"
-        deciles = layer["deciles of the share"]
-        print(f"entropy of attention, layer {number + 1}: {means}; deciles of its share {deciles}")
+    print("\n".join(lines(runs(options.seeds, options.minutes, options.workers))))
 
 
 if __name__ == "__main__":

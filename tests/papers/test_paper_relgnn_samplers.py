@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import torch
 from models.learning.initialisation import keyed_vectors
 from models.relgnn_training import Triples, World
 from tests.papers import paper_relgnn_samplers as paper
+
+FIGURES = dict.fromkeys(
+    ["mrr", "hits@1", "hits@10", "hits@30", "negative_gap", "negative_above", "negative_held_out"], 0.5)  # fmt: skip
 
 
 def test_runs_differ_in_the_sampler_alone() -> None:
@@ -26,7 +30,7 @@ def test_runs_differ_in_the_sampler_alone() -> None:
 def test_pairs_are_hidden_with_all_their_edges(shared_data: Path) -> None:
     if not (shared_data / "alibaba-ecomm").exists():
         pytest.skip("no alibaba-ecomm in ../shared/data beside the repository")
-    world, choosing, ranked = paper.read_world(shared_data / "alibaba-ecomm")
+    world, choosing, ranked = paper.read_world(1, shared_data / "alibaba-ecomm")
     heads, _, tails = world.triples.edges
     pairs = heads * world.triples.n_entities + tails
     parts = [set(pairs[mask].tolist()) for mask in (choosing, ranked, ~(choosing | ranked))]
@@ -51,3 +55,25 @@ def test_the_entropy_of_equal_weights_is_the_log_of_the_number_of_messages() -> 
     for layer in (first, second):
         assert layer["mean"] == pytest.approx(expected) == layer["equal weights"]
         assert layer["deciles of the share"] == [1.0] * 11
+
+
+def test_what_is_made_is_kept_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper, "RESULTS", tmp_path / "results.json")
+    asked = []
+
+    def made(missing: list[tuple[str, int]], end: float, workers: int) -> Iterator[tuple[str, int, dict[str, float]]]:
+        asked.append(missing)
+        for name, seed in missing[:3]:
+            yield name, seed, FIGURES | {"mrr": float(seed)}
+
+    monkeypatch.setattr(paper, "made", made)
+    first = paper.runs(1, 1.0, 1)
+    assert len(asked[0]) == len(paper.settings()) and list(first) == [name for name, _ in asked[0][:3]]
+    second = paper.runs(2, 1.0, 1)
+    assert asked[1] == asked[0][3:] + [(name, 2) for name, _ in asked[0]] and len(second) == 6
+    assert "Random" in second and not paper.lines(second)[1].startswith("one head")
+
+
+def test_a_line_has_the_mean_and_spread_of_the_seeds() -> None:
+    said = paper.lines({"Random": [FIGURES | {"mrr": 0.1}, FIGURES | {"mrr": 0.3}]})
+    assert said[1].split() == ["Random", "2", "0.1000", "0.2000"] + ["0.5000"] * 6
