@@ -100,11 +100,14 @@ def test_runs_are_kept_and_the_last_line_is_of_the_variant_that_was_chosen(
     monkeypatch.setattr(paper_hugt, "settings", lambda *_: {
         "SASRec": dataclasses.replace(SMALL, sequence_heads=4), "HUGT-MP": SMALL,
         "HUGT-SE": dataclasses.replace(SMALL, variant="se")})  # fmt: skip
-    runs = all_runs("ml-1m", 2, 2, 8, 128, 30)
+    some = all_runs("ml-1m", 1, users=30, models=["HUGT-SE"])
+    assert {model: len(found) for model, found in some.items()} == {"popularity": 1, "HUGT-SE": 1}
+    assert "lead" not in lines("ml-1m", some)[-1]
+    runs = all_runs("ml-1m", 2, users=30)
     assert {model: len(found) for model, found in runs.items()} == {
         "popularity": 1, "SASRec": 2, "HUGT-MP": 2, "HUGT-SE": 2}  # fmt: skip
     monkeypatch.setattr(paper_hugt, "run", None)  # all are kept
-    again = all_runs("ml-1m", 2, 2, 8, 128, 30)
+    again = all_runs("ml-1m", 2, users=30)
     assert json.dumps(again, sort_keys=True) == json.dumps(runs, sort_keys=True)
     assert not list(tmp_path.glob("*.safetensors"))
 
