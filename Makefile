@@ -32,6 +32,9 @@ install: $(STAMP)  ## what is missing, into .venv
 demo: $(STAMP)  ## the demo log, three nights a week apart through Airflow, and what came out
 	$(BIN)/python -m jobs.run_nights --config jobs/configs/demo.yaml --folder demo --generate
 
+demo-all: $(STAMP)  ## the same with every family of models, minutes a night
+	$(BIN)/python -m jobs.run_nights --config jobs/configs/demo_all_models.yaml --folder demo_all --generate
+
 nightly: $(STAMP)  ## the nightly DAG for CONFIG=FILE and DATES=D1,D2,… (default: the configuration's own dates)
 	$(BIN)/python -m jobs.run_nights --config "$(CONFIG)" --dates "$(DATES)"
 
@@ -153,7 +156,7 @@ check-images:  ## starts every program of each of IMAGES, as root of buildah's s
 	  buildah rm $$one > /dev/null; done
 
 clean:  ## what the demo and the nights left here (installed packages stay)
-	rm -rf demo nightly build spark-warehouse metastore_db derby.log
+	rm -rf demo demo_all nightly build spark-warehouse metastore_db derby.log
 
 # The stamp makes the second call instant; a changed list of packages installs again.
 $(STAMP): setup.cfg pyproject.toml constraints.txt

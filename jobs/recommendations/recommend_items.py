@@ -11,6 +11,7 @@ them counts.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from jobs.audiences.population import purchases_between
 from jobs.audiences.snapshot import Ledger, Snapshot
 from jobs.audiences.vectors import read_vectors
 from jobs.configuration.load import config_hash
-from jobs.configuration.recommendations import Recommendations
+from jobs.configuration.recommendations import Recommendations, relations_of
 from jobs.configuration.sections import Events, Graph, Lookalike, Publishing
 from jobs.events.returns import counted
 from jobs.graphs.ledgers import ITEM, USER
@@ -136,8 +137,9 @@ def run(
         "inputs": [table.lineage(dt, name) for table, name in read], "config_hash": config_hash(config),
         "code_version": code_version()}  # fmt: skip
     commit_rows(as_table(lists, catalogue), recommendations, model, dt, fields, config)
-    if config.recommendations.relations:
-        predicting = Predicting(tables, Ledgers(users, items), model, config.graph, config.recommendations)
+    if told := relations_of(model, config.recommendations, config.graph.purchase):
+        section = dataclasses.replace(config.recommendations, relations=told)
+        predicting = Predicting(tables, Ledgers(users, items), model, config.graph, section)
         start = date - datetime.timedelta(days=config.lookalike.label_window_days)
         rows, figures = predicting.predict(start, snapshot)
         fields |= {"inputs": tables.lineage([start, date], [model])}

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.configuration.load import load_settings
 from jobs.configuration.tree import ConfigError
+from models.families import published_models
 from tests.jobs.embeddings.planted import write_config
 
 
@@ -167,6 +169,16 @@ def test_relative_paths_are_seen_from_the_files_folder(tmp_path: Path) -> None:
         and settings.data_root == str(tmp_path / "data")
         and settings.source.events.path == str(tmp_path / "events.parquet")
     )
+
+
+def test_the_demo_of_all_models_is_the_demo_with_every_model_that_there_is() -> None:
+    configs = Path(__file__).parents[3] / "jobs" / "configs"
+    demo, everything = (yaml.safe_load((configs / f"{name}.yaml").read_text()) for name in ("demo", "demo_all_models"))
+    own = {"data_root", "source", "publishing", "recommendations", "kqgc", "relgnn", "hugt"}
+    assert {key: value for key, value in everything.items() if key not in own} == {
+        key: value for key, value in demo.items() if key not in own
+    }
+    assert set(everything["publishing"]["models"]) == set(published_models())
 
 
 @pytest.mark.parametrize(

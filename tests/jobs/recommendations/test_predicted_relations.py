@@ -16,6 +16,7 @@ import pytest
 from feature_store import Table
 from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError
+from jobs.configuration.recommendations import Recommendations, relations_of
 from jobs.recommendations.catalogue import Catalogue
 from jobs.recommendations.predicted_relations import Calibration, as_table
 from models.vectors.recommendation import Lists
@@ -231,7 +232,7 @@ def test_what_is_named_twice_is_refused(tmp_path: Path, key: str, twice: str) ->
 
 @pytest.mark.parametrize(("models", "relation", "message"), [
     (["transe"], "cart", r"recommendations\.relations\[0\] is 'cart' .*; expected one of graph\.behaviors"),
-    (["transe", "ram_gnn_rec"], "view", r"expected purchase, since ram_gnn_rec tells no relations apart")])
+    (["ram_gnn_rec"], "view", r"expected purchase, since ram_gnn_rec tells no relations apart")])
 def test_a_relation_that_cannot_be_predicted_is_refused(
     tmp_path: Path, models: list[str], relation: str, message: str
 ) -> None:
@@ -242,3 +243,10 @@ def test_a_relation_that_cannot_be_predicted_is_refused(
         graph=graph, recommendations=section)  # fmt: skip
     with pytest.raises(ConfigError, match=message):
         load_settings(path)
+
+
+def test_a_model_that_tells_no_relations_apart_predicts_purchases_alone() -> None:
+    section = Recommendations(models=["transe", "ram_gnn_rec"], relations=["view", "purchase", "item_brand"])
+    assert relations_of("transe", section, "purchase") == section.relations
+    assert relations_of("ram_gnn_rec", section, "purchase") == ["purchase"]
+    assert relations_of("ram_gnn_rec", Recommendations(models=["ram_gnn_rec"], relations=["view"]), "purchase") == []
