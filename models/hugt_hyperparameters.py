@@ -43,7 +43,7 @@ class HUGTHyperparameters:
     evaluate_users: int = 10_000  # of those, at most
     evaluate_every: int = 1  # epochs between two looks at them
     min_gain: float = 0.0  # share of NDCG@10 that a look has to gain to count, and never less than its standard error
-    patience: int = 10  # looks without a gain before stopping; 0 never stops early
+    patience: int = 5  # looks without a gain before stopping; 0 never stops early
     device: str = "cpu"  # cpu, cuda, cuda:0, ...; neighbours and paths are found on the CPU
     inference_chunk: int = 65_536  # events computed at a time: bounds memory, leaves the result as it is
 
