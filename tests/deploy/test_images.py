@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import configparser
+import json
+import os
 import re
 import runpy
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from feature_store.__main__ import parser as store_parser
 from jobs import command
 from tests.deploy.rendering import ROOT, TOOLS
 
@@ -120,3 +125,25 @@ def test_every_program_of_an_image_is_started() -> None:
     assert {words[2] for words in jobs if words[1] == "job"} == set(command.job_names())
     assert programs("jobs-cuda") == jobs and programs("laptop") == [*jobs, ["airflow"]]
     assert all(command.program(words[1:]) for words in programs("reader"))
+    verbs = next(a for a in store_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    assert [words[2] for words in programs("reader") if words[1:2] == ["store"] and words[2:]] == list(verbs)
+
+
+def test_a_confined_program_has_no_root_to_write_and_no_rights() -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no right to have mounts of one's own (root, CAP_SYS_ADMIN)")
+    tells = (
+        "import json, os; status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
+        "rights = [status[name].strip() for name in ('CapPrm', 'CapEff', 'CapInh', 'NoNewPrivs', 'Groups')]\n"
+        "print(json.dumps([os.getresuid(), os.getresgid(), rights, [os.statvfs(p).f_flag & os.ST_RDONLY for p in "
+        "('/', '/dev/shm')]]))")
+    inner = ["/usr/bin/env", "python3", "-I", "-c", tells]
+    text = (DOCKER / "confined.py").read_text("utf-8")
+    done = subprocess.run(["python3", "-c", text, *inner], capture_output=True, text=True, check=True)
+    users, groups, rights, read_only = json.loads(done.stdout)
+    assert users == groups == [10001] * 3 and rights == ["0" * 16] * 3 + ["1", ""]
+    assert read_only == [1, 0], "what is mounted below it stays as it is"
+    failed = subprocess.run(["python3", "-c", text, "false"], capture_output=True, check=False)
+    assert failed.returncode == 1, "the command's own status"
+    assert not os.statvfs("/").f_flag & os.ST_RDONLY, "it was in mounts of its own"
