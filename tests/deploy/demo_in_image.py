@@ -50,6 +50,8 @@ class Container:
         """What runs the words in it, confined."""
         mounts = [f"{self.folder / own}:{place}" for place, own in WRITABLE.items()] + [f"{config}:{CONFIG}:ro"]
         options = ["--user", "0", "--cap-add", "CAP_SYS_ADMIN", "--network", "host"]
+        # Java looks its own name up, which buildah, unlike Docker and Kubernetes, does not write into /etc/hosts
+        options += ["--hostname", "localhost"]
         options += [f"--volume={mount}" for mount in mounts]
         options += [f"--env={name}={value}" for name, value in self.environment.items()]
         return ["buildah", "run", *options, self.name, "--", "python", "-c", CONFINED.read_text("utf-8"), *words]
