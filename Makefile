@@ -144,16 +144,23 @@ stopping: $(STAMP)  ## TransE by epoch, cold and warm: what its early stopping i
 learned-inputs: $(STAMP)  ## RHGN from random inputs, frozen and learned
 	$(BIN)/python -m tests.papers.learned_inputs
 
-images:  ## the images of docker/Dockerfile, by buildah; IMAGES=reader for one, REGISTRY=registry.example.com/ before their names
+images: build-images  ## the images of docker/Dockerfile, by buildah, built and tried; IMAGES=reader for one, REGISTRY=registry.example.com/ before their names
+	$(MAKE) check-images
+	$(if $(filter reader,$(IMAGES)),$(if $(filter laptop,$(IMAGES)),$(MAKE) demo-in-image))
+
+build-images:  ## the first step of `make images`
 	set -e; for image in $(IMAGES); do \
 	  buildah build $(BUILD_FLAGS) --format docker --file docker/Dockerfile --target $$image --build-arg VERSION=$(VERSION) \
 	    --build-arg REVISION=$(REVISION) --tag $(REGISTRY)nocturne-$$image:$(VERSION) . ; done
 
-check-images:  ## starts every program of each of IMAGES, as root of buildah's storage
+check-images:  ## the second: starts every program of each of IMAGES
 	set -e; for image in $(IMAGES); do \
 	  one=$$(buildah from --pull-never $(REGISTRY)nocturne-$$image:$(VERSION)); \
 	  buildah run $$one -- python -c "$$(cat docker/start_programs.py)" $$image || { buildah rm $$one; exit 1; }; \
 	  buildah rm $$one > /dev/null; done
+
+demo-in-image: $(STAMP)  ## the third: the demo in `laptop`, confined as a pod is, on an S3 server; DATES=D1,D2 for some nights; wants root
+	$(BIN)/python -m tests.deploy.demo_in_image --registry "$(REGISTRY)" --version $(VERSION) --dates "$(DATES)"
 
 clean:  ## what the demo and the nights left here (installed packages stay)
 	rm -rf demo demo_all nightly build spark-warehouse metastore_db derby.log

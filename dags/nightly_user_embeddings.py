@@ -11,12 +11,12 @@ and none from then on. Every task is one program, `python -m jobs.<module> --dat
 
 A task that failed at its first try would fail again: its last line says what to mend; others were tried `dag.retries`
 times more. The report is written whatever happened before it, so that it can tell; `night_complete` makes the run fail
-if any task did. *Report of the night*, a link of both, leads to the page. To redo a task and what hangs on it:
-`airflow tasks clear nightly_user_embeddings -s D -e D -t REGEX --downstream -y`. Rerunning any task replaces its
+if any task did but `size_pods`. *Report of the night*, a link of both, leads to the page. To redo a task and what hangs
+on it: `airflow tasks clear nightly_user_embeddings -s D -e D -t REGEX --downstream -y`. Rerunning any task replaces its
 partition as a whole. A run without a logical date needs the parameter `date`.
 """
 
-from airflow.sdk import TaskGroup, TriggerRule, dag
+from airflow.sdk import TaskGroup, TriggerRule, chain, dag
 from dagkit import datasets, triage
 from dagkit.links import NightComplete, report_of
 from dagkit.order import LastJob, earlier_runs
@@ -33,6 +33,7 @@ BUILT = [*EVENTS, *GRAPH, "interactions", "user_activity", "user_labels"]
 PUBLISHED = ["user_embeddings", "entity_embeddings"]
 IN_ORDER = {"under_way": "{{ earlier_runs(params, dag_run) }}", "scheduled_run": "{{ dag_run.run_id }}"}
 FEATURES = ["clean_events", *GRAPH, "interactions", *PUBLISHED]
+HOWEVER = TriggerRule.ALL_DONE  # of what follows size_pods alone: without its result pods have the configured memory
 TRIAGE = triage.table(family.triage for family in TRAINED.values())
 
 
@@ -55,12 +56,11 @@ def predecessor(model: str) -> dict[str, str]:
     tags=["nocturne", "nightly"],
 )
 def nightly_user_embeddings():
+    sizes = [size_pods()] if SETTINGS.pods and SETTINGS.pods.memory_nights else []
     with TaskGroup("graphs"):
-        graphs = build_graphs()
-        if SETTINGS.ready_marker:
-            wait_for_source(SETTINGS) >> graphs
-    if SETTINGS.pods and SETTINGS.pods.memory_nights:
-        size_pods() >> graphs
+        wait = [wait_for_source(SETTINGS, trigger_rule=HOWEVER)] if SETTINGS.ready_marker else []
+        graphs = build_graphs(TriggerRule.ALL_SUCCESS if wait else HOWEVER)
+        chain(*sizes, *wait, graphs)
 
     with TaskGroup("embeddings"):
         resolve = resolve_predecessor()
@@ -96,14 +96,15 @@ def nightly_user_embeddings():
 
 def size_pods():
     return job(
-        SETTINGS, "size_pods", inputs=["run_metrics"], returns_json=True,
-        doc_md="What memory each job's pod asks for, by what the job took on earlier nights.")  # fmt: skip
+        SETTINGS, "size_pods", inputs=["run_metrics"], returns_json=True, retries=0,
+        doc_md="What memory each job's pod asks for, by what the job took on earlier nights. The night does not hang "
+        "on it: where it fails, at its only try, pods ask for the configured memory.")  # fmt: skip
 
 
-def build_graphs():
+def build_graphs(trigger_rule: TriggerRule):
     read = dict.fromkeys(table for model, family in TRAINED.items() for table in family.job_of(model).reads)
     return job(
-        SETTINGS, "graphs.build_graphs", outputs=[*BUILT, "nights"], options=IN_ORDER,
+        SETTINGS, "graphs.build_graphs", outputs=[*BUILT, "nights"], options=IN_ORDER, trigger_rule=trigger_rule,
         also=[table for table in read if table not in BUILT],
         doc_md="Reads the source, commits usable events and rejected rows, gives ids to what was not seen before, and "
         "builds the graphs and tables that D's models read: all in one Spark session. Waits, rescheduled, while an "
@@ -188,8 +189,8 @@ def prune_partitions():
 def night_complete():
     return NightComplete(
         task_id="night_complete", trigger_rule=TriggerRule.NONE_FAILED, report=report_of(SETTINGS, NIGHT),
-        doc_md="The run's verdict: it succeeds only if no task failed; a skip is no failure. Its link leads to the "
-        "night's report.")  # fmt: skip
+        doc_md="The run's verdict: it succeeds only if no task failed that a result hangs on; a skip is no failure. "
+        "Its link leads to the night's report.")  # fmt: skip
 
 
 nightly_user_embeddings()

@@ -29,7 +29,9 @@ from jobs.configuration.tree import ConfigError
 from jobs.night_figures import Outcome, outcomes, read_night
 from jobs.summarise_nights import summary
 
-DAGS_FOLDER = Path(__file__).resolve().parents[1] / "dags"
+# The DAG files are no part of the installed package: they lie beside it in the sources, in images beside its Python.
+_PLACES = (Path(__file__).resolve().parents[1] / "dags", Path(sys.prefix) / "dags")
+DAGS_FOLDER = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 PLAY_NIGHTS = DAGS_FOLDER / "dagkit" / "play_nights.py"
 # One of a job's own lines (jobs/program.py's format) as Airflow logs it; the same text within an exception is none.
 JOB_LINE = re.compile(
@@ -182,10 +184,10 @@ def nights_of(settings: Settings, given: str) -> list[datetime.date]:
 
 
 def check_sources() -> None:
-    """The DAG files are no part of the installed package."""
+    """NightFailed: there are no DAG files."""
     if not PLAY_NIGHTS.is_file():
         raise NightFailed(f"Found no DAG files at {DAGS_FOLDER}: run this from the project's sources, installed with "
-                          "`make install` or `pip install -e '.[all]'`.")
+                          "`make install` or `pip install -e '.[all]'`, or in the image `laptop`.")
 
 
 def check_machine(settings: Settings) -> None:

@@ -116,10 +116,10 @@ def _start(program: Path, folder: Path, s3_port: int) -> subprocess.Popen:
     command = [str(program), "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env={**os.environ, "GOMAXPROCS": "2"},
-                                preexec_fn=_end_with_parent)  # fmt: skip
+                                preexec_fn=end_with_parent)  # fmt: skip
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Also where that is killed, and no fixture ends: the kernel sees to it."""
     with contextlib.suppress(AttributeError, OSError):  # where the kernel is none of Linux
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -261,7 +261,7 @@ class MarkerSensor(BaseSensorOperator):
         return found is not None
 
 
-def wait_for_source(settings: Settings) -> MarkerSensor:
+def wait_for_source(settings: Settings, **arguments: Any) -> MarkerSensor:
     """The wait for the marker that the configuration names; fails after its limit, without another try. A date that
     was run before is not held up."""
     vectors = [f"{datasets.uri(settings, 'user_embeddings')}/model={model}" for model in settings.models]
@@ -270,4 +270,5 @@ def wait_for_source(settings: Settings) -> MarkerSensor:
     return MarkerSensor(
         task_id="wait_for_source", path=settings.ready_marker.replace("{ds}", NIGHT), poke_interval=60, done=done,
         check=[settings.python, "-m", "jobs.configuration", settings.config],
-        timeout=settings.ready_timeout.total_seconds(), execution_timeout=None, doc_md=wait_for_source.__doc__)
+        timeout=settings.ready_timeout.total_seconds(), execution_timeout=None, doc_md=wait_for_source.__doc__,
+        **arguments)

@@ -8,7 +8,8 @@ BEFORE_TRAINING = (
     ("`wait_for_source`", "The input's marker did not come in time. Deliver the input, clear the task."),
     (
         "`size_pods`",
-        "The figures of earlier nights could not be read at all. Clear the task, or set `pods.memory_nights: 0`.",
+        "Its pod did not end well, or the figures of earlier nights could not be read at all: its last line says why. "
+        "The night went on, with the configured memory. Where it stays so, set `pods.memory_nights: 0`.",
     ),
     (
         "`build_graphs`",

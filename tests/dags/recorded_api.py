@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -17,7 +17,7 @@ MOMENT = "2026-01-12T00:00:00Z"
 
 @dataclass
 class Ending:
-    """How every pod ends, and what its job says."""
+    """How a pod ends, and what its job says."""
 
     status: int | None = 0  # None: evicted, and no container has a state
     lines: tuple[str, ...] = ()
@@ -29,9 +29,13 @@ class Api:
     """What was asked of it, and the pods there are."""
 
     ending: Ending
+    others: Mapping[str, Ending] = field(default_factory=dict)  # of pods of another ending, by component
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     created: list[dict[str, Any]] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)  # (method, path)
+
+    def ending_of(self, pod: dict[str, Any]) -> Ending:
+        return self.others.get(pod["metadata"]["labels"].get("app.kubernetes.io/component"), self.ending)
 
     def status_of(self, pod: dict[str, Any]) -> dict[str, Any]:
         """The pod's status: pending, then running, then ended."""
@@ -42,11 +46,12 @@ class Api:
             return {"phase": "Pending"}
         if pod["looks"] == 2:
             return {"phase": "Running", "containerStatuses": [container | {"state": {"running": {}}, "ready": True}]}
-        if self.ending.status is None:
+        ending = self.ending_of(pod)
+        if ending.status is None:
             return {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}
-        default = "Error" if self.ending.status else "Completed"
-        ended = {"exitCode": self.ending.status, "reason": self.ending.reason or default}
-        phase = "Failed" if self.ending.status else "Succeeded"
+        default = "Error" if ending.status else "Completed"
+        ended = {"exitCode": ending.status, "reason": ending.reason or default}
+        phase = "Failed" if ending.status else "Succeeded"
         return {"phase": phase, "containerStatuses": [container | {"state": {"terminated": ended}}]}
 
     def shown(self, pod: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +90,7 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
                 self.answer({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items})
             elif (pod := self.pod()) and path.endswith("/log"):
                 stamp = f"{MOMENT} " if query.get("timestamps") in (["True"], ["true"]) else ""
-                self.answer("".join(f"{stamp}{line}\n" for line in api.ending.lines))
+                self.answer("".join(f"{stamp}{line}\n" for line in api.ending_of(pod).lines))
             elif pod:
                 self.answer(api.shown(pod))
 
@@ -115,9 +120,9 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
 
 
 @contextlib.contextmanager
-def serving(ending: Ending) -> Iterator[tuple[Api, str]]:
+def serving(ending: Ending, **others: Ending) -> Iterator[tuple[Api, str]]:
     """(the API, its address) while the block runs."""
-    api = Api(ending)
+    api = Api(ending, {name.replace("_", "-"): other for name, other in others.items()})
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler(api)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

@@ -26,6 +26,8 @@ def main() -> None:
         dag = bag.dags[scenario["dag"]]
         for task in dag.tasks:
             task.retries, task.retry_delay = scenario.get("retries", 0), datetime.timedelta(seconds=0.1)
+            if hasattr(task, "startup_check_interval_seconds"):  # of a pod
+                task.startup_check_interval_seconds = 0.05
         run = dag.test(logical_date=date, run_conf=scenario["conf"])
         states = {t.task_id: str(t.state) for t in run.get_task_instances()}
         links = {t.task_id: t.xcom_pull(task_ids=t.task_id, key="_link_ReportLink") for t in run.get_task_instances()}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from jobs.run_nights import environment
-from tests.dags import test_pods
+from jobs.run_nights import environment, prepare
+from tests.dags import small_log, test_pods
+from tests.dags.recorded_api import Ending, connection, serving
 
 pytest.importorskip("airflow.providers.cncf.kubernetes")
 
@@ -77,11 +82,19 @@ def test_no_pod_asks_for_more_than_a_node_is_known_to_have(sized: dict[str, Any]
 def test_the_task_is_there_where_it_is_asked_for(sized: dict[str, Any], tmp_path: Path) -> None:
     night = sized["nightly_user_embeddings"]
     assert night.get_task("size_pods").downstream_task_ids == {"graphs.build_graphs"}
+    assert night.get_task("size_pods").retries == 0, "the night does not wait for figures that come no sooner"
     assert night.get_task("size_pods").returns_json and not night.get_task("size_pods").upstream_task_ids
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment(tmp_path / "airflow", tmp_path / "night.yaml").items():
             patch.setenv(name, value)
+        waits = test_pods.configured(tmp_path / "night.yaml", memory_nights=7)
+        told = yaml.safe_load(waits.read_text("utf-8"))
+        told["source"] = test_pods.SOURCES | {"ready_marker": "/lake/ready_{ds}"}
+        waits.write_text(yaml.safe_dump(told), encoding="utf-8")
+        waiting = test_pods.dags(waits)["nightly_user_embeddings"]
         plain = test_pods.dags(test_pods.configured(tmp_path / "night.yaml"))
+    assert waiting.get_task("size_pods").downstream_task_ids == {"graphs.wait_for_source"}
+    assert waiting.get_task("graphs.build_graphs").trigger_rule == "all_success", "no night without its input"
     assert not plain["nightly_user_embeddings"].has_task("size_pods")
 
 
@@ -90,3 +103,59 @@ def test_sizes_are_compared_in_one_unit(size: str, mib: float, sized: dict[str, 
     from dagkit import pod_settings
 
     assert pod_settings.mib(size) == mib
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a configuration with `pods.memory_nights`, and an Airflow that knows its DAGs."""
+    folder = tmp_path_factory.mktemp("home")
+    config = small_log.write(folder, ("transe",))
+    told = yaml.safe_load(config.read_text("utf-8")) | {"data_root": "/data/nocturne", "source": test_pods.SOURCES}
+    told["pods"] = test_pods.PODS | {"memory_nights": 7}
+    (folder / "night.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+    prepare(folder / "airflow", folder / "night.yaml", folder / "airflow.log")
+    return folder
+
+
+def night(home: Path, date: str, **endings: Ending) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+    """(the run's state and its tasks', the pods that were asked for, the log) of a night whose pods end well but
+    those of the named programs."""
+    asked = {"name": date, "dag": "nightly_user_embeddings", "date": date, "conf": {}, "endings": {}, "notes": ""}
+    with serving(Ending(0, ('{"transe": null}',)), **endings) as (api, address):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.dags.run_scenarios", str(home / date)], input=json.dumps(asked), text=True,
+            capture_output=True, timeout=300, check=False, cwd=Path(__file__).resolve().parents[2],
+            env=environment(home / "airflow", home / "night.yaml")
+            | {"AIRFLOW_CONN_KUBERNETES_DEFAULT": connection(address)})  # fmt: skip
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return json.loads((home / date).read_text("utf-8")), api.created, done.stdout + done.stderr
+
+
+def memory_by_program(pods: list[dict[str, Any]]) -> dict[str, str]:
+    containers = [pod["spec"]["containers"][0] for pod in pods]
+    return {c["command"][2].rpartition(".")[2]: c["resources"]["limits"]["memory"] for c in containers}
+
+
+def test_a_night_goes_on_without_sizes(home: Path) -> None:
+    """Each pod asks for the configured memory, and the log says why there are no sizes."""
+    found, pods, said = night(home, "2026-01-12", size_pods=Ending(1, ("the bucket cannot be reached",)))
+    assert found["tasks"].pop("size_pods") == "failed"
+    assert (found["state"], set(found["tasks"].values())) == ("success", {"success"}), found
+    memory = memory_by_program(pods)
+    assert (memory["build_graphs"], memory["pretrain_transe"], memory["publish_users"]) == ("16Gi", "24Gi", "4Gi")
+    assert len(pods) == len(found["tasks"]), "all but night_complete"
+    assert "the bucket cannot be reached" in said
+
+
+def test_a_night_without_sizes_still_tells_of_what_failed(home: Path) -> None:
+    found, *_ = night(home, "2026-01-13", size_pods=Ending(None), publish_users=Ending(3))
+    assert (found["tasks"]["size_pods"], found["tasks"]["graphs.build_graphs"]) == ("failed", "success")
+    assert (found["tasks"]["embeddings.publish_transe"], found["state"]) == ("failed", "failed")
+
+
+def test_a_night_with_sizes_asks_for_them(home: Path) -> None:
+    told = Ending(0, ('{"pretrain_transe": "1216Mi", "size_pods": null}',))
+    found, pods, _ = night(home, "2026-01-14", size_pods=told)
+    assert found["state"] == "success"
+    memory = memory_by_program(pods)
+    assert (memory["build_graphs"], memory["pretrain_transe"]) == ("16Gi", "1216Mi")

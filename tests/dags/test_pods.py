@@ -4,7 +4,6 @@ API, whose exit statuses mean what they mean of a process."""
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +13,9 @@ import pytest
 import yaml
 
 from jobs.run_nights import DAGS_FOLDER, environment
-from tests.dags import small_log
+from tests.dags import rendered_pods, small_log
 from tests.dags.recorded_api import Ending, connection, serving
+from tests.dags.rendered_pods import jobs_of
 
 pytest.importorskip(
     "airflow.providers.cncf.kubernetes",
@@ -32,7 +32,6 @@ SOURCES = {
     "events": {"path": "/lake/events/*.parquet"}, "items": {"path": "/data/items.csv", "format": "csv"},
     "users": {"path": "/lake/users.csv", "format": "csv"}}
 TRAINING = ("pretrain_", "smooth_", "finetune_")
-MOMENT = datetime.datetime(2026, 1, 12, tzinfo=datetime.UTC)
 XCOM = {"embeddings.resolve_predecessor": {"transe": "2026-01-05", "kqgc_mean": None},
         "resolve_request": {"date": "2026-01-12"}}  # fmt: skip
 
@@ -70,37 +69,13 @@ def both(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return local, dags(configured(home / "night.yaml"))
 
 
-def context_of(task: Any, extra: Any = None, **params: Any) -> dict[str, Any]:
-    dag = task.dag
-    given = {name: dag.params[name] for name in dag.params} | params
-    ti = SimpleNamespace(
-        dag_id=dag.dag_id, task_id=task.task_id, map_index=-1, try_number=1, xcom_push=lambda **_: None,
-        xcom_pull=lambda task_ids: XCOM[task_ids], start_date=MOMENT)  # fmt: skip
-    run = SimpleNamespace(
-        logical_date=MOMENT, run_id="scheduled__2026", conf=params, run_after=MOMENT, dag_id=dag.dag_id)  # fmt: skip
-    return {
-        **dag.user_defined_macros, "params": given, "dag_run": run, "run_id": run.run_id, "ti": ti, "dag": dag,
-        "ds": "2026-01-12", "outlet_events": extra if extra is not None else {}}  # fmt: skip
-
-
-def jobs_of(found: dict[str, Any]) -> dict[str, Any]:
-    """Every task that is a job's, by DAG and task."""
-    nightly = [found[name] for name in ("nightly_user_embeddings", "lookalike_audience")]
-    return {f"{d.dag_id} {t.task_id}": t for d in nightly for t in d.tasks if hasattr(t, "command")}
+def context_of(task: Any, extra: Any = None) -> dict[str, Any]:
+    return rendered_pods.context_of(task, extra, XCOM)
 
 
 def rendered_pod(task: Any) -> tuple[list[str], dict[str, Any]]:
     """(the command, the pod as the API would get it) of a run."""
-    from kubernetes.client import ApiClient
-
-    context = context_of(task)
-    command = task.render_template(list(task.command), context, task.dag.get_template_env())
-    if not hasattr(task, "build_pod_request_obj"):
-        return command, {}
-    task = task.prepare_for_execution()
-    task.render_template_fields(context)
-    pod = task.build_pod_request_obj(context, dry_run=True)
-    return command, ApiClient().sanitize_for_serialization(pod)
+    return rendered_pods.rendered_pod(task, XCOM)
 
 
 def test_every_job_is_a_pod_with_the_same_command(both: tuple[dict[str, Any], dict[str, Any]]) -> None:

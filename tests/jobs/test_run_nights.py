@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -170,3 +171,19 @@ def test_what_an_earlier_run_published_does_not_count(played: Callable[..., Path
     by_hand.whole_night(str(tmp_path / "data"), D)
     with pytest.raises(run_nights.NightFailed, match="no task of the night ran"):
         run_nights.run_nights(config, [D], tmp_path / "run")
+
+
+def test_where_the_sources_are_not_the_dag_files_lie_beside_python(tmp_path: Path) -> None:
+    """As in the image `laptop`: the package is installed, and the DAGs are a folder of its environment."""
+    environment, sources = tmp_path / "opt", Path(run_nights.__file__).resolve().parents[1]
+    installed = environment / "lib"
+    for package in ("feature_store", "jobs", "models"):
+        shutil.copytree(sources / package, installed / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (environment / "dags" / "dagkit").mkdir(parents=True)
+    text = "import sys; sys.path.insert(0, sys.argv[1]); sys.prefix = sys.argv[2]\nfrom jobs import run_nights\n"
+    text += "print(run_nights.DAGS_FOLDER, run_nights.__file__.startswith(sys.argv[1]))"
+    for dags in (environment / "dags", installed / "dags"):  # those beside the package come first
+        dags.mkdir(exist_ok=True)
+        command = [sys.executable, "-c", text, str(installed), str(environment)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert done.stdout == f"{dags} True\n"
