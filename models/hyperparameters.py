@@ -187,6 +187,9 @@ class RHGNHyperparameters:
     project_inputs: bool = True
     # in Eq. 4 every class of a label weighs the same, so that rare ones are named too; the paper weighs users alike
     class_weights: bool = True
+    # of a second loss beside Eq. 4, that tells a user's items from others (models/rhgn_behaviours.py); 0: none, as the
+    # paper has it
+    behaviour_weight: float = 0.0
     dropout: float = 0.2  # share of the numbers of F_map's output that training drops; chosen, the paper speaks of none
     learning_rate: float = 0.003  # of AdamW, the highest of the one cycle; chosen, the paper's 0.001 needs more epochs
     # of learning_rate, on a warm start: a whole cycle again moves every vector out of the former night's space
@@ -216,6 +219,7 @@ class RHGNHyperparameters:
         check_range("learning_rate", self.learning_rate, 0, open_minimum=True)
         check_range("warm_rate_share", self.warm_rate_share, 0, 1, open_minimum=True)
         check_range("weight_decay", self.weight_decay, 0)
+        check_range("behaviour_weight", self.behaviour_weight, 0)
         check_range("patience", self.patience, 0)
         check_range("dropout", self.dropout, 0, 0.9)
         check_range("validation_share", self.validation_share, 0, 0.5)

@@ -19,6 +19,7 @@ from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
 from models.messages.meta_relations import MetaRelations
 from models.rhgn import MISSING, RHGN, check_nodes, code_types, engine_of, precision
+from models.rhgn_behaviours import Behaviours, behaviour_loss
 from models.shapes import ShapeError, expect, expect_indices
 
 LEARNED_ROWS = "learned_rows"
@@ -33,8 +34,8 @@ class RHGNResult:
     learned rows (k, inputs) under LEARNED_ROWS.
     features: float32 (n, inputs), the given vectors with the learned rows as learned. history: one entry per epoch with
     "epoch", "loss", "seconds" of training and, where evaluated, "validation_loss", "validation_accuracy" and
-    "validation_macro_f1" (means over labels; of label j alone with `_j` at the end). best_epoch: the epoch whose
-    parameters these are; -1 when nothing was trained.
+    "validation_macro_f1" (means over labels; of label j alone with `_j` at the end), and "validation_behaviour_loss" of
+    the second loss, if there is one. best_epoch: the epoch whose parameters these are; -1 when nothing was trained.
     """
 
     parameters: dict[str, np.ndarray]
@@ -52,7 +53,7 @@ class RHGNResult:
 class _Data:
     """What is learned from: int64 node types (n,), float32 vectors (n, inputs), users and their labels.
 
-    learned: bool (n,), the vectors to learn.
+    learned: bool (n,), the vectors to learn. behaviours: who had which items; None: no second loss.
     """
 
     graph: KnowledgeGraph
@@ -61,6 +62,7 @@ class _Data:
     learned: np.ndarray
     users: np.ndarray
     labels: np.ndarray
+    behaviours: Behaviours | None = None
 
 
 class _Trainer:
@@ -83,6 +85,7 @@ class _Trainer:
         steps = hyper.epochs * max(1, -(-trained.size // hyper.batch_size))
         one_cycle = torch.optim.lr_scheduler.OneCycleLR
         self.schedules = [one_cycle(optimiser, rate, total_steps=steps) for optimiser in self.optimisers]
+        self.pool = None if data.behaviours is None else data.behaviours.pool
         self.class_weights = None
         if hyper.class_weights:
             weights = balanced(data.labels[trained], model.n_classes)
@@ -97,8 +100,8 @@ class _Trainer:
         learned_SD = nn.functional.embedding(rows.index_select(0, places), self.table, sparse=True)
         return x_SD.index_copy(0, places, learned_SD)
 
-    def forward(self, users: np.ndarray) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """(logits of each label, labels) of some labelled users, given by their places in `data.users`."""
+    def forward(self, users: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+        """(H^L, labels, nodes) of some labelled users, given by their places in `data.users`."""
         places = users[np.argsort(self.data.users[users])]
         hyper, nodes = self.model.hyper, torch.from_numpy(self.data.users[places])
         sources, layers = self.sampler.sample(nodes, hyper.layers)
@@ -108,18 +111,38 @@ class _Trainer:
         metas = [MetaRelations.of(messages, hyper.softmax_over == "relation", counts) for messages, counts in parts]
         sources = sources.to(self.device)
         with precision(hyper):
-            logits = self.model.logits(self.model(metas, self.vectors(sources), self.types.index_select(0, sources)))
-        return logits, torch.from_numpy(self.data.labels[places]).to(self.device)
+            h_BD = self.model(metas, self.vectors(sources), self.types.index_select(0, sources))
+        return h_BD, torch.from_numpy(self.data.labels[places]).to(self.device), nodes.numpy()
+
+    def logits(self, h_BD: torch.Tensor) -> list[torch.Tensor]:
+        """Of each label."""
+        with precision(self.model.hyper):
+            return self.model.logits(h_BD)
+
+    def second_loss(self, h_BD: torch.Tensor, users: np.ndarray, random: np.random.Generator) -> torch.Tensor:
+        """Of some users, by their H^L and nodes."""
+        drawn = self.data.behaviours.draw(users, self.pool, random)
+        with precision(self.model.hyper):
+            items, candidates = (self._projected(nodes) for nodes in (drawn.items, drawn.candidates))
+        return behaviour_loss(h_BD.float(), items.float(), candidates.float(), drawn)
+
+    def _projected(self, nodes: np.ndarray) -> torch.Tensor:
+        """H⁰."""
+        given = torch.from_numpy(nodes).to(self.device)
+        return self.model.project(self.vectors(given), self.types.index_select(0, given))
 
     def epoch(self, number: int, users: np.ndarray) -> float:
-        """Train on all users once, in a new order; the mean of Eq. 4 per user."""
+        """Train on all users once, in a new order; the mean of Eq. 4 per user, with the second loss by its weight."""
+        weight, random = self.model.hyper.behaviour_weight, np.random.default_rng([self.seed, 4, number])
         order = np.random.default_rng([self.seed, 1, number]).permutation(users)
         self.sampler.restart([self.seed, 2, number])
         self.model.train()
         summed = torch.zeros((), device=self.device)  # stays on the device: no wait for it after every batch
         for first in range(0, order.size, self.model.hyper.batch_size):
-            logits, labels_BJ = self.forward(order[first : first + self.model.hyper.batch_size])
-            loss = self.model.loss(logits, labels_BJ, self.class_weights)
+            h_BD, labels_BJ, nodes = self.forward(order[first : first + self.model.hyper.batch_size])
+            loss = self.model.loss(self.logits(h_BD), labels_BJ, self.class_weights)
+            if self.data.behaviours is not None:
+                loss = loss + weight * self.second_loss(h_BD, nodes, random)
             for optimiser in self.optimisers:
                 optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -136,9 +159,13 @@ class _Trainer:
         self.model.eval()
         batch_size = self.model.hyper.batch_size
         batches = np.split(users, range(batch_size, users.size, batch_size))
-        logits, labels = zip(*map(self.forward, batches), strict=True)
-        logits, labels_BJ = [torch.cat(of_label) for of_label in zip(*logits, strict=True)], torch.cat(labels)
+        found, labels, nodes = zip(*map(self.forward, batches), strict=True)
+        h_UD, labels_BJ = torch.cat(found), torch.cat(labels)
+        logits = self.logits(h_UD)
         figures = {"validation_loss": float(self.model.loss(logits, labels_BJ, self.class_weights))}
+        if self.data.behaviours is not None:
+            second = self.second_loss(h_UD, np.concatenate(nodes), np.random.default_rng([self.seed, 5]))
+            figures["validation_behaviour_loss"] = float(second)
         for j, (logits_BP, labels_B) in enumerate(zip(logits, labels_BJ.cpu().numpy().T, strict=True)):
             seen, found = labels_B != MISSING, logits_BP.argmax(1).cpu().numpy()
             if seen.any():
@@ -197,6 +224,7 @@ def train_rhgn(
     n_types: int | None = None,
     learned: np.ndarray | None = None,
     validation: np.ndarray | None = None,
+    behaviours: tuple[np.ndarray, np.ndarray] | None = None,
     deterministic: bool = False,
     initial: dict[str, np.ndarray] | None = None,
     progress: Callable[[dict[str, float]], None] | None = None,
@@ -206,14 +234,19 @@ def train_rhgn(
     node_types: int64 (n,), below n_types, which is the highest + 1 unless given. features: float32 (n, inputs), all
     finite (`filled_features`). users: int64 (u,), unique nodes; labels: int64 (u, labels), -1 where a user lacks one.
     learned: bool (n,), rows of `features` that are trained too. validation: bool (u,), users held out for early
-    stopping; None draws `validation_share` of them. initial: a former `checkpoint()` (of other relations or types:
-    `rearranged`; the optimiser's state of learned rows in the order of tonight's), from which it goes on at
-    `warm_rate_share` of the rate; learned rows start as `features` has them. progress: called with each entry of the
-    history.
+    stopping; None draws `validation_share` of them. behaviours: int64 (edges,), users and the items that they had, both
+    as nodes, for the second loss; a must where `behaviour_weight` is above 0, else not read. initial: a former
+    `checkpoint()` (of other relations or types: `rearranged`; the optimiser's state of learned rows in the order of
+    tonight's), from which it goes on at `warm_rate_share` of the rate; learned rows start as `features` has them.
+    progress: called with each entry of the history.
     deterministic: equal arguments give equal bits (one thread; on a GPU torch's deterministic kernels).
     Without a label nothing is learned and the initial parameters come back.
-    Raises ShapeError for arrays that do not fit each other, ValueError for an `initial` of another shape of model.
+    Raises ShapeError for arrays that do not fit each other, ValueError for an `initial` of another shape of model, or
+    without `behaviours` where they have a weight.
     """
+    if hyper.behaviour_weight and behaviours is None:
+        raise ValueError(f"behaviour_weight is {hyper.behaviour_weight!r}; expected `behaviours`, or 0")
+    had = Behaviours.of(*behaviours, graph.n_entities) if hyper.behaviour_weight else None
     if initial is not None:
         hyper = dataclasses.replace(hyper, learning_rate=hyper.learning_rate * hyper.warm_rate_share)
     learned = np.zeros(graph.n_entities, bool) if learned is None else learned
@@ -226,7 +259,8 @@ def train_rhgn(
     held_out, trained = labelled[validation[labelled]], labelled[~validation[labelled]]
     shape = (features.shape[1], n_types or int(node_types.max()) + 1, code_types(graph, node_types), n_classes)
     model = RHGN(*shape, hyper, seed).to(hyper.device)
-    trainer = _Trainer(_Data(graph, node_types, features, learned, users, labels), model, trained, seed, deterministic)
+    data = _Data(graph, node_types, features, learned, users, labels, had)
+    trainer = _Trainer(data, model, trained, seed, deterministic)
     if initial is not None:
         trainer.start_from(initial)
     if not trained.size:
