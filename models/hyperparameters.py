@@ -187,9 +187,6 @@ class RHGNHyperparameters:
     project_inputs: bool = True
     # in Eq. 4 every class of a label weighs the same, so that rare ones are named too; the paper weighs users alike
     class_weights: bool = True
-    # of a second loss beside Eq. 4, that tells a user's items from others (models/rhgn_behaviours.py); 0: none, as the
-    # paper has it
-    behaviour_weight: float = 0.0
     dropout: float = 0.2  # share of the numbers of F_map's output that training drops; chosen, the paper speaks of none
     learning_rate: float = 0.003  # of AdamW, the highest of the one cycle; chosen, the paper's 0.001 needs more epochs
     # of learning_rate, on a warm start: a whole cycle again moves every vector out of the former night's space
@@ -204,6 +201,13 @@ class RHGNHyperparameters:
     # looks without a better figure before stopping; 0 goes to the end of the cycle and takes the best epoch
     patience: int = 0
     stop_on: str = "macro_f1"  # the held-out figure that decides: macro_f1 (mean over labels; chosen), or loss
+    # of the second loss (models/rhgn_behaviors.py) beside Eq. 4: which item a user had to do with; 0: none, as in the
+    # paper
+    behavior_weight: float = 0.0
+    behavior_users: int = 256  # of an update's second loss, each with one item, which is told from the others' items
+    # neighbours drawn for a node under each relation and direction, for the second loss: it takes more nodes than Eq. 4
+    behavior_fanout: int = 5
+    behavior_temperature: float = 0.1  # what cosines are divided by in the softmax of the second loss
     device: str = "cpu"  # cpu, cuda, cuda:0, ...; sampling stays on the CPU
     mixed_precision: bool = True  # on a GPU, matrix products in bfloat16; attention and sums stay in float32
     inference_chunk: int = 65_536  # destination nodes computed at a time: bounds memory, leaves the result as it is
@@ -219,10 +223,13 @@ class RHGNHyperparameters:
         check_range("learning_rate", self.learning_rate, 0, open_minimum=True)
         check_range("warm_rate_share", self.warm_rate_share, 0, 1, open_minimum=True)
         check_range("weight_decay", self.weight_decay, 0)
-        check_range("behaviour_weight", self.behaviour_weight, 0)
         check_range("patience", self.patience, 0)
         check_range("dropout", self.dropout, 0, 0.9)
         check_range("validation_share", self.validation_share, 0, 0.5)
+        check_range("behavior_weight", self.behavior_weight, 0, 1000)
+        check_range("behavior_users", self.behavior_users, 2)
+        check_range("behavior_fanout", self.behavior_fanout, 1)
+        check_range("behavior_temperature", self.behavior_temperature, 0.01, 10)
         if self.width % self.heads:
             raise HyperparameterError(f"heads is {self.heads!r}; expected a divisor of width, which is {self.width!r}")
 

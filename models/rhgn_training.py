@@ -13,13 +13,13 @@ import torch
 from sklearn.metrics import f1_score
 from torch import nn
 
-from models.graph import KnowledgeGraph
+from models.graph import KnowledgeGraph, NeighbourSampler
 from models.hyperparameters import RHGNHyperparameters
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
 from models.messages.meta_relations import MetaRelations
 from models.rhgn import MISSING, RHGN, check_nodes, code_types, engine_of, precision
-from models.rhgn_behaviours import Behaviours, behaviour_loss
+from models.rhgn_behaviors import BehaviorEdges, SecondLoss
 from models.shapes import ShapeError, expect, expect_indices
 
 LEARNED_ROWS = "learned_rows"
@@ -33,9 +33,10 @@ class RHGNResult:
     `parameters` is all that inference needs; `checkpoint()` adds the optimisers' state for a warm start, that of the
     learned rows (k, inputs) under LEARNED_ROWS.
     features: float32 (n, inputs), the given vectors with the learned rows as learned. history: one entry per epoch with
-    "epoch", "loss", "seconds" of training and, where evaluated, "validation_loss", "validation_accuracy" and
-    "validation_macro_f1" (means over labels; of label j alone with `_j` at the end), and "validation_behaviour_loss" of
-    the second loss, if there is one. best_epoch: the epoch whose parameters these are; -1 when nothing was trained.
+    "epoch", "loss", "seconds" of training, "behavior_loss" where `behavior_weight` is above 0 and, where evaluated,
+    "validation_loss", "validation_accuracy" and
+    "validation_macro_f1" (means over labels; of label j alone with `_j` at the end). best_epoch: the epoch whose
+    parameters these are; -1 when nothing was trained.
     """
 
     parameters: dict[str, np.ndarray]
@@ -53,7 +54,7 @@ class RHGNResult:
 class _Data:
     """What is learned from: int64 node types (n,), float32 vectors (n, inputs), users and their labels.
 
-    learned: bool (n,), the vectors to learn. behaviours: who had which items; None: no second loss.
+    learned: bool (n,), the vectors to learn. behaviors: the relations from users to items.
     """
 
     graph: KnowledgeGraph
@@ -62,7 +63,7 @@ class _Data:
     learned: np.ndarray
     users: np.ndarray
     labels: np.ndarray
-    behaviours: Behaviours | None = None
+    behaviors: Sequence[int]
 
 
 class _Trainer:
@@ -78,6 +79,11 @@ class _Trainer:
         self.table = nn.Parameter(self.fixed[learned])
         options = {"deterministic": deterministic, "per_relation": True, "engine": engine_of(hyper.device)}
         self.sampler = data.graph.sampler(hyper.fanout, seed, **options)
+        self.second = None
+        if hyper.behavior_weight:
+            edges = BehaviorEdges(data.graph, data.behaviors, hyper.behavior_users)
+            thin = data.graph.sampler(hyper.behavior_fanout, seed, **options)
+            self.second = SecondLoss(edges, thin, self.encode, hyper)
         rate = hyper.learning_rate
         self.optimisers = [torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=hyper.weight_decay)]
         if len(self.table):
@@ -85,7 +91,6 @@ class _Trainer:
         steps = hyper.epochs * max(1, -(-trained.size // hyper.batch_size))
         one_cycle = torch.optim.lr_scheduler.OneCycleLR
         self.schedules = [one_cycle(optimiser, rate, total_steps=steps) for optimiser in self.optimisers]
-        self.pool = None if data.behaviours is None else data.behaviours.pool
         self.class_weights = None
         if hyper.class_weights:
             weights = balanced(data.labels[trained], model.n_classes)
@@ -100,57 +105,47 @@ class _Trainer:
         learned_SD = nn.functional.embedding(rows.index_select(0, places), self.table, sparse=True)
         return x_SD.index_copy(0, places, learned_SD)
 
-    def forward(self, users: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-        """(H^L, labels, nodes) of some labelled users, given by their places in `data.users`."""
-        places = users[np.argsort(self.data.users[users])]
-        hyper, nodes = self.model.hyper, torch.from_numpy(self.data.users[places])
-        sources, layers = self.sampler.sample(nodes, hyper.layers)
+    def encode(
+        self, sampler: NeighbourSampler, nodes: torch.Tensor, hidden_edges: np.ndarray | None = None
+    ) -> torch.Tensor:
+        """H^L of nodes (ascending, unique) from a sample of their neighbourhoods."""
+        hyper = self.model.hyper
+        sources, layers = sampler.sample(nodes, hyper.layers, hidden_edges)
         # a layer's destinations are the first of its sources
-        counts_VC = self.sampler.counts(sources[: layers[0].n_destinations]).to(self.device)
+        counts_VC = sampler.counts(sources[: layers[0].n_destinations]).to(self.device)
         parts = [(messages.to(self.device), counts_VC[: messages.n_destinations]) for messages in layers]
         metas = [MetaRelations.of(messages, hyper.softmax_over == "relation", counts) for messages, counts in parts]
         sources = sources.to(self.device)
-        with precision(hyper):
-            h_BD = self.model(metas, self.vectors(sources), self.types.index_select(0, sources))
-        return h_BD, torch.from_numpy(self.data.labels[places]).to(self.device), nodes.numpy()
+        return self.model(metas, self.vectors(sources), self.types.index_select(0, sources))
 
-    def logits(self, h_BD: torch.Tensor) -> list[torch.Tensor]:
-        """Of each label."""
+    def forward(self, users: np.ndarray) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """(logits of each label, labels) of some labelled users, given by their places in `data.users`."""
+        places = users[np.argsort(self.data.users[users])]
         with precision(self.model.hyper):
-            return self.model.logits(h_BD)
+            logits = self.model.logits(self.encode(self.sampler, torch.from_numpy(self.data.users[places])))
+        return logits, torch.from_numpy(self.data.labels[places]).to(self.device)
 
-    def second_loss(self, h_BD: torch.Tensor, users: np.ndarray, random: np.random.Generator) -> torch.Tensor:
-        """Of some users, by their H^L and nodes."""
-        drawn = self.data.behaviours.draw(users, self.pool, random)
-        with precision(self.model.hyper):
-            items, candidates = (self._projected(nodes) for nodes in (drawn.items, drawn.candidates))
-        return behaviour_loss(h_BD.float(), items.float(), candidates.float(), drawn)
-
-    def _projected(self, nodes: np.ndarray) -> torch.Tensor:
-        """H⁰."""
-        given = torch.from_numpy(nodes).to(self.device)
-        return self.model.project(self.vectors(given), self.types.index_select(0, given))
-
-    def epoch(self, number: int, users: np.ndarray) -> float:
-        """Train on all users once, in a new order; the mean of Eq. 4 per user, with the second loss by its weight."""
-        weight, random = self.model.hyper.behaviour_weight, np.random.default_rng([self.seed, 4, number])
+    def epoch(self, number: int, users: np.ndarray) -> tuple[float, dict[str, float]]:
+        """Train on all users once, in a new order; the mean of Eq. 4 per user, and the second loss where it weighs."""
         order = np.random.default_rng([self.seed, 1, number]).permutation(users)
         self.sampler.restart([self.seed, 2, number])
+        if self.second is not None:
+            self.second.restart([self.seed, 4, number])
         self.model.train()
         summed = torch.zeros((), device=self.device)  # stays on the device: no wait for it after every batch
         for first in range(0, order.size, self.model.hyper.batch_size):
-            h_BD, labels_BJ, nodes = self.forward(order[first : first + self.model.hyper.batch_size])
-            loss = self.model.loss(self.logits(h_BD), labels_BJ, self.class_weights)
-            if self.data.behaviours is not None:
-                loss = loss + weight * self.second_loss(h_BD, nodes, random)
+            logits, labels_BJ = self.forward(order[first : first + self.model.hyper.batch_size])
+            loss = self.model.loss(logits, labels_BJ, self.class_weights)
+            summed += loss.detach() * len(labels_BJ)
+            if self.second is not None:
+                loss = loss + self.model.hyper.behavior_weight * self.second()
             for optimiser in self.optimisers:
                 optimiser.zero_grad(set_to_none=True)
             loss.backward()
             for optimiser, schedule in zip(self.optimisers, self.schedules, strict=True):
                 optimiser.step()
                 schedule.step()
-            summed += loss.detach() * len(labels_BJ)
-        return float(summed) / order.size
+        return float(summed) / order.size, {} if self.second is None else {"behavior_loss": self.second.mean()}
 
     @torch.no_grad()
     def evaluate(self, users: np.ndarray) -> dict[str, float]:
@@ -159,13 +154,9 @@ class _Trainer:
         self.model.eval()
         batch_size = self.model.hyper.batch_size
         batches = np.split(users, range(batch_size, users.size, batch_size))
-        found, labels, nodes = zip(*map(self.forward, batches), strict=True)
-        h_UD, labels_BJ = torch.cat(found), torch.cat(labels)
-        logits = self.logits(h_UD)
+        logits, labels = zip(*map(self.forward, batches), strict=True)
+        logits, labels_BJ = [torch.cat(of_label) for of_label in zip(*logits, strict=True)], torch.cat(labels)
         figures = {"validation_loss": float(self.model.loss(logits, labels_BJ, self.class_weights))}
-        if self.data.behaviours is not None:
-            second = self.second_loss(h_UD, np.concatenate(nodes), np.random.default_rng([self.seed, 5]))
-            figures["validation_behaviour_loss"] = float(second)
         for j, (logits_BP, labels_B) in enumerate(zip(logits, labels_BJ.cpu().numpy().T, strict=True)):
             seen, found = labels_B != MISSING, logits_BP.argmax(1).cpu().numpy()
             if seen.any():
@@ -224,7 +215,7 @@ def train_rhgn(
     n_types: int | None = None,
     learned: np.ndarray | None = None,
     validation: np.ndarray | None = None,
-    behaviours: tuple[np.ndarray, np.ndarray] | None = None,
+    behaviors: Sequence[int] | None = None,
     deterministic: bool = False,
     initial: dict[str, np.ndarray] | None = None,
     progress: Callable[[dict[str, float]], None] | None = None,
@@ -234,32 +225,31 @@ def train_rhgn(
     node_types: int64 (n,), below n_types, which is the highest + 1 unless given. features: float32 (n, inputs), all
     finite (`filled_features`). users: int64 (u,), unique nodes; labels: int64 (u, labels), -1 where a user lacks one.
     learned: bool (n,), rows of `features` that are trained too. validation: bool (u,), users held out for early
-    stopping; None draws `validation_share` of them. behaviours: int64 (edges,), users and the items that they had, both
-    as nodes, for the second loss; a must where `behaviour_weight` is above 0, else not read. initial: a former
-    `checkpoint()` (of other relations or types: `rearranged`; the optimiser's state of learned rows in the order of
-    tonight's), from which it goes on at `warm_rate_share` of the rate; learned rows start as `features` has them.
-    progress: called with each entry of the history.
+    stopping; None draws `validation_share` of them. behaviors: the relations that go from users to items; the second
+    loss alone reads them, and needs them. initial: a former `checkpoint()` (of other relations or types:
+    `rearranged`; the optimiser's state of learned rows in the order of tonight's), from which it goes on at
+    `warm_rate_share` of the rate; learned rows start as `features` has them. progress: called with each entry of the
+    history.
     deterministic: equal arguments give equal bits (one thread; on a GPU torch's deterministic kernels).
     Without a label nothing is learned and the initial parameters come back.
-    Raises ShapeError for arrays that do not fit each other, ValueError for an `initial` of another shape of model, or
-    without `behaviours` where they have a weight.
+    Raises ShapeError for arrays that do not fit each other, ValueError for an `initial` of another shape of model.
     """
-    if hyper.behaviour_weight and behaviours is None:
-        raise ValueError(f"behaviour_weight is {hyper.behaviour_weight!r}; expected `behaviours`, or 0")
-    had = Behaviours.of(*behaviours, graph.n_entities) if hyper.behaviour_weight else None
     if initial is not None:
         hyper = dataclasses.replace(hyper, learning_rate=hyper.learning_rate * hyper.warm_rate_share)
     learned = np.zeros(graph.n_entities, bool) if learned is None else learned
     check_nodes(graph, node_types, features, n_types)
     expect("learned", learned, (graph.n_entities,), "bool")
     _check_labels(graph, users, labels, n_classes, validation)
+    if hyper.behavior_weight and behaviors is None:
+        found = f"behavior_weight is {hyper.behavior_weight!r} and behaviors None"
+        raise ShapeError(f"{found}; expected the numbers of the relations that go from users to items")
     labelled = np.flatnonzero((labels != MISSING).any(axis=1))
     if validation is None:
         validation = np.random.default_rng([seed, 0]).random(users.size) < hyper.validation_share
     held_out, trained = labelled[validation[labelled]], labelled[~validation[labelled]]
     shape = (features.shape[1], n_types or int(node_types.max()) + 1, code_types(graph, node_types), n_classes)
     model = RHGN(*shape, hyper, seed).to(hyper.device)
-    data = _Data(graph, node_types, features, learned, users, labels, had)
+    data = _Data(graph, node_types, features, learned, users, labels, () if behaviors is None else behaviors)
     trainer = _Trainer(data, model, trained, seed, deterministic)
     if initial is not None:
         trainer.start_from(initial)

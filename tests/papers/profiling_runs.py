@@ -160,7 +160,7 @@ def run_rhgn(task: Task, settings: Settings, split: int, **more: Any) -> Figures
     result = train_rhgn(
         task.graph, task.types, features, users, task.labels[users], classes, hyper,
         seed=split, n_types=len(task.type_names), learned=learned, validation=part[users] == VALIDATION,
-        deterministic=True,
+        behaviors=range(task.behaviors), deterministic=True,
     )  # fmt: skip
     vectors = infer_rhgn(task.graph, task.types, result.features, result.parameters, hyper)[0][: task.n_users]
     by_label = class_probabilities(result.parameters, vectors)
