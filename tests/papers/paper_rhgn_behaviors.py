@@ -2,12 +2,13 @@
 
 Labels: macro-F1 of gender and age on the splits of `paper_rhgn.py`, with the settings chosen there. The weight is the
 highest of WEIGHTS whose macro-F1 on the users who choose (mean over labels, splits and data sets) is at most MARGIN
-points below that of weight 0; where none is, the figures are those of the lowest. Vectors: one night of MovieLens 1M as in `paper_vectors.py`, a seed each: effective rank
-of the vectors of the users outside fold A, and the AUC of its tasks among these users, by logistic regression whose
-penalty the half that chooses has chosen, on the half that tests. Everything runs one after the other in one process,
-and is kept in results/paper_rhgn_behaviors.json as soon as it is there: a run that broke off goes on. Asked for fewer
-splits or seeds, it says so there. The last line reads `weight: <chosen> labels: <points> vectors: <hundredths of AUC>`:
-what the chosen weight changes in the users who test, means over tasks.
+points below that of weight 0; where none is, figures are those of the lowest. Vectors: one night of MovieLens 1M as in
+`paper_vectors.py`, a seed each: effective rank of the vectors of the users outside fold A, and the AUC of its tasks
+among these users, by logistic regression whose penalty the half that chooses has chosen, on the half that tests.
+Everything runs one after the other in one process, and is kept in results/paper_rhgn_behaviors.json as soon as it is
+there: a run that broke off goes on. Asked for fewer splits or seeds, it says so there. The last line reads
+`weight: <chosen> labels: <points> vectors: <hundredths of AUC>`: what the weight changes in the users who test, means
+over tasks.
 """
 
 from __future__ import annotations
