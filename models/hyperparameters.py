@@ -6,7 +6,8 @@ torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 
 from models.hyperparameter_checks import HyperparameterError, check_choice, check_device, check_range
 from models.sampling_hyperparameters import SamplingHyperparameters
@@ -87,6 +88,11 @@ class TransEHyperparameters:
         return self.learning_rate * (1 + (self.final_rate_share - 1) * passed)
 
 
+# what `KQGCHyperparameters` say of training alone
+_OF_KQGC_TRAINING = (
+    "bias", "margin", "negatives", "sampling", "fanout", "mask_own_edge", "learning_rate", "batch_size",
+    "max_batches_per_epoch", "epochs", "validation_share", "evaluate_pairs", "evaluate_every", "min_gain",
+    "patience")  # fmt: skip
 DEGREE_SHARE = 0.25  # chosen on the users who choose of three logs at once (`python -m tests.papers.smoothing`)
 
 
@@ -153,6 +159,24 @@ class KQGCHyperparameters:
         if self.learned and self.degree_share:
             found = f"degree_share is {self.degree_share!r} with learned on"
             raise HyperparameterError(f"{found}; expected 0, or learned off: training knows the drawn neighbours alone")
+
+    def idle(self, models: Collection[str]) -> list[str]:
+        """What changes nothing where nothing is learned, in sentences: settings of training that are not at their
+        defaults, and models (names as published) that come out equal."""
+        if self.learned:
+            return []
+        changed = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+        named = ", ".join(f"kqgc.{name}" for name in changed if name in _OF_KQGC_TRAINING)
+        found = []
+        if named:
+            found.append(
+                f"Without effect: {named}. They are of KQGC's training, and kqgc.learned is false: leave them out, or "
+                "set kqgc.learned: true")
+        if {"kqgc_mean", "kqgc_attention2"} <= set(models):
+            found.append(
+                "kqgc_attention2 is equal to kqgc_mean, since kqgc.learned is false and its attention has nothing to "
+                "weigh by; publish one of them, or set kqgc.learned: true")
+        return found
 
     @property
     def share(self) -> float:
