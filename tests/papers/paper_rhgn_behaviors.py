@@ -32,7 +32,7 @@ from tests.papers.paper_vectors import Bench, Vectors
 from tests.papers.profiling_runs import run, validation_f1
 from tests.papers.profiling_tasks import LABELS
 from tests.papers.tune_rhgn import chosen
-from tests.papers.vector_figures import Figure, figure, mean_auc
+from tests.papers.vector_figures import Figure, effective_rank, figure, mean_auc
 from tests.papers.vector_heads import head_names
 from tests.papers.vector_logs import FILMS, LogNight, in_fold_a
 from tests.papers.vector_tasks import Task
@@ -59,23 +59,14 @@ def labels(found: Kept, name: str, weight: float, split: int) -> Kept:
     one = kept(found, f"labels/{name}/{weight:g}/{split}",
                lambda: run(("rhgn", name, given, split, {"behavior_weight": weight})))  # fmt: skip
     tests = " ".join(f"{label} {one['test'][label]['macro_f1']:.3f}" for label in LABELS)
-    say(f"{name} split {split} weight {weight:g}: choosing {validation_f1(one):.4f}, test {tests}, {one['seconds']} s")
+    say(f"{name} split {split} weight {weight:g}: choosing {validation_f1(one):.4f}, test {tests}, "
+        f"rank {one['rank']:.1f}, {one['seconds']} s")
     return one
 
 
 def best_weight(on_choosing: dict[float, float]) -> float:
     """The highest weight that costs the users who choose MARGIN at most. on_choosing: macro-F1 by weight."""
     return max(weight for weight, f1 in on_choosing.items() if 100 * (on_choosing[0.0] - f1) <= MARGIN)
-
-
-def effective_rank(vectors: np.ndarray) -> float:
-    """e to the entropy of the shares of variance along the principal axes: d where all are alike, 1 where one has all.
-
-    vectors: (n, d).
-    """
-    of_axes = np.linalg.svd(vectors - vectors.mean(axis=0), compute_uv=False) ** 2
-    shares = of_axes[of_axes > 0] / of_axes.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 class Films:
@@ -172,6 +163,7 @@ def options_of(argv: list[str] | None) -> argparse.Namespace:
     options.add_argument("--films", type=int, default=SPLITS["ml-1m"], help="splits of MovieLens 1M")
     options.add_argument("--shops", type=int, default=SPLITS["alibaba-ecomm"], help="splits of Alibaba's sample")
     options.add_argument("--seeds", type=int, default=3, help="of the vectors")
+    options.add_argument("--labels", action="store_true", help="stop before the vectors")
     return options.parse_args(argv)
 
 
@@ -187,6 +179,8 @@ def main(argv: list[str] | None = None) -> None:
         on_choosing[weight] = float(np.mean([np.mean([validation_f1(one) for one in of_set]) for of_set in runs]))
     weight = best_weight(on_choosing)
     say(f"macro-F1 of the users who choose by weight: {on_choosing}; chosen: {weight:g}")
+    if given.labels:
+        return
     weight = weight or WEIGHTS[1]  # the figures of one that costs too much, where all do
     films = Films(given.data, given.work / "movielens_1m")
     for seed in range(given.seeds):
