@@ -99,6 +99,9 @@ paper-rhgn: $(STAMP)  ## table 1 of the RHGN paper, on two data sets; needs the 
 paper-rhgn-peers: $(STAMP) $(PYG)/.installed  ## the peers of paper-rhgn, on the same splits
 	$(BIN)/python -m tests.papers.paper_rhgn --peers
 
+paper-rhgn-behaviors: $(STAMP)  ## RHGN's second loss by weight: what it costs the labels and gives the vectors; goes on where it was
+	$(BIN)/python -m tests.papers.paper_rhgn_behaviors
+
 paper-rhgn-ablations: $(STAMP)  ## RHGN with a part taken away
 	$(BIN)/python -m tests.papers.paper_rhgn --ablations
 

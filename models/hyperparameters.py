@@ -6,7 +6,8 @@ torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 
 from models.hyperparameter_checks import HyperparameterError, check_choice, check_device, check_range
 from models.sampling_hyperparameters import SamplingHyperparameters
@@ -87,6 +88,11 @@ class TransEHyperparameters:
         return self.learning_rate * (1 + (self.final_rate_share - 1) * passed)
 
 
+# what `KQGCHyperparameters` say of training alone
+_OF_KQGC_TRAINING = (
+    "bias", "margin", "negatives", "sampling", "fanout", "mask_own_edge", "learning_rate", "batch_size",
+    "max_batches_per_epoch", "epochs", "validation_share", "evaluate_pairs", "evaluate_every", "min_gain",
+    "patience")  # fmt: skip
 DEGREE_SHARE = 0.25  # chosen on the users who choose of three logs at once (`python -m tests.papers.smoothing`)
 
 
@@ -154,6 +160,24 @@ class KQGCHyperparameters:
             found = f"degree_share is {self.degree_share!r} with learned on"
             raise HyperparameterError(f"{found}; expected 0, or learned off: training knows the drawn neighbours alone")
 
+    def idle(self, models: Collection[str]) -> list[str]:
+        """What changes nothing where nothing is learned, in sentences: settings of training that are not at their
+        defaults, and models (names as published) that come out equal."""
+        if self.learned:
+            return []
+        changed = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+        named = ", ".join(f"kqgc.{name}" for name in changed if name in _OF_KQGC_TRAINING)
+        found = []
+        if named:
+            found.append(
+                f"Without effect: {named}. They are of KQGC's training, and kqgc.learned is false: leave them out, or "
+                "set kqgc.learned: true")
+        if {"kqgc_mean", "kqgc_attention2"} <= set(models):
+            found.append(
+                "kqgc_attention2 is equal to kqgc_mean, since kqgc.learned is false and its attention has nothing to "
+                "weigh by; publish one of them, or set kqgc.learned: true")
+        return found
+
     @property
     def share(self) -> float:
         """The power of its degree that a node's m grows by."""
@@ -201,6 +225,13 @@ class RHGNHyperparameters:
     # looks without a better figure before stopping; 0 goes to the end of the cycle and takes the best epoch
     patience: int = 0
     stop_on: str = "macro_f1"  # the held-out figure that decides: macro_f1 (mean over labels; chosen), or loss
+    # of the second loss (models/rhgn_behaviors.py) beside Eq. 4: which item a user had to do with; 0: none, as in the
+    # paper
+    behavior_weight: float = 0.0
+    behavior_users: int = 256  # of an update's second loss, each with one item, which is told from the others' items
+    # neighbours drawn for a node under each relation and direction, for the second loss: it takes more nodes than Eq. 4
+    behavior_fanout: int = 5
+    behavior_temperature: float = 0.1  # what cosines are divided by in the softmax of the second loss
     device: str = "cpu"  # cpu, cuda, cuda:0, ...; sampling stays on the CPU
     mixed_precision: bool = True  # on a GPU, matrix products in bfloat16; attention and sums stay in float32
     inference_chunk: int = 65_536  # destination nodes computed at a time: bounds memory, leaves the result as it is
@@ -219,6 +250,10 @@ class RHGNHyperparameters:
         check_range("patience", self.patience, 0)
         check_range("dropout", self.dropout, 0, 0.9)
         check_range("validation_share", self.validation_share, 0, 0.5)
+        check_range("behavior_weight", self.behavior_weight, 0, 1000)
+        check_range("behavior_users", self.behavior_users, 2)
+        check_range("behavior_fanout", self.behavior_fanout, 1)
+        check_range("behavior_temperature", self.behavior_temperature, 0.01, 10)
         if self.width % self.heads:
             raise HyperparameterError(f"heads is {self.heads!r}; expected a divisor of width, which is {self.width!r}")
 

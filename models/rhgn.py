@@ -146,6 +146,7 @@ class RHGN(nn.Module):
     - (4) is divided by the number of users in the batch, so that the learning rate does not depend on it. Several
       labels add up; a label that a user lacks adds nothing. `class_weights` lets every class weigh the same, for rare
       ones that should be named too.
+    - Beside (4) training can take a second loss, of the behaviours (`behavior_weight`, off; `rhgn_behaviors.py`).
     - A node without neighbours has Ĥ = 0, of which the paper does not speak.
     - Training drops numbers of F_map's output in (3), a share of 0.2 by default (`dropout`); the paper speaks of none.
     - Between two nodes with several relations each relation is one message.

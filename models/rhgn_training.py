@@ -13,12 +13,13 @@ import torch
 from sklearn.metrics import f1_score
 from torch import nn
 
-from models.graph import KnowledgeGraph
+from models.graph import KnowledgeGraph, NeighbourSampler
 from models.hyperparameters import RHGNHyperparameters
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
 from models.messages.meta_relations import MetaRelations
 from models.rhgn import MISSING, RHGN, check_nodes, code_types, engine_of, precision
+from models.rhgn_behaviors import BehaviorEdges, SecondLoss
 from models.shapes import ShapeError, expect, expect_indices
 
 LEARNED_ROWS = "learned_rows"
@@ -32,7 +33,8 @@ class RHGNResult:
     `parameters` is all that inference needs; `checkpoint()` adds the optimisers' state for a warm start, that of the
     learned rows (k, inputs) under LEARNED_ROWS.
     features: float32 (n, inputs), the given vectors with the learned rows as learned. history: one entry per epoch with
-    "epoch", "loss", "seconds" of training and, where evaluated, "validation_loss", "validation_accuracy" and
+    "epoch", "loss", "seconds" of training, "behavior_loss" where `behavior_weight` is above 0 and, where evaluated,
+    "validation_loss", "validation_accuracy" and
     "validation_macro_f1" (means over labels; of label j alone with `_j` at the end). best_epoch: the epoch whose
     parameters these are; -1 when nothing was trained.
     """
@@ -52,7 +54,7 @@ class RHGNResult:
 class _Data:
     """What is learned from: int64 node types (n,), float32 vectors (n, inputs), users and their labels.
 
-    learned: bool (n,), the vectors to learn.
+    learned: bool (n,), the vectors to learn. behaviors: the relations from users to items.
     """
 
     graph: KnowledgeGraph
@@ -61,6 +63,7 @@ class _Data:
     learned: np.ndarray
     users: np.ndarray
     labels: np.ndarray
+    behaviors: Sequence[int]
 
 
 class _Trainer:
@@ -76,6 +79,11 @@ class _Trainer:
         self.table = nn.Parameter(self.fixed[learned])
         options = {"deterministic": deterministic, "per_relation": True, "engine": engine_of(hyper.device)}
         self.sampler = data.graph.sampler(hyper.fanout, seed, **options)
+        self.second = None
+        if hyper.behavior_weight:
+            edges = BehaviorEdges(data.graph, data.behaviors, hyper.behavior_users)
+            thin = data.graph.sampler(hyper.behavior_fanout, seed, **options)
+            self.second = SecondLoss(edges, thin, self.encode, hyper)
         rate = hyper.learning_rate
         self.optimisers = [torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=hyper.weight_decay)]
         if len(self.table):
@@ -97,37 +105,47 @@ class _Trainer:
         learned_SD = nn.functional.embedding(rows.index_select(0, places), self.table, sparse=True)
         return x_SD.index_copy(0, places, learned_SD)
 
-    def forward(self, users: np.ndarray) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """(logits of each label, labels) of some labelled users, given by their places in `data.users`."""
-        places = users[np.argsort(self.data.users[users])]
-        hyper, nodes = self.model.hyper, torch.from_numpy(self.data.users[places])
-        sources, layers = self.sampler.sample(nodes, hyper.layers)
+    def encode(
+        self, sampler: NeighbourSampler, nodes: torch.Tensor, hidden_edges: np.ndarray | None = None
+    ) -> torch.Tensor:
+        """H^L of nodes (ascending, unique) from a sample of their neighbourhoods."""
+        hyper = self.model.hyper
+        sources, layers = sampler.sample(nodes, hyper.layers, hidden_edges)
         # a layer's destinations are the first of its sources
-        counts_VC = self.sampler.counts(sources[: layers[0].n_destinations]).to(self.device)
+        counts_VC = sampler.counts(sources[: layers[0].n_destinations]).to(self.device)
         parts = [(messages.to(self.device), counts_VC[: messages.n_destinations]) for messages in layers]
         metas = [MetaRelations.of(messages, hyper.softmax_over == "relation", counts) for messages, counts in parts]
         sources = sources.to(self.device)
-        with precision(hyper):
-            logits = self.model.logits(self.model(metas, self.vectors(sources), self.types.index_select(0, sources)))
+        return self.model(metas, self.vectors(sources), self.types.index_select(0, sources))
+
+    def forward(self, users: np.ndarray) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """(logits of each label, labels) of some labelled users, given by their places in `data.users`."""
+        places = users[np.argsort(self.data.users[users])]
+        with precision(self.model.hyper):
+            logits = self.model.logits(self.encode(self.sampler, torch.from_numpy(self.data.users[places])))
         return logits, torch.from_numpy(self.data.labels[places]).to(self.device)
 
-    def epoch(self, number: int, users: np.ndarray) -> float:
-        """Train on all users once, in a new order; the mean of Eq. 4 per user."""
+    def epoch(self, number: int, users: np.ndarray) -> tuple[float, dict[str, float]]:
+        """Train on all users once, in a new order; the mean of Eq. 4 per user, and the second loss where it weighs."""
         order = np.random.default_rng([self.seed, 1, number]).permutation(users)
         self.sampler.restart([self.seed, 2, number])
+        if self.second is not None:
+            self.second.restart([self.seed, 4, number])
         self.model.train()
         summed = torch.zeros((), device=self.device)  # stays on the device: no wait for it after every batch
         for first in range(0, order.size, self.model.hyper.batch_size):
             logits, labels_BJ = self.forward(order[first : first + self.model.hyper.batch_size])
             loss = self.model.loss(logits, labels_BJ, self.class_weights)
+            summed += loss.detach() * len(labels_BJ)
+            if self.second is not None:
+                loss = loss + self.model.hyper.behavior_weight * self.second()
             for optimiser in self.optimisers:
                 optimiser.zero_grad(set_to_none=True)
             loss.backward()
             for optimiser, schedule in zip(self.optimisers, self.schedules, strict=True):
                 optimiser.step()
                 schedule.step()
-            summed += loss.detach() * len(labels_BJ)
-        return float(summed) / order.size
+        return float(summed) / order.size, {} if self.second is None else {"behavior_loss": self.second.mean()}
 
     @torch.no_grad()
     def evaluate(self, users: np.ndarray) -> dict[str, float]:
@@ -197,6 +215,7 @@ def train_rhgn(
     n_types: int | None = None,
     learned: np.ndarray | None = None,
     validation: np.ndarray | None = None,
+    behaviors: Sequence[int] | None = None,
     deterministic: bool = False,
     initial: dict[str, np.ndarray] | None = None,
     progress: Callable[[dict[str, float]], None] | None = None,
@@ -206,7 +225,8 @@ def train_rhgn(
     node_types: int64 (n,), below n_types, which is the highest + 1 unless given. features: float32 (n, inputs), all
     finite (`filled_features`). users: int64 (u,), unique nodes; labels: int64 (u, labels), -1 where a user lacks one.
     learned: bool (n,), rows of `features` that are trained too. validation: bool (u,), users held out for early
-    stopping; None draws `validation_share` of them. initial: a former `checkpoint()` (of other relations or types:
+    stopping; None draws `validation_share` of them. behaviors: the relations that go from users to items; the second
+    loss alone reads them, and needs them. initial: a former `checkpoint()` (of other relations or types:
     `rearranged`; the optimiser's state of learned rows in the order of tonight's), from which it goes on at
     `warm_rate_share` of the rate; learned rows start as `features` has them. progress: called with each entry of the
     history.
@@ -220,13 +240,17 @@ def train_rhgn(
     check_nodes(graph, node_types, features, n_types)
     expect("learned", learned, (graph.n_entities,), "bool")
     _check_labels(graph, users, labels, n_classes, validation)
+    if hyper.behavior_weight and behaviors is None:
+        found = f"behavior_weight is {hyper.behavior_weight!r} and behaviors None"
+        raise ShapeError(f"{found}; expected the numbers of the relations that go from users to items")
     labelled = np.flatnonzero((labels != MISSING).any(axis=1))
     if validation is None:
         validation = np.random.default_rng([seed, 0]).random(users.size) < hyper.validation_share
     held_out, trained = labelled[validation[labelled]], labelled[~validation[labelled]]
     shape = (features.shape[1], n_types or int(node_types.max()) + 1, code_types(graph, node_types), n_classes)
     model = RHGN(*shape, hyper, seed).to(hyper.device)
-    trainer = _Trainer(_Data(graph, node_types, features, learned, users, labels), model, trained, seed, deterministic)
+    data = _Data(graph, node_types, features, learned, users, labels, () if behaviors is None else behaviors)
+    trainer = _Trainer(data, model, trained, seed, deterministic)
     if initial is not None:
         trainer.start_from(initial)
     if not trained.size:

@@ -14,6 +14,8 @@ from feature_store.disk import open_disk
 from feature_store.errors import StoreError
 from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError
+from jobs.configuration.settings import Settings
+from models.families import family_of
 
 FAILED, NOT_YET = 1, 75  # as jobs/program.py has them
 
@@ -31,8 +33,17 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     if given.look_for:
         return look_for(given.look_for)
+    for told in idle(settings):
+        print(f"warning: {told}", file=sys.stderr)
     print(f"{given.file}: all is well; data root {settings.data_root}, models {', '.join(settings.publishing.models)}")
     return 0
+
+
+def idle(settings: Settings) -> list[str]:
+    """What the sections of published families hold that changes nothing, in sentences."""
+    families = dict.fromkeys(family_of(model).name for model in settings.publishing.models)
+    sections = [settings.families[name] for name in families]
+    return [told for one in sections if hasattr(one, "idle") for told in one.idle(settings.publishing.models)]
 
 
 def look_for(uris: list[str]) -> int:

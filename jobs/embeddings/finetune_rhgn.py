@@ -195,6 +195,7 @@ def learn(tonight: Tonight, world: World, taught: Lesson, config: Config) -> Lea
             n_types=n_types,
             learned=inputs.learned,
             validation=taught.held_out,
+            behaviors=[r for r, name in enumerate(tonight.night.relation_names) if name in config.graph.behaviors],
             deterministic=config.deterministic,
             initial=initial,
             progress=progress,

@@ -19,7 +19,7 @@ import numpy as np
 from jobs.arrays import NONE, TRAINED, Checkpoint, Night, as_extra
 from jobs.embeddings import training
 from jobs.embeddings.training import Outcome, Tonight, last_trained
-from jobs.program import Input, JobError, Output, main
+from jobs.program import Input, JobError, Output, log, main
 from jobs.progress import Progress
 from models import families
 from models.graph import KnowledgeGraph
@@ -91,6 +91,8 @@ def run(
     config: Config, predecessor: datetime.date | None = None,
 ) -> None:  # fmt: skip
     """Train, infer, commit."""
+    for told in config.kqgc.idle(config.publishing.models):
+        log.warning(told)
     tables = (knowledge_graph, entity_ids, relations, checkpoints)
     tonight = Tonight.read(date, model, predecessor, config, *tables)
     hyper = dataclasses.replace(config.kqgc, aggregator=model.removeprefix("kqgc_"))

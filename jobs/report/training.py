@@ -13,6 +13,11 @@ from models.families import Family
 
 Row = dict[str, Any]
 
+_LOSSES = (  # keys of a history, in words, colours, and whether a look now and then made them
+    ("loss", "training loss", "c0", False),
+    ("behavior_loss", "second loss, of behaviours", "c3", False),
+    ("validation_loss", "validation loss", "c1", True))  # fmt: skip
+
 
 def training(night: Night) -> list[Row]:
     """One card per model that ran: loss, the held-out measure, how it started."""
@@ -21,15 +26,16 @@ def training(night: Night) -> list[Row]:
 
 def _card(model: str, stage: Stage, family: Family) -> Row:
     history, measure = stage.table("history"), family.measure
-    losses = [Series("training loss", _epochs(history), _column(history, "loss"), "c0")]
-    if any("validation_loss" in row for row in history):
-        losses.append(Series("validation loss", _epochs(history), _column(history, "validation_loss"), "c1", dots=True))
+    drawn = [one for one in _LOSSES if one[0] == "loss" or any(one[0] in row for row in history)]
+    losses = [
+        Series(name, _epochs(history), _column(history, key), colour, dots=dots) for key, name, colour, dots in drawn]
     measured = Series(measure, _epochs(history), _column(history, measure), "c2", dots=True)
     name = text.words(measure)
     return {
         "model": model, "status": stage.status, "message": stage.message, "epochs": len(history),
         "start": "warm start" if stage.figure("warm") else "cold start", "facts": _facts(stage, family),
-        "loss": line_chart(f"Loss of {model} by epoch", losses, Axis("epoch"), Axis("loss")), "two": len(losses) > 1,
+        "loss": line_chart(f"Loss of {model} by epoch", losses, Axis("epoch"), Axis("loss")),
+        "legend": [(colour, name) for _, name, colour, _ in drawn] if len(drawn) > 1 else [],
         "measure": line_chart(f"{name} of {model} by epoch", [measured], Axis("epoch"), Axis(name))}
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models.hyperparameters import DEGREE_SHARE, HyperparameterError, KQGCHyperparameters
+from models.hyperparameters import _OF_KQGC_TRAINING, DEGREE_SHARE, HyperparameterError, KQGCHyperparameters
 from models.kqgc import infer_kqgc
 from tests.models import reference
 from tests.models.contract import planted
@@ -60,3 +60,21 @@ def test_nothing_is_learned_by_default_and_the_degree_has_a_share_then_alone() -
         infer_kqgc(graph, h.astype(np.float32), r.astype(np.float32), {}, hyper)[0]
         for hyper in (plain, KQGCHyperparameters(degree_share=DEGREE_SHARE))]  # fmt: skip
     np.testing.assert_array_equal(*found)
+
+
+def test_what_changes_nothing_without_learning_is_named() -> None:
+    given = KQGCHyperparameters(epochs=3, fanout=5, layers=2, norm="l2", negatives=3, degree_share=0.0)
+    (told,) = given.idle(["kqgc_mean"])
+    assert told.startswith("Without effect: kqgc.fanout, kqgc.epochs. ") and "kqgc.learned: true" in told
+    assert dataclasses.replace(given, learned=True).idle(["kqgc_mean", "kqgc_attention2"]) == []
+    assert KQGCHyperparameters().idle(["kqgc_mean", "kqgc_attention1"]) == []
+    (equal,) = KQGCHyperparameters().idle(["kqgc_attention2", "kqgc_mean"])
+    assert equal.startswith("kqgc_attention2 is equal to kqgc_mean")
+
+
+def test_every_setting_either_changes_the_vectors_or_is_named() -> None:
+    """One that comes later must be put on one of the sides."""
+    of_vectors = {
+        "init", "aggregator", "attention_normalisation", "layers", "learned", "degree_share", "norm", "device",
+        "inference_chunk"}  # fmt: skip
+    assert {field.name for field in dataclasses.fields(KQGCHyperparameters)} - of_vectors == set(_OF_KQGC_TRAINING)

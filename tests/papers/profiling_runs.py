@@ -42,6 +42,7 @@ from tests.papers.profiling_tasks import (
     split_of,
     transe_vectors,
 )
+from tests.papers.vector_figures import effective_rank
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "paper-rhgn"
@@ -148,7 +149,8 @@ def validation_f1(figures: Figures) -> float:
 
 
 def run_rhgn(task: Task, settings: Settings, split: int, **more: Any) -> Figures:
-    """RHGN's own head, and beside it (`xgboost`) XGBoost on the vectors, trained on the users who chose.
+    """RHGN's own head, and beside it (`xgboost`) XGBoost on the vectors, trained on the users who chose, and their
+    effective rank among the users whose labels did not train.
 
     more: further hyperparameters.
     """
@@ -160,12 +162,13 @@ def run_rhgn(task: Task, settings: Settings, split: int, **more: Any) -> Figures
     result = train_rhgn(
         task.graph, task.types, features, users, task.labels[users], classes, hyper,
         seed=split, n_types=len(task.type_names), learned=learned, validation=part[users] == VALIDATION,
-        deterministic=True,
+        behaviors=range(task.behaviors), deterministic=True,
     )  # fmt: skip
     vectors = infer_rhgn(task.graph, task.types, result.features, result.parameters, hyper)[0][: task.n_users]
     by_label = class_probabilities(result.parameters, vectors)
     named = np.stack([probabilities.argmax(axis=1) for probabilities in by_label], 1)
     cost = {"seconds": round(time.perf_counter() - started, 1), "best_epoch": result.best_epoch}
+    cost["rank"] = effective_rank(vectors[part != TRAIN])
     return judged(task.labels, named, part) | cost | {"xgboost": _on_vectors(task, vectors, part)}
 
 

@@ -96,3 +96,13 @@ def lift(vectors: np.ndarray, labels: np.ndarray) -> float:
     kept = labels[:, labels.any(axis=0)].astype(np.float64)
     shared = np.array([kept[near[kept[:, k] > 0], k].mean() for k in range(kept.shape[1])])
     return float(np.mean(shared / kept.mean(axis=0)))
+
+
+def effective_rank(vectors: np.ndarray) -> float:
+    """e to the entropy of the shares of variance along the principal axes: d where all are alike, 1 where one has all.
+
+    vectors: (n, d).
+    """
+    of_axes = np.linalg.svd(vectors - vectors.mean(axis=0), compute_uv=False) ** 2
+    shares = of_axes[of_axes > 0] / of_axes.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jobs.configuration.__main__ import main
 from jobs.configuration.load import load_settings
 from jobs.configuration.tree import ConfigError
 from models.families import published_models
@@ -186,3 +187,19 @@ def test_the_demo_of_all_models_is_the_demo_with_every_model_that_there_is() -> 
 )
 def test_every_shipped_configuration_is_valid_and_names_dates(path: Path) -> None:
     assert load_settings(path).dag.dates
+
+
+def test_settings_that_change_nothing_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are no error; of families that are not published nothing is said."""
+    models = {"publishing": {"models": ["transe", "kqgc_mean", "kqgc_attention2"]}}
+    config = write_config(tmp_path, kqgc={"epochs": 3}, **models)
+    assert main([str(config)]) == 0
+    said = capsys.readouterr()
+    assert "all is well" in said.out
+    first, second = said.err.splitlines()
+    assert first.startswith("warning: Without effect: kqgc.epochs. ")
+    assert second.startswith("warning: kqgc_attention2 is equal to kqgc_mean")
+    for sections in ({"kqgc": {"learned": True, "epochs": 3}, **models},
+                     {"kqgc": {"epochs": 3}, "publishing": {"models": ["transe"]}}):  # fmt: skip
+        assert main([str(write_config(tmp_path, **sections))]) == 0
+        assert capsys.readouterr().err == ""

@@ -251,6 +251,20 @@ def test_the_figure_of_the_night_is_that_of_the_parameters_it_keeps(root: Path) 
     )
 
 
+def test_the_second_loss_is_learned_from_the_behaviours_and_is_a_figure_of_the_night(root: Path) -> None:
+    """A warm night with it goes on from one without it."""
+    given = {**RHGN, "epochs": 3}
+    assert night(root, DATES[0], rhgn=given) == 0
+    assert night(root, DATES[1], DATES[0], rhgn={**given, "behavior_weight": 1.0}) == 0
+    histories = []
+    for date in DATES:
+        rows = Table(str(root / "data/run_metrics/stage=finetune_rhgn")).read(str(date)).to_pylist()
+        histories.append(next(json.loads(row["detail"]) for row in rows if row["metric"] == "history"))
+    assert not any("behavior_loss" in entry for entry in histories[0])
+    assert all(0 < entry["behavior_loss"] < 20 for entry in histories[1])
+    assert histories[1][0]["loss"] < histories[0][0]["loss"]
+
+
 def test_rhgn_without_a_label_is_refused_at_start(root: Path) -> None:
     with pytest.raises(ConfigError, match="publishing.models.*profiles.labels"):
         load_settings(config_of(root, profiles={}))
