@@ -33,17 +33,16 @@ class HUGTHyperparameters:
     svd_rank: int = 64  # numbers of an item's vector by the SVD of who touched what; the paper names none
     dropout: float = 0.2  # share of the numbers that training drops, of the input and of what a block adds
     candidates: int = 0  # items drawn for a batch that a target is held against in Eq. 6; 0: all items
-    # of Adam; with batch_size from MovieLens 1M (docs/hugt.md), where 0.001 and 128 need several times the epochs
-    learning_rate: float = 0.003
+    learning_rate: float = 0.001  # of Adam
     warm_rate_share: float = 0.3  # of learning_rate, on a warm start
     weight_decay: float = 0.0  # of Adam (decoupled)
-    batch_size: int = 32  # histories, or pieces of long ones, per update
-    epochs: int = 30  # at most; the paper has 100
+    batch_size: int = 128  # histories, or pieces of long ones, per update
+    epochs: int = 60  # at most; the paper has 100
     validation_share: float = 0.1  # of the users, whose last event is held out to stop early; 0 learns from all
     evaluate_users: int = 10_000  # of those, at most
     evaluate_every: int = 1  # epochs between two looks at them
     min_gain: float = 0.0  # share of NDCG@10 that a look has to gain to count, and never less than its standard error
-    patience: int = 5  # looks without a gain before stopping; 0 never stops early
+    patience: int = 10  # looks without a gain before stopping; 0 never stops early
     device: str = "cpu"  # cpu, cuda, cuda:0, ...; neighbours and paths are found on the CPU
     inference_chunk: int = 65_536  # events computed at a time: bounds memory, leaves the result as it is
 
