@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from feature_store import known_stores
 from tests.s3_server import bucket, s3_server, storage  # noqa: F401 (fixtures)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def nothing_told_of_stores_outlives_a_test() -> Iterator[None]:
+    """Else whoever reads a configuration with a `storage` sends the tests after it to that server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(known_stores, "_known", known_stores.told())
+        yield
 
 
 @pytest.fixture(scope="session")
