@@ -20,7 +20,7 @@ from tests.papers import paper_vectors, vector_heads, vector_logs, vector_tasks
 from tests.papers.paper_vectors import Assessed, Bench, Entry, Vectors
 from tests.papers.vector_figures import Figure, Verdict, auc, figure, last_line, lift, mean_auc, verdict
 from tests.papers.vector_heads import cross_scores, inputs, margins, splits
-from tests.papers.vector_logs import FILMS, SALT, LogNight, choosing, held_out_likes, in_fold_a
+from tests.papers.vector_logs import FILMS, LOGS, SALT, LogNight, choosing, held_out_likes, in_fold_a
 from tests.papers.vector_peers import WIDTH, cleora_steps
 from tests.papers.vector_tasks import Task, above_median, activity, counts_of, exclusive, history, tasks_of
 
@@ -221,6 +221,12 @@ def test_whose_label_a_model_may_have_learned_is_not_asked_for_it():
     assert 0 < free < 60 and (asked["gender"], asked["age_band"], asked["occupation"]) == (free, free, 60)
     nights.models = ["transe"]
     assert next(tasks_of(nights, users)).rows.tolist() == list(range(60))
+
+
+def test_models_that_learn_labels_are_trained_where_there_are_some():
+    shops = {shop.config: LogNight(shop, Path("nowhere"), Path("nowhere"), ["transe", "rhgn"]) for shop in LOGS}
+    assert shops.pop(FILMS.config).models == ["transe", "rhgn"]
+    assert [one.models for one in shops.values()] == [["transe"]] * 2
 
 
 def test_five_statistics():

@@ -59,7 +59,8 @@ class Published:
 
 
 class LogNight(Nights):
-    """One log's tables below `root`: the graph once, each model's vectors once, by the settings that they hang on."""
+    """One log's tables below `root`: the graph once, each model's vectors once, by the settings that they hang on.
+    Models that learn labels are trained where the log has some."""
 
     def __init__(
         self, shop: Shop, data: Path, root: Path, models: Sequence[str], changed: dict[str, Any] | None = None
@@ -67,6 +68,8 @@ class LogNight(Nights):
         super().__init__(shop, data, root, changed or {}, models=models)
         self.is_films = shop is FILMS
         self.dates = [self.date]
+        if not self.settings().profiles.labels:
+            self.models = [model for model in self.models if not family_of(model).learns_labels]
 
     @property
     def date(self) -> datetime.date:
