@@ -87,6 +87,9 @@ paper-kqgc: $(STAMP)  ## table 3 of the KQGC paper, on two shops
 paper-lookalike: $(STAMP) $(IMPLICIT)/.installed  ## one classifier for all clients against one for each, on two shops
 	$(BIN)/python -m tests.papers.paper_lookalike
 
+paper-lookalike-limits: $(STAMP)  ## what foretelling the next purchases could gain for the audiences; takes the vectors of paper-lookalike
+	$(BIN)/python -m tests.papers.lookalike_limits
+
 paper-vectors: $(STAMP) $(IMPLICIT)/.installed  ## what the published vectors are worth beside ALS and others, on three logs
 	$(BIN)/python -m tests.papers.paper_vectors
 

@@ -7,6 +7,7 @@ Shapes: u eligible users, B draws.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,22 @@ def _calibrated(earlier: Scored, margins: np.ndarray) -> np.ndarray:
     """Scores of any scale: in units of their spread on the window before."""
     centre, spread = earlier.margins.mean(), earlier.margins.std() + 1e-12
     return calibrate((earlier.margins - centre) / spread, earlier.labels)((margins - centre) / spread)
+
+
+def by_thirds(results: Results, events: np.ndarray, rows: list[str], over: str) -> list[dict[str, Any]]:
+    """Gains among a third of the users each, by how many events they have: the thin histories, the middling, the long.
+    events: int (u,)."""
+    found = []
+    for users in np.array_split(np.argsort(events, kind="stable"), 3):
+        there = np.isin(np.arange(len(events)), users)
+        part = [dataclasses.replace(one, margins=np.where(there, one.margins, np.nan))
+                for one in results.scored if one.feature_set in (*rows, over)]  # fmt: skip
+        figures, draws = table(part), bootstrap(part, DRAWS, seed=0)
+        found.append({
+            "events": [int(events[users].min()), int(events[users].max())],
+            "over": {row: {"gain": float(gain(figures, row, over)), "interval": interval(gain(draws, row, over))}
+                     for row in rows}})  # fmt: skip
+    return found
 
 
 def figures_of(results: Results) -> Figures:

@@ -57,6 +57,15 @@ class Frame:
         """Raw ids of the eligible."""
         return self.past.log.users.take(pa.array(self.past.eligible))
 
+    @property
+    def events(self) -> np.ndarray:
+        """int64 (u,): how many of the window each of the eligible has."""
+        found = np.zeros(len(self.past.log.users))
+        for rows in self.past.log.behaviors.values():
+            there = rows.within(self.past.first, self.past.today)
+            np.add.at(found, rows.user[there], rows.count[there])
+        return found[self.past.eligible].astype(np.int64)
+
     def at_large(self) -> np.ndarray:
         """Numbers of all the eligible."""
         return np.arange(len(self.past.eligible))

@@ -84,7 +84,12 @@ def _fit_alone(task: Task, name: str, seed: int) -> tuple[xgboost.Booster, Calib
 def pooled(frame: Frame, variant: str) -> Rows:
     """pooled<variant>, blend<variant>, and own<variant>."""
     models, windows = (VARIANTS | ONE_WINDOW)[variant]
-    part, look, seed = frame.with_models(models, windows), frame.settings.lookalike, frame.settings.seed
+    return pooled_part(frame.with_models(models, windows), variant)
+
+
+def pooled_part(part: Frame, variant: str) -> Rows:
+    """As `pooled`, from all columns that the frame has."""
+    look, seed = part.settings.lookalike, part.settings.seed
     pool = fit_pool(part.lessons, look, seed)
     judged = {
         client: judge(client, fit_own(client, part.lessons, look, seed), part.lessons, pool, look)

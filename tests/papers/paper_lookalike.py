@@ -39,6 +39,7 @@ from tests.papers.lookalike_figures import (
     Figures,
     Results,
     best,
+    by_thirds,
     few_of,
     figures_of,
     mean_gain,
@@ -64,11 +65,12 @@ COLD_PEERS = [f"{peer} of {target}" for peer in PEERS for target in cold_clients
 @dataclass(frozen=True)
 class Day:
     """One day of one shop: the rows of all clients, those of cold clients by number of known buyers, and those of lists
-    by number of seeds."""
+    by number of seeds; and how much is known of each user."""
 
     warm: Results
     cold: dict[int, Results]
     lists: dict[int, Results]
+    events: np.ndarray  # int64 (u,): of each user, before the day
 
 
 def prepare(nights: Nights, seeds: int) -> None:
@@ -118,6 +120,9 @@ class Scores:
 
     def labels(self) -> Arrays:
         return self._kept("labels", ("lookalike_frames",), lambda: self.frame.labels)
+
+    def events(self) -> np.ndarray:
+        return self._kept("events", ("lookalike_frames",), lambda: {"events": self.frame.events})["events"]
 
     def warm(self) -> Arrays:
         """margins and probabilities by `row <tab> client`."""
@@ -169,7 +174,8 @@ def _arrays(rows: lookalike_rows.Rows) -> Arrays:
 
 def day_of(nights: Nights, number: int, seeds: range, with_few: bool) -> Day:
     """All that was scored on a day; with_few: also cold clients and lists."""
-    day = Day(Results([], []), _by_number(KNOWN), _by_number(seed_lists.SIZES))
+    events = Scores(nights, number, 0).events()
+    day = Day(Results([], []), _by_number(KNOWN), _by_number(seed_lists.SIZES), events)
     for seed in seeds:
         scores = Scores(nights, number, seed)
         labels, found = scores.labels(), scores.warm()
@@ -202,6 +208,7 @@ def assess(shop: Shop, before: Day, day: Day, on_test: bool) -> tuple[dict[str, 
         "eligible": len(shown.scored[0].labels), "buyers": _buyers(shown),
         "validation_only": {row: mean_of(known, row) for row in before.warm.rows if row not in shown.rows},
         "rows": [_row(row, known, figures, draws, shown, before.warm if on_test else None) for row in shown.rows],
+        "by_events": by_thirds(shown, at.events, [f"pooled+{family}" for family in MODELS_OF], "pooled"),
         "cold": cold.rows("buyers"), "lists": lists.rows("seeds")}
     return found, Draws((figures, draws), (cold.figures, cold.draws), chosen, cold.chosen)
 
@@ -265,6 +272,10 @@ def show(found: dict[str, Any]) -> None:
             + f"{row['precision_at_100']:.3f}  {row['precision_at_1000']:.3f}  {loss}")
     for row, value in found["validation_only"].items():
         say(f"{row:<28} {value:.4f}")
+    for part in found["by_events"]:
+        of_rows = (f"{row} {one['gain']:+.2f} [{one['interval'][0]:+.2f}, {one['interval'][1]:+.2f}]"
+                   for row, one in part["over"].items())  # fmt: skip
+        say("users of {} to {} events, over pooled: ".format(*part["events"]) + ", ".join(of_rows))
     for row in [*found["cold"], *found["lists"]]:
         what = f"{row['buyers']} buyers known" if "buyers" in row else f"{row['seeds']} seeds"
         against = "{gain:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] over".format(**row) if "gain" in row else ""

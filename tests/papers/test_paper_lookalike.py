@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,15 +13,19 @@ from scipy import sparse
 
 from jobs.audiences.event_log import Behavior, EventLog
 from jobs.audiences.item_sets import CLIENT, ItemSets, rows_of
+from jobs.audiences.nights import Tables
+from jobs.audiences.pooled import Lessons
 from jobs.audiences.set_columns import Past
+from jobs.configuration.settings import Settings
 from jobs.program import Input, Output
 from jobs.tables import TABLES
 from models.families import family_of, job_of
 from tests.papers.cold_clients import groups, known_buyers, pool_sets, without
 from tests.papers.gains import Scored
 from tests.papers.lookalike_cache import cached, code_hash
-from tests.papers.lookalike_figures import Results, best, few_of, figures_of, mean_gain, mean_log_loss
-from tests.papers.lookalike_frames import ALL_MODELS
+from tests.papers.lookalike_figures import Results, best, by_thirds, few_of, figures_of, mean_gain, mean_log_loss
+from tests.papers.lookalike_frames import ALL_MODELS, Frame
+from tests.papers.lookalike_limits import next_baskets, told
 from tests.papers.lookalike_peers import alike, popularity
 from tests.papers.paper_lookalike import Draws, last_lines
 from tests.papers.seed_lists import hidden, seeds_of
@@ -95,6 +100,39 @@ def test_seeds_are_eligible_buyers_before_the_day_and_fewer_are_among_more() -> 
     assert len(three) == 3 and three < all_five == {1, 2, 3, 4, 5}
 
 
+def test_who_is_told_the_next_baskets_knows_so_many_days_of_the_window_and_no_more() -> None:
+    log = log_of([(0, 1, 5), (0, 2, 10), (0, 3, 10), (0, 4, 12), (0, 5, 60), (1, 0, 9), (2, 1, 54), (2, 2, 55)])
+    past = past_of(log, 10)
+    of = {number: next_baskets(past, 45, number).toarray() for number in (1, 2, 4)}
+    assert [list(np.flatnonzero(row)) for row in of[1]] == [[2, 3], [], [1]]
+    assert [list(np.flatnonzero(row)) for row in of[2]] == [[2, 3, 4], [], [1]]
+    assert np.array_equal(of[4], of[2]), "from day 55 on is no part of the window"
+    assert next_baskets(dataclasses.replace(past, eligible=np.array([2])), 45, 1).shape == (1, N)
+
+
+def test_what_is_told_of_the_next_basket_is_a_column_of_its_own() -> None:
+    past, sets = past_of(log_of([(0, 1, 10), (1, 2, 10), (2, 1, 9)]), 10), sets_of(c=[1])
+    nothing, columns, names = np.zeros(0), lambda past, place, rows: np.zeros((len(rows), 2)), ["a", "b"]
+    settings = typing.cast(Settings, SimpleNamespace(lookalike=SimpleNamespace(label_window_days=45)))
+    lessons = Lessons(sets, [], nothing, nothing, columns, names)
+    frame = told(Frame(settings, typing.cast(Tables, None), past.date, lessons, past, sets, columns, names, {}), 1)
+    for columns in (frame.columns, frame.lessons.columns):
+        assert columns(past, sets.place("c"), np.array([2, 0, 1])).tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
+    assert frame.names == frame.lessons.names == ["a", "b", "told:1"]
+
+
+def test_a_gain_among_thin_histories_shows_there_alone() -> None:
+    labels, events = np.arange(240) % 4 == 0, np.arange(240)[::-1]
+    random = np.random.default_rng(0)
+    noise = random.random(240)
+    better = np.where(events < 80, labels + noise * 0.1, noise)
+    results = Results([Scored("c", 0, "bare", labels, noise), Scored("c", 0, "more", labels, better)], [None] * 2)
+    thin, middling, long = by_thirds(results, events, ["more"], "bare")
+    assert [part["events"] for part in (thin, middling, long)] == [[0, 79], [80, 159], [160, 239]]
+    assert thin["over"]["more"]["gain"] > 50 and thin["over"]["more"]["interval"][0] > 0
+    assert middling["over"]["more"]["gain"] == long["over"]["more"]["gain"] == 0
+
+
 def test_the_peer_of_few_seeds_is_chosen_on_the_day_before() -> None:
     labels = np.arange(40) % 4 == 0
     good, bad = (np.where(labels, 1.0, 0.0) * sign + np.arange(40) * 1e-6 for sign in (1, -1))
@@ -161,10 +199,15 @@ def test_the_last_line_counts_cold_clients_of_0_5_and_20_buyers() -> None:
     draws = {key: np.array([value, value]) for key, value in warm.items()}
     shop = Draws((warm, draws), (cold, cold), "pooled", dict.fromkeys(cold, "peer"))
     lines, last = last_lines([shop, shop])
-    assert lines == ["transe_over_pooled: 5.00 low: 5.00", "ram_gnn_over_pooled: 0.00 low: 0.00",
-                     "ram_gnn_rec_over_pooled: 10.00 low: 10.00", "kqgc_over_pooled: 0.00 low: 0.00",
-                     "relgnn_over_pooled: 0.00 low: 0.00", "hugt_over_pooled: 0.00 low: 0.00",
-                     "over_strong: 10.00 low: 10.00 cold: 10.00"]
+    assert lines == [
+        "transe_over_pooled: 5.00 low: 5.00",
+        "ram_gnn_over_pooled: 0.00 low: 0.00",
+        "ram_gnn_rec_over_pooled: 10.00 low: 10.00",
+        "kqgc_over_pooled: 0.00 low: 0.00",
+        "relgnn_over_pooled: 0.00 low: 0.00",
+        "hugt_over_pooled: 0.00 low: 0.00",
+        "over_strong: 10.00 low: 10.00 cold: 10.00",
+    ]
     assert last["cold"] == pytest.approx(10)
 
 
