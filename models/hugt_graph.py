@@ -50,15 +50,30 @@ class Histories:
 
     def pieces(self, starts: np.ndarray, ends: np.ndarray) -> Histories:
         """Events starts[p]:ends[p] of `items` as the history of p."""
-        lengths = ends - starts
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        rows = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return Histories(self.items[rows], offsets)
+        offsets = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64)
+        return Histories(self.items[runs(starts, ends)], offsets)
 
     def last(self, most: int, without: int = 0) -> Histories:
         """The last so many events of every user, those left out that come last of all."""
         ends = np.maximum(self.offsets[1:] - without, self.offsets[:-1])
         return self.pieces(np.maximum(self.offsets[:-1], ends - most), ends)
+
+
+def runs(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """int64: starts[p], … ends[p] − 1 of one p after the other."""
+    lengths = ends - starts
+    return np.arange(lengths.sum()) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+
+
+def events_within(times: np.ndarray, offsets: np.ndarray, span: int) -> np.ndarray:
+    """int64 (N,): how many events of the same user follow each one by at most `span`; times int64 (N,), in any unit,
+    rise along each user's history, which is offsets[u]:offsets[u + 1]."""
+    if not len(times):
+        return np.zeros(0, np.int64)
+    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    since = times - times.min()
+    key = user * (int(since.max()) + span + 1) + since  # a user's keys all lie below the next one's
+    return np.searchsorted(key, key + span, side="right") - np.arange(len(key)) - 1
 
 
 def item_vectors(histories: Histories, n_items: int, rank: int, seed: int) -> np.ndarray:

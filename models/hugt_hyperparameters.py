@@ -32,6 +32,9 @@ class HUGTHyperparameters:
     longest_path: int = 4  # S; the paper names none
     svd_rank: int = 64  # numbers of an item's vector by the SVD of who touched what; the paper names none
     dropout: float = 0.2  # share of the numbers that training drops, of the input and of what a block adds
+    # days after an event in which what it foretells may lie, one of those events drawn anew each epoch; 0: the next
+    # event, as in the paper
+    horizon_days: int = 0
     candidates: int = 0  # items drawn for a batch that a target is held against in Eq. 6; 0: all items
     learning_rate: float = 0.001  # of Adam
     warm_rate_share: float = 0.3  # of learning_rate, on a warm start
@@ -75,7 +78,7 @@ class HUGTHyperparameters:
         for name in ("width", "layers", "heads", "neighbours", "svd_rank", "batch_size", "epochs", "evaluate_every",
                      "inference_chunk"):  # fmt: skip
             check_range(name, getattr(self, name), 1)
-        for name in ("head_width", "candidates", "weight_decay", "patience", "evaluate_users"):
+        for name in ("head_width", "horizon_days", "candidates", "weight_decay", "patience", "evaluate_users"):
             check_range(name, getattr(self, name), 0)
         check_range("sequence_heads", self.sequence_heads, 0, self.heads)
         check_range("longest_path", self.longest_path, 1, MOST_PATH)

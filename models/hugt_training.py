@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from models.hugt import HUGT, states_of
-from models.hugt_graph import Histories, HUGs
+from models.hugt_graph import Histories, HUGs, runs
 from models.hugt_hyperparameters import HUGTHyperparameters
 from models.hugt_loss import loss_of_all, loss_of_candidates
 from models.hugt_ranking import figures, ranks_of
@@ -28,12 +28,15 @@ _POOL = 8  # batches whose pieces are sorted by length together
 @dataclasses.dataclass(frozen=True)
 class World:
     """What HUGT learns from: everybody's histories of items (of n_items), and the items' vectors of `item_vectors`,
-    which a model without graph heads can do without. max_length: events that a state knows of, at most."""
+    which a model without graph heads can do without. max_length: events that a state knows of, at most. ahead: int64
+    (N,), how many of the events after each one it may be asked to foretell, of which one is drawn in every epoch; None:
+    the next."""
 
     histories: Histories
     n_items: int
     max_length: int
     vectors: np.ndarray | None = None
+    ahead: np.ndarray | None = None
 
     def model(self, hyper: HUGTHyperparameters, seed: int) -> HUGT:
         """A new model of this shape, drawn from the seed alone."""
@@ -42,8 +45,8 @@ class World:
 
     def parts(self) -> list[object]:
         """All of it, for a fingerprint."""
-        vectors = [] if self.vectors is None else [self.vectors]
-        return [self.histories.items, self.histories.offsets, self.n_items, self.max_length, *vectors]
+        more = [part for part in (self.vectors, self.ahead) if part is not None]
+        return [self.histories.items, self.histories.offsets, self.n_items, self.max_length, *more]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +98,7 @@ class _Trainer:
         self.world, self.model, self.hyper, self.seed = world, model, hyper, seed
         ends = histories.offsets[1:] - held_out
         learned = taught & (ends - histories.offsets[:-1] >= 2)
-        self.starts, self.ends = histories.offsets[:-1][learned], ends[learned]
+        self.starts, self.ends, self.ends_of_all = histories.offsets[:-1][learned], ends[learned], ends
         judged = np.flatnonzero(held_out)
         chosen = np.random.default_rng([seed, 2]).permutation(len(judged))[: hyper.evaluate_users]
         self.judged = judged[np.sort(chosen)]
@@ -112,13 +115,23 @@ class _Trainer:
         summed = 0.0
         for chosen in self.batches(ends - starts, random):
             inputs = self.world.histories.pieces(starts[chosen], ends[chosen] - 1)
-            targets = self.world.histories.pieces(starts[chosen] + 1, ends[chosen]).items
+            targets = self.foretold(starts[chosen], ends[chosen], random)
             loss = self.loss(inputs, targets, random)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self.optimiser.step()
             summed += loss.item() * len(targets)
         return summed / max(int((ends - starts - 1).sum()), 1)
+
+    def foretold(self, starts: np.ndarray, ends: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """What the events of pieces, but their last ones, are to foretell: items int64."""
+        events, histories, ahead = runs(starts, ends - 1), self.world.histories, self.world.ahead
+        if ahead is None:
+            return histories.items[events + 1]
+        users = np.searchsorted(histories.offsets, starts, side="right") - 1
+        left = np.repeat(self.ends_of_all[users], ends - starts - 1) - events - 1  # in all that is learned from
+        there = np.clip(ahead[events], 1, left)
+        return histories.items[events + 1 + np.floor(random.random(len(events)) * there).astype(np.int64)]
 
     def batches(self, lengths: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
         """Pieces of about one length, in a new order: of some batches that are drawn together the shortest first."""

@@ -22,12 +22,14 @@ VOCABULARY = "vocabulary"  # of a checkpoint: the ledger ids of the items, in th
 
 @dataclass(frozen=True)
 class NightHistories:
-    """users (U,), items (I,): ledger ids; user_keys uint64 (U,): of who they are; histories: into `items`."""
+    """users (U,), items (I,): ledger ids; user_keys uint64 (U,): of who they are; histories: into `items`; times int64
+    (N,): of their events, in seconds."""
 
     users: np.ndarray
     items: np.ndarray
     user_keys: np.ndarray
     histories: Histories
+    times: np.ndarray
 
     @classmethod
     def of(cls, sequences: pa.Table, entity_ids: Input) -> NightHistories:
@@ -37,7 +39,9 @@ class NightHistories:
         row = positions(users, user)
         order = np.lexsort((position, row))
         keys = keys_of(np.zeros(len(users), np.int64), [USER], raw.to_numpy(zero_copy_only=False))
-        return cls(users, items, keys, Histories.of(row[order], positions(items, item)[order], len(users)))
+        times = pc.cast(sequences.column("event_time"), pa.timestamp("s", "UTC"), safe=False).cast(pa.int64())
+        histories = Histories.of(row[order], positions(items, item)[order], len(users))
+        return cls(users, items, keys, histories, times.to_numpy()[order])
 
     def rows_of(self, night: Night) -> tuple[np.ndarray, np.ndarray]:
         """Where the night's users and items stand here, -1 where they have no history, or stand in none."""

@@ -27,13 +27,15 @@ from jobs.embeddings.training import Outcome, Tonight, last_trained
 from jobs.program import Input, Output, log, main, metrics
 from jobs.progress import Progress
 from models.hugt import infer_hugt
-from models.hugt_graph import item_vectors
+from models.hugt_graph import events_within, item_vectors
 from models.hugt_hyperparameters import HUGTHyperparameters
 from models.hugt_ranking import by_length
 from models.hugt_training import HUGTResult, World, held_out_users, train_hugt
 from models.hugt_warm_start import brought_forward
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import Arrays, parameters_of
+
+DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ def world_of(given: NightHistories, config: Config) -> World:
     limits = threadpool_limits(1) if config.deterministic else contextlib.nullcontext()
     with limits:
         vectors = item_vectors(given.histories, len(given.items), config.hugt.svd_rank, config.seed)
-    return World(given.histories, len(given.items), config.sequences.max_length, vectors)
+    ahead, days = None, config.hugt.horizon_days
+    if days:
+        ahead = events_within(given.times, given.histories.offsets, days * DAY_SECONDS)
+    return World(given.histories, len(given.items), config.sequences.max_length, vectors, ahead)
 
 
 def who_teaches(lengths: np.ndarray, min_train_events: int) -> np.ndarray:
@@ -112,7 +117,7 @@ def run(
     """Train (or take the predecessor's parameters), compute everybody, commit."""
     tables = (knowledge_graph, entity_ids, relations, checkpoints)
     tonight = Tonight.read(date, "hugt", predecessor, config, *tables)
-    rows = sequences.table().read(tonight.dt, columns=["user", "position", "item"])
+    rows = sequences.table().read(tonight.dt, columns=["user", "position", "item", "event_time"])
     with scratch_of(tonight) as scratch:
         outcome = learn(tonight, NightHistories.of(rows, entity_ids), config, scratch)
     outcome.fields["inputs"] = tonight.lineage()["inputs"] | {"sequences": sequences.lineage(tonight.dt)}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.hugt import infer_hugt, states_of
-from models.hugt_graph import Histories, item_vectors, nearest_known
+from models.hugt_graph import Histories, events_within, item_vectors, nearest_known
 from models.hugt_hyperparameters import HUGTHyperparameters
 from models.hugt_ranking import by_length, figures, ranks_of
 from models.hugt_training import World, _Trainer, held_out_users, pieces_of, train_hugt
@@ -80,6 +80,40 @@ def test_planted_order_is_learned(change: dict[str, object]) -> None:
     assert best["validation_ndcg"] > 0.7 and best["validation_ndcg_error"] < 0.1
     assert figures(result.ranks)["ndcg"] == pytest.approx(best["validation_ndcg"]), "the best epoch's parameters"
     assert sum(row["users"] for row in by_length(result.ranks, result.lengths)) == held_out().sum()
+
+
+def test_events_within_a_span_are_those_of_the_same_user_that_follow() -> None:
+    times, offsets = np.array([5, 6, 9, 9, 30, 6, 9, 1, 0, 0]), np.array([0, 5, 5, 7, 8, 10])
+    for span in (1, 3, 4, 100):
+        expected = [
+            sum(times[k] <= times[i] + span for k in range(i + 1, offsets[u + 1]))
+            for u in range(5) for i in range(offsets[u], offsets[u + 1])]  # fmt: skip
+        assert events_within(times, offsets, span).tolist() == expected
+    assert events_within(times[:0], np.array([0, 0]), 1).shape == (0,)
+
+
+def test_what_a_state_foretells_lies_ahead_of_it_and_all_of_it_comes_up() -> None:
+    """Of as many events after it as are asked for, none beyond the piece's own history or what is held out; the next
+    one where nothing else lies so near."""
+    items, offsets = np.arange(12), np.array([0, 7, 12])
+    ahead = np.array([3, 2, 9, 9, 9, 9, 0, 0, 0, 2, 9, 0])
+    given = World(Histories(items, offsets), 12, 3, None, ahead)
+    trainer = _Trainer(given, given.model(FAST, 1), np.ones(2, bool), np.array([True, False]), 1)
+    random, seen = np.random.default_rng(0), {event: set() for event in range(12)}
+    starts, ends = np.array([0, 2, 7]), np.array([3, 6, 12])
+    for _ in range(200):
+        for event, target in zip([0, 1, 2, 3, 4, 7, 8, 9, 10], trainer.foretold(starts, ends, random), strict=True):
+            seen[event].add(int(target))
+    assert [seen[k] for k in range(5)] == [{1, 2, 3}, {2, 3}, {3, 4, 5}, {4, 5}, {5}]
+    assert [seen[k] for k in range(7, 11)] == [{8}, {9}, {10, 11}, {11}]
+
+
+def test_a_horizon_of_one_event_learns_as_without() -> None:
+    given = world()
+    after = np.zeros(len(given.histories.items), np.int64)
+    one, other = (train_hugt(what, dataclasses.replace(FAST, epochs=1), seed=1, deterministic=True).history[0]["loss"]
+                  for what in (given, dataclasses.replace(given, ahead=after)))  # fmt: skip
+    assert one == other
 
 
 def test_what_is_held_out_teaches_nothing() -> None:

@@ -62,6 +62,17 @@ def test_the_next_item_is_foretold(night: Path) -> None:
     assert set(manifest.fields["inputs"]) == {"knowledge_graph", "sequences"}
 
 
+def test_with_a_horizon_what_is_foretold_lies_within_so_many_days(night: Path) -> None:
+    """Histories have an event an hour: within a day any of those to come is asked for, and which is anybody's guess."""
+    loss = {}
+    for days in (0, 1):
+        assert execute(train_hugt.run, base(config_of(night, hugt=FAST | {"horizon_days": days}), DATES[0])) == 0
+        rows = Table(str(night / "data/run_metrics/stage=train_hugt")).read(str(DATES[0])).to_pylist()
+        history = json.loads(next(row["detail"] for row in rows if row["metric"] == "history"))
+        loss[days] = min(epoch["loss"] for epoch in history)
+    assert loss[1] > loss[0] + 0.2
+
+
 def test_equal_nights_have_equal_bytes_whatever_the_ledgers_order(night: Path) -> None:
     config, table = config_of(night), Table(str(night / "data/checkpoints/hugt"))
     hashes = set()
