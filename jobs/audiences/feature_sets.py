@@ -19,7 +19,9 @@ from jobs.configuration.sections import Graph
 from models.vectors.affinities import Client, Scales, affinities, log_totals, names_of, scales
 
 # Vectors that distances are taken to: they bound the time at any client's size.
-MOST_ITEMS, MOST_REFERENCES, AT_LARGE, MOST_OF_ALL = 256, 512, 256, 4096
+MOST_ITEMS, MOST_REFERENCES, AT_LARGE = 256, 512, 256
+# Items whose probabilities are summed: a few hold most of a user's, and a draw that lacks them says nothing of him.
+MOST_OF_ALL, MOST_OF_CLIENT = 65_536, 4_096
 
 
 @dataclass(frozen=True)
@@ -144,10 +146,14 @@ class ClientSource:
         mine, theirs = source.snapshot.items[self.items], source.ledger.raw_of(references)
         item_raw = source.snapshot.item_raw.take(pa.array(np.flatnonzero(self.items)))
         items = source.sample(mine, item_raw, vectors.item_ids, "client items", self.name, most_items)
+        summed = None
+        if vectors.comparer.has_probabilities:
+            summed = vectors.native_items_of(
+                source.sample(mine, item_raw, vectors.item_ids, "client items", self.name, MOST_OF_CLIENT))
         references = source.sample(
             references, theirs, vectors.user_ids, "references", self.name, most_references)
         known = int(np.isin(mine, vectors.item_ids).sum())
-        return Client(vectors.native_items_of(items), vectors.native_users_of(references), references, known)
+        return Client(vectors.native_items_of(items), vectors.native_users_of(references), references, known, summed)
 
     def affinities_to(self, client: Client, model: str, rows: np.ndarray) -> np.ndarray:
         """As `affinity_of`."""

@@ -47,12 +47,14 @@ def names_of(model: str) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class Client:
     """A client as a model sees it: vectors of its items (c, d) and of reference users (r, d) with their ids (r,).
+    summed (m, d): of the items whose probabilities are summed, more of them than distances are taken to; None: `items`.
     n_items: how many it has in all; None: those."""
 
     items: np.ndarray
     references: np.ndarray
     reference_ids: np.ndarray
     n_items: int | None = None
+    summed: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,8 @@ def affinities(
             found = _to_items(vectors, purchase, client.items, comparer)
             out[rows, :4] = (found - of.item_mean[:, None]) / of.item_spread[:, None]
             if comparer.has_probabilities and of.item_total is not None:
-                mine = log_totals(vectors, client.items, client.n_items)
-                out[rows, 8] = of.item_total - mine
+                summed = client.items if client.summed is None else client.summed
+                out[rows, 8] = of.item_total - log_totals(vectors, summed, client.n_items)
         if len(client.references):
             found = _to_references(vectors, user_ids[rows], client, comparer)
             out[rows, 4:8] = (found - of.user_mean[:, None]) / of.user_spread[:, None]

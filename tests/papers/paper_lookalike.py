@@ -316,12 +316,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def write(shops: list[dict[str, Any]], last: dict[str, Any], seeds: int, seconds: int) -> None:
-    """The results, and how often the test was scored by other code or under more seeds so far."""
-    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"test_runs": 0}
+    """The results, those of fewer seeds in a file of their own, and how often the test was scored by other code or
+    under more seeds so far."""
+    results = RESULTS if seeds >= SEEDS else RESULTS.with_stem(f"{RESULTS.stem}_{seeds}_of_{SEEDS}_seeds")
+    before = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {"test_runs": 0}
     scored_by = f"{code_of(*MODULES)} {seeds}"
     runs = before["test_runs"] + (before.get("scored_by") != scored_by)
     report = {**last, "seeds": seeds, "seconds": seconds, "test_runs": runs, "scored_by": scored_by, "shops": shops}
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

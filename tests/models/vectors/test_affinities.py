@@ -213,6 +213,10 @@ def test_the_probability_of_a_clients_items_is_that_of_a_softmax(monkeypatch: py
     twice = Client(client.items, client.references, client.reference_ids, 14)  # the seven stand for fourteen
     of_twice = affinities(users, ids, None, twice, scale, Comparer("softmax"))
     np.testing.assert_allclose(of_twice[:, 8], found[:, 8] - np.log(2), rtol=1e-5)
+    some = Client(client.items[:2], client.references, client.reference_ids, 7, client.items)  # distances to two alone
+    of_some = affinities(users, ids, None, some, scale, Comparer("softmax"))
+    np.testing.assert_array_equal(of_some[:, 8], found[:, 8])
+    assert not np.allclose(of_some[:, 2], found[:, 2], equal_nan=True)
     assert affinities(users, ids, None, client, scale, Comparer("dot")).shape == (30, 8)
     assert np.isnan(log_totals(users, np.zeros((0, 8)))).all()
     assert names_of("hugt") == EVERY_NAME and names_of("transe") == names_of("nobody") == NAMES
