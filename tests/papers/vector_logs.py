@@ -80,7 +80,8 @@ class LogNight(Nights):
         if not self.is_films:
             return found
         graph = dataclasses.replace(found.graph, window_days=1100, user_attributes={})
-        return dataclasses.replace(found, graph=graph)
+        sequences = dataclasses.replace(found.sequences, history_days=None)
+        return dataclasses.replace(found, graph=graph, sequences=sequences)
 
     def table(self, name: str, seed: int | None, kind: type[Input] = Input) -> Input:
         return super().table(name, 0, kind) if name != "user_labels" else kind(name, str(self.root / "user_labels"))
@@ -98,7 +99,7 @@ class LogNight(Nights):
     def prepare(self) -> None:
         """The graph and all vectors, where they are not there yet under these settings."""
         settings = self.settings()
-        graph = self._mark("graph", settings.events, settings.graph, sorted(self._builders()))
+        graph = self._mark("graph", settings.events, settings.graph, settings.sequences, sorted(self._builders()))
         if not graph.exists():
             with session(Spark(driver_memory="1500m", shuffle_partitions=2), "paper-vectors"):
                 self.build_graphs()
