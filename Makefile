@@ -46,7 +46,7 @@ test-week: $(STAMP)  ## a week of a real scheduler: backfills both ways, clears,
 
 test-s3: $(STAMP)  ## the store on an S3 server at length: each request breaks in turn, 300 kills, two writers; half an hour
 	$(BIN)/python -m pytest -q -s -x tests/feature_store/s3_at_length.py tests/feature_store/test_two_writers.py \
-		tests/dags/s3_night.py
+		tests/dags/s3_night.py tests/jobs/events/lake_nights_on_s3.py
 
 lint: $(STAMP)  ## style
 	$(BIN)/python -m ruff check .

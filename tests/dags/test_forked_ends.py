@@ -39,7 +39,7 @@ def ended(pid: int) -> bool:
     for _ in range(200):
         try:
             state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # it was gone, or went between the opening and the reading
             return True
         if state == "Z":
             return True

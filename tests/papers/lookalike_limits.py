@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from jobs.audiences.item_sets import ItemSets
 from jobs.audiences.pooled import Columns
 from jobs.audiences.set_columns import Past
 from tests.papers.gains import Scored, gain, interval
@@ -54,21 +55,24 @@ def next_baskets(past: Past, days: int, number: int) -> sparse.csr_array:
 
 def told(frame: Frame, number: int) -> Frame:
     """With a column more: whether one of the next baskets holds an item of the set."""
-    known: dict[int, sparse.csr_array] = {}
     days = frame.settings.lookalike.label_window_days
 
-    def with_future(columns: Columns) -> Columns:
+    def with_future(columns: Columns, sets: ItemSets) -> Columns:
+        known: dict[int, sparse.csr_array] = {}
+
         def of(past: Past, place: int, rows: np.ndarray) -> np.ndarray:
             if past.today not in known:
                 known[past.today] = next_baskets(past, days, number)
-            holds = known[past.today] @ frame.sets.mask(place).astype(np.float32) > 0
+            holds = known[past.today] @ sets.mask(place).astype(np.float32) > 0
             return np.concatenate([columns(past, place, rows), holds[rows, None].astype(np.float32)], axis=1)
 
         return of
 
     names = [*frame.names, f"told:{number}"]
-    lessons = dataclasses.replace(frame.lessons, columns=with_future(frame.lessons.columns), names=names)
-    return dataclasses.replace(frame, lessons=lessons, columns=with_future(frame.columns), names=names)
+    lessons = dataclasses.replace(
+        frame.lessons, columns=with_future(frame.lessons.columns, frame.lessons.sets), names=names
+    )
+    return dataclasses.replace(frame, lessons=lessons, columns=with_future(frame.columns, frame.sets), names=names)
 
 
 def rows_of(scores: Scores) -> Arrays:

@@ -1,5 +1,5 @@
-"""Tables of Delta and Iceberg on an S3 server, as their own libraries write them, and three nights from one, with the
-data root beside it."""
+"""Tables of Delta and Iceberg on an S3 server, as their own libraries write them. Three nights from one, with the data
+root beside it: `make test-s3` (lake_nights_on_s3.py)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
-from feature_store import known_stores
 from jobs.configuration.sections import SourceTable
 from jobs.events.lake_options import delta_options, iceberg_options
 from jobs.events.lake_tables import files_of, snapshot_of
@@ -19,9 +17,6 @@ from jobs.events.look import main as look
 from jobs.events.places import SourceError, find_files
 from tests.feature_store.places import ObjectPath
 from tests.jobs.events import test_lake_tables as near
-from tests.jobs.events import test_nights_of_a_lake as nights
-from tests.jobs.events.night import Sandbox
-from tests.s3_server import BUCKET, S3Server
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -53,14 +48,6 @@ class FarIceberg(near.Iceberg):
         self.path = self.table.location()
 
 
-@pytest.fixture
-def place(s3_server: S3Server, spark: SparkSession, tmp_path: Path) -> str:
-    spark.sparkContext.environment.update(s3_server.environment)  # of Spark's workers: it started before the server
-    uri = f"s3://{BUCKET}/{tmp_path.name}"
-    known_stores.know(uri, s3_server.storage())
-    return uri
-
-
 @pytest.fixture(params=[FarDelta, FarIceberg], ids=["delta", "iceberg"])
 def lake(request: pytest.FixtureRequest, place: str) -> Any:
     return request.param(place)
@@ -89,25 +76,3 @@ def test_files_that_were_taken_away_are_told_with_the_version(lake: Any) -> None
     ObjectPath(file).unlink()
     with pytest.raises(SourceError, match="1 of the 1 files of version .* are gone"):
         files_of(source, "source.events")
-
-
-class FarShop(nights.Shop):
-    """Events, items and data root in one bucket."""
-
-    def __init__(self, sandbox: Sandbox, place: str, storage: dict[str, Any], folder: Path) -> None:
-        self.root = ObjectPath(f"{place}/nights")
-        self.events, self.items = FarDelta(place), FarDelta(f"{place}/catalogue")
-        tree = yaml.safe_load(sandbox.config_file().read_text())
-        tree |= {"data_root": str(self.root), "storage": storage}
-        tree["source"] = {name: {"path": lake.path, "format": "delta"}
-                          for name, lake in (("events", self.events), ("items", self.items))}
-        tree["graph"] |= {"behaviors": {"view": {}, "purchase": {}}, "item_attributes": {"brand": {}}}
-        self.config = folder / "nights.yaml"
-        self.config.write_text(yaml.safe_dump(tree))
-
-
-def test_three_nights_from_a_table_that_changes(
-    place: str, sandbox: Sandbox, s3_server: S3Server, spark: SparkSession, tmp_path: Path
-) -> None:
-    storage = {"endpoint": s3_server.endpoint, "region": "us-east-1"}
-    nights.test_a_night_that_runs_again_reads_its_own_version(FarShop(sandbox, place, storage, tmp_path), spark)
