@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jobs.audiences import feature_sets
+from jobs.audiences.nights import Tables
 from jobs.audiences.snapshot import Ledger
 from jobs.audiences.vectors import Vectors, read_vectors
 from jobs.configuration.sections import Publishing
@@ -59,6 +61,28 @@ def test_its_affinities_say_who_buys_though_relations_have_no_vector(
     assert means["strong+toy:affinity"] > means["strong"] + 0.05
     scored = score(tmp_path, settings)
     assert len(scored["audiences"]) == BRANDS
+
+
+def test_probabilities_are_summed_over_all_items_of_a_client_however_few_distances_are_taken_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(tmp_path, users=800)
+    write_toy(tmp_path, relation=False)
+    settings, nobody = config(), np.zeros(0, np.int64)
+    for compared in ("softmax", "dot"):
+        with monkeypatch.context() as patch:
+            declare(patch, compared=compared)
+            tables = Tables(**{field.name: reads(tmp_path)[field.name] for field in dataclasses.fields(Tables)})
+            source = tables.source(DATE, ["toy"], settings.graph, settings.lookalike, settings.seed)
+            client = source.of_items("", np.arange(len(source.snapshot.items)) % 2 == 0)
+            found = client.as_client("toy", nobody, most_items=2)
+            assert len(found.items) == 2 and found.n_items == int(client.items.sum()) > 4
+            if compared == "dot":
+                assert found.summed is None
+                continue
+            np.testing.assert_array_equal(found.summed, client.as_client("toy", nobody, most_items=ITEMS).items)
+            patch.setattr(feature_sets, "MOST_OF_CLIENT", 3)
+            assert len(client.as_client("toy", nobody).summed) == 3
 
 
 def test_a_relations_vector_is_read_where_the_comparison_takes_it_and_missed_there_alone(
