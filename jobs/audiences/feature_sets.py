@@ -21,7 +21,7 @@ from models.vectors.affinities import Client, Scales, affinities, log_totals, na
 # Vectors that distances are taken to: they bound the time at any client's size.
 MOST_ITEMS, MOST_REFERENCES, AT_LARGE = 256, 512, 256
 # Items whose probabilities are summed: a few hold most of a user's, and a draw that lacks them says nothing of him.
-MOST_OF_ALL, MOST_OF_CLIENT = 65_536, 4_096
+MOST_OF_ALL, MOST_OF_CLIENT = 32_768, 4_096
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 from models import families
 from models.places import positions
@@ -155,7 +154,10 @@ def log_totals(users: np.ndarray, items: np.ndarray, n_items: int | None = None)
     stand_for = np.log(max(n_items or len(items), 1) / max(len(items), 1))
     for start in range(0, len(there), step):
         rows = there[start : start + step]
-        out[rows] = logsumexp(users[rows].astype(np.float32) @ items.T.astype(np.float32), axis=1) + stand_for
+        scores = users[rows].astype(np.float32) @ items.T.astype(np.float32)
+        most = scores.max(axis=1, keepdims=True)
+        np.exp(np.subtract(scores, most, out=scores), out=scores)
+        out[rows] = np.log(scores.sum(axis=1, dtype=np.float64)) + most[:, 0] + stand_for
     return out
 
 
