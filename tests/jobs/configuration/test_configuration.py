@@ -175,12 +175,11 @@ def test_relative_paths_are_seen_from_the_files_folder(tmp_path: Path) -> None:
 def test_the_demo_of_all_models_is_the_demo_with_every_model_that_there_is() -> None:
     configs = Path(__file__).parents[3] / "jobs" / "configs"
     demo, everything = (yaml.safe_load((configs / f"{name}.yaml").read_text()) for name in ("demo", "demo_all_models"))
-    own = {"data_root", "source", "publishing", "recommendations", "kqgc", "relgnn", "hugt", "profiles"}
+    own = {"data_root", "source", "publishing", "recommendations", "kqgc", "relgnn", "hugt"}
     assert {key: value for key, value in everything.items() if key not in own} == {
         key: value for key, value in demo.items() if key not in own
     }
     assert set(everything["publishing"]["models"]) == set(published_models())
-    assert everything["profiles"] | {"models": demo["profiles"]["models"]} == demo["profiles"]
 
 
 @pytest.mark.parametrize(
