@@ -133,8 +133,10 @@ def test_where_the_one_that_forks_is_killed_the_job_ends_and_the_next_is_a_proce
         assert outcome(start(told("print('again')"), {})) == ("again\n", 0)
 
 
+# who was started in the background, as by nohup, ignores SIGINT, and so does all that it starts
 ASKS = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, "dags")
 from dagkit import forked
 with forked.forks(sys.executable) as start:
