@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from models.hyperparameter_checks import HyperparameterError, check_choice, check_device, check_range
 
 MOST_PATH = 100  # a path's length is one byte, and two are added
+MOST_DAYS = 36_500
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ class HUGTHyperparameters:
         for name in ("width", "layers", "heads", "neighbours", "svd_rank", "batch_size", "epochs", "evaluate_every",
                      "inference_chunk"):  # fmt: skip
             check_range(name, getattr(self, name), 1)
-        for name in ("head_width", "horizon_days", "candidates", "weight_decay", "patience", "evaluate_users"):
+        for name in ("head_width", "candidates", "weight_decay", "patience", "evaluate_users"):
             check_range(name, getattr(self, name), 0)
         check_range("sequence_heads", self.sequence_heads, 0, self.heads)
+        check_range("horizon_days", self.horizon_days, 0, MOST_DAYS)
         check_range("longest_path", self.longest_path, 1, MOST_PATH)
         check_range("learning_rate", self.learning_rate, 0, open_minimum=True)
         check_range("warm_rate_share", self.warm_rate_share, 0, 1, open_minimum=True)

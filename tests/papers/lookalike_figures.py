@@ -86,16 +86,25 @@ def _calibrated(earlier: Scored, margins: np.ndarray) -> np.ndarray:
 
 def by_thirds(results: Results, events: np.ndarray, rows: list[str], over: str) -> list[dict[str, Any]]:
     """Gains among a third of the users each, by how many events they have: the thin histories, the middling, the long.
+    Of clients who have a buyer among them; draws in which one has none are no part of the interval.
+
     events: int (u,)."""
     found = []
     for users in np.array_split(np.argsort(events, kind="stable"), 3):
         there = np.isin(np.arange(len(events)), users)
         part = [dataclasses.replace(one, margins=np.where(there, one.margins, np.nan))
-                for one in results.scored if one.feature_set in (*rows, over)]  # fmt: skip
+                for one in results.scored if one.feature_set in (*rows, over) and one.labels[there].any()]  # fmt: skip
+        if not part:
+            continue
         figures, draws = table(part), bootstrap(part, DRAWS, seed=0)
+
+        def drawn(row: str, draws: Figures = draws) -> np.ndarray:
+            gains = gain(draws, row, over)
+            return gains[~np.isnan(gains)]
+
         found.append({
             "events": [int(events[users].min()), int(events[users].max())],
-            "over": {row: {"gain": float(gain(figures, row, over)), "interval": interval(gain(draws, row, over))}
+            "over": {row: {"gain": float(gain(figures, row, over)), "interval": interval(drawn(row))}
                      for row in rows}})  # fmt: skip
     return found
 

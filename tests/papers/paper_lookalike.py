@@ -317,11 +317,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def write(shops: list[dict[str, Any]], last: dict[str, Any], seeds: int, seconds: int) -> None:
     """The results, those of fewer seeds in a file of their own, and how often the test was scored by other code or
-    under more seeds so far."""
+    under other seeds so far, whichever file that went to."""
     results = RESULTS if seeds >= SEEDS else RESULTS.with_stem(f"{RESULTS.stem}_{seeds}_of_{SEEDS}_seeds")
-    before = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {"test_runs": 0}
+    files = RESULTS.parent.glob(f"{RESULTS.stem}*.json")
+    before = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     scored_by = f"{code_of(*MODULES)} {seeds}"
-    runs = before["test_runs"] + (before.get("scored_by") != scored_by)
+    is_new = all(one["scored_by"] != scored_by for one in before)
+    runs = max((one["test_runs"] for one in before), default=0) + is_new
     report = {**last, "seeds": seeds, "seconds": seconds, "test_runs": runs, "scored_by": scored_by, "shops": shops}
     results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

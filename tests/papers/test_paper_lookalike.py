@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import typing
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +22,7 @@ from jobs.configuration.settings import Settings
 from jobs.program import Input, Output
 from jobs.tables import TABLES
 from models.families import family_of, job_of
+from tests.papers import paper_lookalike
 from tests.papers.cold_clients import groups, known_buyers, pool_sets, without
 from tests.papers.gains import Scored
 from tests.papers.lookalike_cache import cached, code_hash
@@ -131,6 +134,44 @@ def test_a_gain_among_thin_histories_shows_there_alone() -> None:
     assert [part["events"] for part in (thin, middling, long)] == [[0, 79], [80, 159], [160, 239]]
     assert thin["over"]["more"]["gain"] > 50 and thin["over"]["more"]["interval"][0] > 0
     assert middling["over"]["more"]["gain"] == long["over"]["more"]["gain"] == 0
+
+
+def test_a_client_whom_no_user_of_a_third_buys_from_has_no_part_in_it() -> None:
+    random, events = np.random.default_rng(1), np.arange(240)
+    everywhere, late, one = np.arange(240) % 4 == 0, np.arange(240) >= 170, np.arange(240) == 100
+    scores = {name: random.random(240) for name in ("bare", "more")}
+    scored = [Scored(client, 0, row, labels, margins) for row, margins in scores.items()
+              for client, labels in (("all", everywhere), ("late", late), ("one", one))]  # fmt: skip
+    alone = Results([each for each in scored if each.client == "all"], [])
+    found, expected = (by_thirds(Results(rows, []), events, ["more"], "bare") for rows in (scored, alone.scored))
+    assert found[0] == expected[0], "nobody of the thin third buys from the other two"
+    assert found[1]["over"]["more"] != expected[1]["over"]["more"], "one does from `one`"
+    assert all(np.isfinite([*part["over"]["more"]["interval"], part["over"]["more"]["gain"]]).all() for part in found)
+    nobody = Results([Scored("none", 0, row, ~(events >= 0), margins) for row, margins in scores.items()], [])
+    assert by_thirds(nobody, events, ["more"], "bare") == []
+
+
+def test_a_users_events_are_those_of_the_window() -> None:
+    log = log_of([(0, 1, 10), (0, 2, 200), (0, 2, 205), (1, 1, 205), (1, 1, 210), (2, 3, 209)])
+    past = dataclasses.replace(past_of(log, 210), eligible=np.array([0, 1]))
+    frame = Frame(typing.cast(Settings, None), typing.cast(Tables, None), past.date, typing.cast(Lessons, None), past,
+                  sets_of(c=[1]), lambda *_: np.zeros((0, 0)), [], {})  # fmt: skip
+    assert frame.events.tolist() == [2, 1], "neither the event of 200 days before nor that of the day itself"
+
+
+def test_fewer_seeds_leave_the_committed_figures_and_every_run_of_the_test_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper_lookalike, "RESULTS", tmp_path / "paper_lookalike.json")
+
+    def runs(code: str, seeds: int) -> int:
+        monkeypatch.setattr(paper_lookalike, "code_of", lambda *_: code)
+        paper_lookalike.write([], {}, seeds, 1)
+        name = "paper_lookalike" + ("" if seeds >= 3 else f"_{seeds}_of_3_seeds")
+        return json.loads((tmp_path / f"{name}.json").read_text())["test_runs"]
+
+    assert [runs("a", 3), runs("a", 3), runs("b", 1), runs("b", 1), runs("c", 3)] == [1, 1, 2, 2, 3]
+    assert json.loads((tmp_path / "paper_lookalike_1_of_3_seeds.json").read_text())["scored_by"] == "b 1"
 
 
 def test_the_peer_of_few_seeds_is_chosen_on_the_day_before() -> None:

@@ -223,6 +223,12 @@ def test_whose_label_a_model_may_have_learned_is_not_asked_for_it():
     assert next(tasks_of(nights, users)).rows.tolist() == list(range(60))
 
 
+def test_whole_histories_of_films_are_read() -> None:
+    """Most were written three years before the night."""
+    of_films, of_a_shop = (LogNight(shop, Path("nowhere"), Path("nowhere"), ["hugt"]).settings() for shop in LOGS[:2])
+    assert of_films.sequences.history_days is None and of_a_shop.sequences.history_days == 365
+
+
 def test_models_that_learn_labels_are_trained_where_there_are_some():
     shops = {shop.config: LogNight(shop, Path("nowhere"), Path("nowhere"), ["transe", "rhgn"]) for shop in LOGS}
     assert shops.pop(FILMS.config).models == ["transe", "rhgn"]
