@@ -188,6 +188,7 @@ def test_parameters_and_items_of_another_shape_are_refused() -> None:
     ({"variant": "gat"}, "variant is 'gat'"), ({"sequence_heads": 5}, "sequence_heads is 5"),
     ({"width": 10}, "heads is 4; expected a divisor of width, which is 10"), ({"neighbours": 0}, "neighbours is 0"),
     ({"arrangement": "graph_first", "layers": 1}, "layers is 1"), ({"longest_path": 101}, "longest_path is 101"),
+    ({"horizon_days": 36_501}, "horizon_days is 36501"), ({"horizon_days": -1}, "horizon_days is -1"),
     ({"dropout": 1.0}, "dropout is 1.0"), ({"device": "tpu"}, "device is 'tpu'")])  # fmt: skip
 def test_settings_out_of_range_are_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(HyperparameterError, match=message):
