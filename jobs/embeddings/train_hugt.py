@@ -35,7 +35,7 @@ from models.hugt_warm_start import brought_forward
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import Arrays, parameters_of
 
-DAY_SECONDS = 86_400
+SECOND = datetime.timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,8 @@ def world_of(given: NightHistories, config: Config) -> World:
     limits = threadpool_limits(1) if config.deterministic else contextlib.nullcontext()
     with limits:
         vectors = item_vectors(given.histories, len(given.items), config.hugt.svd_rank, config.seed)
-    ahead, days = None, config.hugt.horizon_days
-    if days:
-        ahead = events_within(given.times, given.histories.offsets, days * DAY_SECONDS)
+    horizon = datetime.timedelta(days=config.hugt.horizon_days)
+    ahead = events_within(given.times, given.histories.offsets, horizon // SECOND) if horizon else None
     return World(given.histories, len(given.items), config.sequences.max_length, vectors, ahead)
 
 
