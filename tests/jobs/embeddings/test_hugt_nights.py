@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from feature_store import FeatureStore, Segments, Table
 from jobs.arrays import INDUCTIVE, NONE, TRAINED
 from jobs.embeddings import publish_users, train_hugt
-from jobs.program import FINAL, execute
+from jobs.embeddings.hugt_histories import NightHistories
+from jobs.program import FINAL, Input, execute
 from tests.jobs.embeddings.hugt_nights import (
     FAST,
     LENGTH,
@@ -60,6 +62,16 @@ def test_the_next_item_is_foretold(night: Path) -> None:
     assert sum(row["users"] for row in by_length) > 3
     manifest = Table(str(night / "data/checkpoints/hugt")).manifest(str(DATES[0]))
     assert set(manifest.fields["inputs"]) == {"knowledge_graph", "sequences"}
+
+
+def test_times_are_those_of_the_events_whatever_the_rows_order(night: Path) -> None:
+    table = Table(str(night / "data/sequences")).read(str(DATES[0]))
+    rows = table.take(np.random.default_rng(0).permutation(table.num_rows))
+    found = NightHistories.of(rows, Input("entity_ids", str(night / "data/entity_ids")))
+    assert sorted(found.histories.lengths) == sorted(len(history) for history in planted_histories(USERS).values())
+    midnight = int(np.datetime64(DATES[0], "s").astype(np.int64))
+    for first, end in itertools.pairwise(found.histories.offsets):
+        assert found.times[first:end].tolist() == [midnight - 3600 * n for n in range(end - first, 0, -1)]
 
 
 def test_with_a_horizon_what_is_foretold_lies_within_so_many_days(night: Path) -> None:

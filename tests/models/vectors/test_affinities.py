@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 from models.vectors import affinities as module
 from models.vectors.affinities import (
@@ -196,6 +197,15 @@ def test_a_family_without_a_vector_of_the_relation_needs_none(kind: str) -> None
     users, ids, purchase, client, some_items, some_users = data = world()
     none = found_in((users, ids, None, client, some_items, some_users), Comparer(kind))  # type: ignore[arg-type]
     np.testing.assert_array_equal(none, found_in(data, Comparer(kind)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 40.0])
+def test_totals_are_those_of_scipy_and_no_product_is_too_large(scale: float) -> None:
+    random = np.random.default_rng(0)
+    users, items = (scale * random.normal(size=(n, 8)).astype(np.float32) for n in (50, 300))
+    expected = logsumexp(users.astype(np.float64) @ items.T.astype(np.float64), axis=1)
+    np.testing.assert_allclose(log_totals(users, items), expected, rtol=1e-5)
+    np.testing.assert_allclose(log_totals(users, items, 600), expected + np.log(2), rtol=1e-5)
 
 
 def test_the_probability_of_a_clients_items_is_that_of_a_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
