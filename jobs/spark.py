@@ -48,6 +48,8 @@ ALWAYS = {
     # else a write of no rows drops the part of its plan that an Observation counts in, and the counts never come
     "spark.sql.adaptive.optimizer.excludedRules": "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
+    # else each column expression asks the JVM four more times, to remember the line that it stands on
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
 
 # SQLSTATE of what the data or the query are to blame for: data exception, wrong statement, raise_error; a path that is

@@ -23,8 +23,10 @@ def configured(folder: Path, models: tuple[str, ...], **sections: object) -> Pat
     return small_log.write(folder, models, lookalike=lookalike, **sections)
 
 
-def run_nights(config: Path, trainers: Sequence[ModuleType], models: Sequence[str]) -> Path:
-    """Both nights by the jobs that train the models, of which the last one recommends; the data root."""
+def run_nights(
+    config: Path, trainers: Sequence[ModuleType], models: Sequence[str], recommending: Sequence[str]
+) -> Path:
+    """Both nights by the jobs that train the models, some of which recommend; the data root."""
     for date in NIGHTS:
         base = ["--date", str(date), "--config", str(config)]
         before = ["--predecessor", str(NIGHTS[0]) if date == NIGHTS[1] else "none"]
@@ -35,6 +37,7 @@ def run_nights(config: Path, trainers: Sequence[ModuleType], models: Sequence[st
             assert execute(publish_users.run, [*base, *before, "--model", model]) == 0
         ends = {execute(job.run, base) for job in (train_lookalike, score_lookalike)}
         assert ends == ({99} if date == NIGHTS[0] else {0})
-        assert execute(recommend_items.run, [*base, "--model", models[-1]]) == 0
+        for model in recommending:
+            assert execute(recommend_items.run, [*base, "--model", model]) == 0
         assert execute(write_report.run, base, ends_night=True) == 0
     return config.parent / "data"

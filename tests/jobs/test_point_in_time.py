@@ -188,13 +188,19 @@ def write_world(folder: Path, world: int | None) -> Path:
     return path
 
 
-def run_night(config: Path, date: datetime.date, predecessor: datetime.date | None) -> None:
-    """All stages of one date; lookalike and profiles where its D − L is there."""
+def build(config: Path, date: datetime.date) -> list[str]:
+    """The stages of one date that read the log and fill the ledgers; what every job is told."""
     base = ["--date", str(date), "--config", str(config)]
     graphs = (assign_ids, build_knowledge_graph, build_interactions, build_user_activity, build_attributes,
               build_sequences)  # fmt: skip
     for job in (validate_events, *graphs, read_labels):
         assert execute(job.run, base) == 0, job.__name__
+    return base
+
+
+def run_night(config: Path, date: datetime.date, predecessor: datetime.date | None) -> None:
+    """All stages of one date; lookalike and profiles where its D − L is there."""
+    base = build(config, date)
     warm = [*base, "--predecessor", str(predecessor)]
     assert execute(pretrain_transe.run, warm) == 0
     assert execute(smooth_kqgc.run, [*warm, "--model", "kqgc_mean"]) == 0
@@ -251,7 +257,7 @@ def worlds(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dic
         "one": write_world(roots["one"], 11),
         "other": write_world(roots["other"], 12),
     }
-    run_night(configs["other"], LATER, None)
+    build(configs["other"], LATER)
     for name in ("none", "other"):
         run_night(configs[name], EARLIER, None)
     shutil.copytree(roots["none"] / "data", roots["one"] / "data")
