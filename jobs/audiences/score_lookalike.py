@@ -38,7 +38,7 @@ from jobs.audiences.one_client import label
 from jobs.audiences.pooled_rows import keys_of
 from jobs.audiences.population import never_trained_on, one_to, purchases_between, uniform
 from jobs.audiences.set_columns import behaviors_of
-from jobs.audiences.train_lookalike import Config, clients_of
+from jobs.audiences.train_lookalike import Config, clients_of, near_models
 from jobs.configuration.feature_names import FeatureSet, models_of
 from jobs.events.returns import counted
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
@@ -230,7 +230,7 @@ def columns_of_sets(
     log = read_log(tables.clean_events, first_of(date, graph, look), date, snapshot.item_raw, learned)
     sets, past = item_sets(snapshot, log, clients_of(config), look.exclude_attributes), past_of(log, date, graph, look)
     keys = keys_of(log.users, config.seed)
-    of, named = columns_of([past], tables, sets, config.publishing.models, graph, look, keys, config.seed)
+    of, named = columns_of([past], tables, sets, near_models(config), graph, look, keys, config.seed)
     everybody, found = np.ones(len(past.eligible), bool), {}
     for name in {m["client"] for m in models}:
         place = sets.place(name)
@@ -268,7 +268,7 @@ def run(
     tops = [(m, table, best(table, look.top_k, campaigns[m["client"]])) for m, table in pairs]
     why = [reasons_of(m, top, of_sets.get(m["client"]), trained, config) for m, _, top in tops]
     chosen, published = trained.index["chosen"], config.publishing.models
-    models = published if chosen in OF_SETS else models_of([FeatureSet.parse(chosen, published)])
+    models = near_models(config) if chosen in OF_SETS else models_of([FeatureSet.parse(chosen, published)])
     inputs = [lookalike_models.lineage(dt), *tables.lineage([date], models)]
     fields = {"feature_set": chosen, "code_version": code_version(), "inputs": inputs}
     with lookalike_scores.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:

@@ -34,7 +34,7 @@ from jobs.audiences.pooled import Lessons
 from jobs.audiences.population import purchases_between
 from jobs.audiences.seed_lessons import ENTRY, fit_seed_lists, repeatable_entry
 from jobs.audiences.snapshot import Snapshot
-from jobs.configuration.feature_names import FeatureSet, default_names, models_of
+from jobs.configuration.feature_names import FeatureSet, affinity_models, default_names, models_of
 from jobs.configuration.load import config_hash
 from jobs.configuration.predicates import Predicate, parse
 from jobs.configuration.sections import Events, Graph, Lookalike, Publishing
@@ -82,10 +82,15 @@ class Together:
 def feature_sets_of(config: Config, beside_pool: bool) -> list[FeatureSet]:
     """What a night fits of each client alone, in the order of the configuration."""
     models, look = config.publishing.models, config.lookalike
-    names = look.feature_sets or (list(BASELINES) if beside_pool else default_names(models))
+    names = look.feature_sets or (list(BASELINES) if beside_pool else default_names(near_models(config)))
     if look.score_with and look.score_with not in (*names, *OF_SETS):
         names = [*names, look.score_with]
     return [FeatureSet.parse(name, models) for name in names]
+
+
+def near_models(config: Config) -> list[str]:
+    """Models whose affinities are columns."""
+    return affinity_models(config.lookalike.affinities, config.publishing.models)
 
 
 def clients_of(config: Config) -> dict[str, Predicate]:
@@ -103,8 +108,7 @@ def learn_together(
     look, seed = config.lookalike, config.seed
     if not look.pooled:
         return "lookalike.pooled is false"
-    models = config.publishing.models
-    lessons = lessons_of(tables, date, snapshot, clients, models, config.graph, look, seed)
+    lessons = lessons_of(tables, date, snapshot, clients, near_models(config), config.graph, look, seed)
     if isinstance(lessons, str):
         return lessons
     try:
@@ -214,7 +218,7 @@ def run(
         log.info("no baselines beside the pooled classifier, as on the first night of a log: %s", skip)
         alone = Alone()
     fitted = [*alone.fitted, *(together.fitted if is_pooled else [])]
-    lists = fit_seed_lists(together.lessons, config.publishing.models, look, config.seed) if is_pooled else None
+    lists = fit_seed_lists(together.lessons, near_models(config), look, config.seed) if is_pooled else None
     chosen = choose(fitted, is_pooled, look.score_with) if fitted else None
     report(alone, together, chosen)
     metrics.put("seed_lists", detail=lists and lists.figures)
@@ -225,7 +229,7 @@ def run(
     with lookalike_models.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         index |= {"models": write(fitted, commit), ENTRY: lists and lists.write(commit)}
         commit.write_bytes(".json", to_json(index), hint="index", hashed=to_json(repeatable_entry(repeatable(index))))
-        models = config.publishing.models if is_pooled else models_of(sets)
+        models = near_models(config) if is_pooled else models_of(sets)
         commit.fields |= {
             "label_window": [start.isoformat(), dt], "spaces": alone.spaces, "chosen": chosen,
             "config_hash": config_hash(config), "code_version": code_version(),

@@ -241,6 +241,10 @@ def _check_lookalike(settings: Settings) -> None:
             parse(predicate, path, item_attributes)
         except PredicateError as error:
             raise ConfigError(str(error)) from error
+    for i, name in enumerate(lookalike.affinities or []):
+        published = f"one of publishing.models, each once: {', '.join(settings.publishing.models)}"
+        is_new = name not in lookalike.affinities[:i]
+        expect(name in settings.publishing.models and is_new, name, f"lookalike.affinities[{i}]", published)
     named = {f"lookalike.feature_sets[{i}]": name for i, name in enumerate(lookalike.feature_sets or [])}
     if lookalike.score_with and not (lookalike.pooled and lookalike.score_with in POOLED_SETS):
         named["lookalike.score_with"] = lookalike.score_with

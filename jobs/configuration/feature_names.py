@@ -41,8 +41,13 @@ class FeatureSet:
         return cls(name, base == "strong", tuple((part["model"], part["kind"]) for part in parts))
 
 
+def affinity_models(named: list[str] | None, published: list[str]) -> list[str]:
+    """Models whose affinities are columns: those that `lookalike.affinities` names, or all that are published."""
+    return published if named is None else named
+
+
 def default_names(models: list[str]) -> list[str]:
-    """Both baselines, and the strong one with each published model's affinities.
+    """Both baselines, and the strong one with each of these models' affinities.
 
     Not those of models that learn from labels: they are trained to tell what users are, not what they buy.
     """

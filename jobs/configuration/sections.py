@@ -244,7 +244,9 @@ class Lookalike:
     campaigns: dict[str, Campaign] = field(default_factory=dict)  # client → what differs for it
     # attributes of users or items that stand in no column, e.g. [gender, age]
     exclude_attributes: list[str] = field(default_factory=list)
-    feature_sets: list[str] | None = None  # none: both baselines, and strong + affinities of each published model
+    # published models whose affinities are columns; none: all of them; an empty list: none at all
+    affinities: list[str] | None = None
+    feature_sets: list[str] | None = None  # none: both baselines, and strong + affinities of each of those models
     score_with: str | None = None  # the feature set that scores; none: the best mean validation PR-AUC
     # item attribute whose values are the categories of purchases and of attention; none: the coarsest that most items
     # have

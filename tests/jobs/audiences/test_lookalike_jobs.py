@@ -274,6 +274,8 @@ def test_feature_sets_and_clients_are_checked_with_the_configuration(tmp_path: P
     for lookalike, message in (
         ({"feature_sets": ["basline"]}, r"lookalike.feature_sets\[0\] is 'basline'"),
         ({"score_with": "strong+rhgn:raw"}, "lookalike.score_with is .*not published"),
+        ({"affinities": ["transe", "rhgn"]}, r"lookalike.affinities\[1\] is 'rhgn'.* one of publishing.models"),
+        ({"affinities": ["transe", "transe"]}, r"lookalike.affinities\[1\] is 'transe'.*each once"),
         ({"clients": {"x": {"brnd": "a"}}}, "lookalike.clients.x.brnd"),
         ({"history_attribute": "colour"}, "lookalike.history_attribute is 'colour'"),
     ):
