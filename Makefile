@@ -9,6 +9,8 @@ IMPLICIT = .venv-implicit
 RECBOLE = .venv-recbole
 # e.g. PIP_FLAGS="--extra-index-url <an index with CPU wheels>": torch without CUDA
 PIP_FLAGS ?=
+# a module is compiled when it is first imported: compiling all of them takes as long as installing them
+PIP = --quiet --disable-pip-version-check --no-compile
 # Tools that look at images and charts: 400 MB, and no part of the pipeline.
 DEPLOY  = .venv-deploy
 IMAGES ?= reader jobs jobs-cuda airflow laptop
@@ -175,31 +177,31 @@ clean:  ## what the demo and the nights left here (installed packages stay)
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON): install Python 3.11 (Debian: apt install python3.11-venv), or name one with PYTHON=…" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[all]'
+	$(BIN)/python -m pip install $(PIP) $(PIP_FLAGS) -c constraints.txt -e '.[all]'
 	touch $@
 
 $(DEPLOY)/.installed: tests/deploy/constraints.txt
 	test -x $(DEPLOY)/bin/python || $(PYTHON) -m venv $(DEPLOY)
-	$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r tests/deploy/constraints.txt
+	$(DEPLOY)/bin/python -m pip install $(PIP) $(PIP_FLAGS) -r tests/deploy/constraints.txt
 	touch $@
 
 # The peers of the benchmarks need other versions than ours: a room of their own.
 $(PEERS)/.installed: tests/benchmarks/constraints-pykeen.txt
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-pykeen.txt pykeen
+	$(PEERS)/bin/python -m pip install $(PIP) $(PIP_FLAGS) -c tests/benchmarks/constraints-pykeen.txt pykeen
 	touch $@
 
 $(PYG)/.installed: tests/benchmarks/constraints-pyg.txt
 	test -x $(PYG)/bin/python || $(PYTHON) -m venv $(PYG)
-	$(PYG)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-pyg.txt torch torch_geometric
+	$(PYG)/bin/python -m pip install $(PIP) $(PIP_FLAGS) -c tests/benchmarks/constraints-pyg.txt torch torch_geometric
 	touch $@
 
 $(RECBOLE)/.installed: tests/benchmarks/constraints-recbole.txt
 	test -x $(RECBOLE)/bin/python || $(PYTHON) -m venv $(RECBOLE)
-	$(RECBOLE)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-recbole.txt recbole torch
+	$(RECBOLE)/bin/python -m pip install $(PIP) $(PIP_FLAGS) -c tests/benchmarks/constraints-recbole.txt recbole torch
 	touch $@
 
 $(IMPLICIT)/.installed: tests/benchmarks/constraints-implicit.txt
 	test -x $(IMPLICIT)/bin/python || $(PYTHON) -m venv $(IMPLICIT)
-	$(IMPLICIT)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c tests/benchmarks/constraints-implicit.txt implicit
+	$(IMPLICIT)/bin/python -m pip install $(PIP) $(PIP_FLAGS) -c tests/benchmarks/constraints-implicit.txt implicit
 	touch $@
