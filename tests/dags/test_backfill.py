@@ -19,7 +19,9 @@ DAG = "nightly_user_embeddings"
 CONSUMER = "example_consumer"
 WHOLE = bool(os.environ.get("NOCTURNE_WHOLE_BACKFILL"))
 MODELS = ("transe", "kqgc_mean") if WHOLE else ("transe",)
-DATES = [d.isoformat() for d in small_log.NIGHTS[: 3 if WHOLE else 1]]
+NIGHTS = small_log.NIGHTS[: 3 if WHOLE else 1]
+SCHEDULE = f"0 0 {NIGHTS[0].day}-{NIGHTS[-1].day} 1 *"  # those and no other, which the scheduler would start too
+DATES = [d.isoformat() for d in NIGHTS]
 NIGHTLY_TABLES = [
     "rejected_events",
     "knowledge_graph",
@@ -59,7 +61,8 @@ def services(folder: Path) -> Iterator[Services]:
     ]
     unpause = ["dags", "unpause", f"{DAG}|{CONSUMER}", "--treat-dag-id-as-regex", "--yes"]
     quick = {"AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1"}  # between one task and the next
-    with running(folder, small_log.write(folder, MODELS), unpause, backfill, variables=quick) as started:
+    config = small_log.write(folder, MODELS, dag=small_log.configuration(MODELS)["dag"] | {"schedule": SCHEDULE})
+    with running(folder, config, unpause, backfill, variables=quick) as started:
         yield started
 
 

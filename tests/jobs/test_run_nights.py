@@ -187,3 +187,10 @@ def test_where_the_sources_are_not_the_dag_files_lie_beside_python(tmp_path: Pat
         command = [sys.executable, "-c", text, str(installed), str(environment)]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
         assert done.stdout == f"{dags} True\n"
+
+
+def test_a_database_that_cannot_be_made_is_one_message_with_what_was_said(tmp_path: Path) -> None:
+    config = small_log.write(tmp_path, ("transe",))
+    (tmp_path / "airflow" / "airflow.db").mkdir(parents=True)
+    with pytest.raises(run_nights.NightFailed, match="(?s)db migrate.* exit status 1:.*unable to open database"):
+        run_nights.prepare(tmp_path / "airflow", config, tmp_path / "airflow.log")
