@@ -9,8 +9,8 @@ IMPLICIT = .venv-implicit
 RECBOLE = .venv-recbole
 # e.g. PIP_FLAGS="--extra-index-url <an index with CPU wheels>": torch without CUDA
 PIP_FLAGS ?=
-# a module is compiled when it is first imported: compiling all of them takes as long as installing them
-PIP = --quiet --disable-pip-version-check --no-compile
+# modules are compiled here, once: where PYTHONDONTWRITEBYTECODE is set, as in many containers, nothing keeps them later
+PIP = --quiet --disable-pip-version-check
 # Tools that look at images and charts: 400 MB, and no part of the pipeline.
 DEPLOY  = .venv-deploy
 IMAGES ?= reader jobs jobs-cuda airflow laptop
