@@ -48,7 +48,7 @@ ALWAYS = {
     # else a write of no rows drops the part of its plan that an Observation counts in, and the counts never come
     "spark.sql.adaptive.optimizer.excludedRules": "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
-    # else each column expression asks the JVM four more times, to remember the line that it stands on
+    # else each column expression asks the JVM ten more times, to remember the line that it stands on
     "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
 

@@ -34,7 +34,7 @@ from jobs.audiences.pooled import Lessons
 from jobs.audiences.population import purchases_between
 from jobs.audiences.seed_lessons import ENTRY, fit_seed_lists, repeatable_entry
 from jobs.audiences.snapshot import Snapshot
-from jobs.configuration.feature_names import FeatureSet, affinity_models, default_names, models_of
+from jobs.configuration.feature_names import FeatureSet, default_names, models_of
 from jobs.configuration.load import config_hash
 from jobs.configuration.predicates import Predicate, parse
 from jobs.configuration.sections import Events, Graph, Lookalike, Publishing
@@ -89,8 +89,9 @@ def feature_sets_of(config: Config, beside_pool: bool) -> list[FeatureSet]:
 
 
 def near_models(config: Config) -> list[str]:
-    """Models whose affinities are columns."""
-    return affinity_models(config.lookalike.affinities, config.publishing.models)
+    """Models whose affinities are columns: those that `lookalike.affinities` names, or all that are published."""
+    named = config.lookalike.affinities
+    return config.publishing.models if named is None else named
 
 
 def clients_of(config: Config) -> dict[str, Predicate]:

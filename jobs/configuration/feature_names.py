@@ -41,11 +41,6 @@ class FeatureSet:
         return cls(name, base == "strong", tuple((part["model"], part["kind"]) for part in parts))
 
 
-def affinity_models(named: list[str] | None, published: list[str]) -> list[str]:
-    """Models whose affinities are columns: those that `lookalike.affinities` names, or all that are published."""
-    return published if named is None else named
-
-
 def default_names(models: list[str]) -> list[str]:
     """Both baselines, and the strong one with each of these models' affinities.
 

@@ -15,9 +15,11 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
+from jobs.configuration.load import load_settings
 from models.classifiers.folds import uniform
 from tests.papers import paper_vectors, vector_heads, vector_logs, vector_tasks
-from tests.papers.paper_vectors import Assessed, Bench, Entry, Vectors
+from tests.papers.paper_vectors import MODELS, Assessed, Bench, Entry, Vectors, models_of
+from tests.papers.shops import CONFIGS
 from tests.papers.vector_figures import Figure, Verdict, auc, figure, last_line, lift, mean_auc, verdict
 from tests.papers.vector_heads import cross_scores, inputs, margins, splits
 from tests.papers.vector_logs import FILMS, LOGS, SALT, LogNight, choosing, held_out_likes, in_fold_a
@@ -233,6 +235,13 @@ def test_models_that_learn_labels_are_trained_where_there_are_some():
     shops = {shop.config: LogNight(shop, Path("nowhere"), Path("nowhere"), ["transe", "rhgn"]) for shop in LOGS}
     assert shops.pop(FILMS.config).models == ["transe", "rhgn"]
     assert [one.models for one in shops.values()] == [["transe"]] * 2
+
+
+def test_every_family_has_a_row_where_it_can_be_trained() -> None:
+    assert models_of(FILMS) == [model for model in MODELS if model != "relgnn"]
+    assert all(models_of(shop) == MODELS for shop in LOGS if shop is not FILMS)
+    published = load_settings(CONFIGS / f"{FILMS.config}.yaml").publishing.models
+    assert set(models_of(FILMS)) == set(published), "left out is what its configuration does without"
 
 
 def test_five_statistics():

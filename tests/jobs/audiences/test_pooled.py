@@ -15,19 +15,15 @@ import pytest
 
 from jobs.audiences import learn_pool, pooled
 from jobs.audiences.event_log import day_number, read_log
-from jobs.audiences.fitted import read_models
 from jobs.audiences.item_sets import item_sets
 from jobs.audiences.learn_pool import KEPT_SETS, lessons_of, log_before, past_of
 from jobs.audiences.nights import Tables
 from jobs.audiences.pooled_rows import NOBODYS, RATIO, draw, odds_of_draw
-from jobs.audiences.seed_lessons import read_seed_model
-from jobs.audiences.set_affinities import affinity_names
 from jobs.audiences.set_columns import columns, names
 from jobs.audiences.stand_ins import stand_ins
-from jobs.audiences.train_lookalike import Config, clients_of, feature_sets_of
+from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError
-from jobs.configuration.sections import Publishing
 from jobs.program import Skip, metrics
 from tests.jobs.audiences.worlds import (
     DATE,  # fmt: skip
@@ -327,20 +323,6 @@ def test_score_with_names_what_scores(world: tuple, tmp_path: Path) -> None:
         load_settings(path)
     train(root, config())
     score(root, config())
-
-
-def test_a_model_can_be_published_whose_affinities_are_no_columns(world: tuple) -> None:
-    root, *_ = world
-
-    for models in ([], ["transe"]):
-        settings, table = config(affinities=models), table_input(root, "lookalike_models")
-        train(root, settings)
-        read = {column for one in read_models(table, DATE.isoformat()).models for column in one["columns"]}
-        assert {column for column in read if column.startswith("transe:")} == set(affinity_names(models))
-        assert read_seed_model(table, DATE.isoformat()).models == models
-        assert {row["feature_set"] for row in score(root, settings)["audiences"]} == {"blend"}
-    alone = dataclasses.replace(config(affinities=[], pooled=False), publishing=Publishing(models=["transe"]))
-    assert [one.name for one in feature_sets_of(alone, beside_pool=False)] == ["baseline", "strong"]
 
 
 def test_the_own_models_share_falls_with_the_buyers() -> None:
