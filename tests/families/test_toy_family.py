@@ -14,23 +14,19 @@ import numpy as np
 import pytest
 
 from feature_store import FeatureStore, Table
-from jobs.audiences import score_lookalike, train_lookalike
 from jobs.configuration.load import load_settings
-from jobs.embeddings import publish_users, resolve_predecessor
-from jobs.graphs import build_graphs
+from jobs.embeddings import resolve_predecessor
 from jobs.profiles import train_profiles
 from jobs.program import execute
-from jobs.report import write_report
 from jobs.run_nights import DAGS_FOLDER, environment
 from jobs.summarise_nights import summary
 from models import families
 from tests.dags import small_log
 from tests.families import train_toy
+from tests.families.two_nights import NIGHTS, configured, run_nights
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-NIGHTS = small_log.NIGHTS[:2]  # a day apart, as long as the label window is
 
 
 @pytest.fixture(scope="module")
@@ -44,30 +40,14 @@ def toy() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def config(toy: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toy")
-    lookalike = small_log.configuration(("toy",))["lookalike"] | {"label_window_days": 1, "min_positives": 3}
     profiles = small_log.PROFILES | {"models": ["toy"]}
-    return small_log.write(folder, ("toy",), toy={"dimension": 12}, lookalike=lookalike, profiles=profiles)
+    return configured(tmp_path_factory.mktemp("toy"), ("toy",), toy={"dimension": 12}, profiles=profiles)
 
 
 @pytest.fixture(scope="module")
-def nights(config: Path, spark: SparkSession, request: pytest.FixtureRequest) -> Path:
-    """Both nights, job by job as the DAG has them; the data root."""
-    for date in NIGHTS:
-        base = ["--date", str(date), "--config", str(config)]
-        assert execute(build_graphs.run, base) == 0
-        before = {"--predecessor": str(NIGHTS[0]) if date == NIGHTS[1] else "none"}
-        assert execute(train_toy.run, [*base, *_flat(before)]) == 0
-        assert execute(publish_users.run, [*base, *_flat(before), "--model", "toy"]) == 0
-        ends = {execute(job.run, base) for job in (train_lookalike, score_lookalike)}
-        assert ends == ({99} if date == NIGHTS[0] else {0})
-        assert execute(train_profiles.run, base) == 0
-        assert execute(write_report.run, base, ends_night=True) == 0
-    return config.parent / "data"
-
-
-def _flat(options: dict[str, str]) -> list[str]:
-    return [word for option in options.items() for word in option]
+def nights(config: Path, spark: SparkSession) -> Path:
+    """Both nights; the data root."""
+    return run_nights(config, [train_toy], ("toy",), (), [train_profiles])
 
 
 def test_its_section_is_read_and_a_wrong_key_in_it_is_named(config: Path, tmp_path: Path) -> None:

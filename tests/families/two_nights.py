@@ -24,9 +24,10 @@ def configured(folder: Path, models: tuple[str, ...], **sections: object) -> Pat
 
 
 def run_nights(
-    config: Path, trainers: Sequence[ModuleType], models: Sequence[str], recommending: Sequence[str]
-) -> Path:
-    """Both nights by the jobs that train the models, some of which recommend; the data root."""
+    config: Path, trainers: Sequence[ModuleType], models: Sequence[str], recommending: Sequence[str],
+    others: Sequence[ModuleType] = (),
+) -> Path:  # fmt: skip
+    """Both nights by the jobs that train the models, some of which recommend, and by other jobs; the data root."""
     for date in NIGHTS:
         base = ["--date", str(date), "--config", str(config)]
         before = ["--predecessor", str(NIGHTS[0]) if date == NIGHTS[1] else "none"]
@@ -39,5 +40,6 @@ def run_nights(
         assert ends == ({99} if date == NIGHTS[0] else {0})
         for model in recommending:
             assert execute(recommend_items.run, [*base, "--model", model]) == 0
+        assert {execute(job.run, base) for job in others} <= {0}
         assert execute(write_report.run, base, ends_night=True) == 0
     return config.parent / "data"
