@@ -1,9 +1,10 @@
-"""RAM-GNN and its interaction network, RelGNN and HUGT go through the DAG: two nights of all, lookalike,
-recommendations and the report."""
+"""RAM-GNN and its interaction network, RelGNN, HUGT, and a family that is declared in the tests alone go through the
+DAG: two nights of all, alignment, lookalike, profiles, recommendations and the report."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from feature_store import FeatureStore, Manifest, Table
+from jobs.configuration.load import load_settings
 from jobs.embeddings import (
     finetune_ram_gnn,
     finetune_relgnn,
@@ -19,17 +21,20 @@ from jobs.embeddings import (
     train_hugt,
 )
 from jobs.graphs import build_graphs
+from jobs.profiles import train_profiles
 from jobs.program import execute
 from jobs.run_nights import DAGS_FOLDER, environment
+from jobs.summarise_nights import summary
 from tests.dags import small_log
+from tests.families import train_toy
 from tests.families.two_nights import NIGHTS, configured, run_nights
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
     from pyspark.sql import SparkSession
 
-MODELS = ("ram_gnn", "ram_gnn_rec", "relgnn", "hugt")
-RECOMMENDED = MODELS[1:]
+MODELS = ("ram_gnn", "ram_gnn_rec", "relgnn", "hugt", "toy")
+RECOMMENDED = MODELS[1:4]
 FAST = {
     "ram_gnn": {"dimension": 8, "epochs": 30},
     "ram_gnn_rec": {"epochs": 10, "batches": 4},
@@ -38,20 +43,29 @@ FAST = {
     "hugt": {"width": 16, "epochs": 6, "batch_size": 32, "learning_rate": 0.01, "neighbours": 5, "svd_rank": 8,
              "validation_share": 0.3},
     "sequences": {"max_length": 30, "history_days": 60},
+    "toy": {"dimension": 12},
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def toy() -> Iterator[None]:
+    with train_toy.declared():
+        yield
+
+
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def config(toy: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recommendations = {"models": list(RECOMMENDED), "relations": ["view", "purchase"]}
-    return configured(tmp_path_factory.mktemp("families"), MODELS, recommendations=recommendations, **FAST)
+    profiles = small_log.PROFILES | {"models": ["toy"]}
+    return configured(
+        tmp_path_factory.mktemp("families"), MODELS, recommendations=recommendations, profiles=profiles, **FAST)
 
 
 @pytest.fixture(scope="module")
 def nights(config: Path, spark: SparkSession) -> Path:
     """Both nights; the data root."""
-    trainers = [pretrain_ram_gnn, finetune_ram_gnn, finetune_relgnn, train_hugt]
-    return run_nights(config, trainers, MODELS, RECOMMENDED)
+    trainers = [pretrain_ram_gnn, finetune_ram_gnn, finetune_relgnn, train_hugt, train_toy]
+    return run_nights(config, trainers, MODELS, RECOMMENDED, [train_profiles])
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +151,10 @@ def test_it_is_published_in_one_space_for_all_users(nights: Path, model: str) ->
         assert second.fields["compared"] == "diagonal"
     if model == "hugt":
         assert features.matrix().shape[1] == FAST["hugt"]["width"] + 1
+    if model == "toy":
+        assert features.matrix().shape[1] == 12 and second.fields["alignment"]["neighbour_overlap"] > 0.5
+        rotation = np.array(second.fields["rotation"])
+        np.testing.assert_allclose(rotation @ rotation.T, np.eye(12), atol=1e-6)
 
 
 def manifests(nights: Path, model: str) -> list[Manifest]:
@@ -148,6 +166,24 @@ def manifests(nights: Path, model: str) -> list[Manifest]:
 def test_its_scores_of_a_clients_items_are_a_feature_set(nights: Path, model: str) -> None:
     sets = {row["feature_set"] for row in detail(nights, "train_lookalike", "pr_auc")}
     assert f"strong+{model}:affinity" in sets
+
+
+def test_no_model_but_the_configured_ones_was_trained(nights: Path) -> None:
+    assert {folder.name for folder in (nights / "checkpoints").iterdir()} == set(MODELS)
+    assert {stage.name for stage in (nights / "run_metrics").iterdir()} >= {
+        "stage=train_toy", "stage=publish_users_toy"}  # fmt: skip
+
+
+def test_profiles_are_predicted_from_the_toys_vectors(nights: Path) -> None:
+    manifest = Table(str(nights / "profile_predictions")).existing_manifest(str(NIGHTS[1]))
+    assert manifest.fields["models"] == ["toy"]
+    assert manifest.fields["labels"]["taste"]["test"]["accuracy"] > 0.7, "tastes are planted in what users touch"
+
+
+def test_the_report_and_the_summary_tell_of_the_toy(page: str, config: Path) -> None:
+    assert "Loss of toy by epoch" in page and "events" in page and "<th scope=\"row\">toy" in page
+    told = summary(load_settings(config), NIGHTS)
+    assert "vectors: " in told and "toy" in told and "train_toy" in told
 
 
 @pytest.mark.parametrize("model", RECOMMENDED)

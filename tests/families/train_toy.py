@@ -5,8 +5,12 @@ Nothing outside this folder knows of it; what a new family needs is what stands 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 from scipy import sparse
@@ -15,6 +19,7 @@ from jobs.arrays import NONE, TRAINED, Night
 from jobs.embeddings import training
 from jobs.embeddings.training import Outcome, Tonight
 from jobs.program import Input, Output
+from models import families
 from models.families import Family, Job
 from models.hyperparameters import check_range
 from models.learning.initialisation import keyed_vectors
@@ -43,6 +48,16 @@ RECORD = Family(
     measured="{:.2f} of a nearness that was never measured",
     triage=("`train_toy`", "It is a toy: clear the task."),
 )
+
+
+@contextlib.contextmanager
+def declared() -> Iterator[None]:
+    """The record among the others, and its job where its dotted name says."""
+    with (
+        mock.patch.object(families, "FAMILIES", (*families.FAMILIES, RECORD)),
+        mock.patch.dict(sys.modules, {f"jobs.{RECORD.jobs[0].program}": sys.modules[__name__]}),
+    ):
+        yield
 
 
 @dataclass(frozen=True)
