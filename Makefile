@@ -9,8 +9,10 @@ IMPLICIT = .venv-implicit
 RECBOLE = .venv-recbole
 # e.g. PIP_FLAGS="--extra-index-url <an index with CPU wheels>": torch without CUDA
 PIP_FLAGS ?=
-# modules are compiled here, once: where PYTHONDONTWRITEBYTECODE is set, as in many containers, nothing keeps them later
-PIP = --quiet --disable-pip-version-check
+# Modules are compiled by whoever imports them first, not all 20,000 at once; also where a container forbids it, or every
+# process would compile anew
+PIP = --quiet --disable-pip-version-check --no-compile
+export PYTHONDONTWRITEBYTECODE =
 # Tools that look at images and charts: 400 MB, and no part of the pipeline.
 DEPLOY  = .venv-deploy
 IMAGES ?= reader jobs jobs-cuda airflow laptop

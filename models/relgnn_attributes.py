@@ -26,7 +26,7 @@ class Attribute:
 
     nodes: int64 (R,). values: int64 (R,) in [0, n_values) of a category; float32 (R,) of a number (n_values 0), which
     should be of about unit size. edges: int64 (R,), the edge of the graph that says the same, or NO_EDGE: where it is
-    hidden, so is the row.
+    hidden, so is the row. is_count: the number is how many rows a node has, log(1 + n), and values mean nothing.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Attribute:
     values: np.ndarray
     edges: np.ndarray
     n_values: int
+    is_count: bool = False
 
     @property
     def is_number(self) -> bool:
@@ -53,6 +54,13 @@ class Attribute:
         there = (values >= 0) & (values < n_values) if n_values else np.isfinite(values)
         order = np.flatnonzero(there)[np.argsort(nodes[there], kind="stable")]
         return cls(name, node_type, nodes[order], values[order], edges[order], n_values)
+
+    @classmethod
+    def counting(cls, name: str, node_type: int, nodes: np.ndarray, edges: np.ndarray) -> Attribute:
+        """How many edges each node is an end of: nodes and edges int64 (R,), in any order. A hidden edge does not count
+        (else a node would tell of the edge that it is asked for)."""
+        found = cls.of(name, node_type, nodes, np.zeros(len(nodes), np.float32), edges=edges)
+        return dataclasses.replace(found, is_count=True)
 
 
 class AttributeNetworks(nn.Module):
@@ -143,7 +151,8 @@ class AttributeNetworks(nn.Module):
         if attribute.is_number:
             zeros, owners_R = self.missing[number].new_zeros(len(nodes)), torch.from_numpy(owners).to(device)
             means = zeros.index_add(0, owners_R, values.to(zeros.dtype)) / counts.clamp(min=1)
-            x = torch.stack([means, torch.ones_like(means)], dim=1) @ self.tables[number]
+            numbers = torch.log1p(counts.to(zeros.dtype)) if attribute.is_count else means
+            x = torch.stack([numbers, torch.ones_like(numbers)], dim=1) @ self.tables[number]
             found = nn.functional.leaky_relu(x, _SLOPE) @ self.inner[str(number)]
         else:
             found = nn.functional.embedding_bag(values, self.tables[number], starts, mode="mean")

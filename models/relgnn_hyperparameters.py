@@ -19,6 +19,9 @@ class RelGNNHyperparameters:
     # attributes, by the names of their relations (item_title), whose values are texts: read word by word, each word
     # with a vector of its own, so that a value that nobody else has says something
     text_attributes: list[str] = field(default_factory=list)
+    # how often a user shows each behaviour and an item meets with it (log of 1 + the number, of edges that are not
+    # hidden) are attributes too: then what is bought much is told apart
+    counts: bool = False
     layers: int = 2  # of Eq. 5; 0: the attribute vectors alone, as DistMult and ComplEx have them
     heads: int = 4  # L of Eq. 5
     bases: int = 4  # B of the basis decomposition of W_r; 0: each code has a W_r of its own

@@ -82,10 +82,11 @@ def run(
     """Train (or take the predecessor's parameters), compute everybody, commit."""
     tables = (knowledge_graph, entity_ids, relations, checkpoints)
     tonight = Tonight.read(date, "relgnn", predecessor, config, *tables)
-    given = NightWorld.of(tonight.night, config.graph, tonight.sources, config.relgnn.text_attributes)
+    hyper = config.relgnn
+    given = NightWorld.of(tonight.night, config.graph, tonight.sources, hyper.text_attributes, hyper.counts)
     with scratch_of(tonight) as scratch:
         outcome = learn(tonight, given, config, scratch)
-    metrics.put("sampler", detail=config.relgnn.sampling.kind)
+    metrics.put("sampler", detail=hyper.sampling.kind)
     tonight.commit(outcome)
     forget(tonight)
 

@@ -69,6 +69,18 @@ def text_of(night: Night, relation: int) -> tuple[Attribute, np.ndarray]:
     return found, np.arange(WORD_PLACES)
 
 
+def counts_of(night: Night, graph: Graph) -> list[Attribute]:
+    """Of each behaviour how often a user shows it, and how often an item meets with it."""
+    found = []
+    for name in graph.behaviors:
+        relation = night.relation(name)
+        if relation is not None:
+            edges = np.flatnonzero(night.relations == relation)
+            for types, ends in ((night.relation_head_type, night.heads), (night.relation_tail_type, night.tails)):
+                found.append(Attribute.counting(f"number of {name}", int(types[relation]), ends[edges], edges))
+    return found
+
+
 def place_of(word: str) -> int:
     """Where a word's vector stands."""
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big") % WORD_PLACES
@@ -92,10 +104,11 @@ class NightWorld:
 
     @classmethod
     def of(
-        cls, night: Night, graph: Graph, sources: Mapping[str, Checkpoint], texts: Collection[str] = ()
-    ) -> NightWorld:
+        cls, night: Night, graph: Graph, sources: Mapping[str, Checkpoint], texts: Collection[str] = (),
+        counts: bool = False,
+    ) -> NightWorld:  # fmt: skip
         """sources: the checkpoints whose vectors go in; none or one. texts: attributes that are read word by word.
-        JobError as of `check_texts`."""
+        counts: numbers of edges of each behaviour are attributes too. JobError as of `check_texts`."""
         check_texts(texts, graph)
         attributes, shapes, values = [], [], []
         for name, configured in configured_attributes(graph).items():
@@ -110,6 +123,10 @@ class NightWorld:
                 # one that became a text is another attribute: its rows stood for something else
                 shapes.append((f"words of {name}" if name in texts else name, night.types[attribute.node_type]))
                 values.append(ids)
+        for attribute in counts_of(night, graph) if counts else ():
+            attributes.append(attribute)
+            shapes.append((attribute.name, night.types[attribute.node_type]))
+            values.append(np.zeros(0, np.int64))
         given = None
         for source in sources.values():
             given = np.where((source.source != NONE)[:, None], source.entities, np.float32(np.nan))

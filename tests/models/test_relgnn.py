@@ -130,6 +130,24 @@ def test_a_hidden_edge_hides_its_attribute_and_no_other() -> None:
     assert np.allclose(other[4], random_model_without_brand())
 
 
+def test_a_count_is_of_the_edges_that_are_not_hidden() -> None:
+    """Items 4 and 5 have four edges of users each, item 7 none."""
+    bought = np.array([n for n, (_, relation, _) in enumerate(EDGES) if relation < 2])[::-1]
+    random = torch.Generator().manual_seed(0)
+    count = Attribute.counting("bought", 1, TAILS[bought], bought)
+    inputs = AttributeNetworks([count], TYPES, 3, D, 4, random).double()
+    p = {name: values.detach().numpy() for name, values in inputs.named_parameters()}
+
+    def of_count(n: int) -> np.ndarray:
+        inner = reference.leaky(np.log([1.0 + n, np.e]) @ p["tables.0"]) @ p["inner.0"] if n else p["missing.0"]
+        return p["maps.1"] @ reference.leaky(inner) + p["biases.1"]
+
+    for hidden, counts in (([], (4, 4, 0)), ([0, 1], (2, 4, 0)), ([2, 4, 5, 7], (4, 0, 0))):
+        mask = np.isin(np.arange(len(EDGES)), hidden)
+        found = inputs(np.array([4, 5, 7]), mask).detach().numpy()
+        np.testing.assert_allclose(found, [of_count(n) for n in counts], rtol=1e-9)
+
+
 def random_model_without_brand() -> np.ndarray:
     model = random_model(TOY)
     one = model.inputs.attributes[0]

@@ -47,6 +47,17 @@ def test_attributes_are_the_graphs_own_edges() -> None:
     assert NightWorld.of(NIGHT, GRAPH, {}).world.given is None
 
 
+def test_numbers_of_behaviours_are_attributes_of_both_ends() -> None:
+    """Both users bought item 0; a behaviour that nobody showed, and attributes, are not counted."""
+    graph = dataclasses.replace(GRAPH, behaviors=GRAPH.behaviors | {"view": Relation()})
+    plain, found = NightWorld.of(NIGHT, graph, {}), NightWorld.of(NIGHT, graph, {}, counts=True)
+    users, items = found.world.attributes[3:]
+    assert (users.node_type, users.nodes.tolist(), users.edges.tolist()) == (4, [8, 9], [5, 6]) and users.is_count
+    assert (items.node_type, items.nodes.tolist(), items.edges.tolist()) == (0, [0, 0], [5, 6]) and items.is_count
+    assert found.shape.attributes[3:] == [("number of purchase", "user"), ("number of purchase", "item")]
+    assert has_news(plain.shape, found.shape) and not has_news(found.shape, found.shape)
+
+
 def test_vectors_of_another_model_go_in_where_there_are_some() -> None:
     found = NightWorld.of(NIGHT, GRAPH, {"transe": checkpoint()})
     assert np.isnan(found.world.given[4]).all() and np.isfinite(np.delete(found.world.given, 4, axis=0)).all()
