@@ -104,6 +104,7 @@ class RelGNN(nn.Module):
     - A node without messages has W_self h_i alone.
     - Attribute networks know categories, of one value or several, and numbers. A text is its words, as a category of
       several values is, where the paper has a recurrent language model: titles and names have no grammar to speak of.
+    - How many edges of a kind a node has may be an attribute too (`counts`): a mean over messages cannot tell it.
 
     What is published, and the native score. (9) is a product with a diagonal in the model's own axes, which a rotation
     R does not keep: (h_i R)ᵀ diag(m R) (h_j R) is another number. Published are the rows h R and m R, all under one R;
