@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -77,6 +78,22 @@ def test_a_newcomer_between_trainings_is_inferred_and_the_others_stay_trained(ro
     np.testing.assert_array_equal(mine, np.where(new, INDUCTIVE, TRAINED))
     assert found.facts["trained_at"] == str(DATES[0]) and np.isfinite(found.entities).all()
     assert execute(publish_users.run, [*base(config, DATES[0]), "--model", "relgnn"]) == 0
+
+
+def test_counts_that_are_asked_for_later_make_a_night_train_and_go_on_from_the_rest(root: Path) -> None:
+    rare = {"train_every_days": 30}
+    assert execute(finetune_relgnn.run, base(config_of(root, training=rare), DATES[0])) == 0
+    counting = config_of(root, training=rare, relgnn=FAST | {"counts": True})
+    assert execute(finetune_relgnn.run, base(counting, DATES[1], DATES[0])) == 0
+    before, after = (checkpoint_of(root, date) for date in DATES[:2])
+    assert "number of" not in before.facts["shape"] and '["number of purchase", "item"]' in after.facts["shape"]
+    assert after.facts["trained_at"] == str(DATES[1]) and np.isfinite(after.entities).all()
+    steps = [float(found.extra["relgnn.optimiser.inputs.tables.0.step"]) for found in (before, after)]
+    assert 0 < steps[0] < steps[1], "the attribute that both nights have goes on"
+    attributes = json.loads(after.facts["shape"])["attributes"]
+    counts = [number for number, (name, _) in enumerate(attributes) if name.startswith("number of ")]
+    anew = {float(after.extra[f"relgnn.optimiser.inputs.tables.{number}.step"]) for number in counts}
+    assert len(counts) == 2 and anew == {steps[1] - steps[0]}, "counts begin anew"
 
 
 def test_users_with_few_events_teach_nothing_and_are_inferred(root: Path) -> None:
