@@ -10,9 +10,9 @@ import datetime
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from unittest import mock
 
 import numpy as np
+import pytest
 from scipy import sparse
 
 from jobs.arrays import NONE, TRAINED, Night
@@ -53,10 +53,9 @@ RECORD = Family(
 @contextlib.contextmanager
 def declared() -> Iterator[None]:
     """The record among the others, and its job where its dotted name says."""
-    with (
-        mock.patch.object(families, "FAMILIES", (*families.FAMILIES, RECORD)),
-        mock.patch.dict(sys.modules, {f"jobs.{RECORD.jobs[0].program}": sys.modules[__name__]}),
-    ):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(families, "FAMILIES", (*families.FAMILIES, RECORD))
+        patch.setitem(sys.modules, f"jobs.{RECORD.jobs[0].program}", sys.modules[__name__])
         yield
 
 
