@@ -9,9 +9,8 @@ IMPLICIT = .venv-implicit
 RECBOLE = .venv-recbole
 # e.g. PIP_FLAGS="--extra-index-url <an index with CPU wheels>": torch without CUDA
 PIP_FLAGS ?=
-# Modules are compiled by whoever imports them first, not all 20,000 at once; also where a container forbids it, or every
-# process would compile anew
-PIP = --quiet --disable-pip-version-check --no-compile
+PIP = --quiet --disable-pip-version-check
+# what is not compiled yet stays compiled: where a container forbids it, every process compiles anew what it imports
 export PYTHONDONTWRITEBYTECODE =
 # Tools that look at images and charts: 400 MB, and no part of the pipeline.
 DEPLOY  = .venv-deploy

@@ -4,7 +4,6 @@ have; its nights are in test_trained_families.py."""
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,8 @@ from tests.families.two_nights import configured
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with train_toy.declared():
-        yield configured(tmp_path_factory.mktemp("toy"), ("toy",), toy={"dimension": 12})
+def config(toy: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return configured(tmp_path_factory.mktemp("toy"), ("toy",), toy={"dimension": 12})
 
 
 def test_its_section_is_read_and_a_wrong_key_in_it_is_named(config: Path, tmp_path: Path) -> None:

@@ -5,21 +5,16 @@ Nothing outside this folder knows of it; what a new family needs is what stands 
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
 from scipy import sparse
 
 from jobs.arrays import NONE, TRAINED, Night
 from jobs.embeddings import training
 from jobs.embeddings.training import Outcome, Tonight
 from jobs.program import Input, Output
-from models import families
 from models.families import Family, Job
 from models.hyperparameters import check_range
 from models.learning.initialisation import keyed_vectors
@@ -48,15 +43,6 @@ RECORD = Family(
     measured="{:.2f} of a nearness that was never measured",
     triage=("`train_toy`", "It is a toy: clear the task."),
 )
-
-
-@contextlib.contextmanager
-def declared() -> Iterator[None]:
-    """The record among the others, and its job where its dotted name says."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(families, "FAMILIES", (*families.FAMILIES, RECORD))
-        patch.setitem(sys.modules, f"jobs.{RECORD.jobs[0].program}", sys.modules[__name__])
-        yield
 
 
 @dataclass(frozen=True)
