@@ -171,7 +171,7 @@ FAMILIES: tuple[Family, ...] = (
                 program="embeddings.finetune_ram_gnn",
                 models=("ram_gnn_rec",),
                 doc="Trains the interaction network on RAM-GNN's vectors and who has an event with what.",
-                reads=(*GRAPH, "attributes"),
+                reads=(*GRAPH, "attributes", "interactions"),
                 starts_from=("ram_gnn",),
             ),
         ),

@@ -77,6 +77,11 @@ class InteractionHyperparameters:
     transforms: bool = True
     adds_own: bool = True  # the x of the layer before in Eq. 19 and 21; off as in LightGCN
     readout: str = "mean"  # of all layers' vectors, as in LightGCN; last: the last layer's, as printed
+    # of what a user had last so many items stand beside his vector in Eq. 22, so that lists follow what he is about; 0:
+    # none, as in the paper
+    recent: int = 0
+    recent_half_life: float = 1.0  # visits (moments with an event) after which one of them counts half
+    recent_weight: float = 1.0  # of their mean
     negatives: int = 4  # items drawn against each pair
     hardest: bool = False  # of them only the one with the highest score counts
     batches: int = 32  # equal parts of the pairs in an epoch, an update for each: an epoch stays linear in the pairs
@@ -103,11 +108,12 @@ class InteractionHyperparameters:
         check_choice("readout", self.readout, ("mean", "last"))
         check_device("device", self.device)
         check_range("layers", self.layers, 0)
+        check_range("recent", self.recent, 0, 1000)
         for name in ("negatives", "batches", "least_batch", "epochs", "evaluate_every"):
             check_range(name, getattr(self, name), 1)
         for name in ("decay", "patience", "evaluate_users"):
             check_range(name, getattr(self, name), 0)
-        for name in ("learning_rate", "initial_length"):
+        for name in ("learning_rate", "initial_length", "recent_half_life", "recent_weight"):
             check_range(name, getattr(self, name), 0, open_minimum=True)
         check_range("min_gain", self.min_gain, 0, 1)
         for name in ("warm_rate_share", "shared_rate_share"):

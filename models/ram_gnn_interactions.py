@@ -16,6 +16,7 @@ from torch.nn.functional import embedding_bag, leaky_relu
 from models.messages.adjacency import Adjacency
 from models.ram_gnn import LEAKY_SLOPE
 from models.ram_gnn_hyperparameters import InteractionHyperparameters
+from models.ram_gnn_recent import Histories
 from models.ram_gnn_sampler import AttributeRows
 from models.shapes import expect, expect_indices
 
@@ -144,6 +145,9 @@ class InteractionNetwork(nn.Module):
     - e_u and e_i start in the pretrained vectors' directions, at a length that is a setting.
     - W_4 and W_3 start at the identity, so that the first epoch works with what was pretrained.
     - σ, W_4 and ⊕ are options, and so is the mean over all layers that LightGCN reads out.
+    - With `recent` the x_u of (22) and (23) has the mean x of the items that u had last added to it: as a pair was
+      learned, those before its moment. As in FPMC (Rendle et al., "Factorizing Personalized Markov Chains for
+      Next-Basket Recommendation", WWW 2010) over several baskets, with one vector for an item in both parts.
     - (23) as printed is no BPR: −ln σ(ŷ_ui − ŷ_uj) is meant, here of several drawn j that u did not touch. Its penalty
       is on the vectors of a batch, as LightGCN has it.
     """
@@ -189,8 +193,17 @@ class InteractionNetwork(nn.Module):
         return leaky_relu(x_ND, LEAKY_SLOPE) if self.hyper.activation == "leaky_relu" else x_ND
 
 
+def as_of_now(
+    x_UD: torch.Tensor, x_ID: torch.Tensor, histories: Histories | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(x of users with what they had last, x of items): what Eq. 22 multiplies of what is to come."""
+    return x_UD if histories is None else x_UD + histories.latest(x_ID), x_ID
+
+
 @torch.no_grad()
-def infer_interactions(network: InteractionNetwork, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """float32 vectors of all users (U, D) and items (I, D)."""
-    users, items = network(pairs)
+def infer_interactions(
+    network: InteractionNetwork, pairs: Pairs, histories: Histories | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """float32 vectors of all users (U, D) and items (I, D). histories: of all pairs, where `recent` asks for them."""
+    users, items = as_of_now(*network(pairs), histories)
     return users.cpu().numpy(), items.cpu().numpy()

@@ -15,7 +15,9 @@ from models.learning.epochs import Resume, as_checkpoint, load_checkpoint, optim
 from models.learning.pairwise import bpr_mean
 from models.learning.training import Snapshot, fingerprint, standard_error
 from models.ram_gnn_hyperparameters import InteractionHyperparameters
-from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained
+from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained, as_of_now
+from models.ram_gnn_recent import Histories, latest_times
+from models.shapes import expect
 
 LOOKED_AT = 10  # a held-out item counts as found among so many
 _CELLS = 1 << 24  # scores held at a time
@@ -40,18 +42,22 @@ class InteractionTrainer:
 
     def __init__(
         self, users: Pretrained, items: Pretrained, pairs: tuple[np.ndarray, np.ndarray], taught: np.ndarray,
-        hyper: InteractionHyperparameters, seed: int, held_out: np.ndarray | None,
+        hyper: InteractionHyperparameters, seed: int, held_out: np.ndarray | None, times: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         self.hyper, self.seed, self.device = hyper, seed, torch.device(hyper.device)
         n_users, n_items = len(users.entities), len(items.entities)
-        of_users, of_items = np.unique(np.stack(pairs), axis=1)
-        held = held_out_pairs(of_users, n_users, hyper, seed) if held_out is None else np.isin(
-            of_users * n_items + of_items, held_out[0] * n_items + held_out[1])  # fmt: skip
+        of_users, of_items, of_times = latest_times(*pairs, times_of(pairs, hyper, times), n_items)
+        if held_out is None:
+            held = held_out_pairs(of_users, n_users, hyper, seed, of_times if hyper.recent else None)
+        else:
+            held = np.isin(of_users * n_items + of_items, held_out[0] * n_items + held_out[1])
         self.held_out = of_users[held], of_items[held]
         trained = of_users[~held], of_items[~held]
         self.pairs = Pairs.of(*trained, n_users, n_items, hyper.device)
+        self.histories, places = histories_of(*trained, of_times[~held], n_users, hyper)
         learns = taught[trained[0]]
-        self.users, self.items = (torch.from_numpy(side[learns]).to(self.device) for side in trained)
+        self.users, self.items, self.places = (
+            torch.from_numpy(side[learns]).to(self.device) for side in (*trained, places))
         self.n_items = n_items
         self.network = InteractionNetwork(users, items, hyper).to(self.device)
         own = [side.entities for side in (self.network.users, self.network.items)]
@@ -71,7 +77,7 @@ class InteractionTrainer:
             users, items = self.users[chosen], self.items[chosen]
             shape = (chosen.numel(), self.hyper.negatives)
             others = torch.randint(self.n_items, shape, generator=random, device=self.device)
-            loss, terms = self.loss(users, items, others)
+            loss, terms = self.loss(users, items, others, self.places[chosen])
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self.optimiser.step()
@@ -79,12 +85,16 @@ class InteractionTrainer:
         return float(summed) / order.numel()
 
     def loss(
-        self, users: torch.Tensor, items: torch.Tensor, others: torch.Tensor
+        self, users: torch.Tensor, items: torch.Tensor, others: torch.Tensor, places: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(Eq. 23 of a batch, the same without its penalty). others: items drawn for each pair (B, K); those that the
-        user touched count nothing."""
+        user touched count nothing. places: of the pairs in the histories, where there are any."""
         x_UD, x_ID = self.network(self.pairs)
-        terms = bpr_mean(x_UD, x_ID, self.pairs.into_users, users, items, others, self.hyper.hardest)  # Eq. 23
+        rows = None
+        if self.histories is not None and places is not None:
+            x_UD = x_UD[users] + self.histories.before(x_ID, users, places)
+            rows = torch.arange(users.numel(), device=self.device)
+        terms = bpr_mean(x_UD, x_ID, self.pairs.into_users, users, items, others, self.hyper.hardest, rows)  # Eq. 23
         squares = sum(mean_square(side.entities, rows) for side, rows in (
             (self.network.users, users), (self.network.items, items), (self.network.items, others)))  # fmt: skip
         return terms + self.hyper.decay * squares, terms
@@ -92,7 +102,7 @@ class InteractionTrainer:
     @torch.no_grad()
     def ranks(self) -> torch.Tensor:
         """float64: of each held-out pair its item's rank among all items but those of training."""
-        x_UD, x_ID = self.network(self.pairs)
+        x_UD, x_ID = as_of_now(*self.network(self.pairs), self.histories)
         ends = (torch.from_numpy(side).to(self.device) for side in self.held_out)
         return held_out_ranks(x_UD, x_ID, *ends, self.pairs.into_users)
 
@@ -147,14 +157,44 @@ def held_out_ranks(
     return torch.cat(ranks) if ranks else torch.zeros(0, dtype=torch.float64)
 
 
-def held_out_pairs(of_users: np.ndarray, n_users: int, hyper: InteractionHyperparameters, seed: int) -> np.ndarray:
-    """bool (pairs,): one pair of some of the users who have at least three. of_users: ascending."""
+def times_of(
+    pairs: tuple[np.ndarray, np.ndarray], hyper: InteractionHyperparameters, times: np.ndarray | None
+) -> np.ndarray:
+    """int64: when each pair was; all at once where nobody asks. ValueError where `recent` needs what is not given."""
+    if not hyper.recent:
+        return np.zeros(len(pairs[0]), np.int64)
+    if times is None:
+        raise ValueError(f"recent is {hyper.recent}, which asks for the times of the pairs; expected times, found None")
+    expect("times", times, pairs[0].shape, "int64")
+    return times
+
+
+def histories_of(
+    users: np.ndarray, items: np.ndarray, times: np.ndarray, n_users: int, hyper: InteractionHyperparameters
+) -> tuple[Histories | None, np.ndarray]:
+    """(what users had last, or None where nobody asks; where each pair went)."""
+    if not hyper.recent:
+        return None, np.zeros(len(users), np.int64)
+    return Histories.of(users, items, times, n_users, hyper)
+
+
+def held_out_pairs(
+    of_users: np.ndarray, n_users: int, hyper: InteractionHyperparameters, seed: int,
+    of_times: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """bool (pairs,): one pair of some of the users who have at least three: any, or given the times one of the latest.
+    of_users: ascending."""
     held = np.zeros(len(of_users), bool)
     counts = np.bincount(of_users, minlength=n_users)
     able = np.flatnonzero(counts >= 3)
     rng = np.random.default_rng([seed, 7])
     chosen = rng.permutation(able)[: min(int(np.ceil(hyper.validation_share * len(able))), hyper.evaluate_users)]
-    held[(np.cumsum(counts) - counts)[chosen] + rng.integers(counts[chosen])] = True
+    starts = np.cumsum(counts) - counts
+    if of_times is None:
+        held[starts[chosen] + rng.integers(counts[chosen])] = True
+        return held
+    order = np.lexsort((rng.random(len(of_users)), of_times, of_users))
+    held[order[starts[chosen] + counts[chosen] - 1]] = True
     return held
 
 
@@ -167,6 +207,7 @@ def train_interactions(
     seed: int,
     taught: np.ndarray | None = None,
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
+    times: np.ndarray | None = None,
     deterministic: bool = False,
     initial: Mapping[str, np.ndarray] | None = None,
     resume: Path | None = None,
@@ -175,15 +216,17 @@ def train_interactions(
     """Learn from pairs (users, items), int64 dense indices, starting at pretrained vectors.
 
     taught: bool (U,), users whose pairs are learned from; all pairs pass messages. held_out: pairs among `pairs` that
-    stop the training early and are neither learned from nor pass messages; None draws them. initial: a former result's
-    arrays for tonight's users and items (`interactions_brought_forward`), at `warm_rate_share` of the rate.
+    stop the training early and are neither learned from nor pass messages; None draws them. times: int64, when each
+    pair was, in any unit; `recent` needs their order, and of a pair that comes several times the latest counts.
+    initial: a former result's arrays for tonight's users and items (`interactions_brought_forward`), at
+    `warm_rate_share` of the rate.
     deterministic: equal arguments give equal bits. resume: a scratch file, written after every look, from which the
     same call goes on after a kill; the caller removes it.
     """
     taught = np.ones(len(users.entities), bool) if taught is None else taught
     if initial is not None:
         hyper = dataclasses.replace(hyper, learning_rate=hyper.learning_rate * hyper.warm_rate_share)
-    trainer = InteractionTrainer(users, items, pairs, taught, hyper, seed, held_out)
+    trainer = InteractionTrainer(users, items, pairs, taught, hyper, seed, held_out, times)
     if initial is not None:
         trainer.restore(initial)
     if not trainer.users.numel():
@@ -194,7 +237,8 @@ def train_interactions(
             part for side in (users, items) for part in (side.entities, side.values, *(
                 getattr(side.rows, name).numpy() for name in ("entities", "values", "value_types")))]  # fmt: skip
         former = [] if initial is None else [part for name in sorted(initial) for part in (name, initial[name])]
-        more = [np.stack(pairs), taught, *(held_out or ()), dataclasses.asdict(hyper), seed, deterministic]
+        when = times_of(pairs, hyper, times)
+        more = [np.stack(pairs), when, taught, *(held_out or ()), dataclasses.asdict(hyper), seed, deterministic]
         snapshot = Resume(Snapshot(Path(resume), fingerprint(*parts, *former, *more)), trainer.restore)
     with deterministic_kernels(deterministic):
         best, history, best_epoch = run_epochs(

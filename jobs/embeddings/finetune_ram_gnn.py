@@ -1,10 +1,11 @@
 """Fine-tune RAM-GNN's vectors on who has an event with what, for recommendation (RAM-GNN paper, section III-E).
 
-Reads: attributes, knowledge_graph, entity_ids, relations and the pretrained checkpoint, all of D; the predecessor's
-checkpoint. Writes: checkpoints/ram_gnn_rec of D. Guarantees: users with fewer events than training.min_train_events
-teach nothing and are placed by what they touched; the vectors handed out hear all events, the held-out ones too; who
-is new starts at the pretrained vector. A night without training computes everybody with the predecessor's parameters.
-A killed run goes on where it was.
+Reads: attributes, interactions, knowledge_graph, entity_ids, relations and the pretrained checkpoint, all of D; the
+predecessor's checkpoint. Writes: checkpoints/ram_gnn_rec of D. Guarantees: users with fewer events than
+training.min_train_events teach nothing and are placed by what they touched; the vectors handed out hear all events, the
+held-out ones too, and with `ram_gnn_rec.recent` know what each user had last; who is new starts at the pretrained
+vector. A night without training computes everybody with the predecessor's parameters. A killed run goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -15,10 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from jobs.arrays import INDUCTIVE, TRAINED, Checkpoint, Night, as_extra
 from jobs.embeddings import training
-from jobs.embeddings.ram_gnn_sides import KINDS, NightSide, entity_places, sides_of, user_item_pairs
+from jobs.embeddings.ram_gnn_sides import (
+    KINDS,
+    TIMED,
+    NightSide,
+    entity_places,
+    pair_times,
+    sides_of,
+    user_item_pairs,
+)
 from jobs.embeddings.scratch import forget, scratch_of
 from jobs.embeddings.training import Outcome, Tonight, last_trained
 from jobs.graphs.ledgers import ITEM, USER
@@ -28,7 +38,8 @@ from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import load_parameters, parameters_of
 from models.ram_gnn_hyperparameters import InteractionHyperparameters
 from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained, infer_interactions
-from models.ram_gnn_interactions_training import train_interactions
+from models.ram_gnn_interactions_training import histories_of, train_interactions
+from models.ram_gnn_recent import latest_times
 from models.ram_gnn_sampler import AttributeRows
 from models.ram_gnn_warm_start import Places, interactions_brought_forward
 
@@ -68,12 +79,15 @@ def source_of(night: Night, pairs: tuple[np.ndarray, np.ndarray], taught: np.nda
     return source
 
 
-def learn(tonight: Tonight, sides: Mapping[str, NightSide], config: Config, scratch: Path) -> Outcome:
+def learn(
+    tonight: Tonight, sides: Mapping[str, NightSide], interactions: pa.Table, config: Config, scratch: Path
+) -> Outcome:
     """Train, or take the predecessor's parameters, and compute everybody."""
     night, former, hyper = tonight.night, tonight.former, config.ram_gnn_rec
     given = {
         kind: pretrained_of(night, kind, sides.get(kind), tonight.source, hyper.initial_length) for kind in KINDS}
     pairs, network = user_item_pairs(night), InteractionNetwork(given[USER], given[ITEM], hyper)
+    times = pair_times(night, pairs, interactions) if hyper.recent else np.zeros_like(pairs[0])
     events = night.user_events(list(config.graph.behaviors))[night.of_type(USER)]
     taught, initial = events >= config.training.min_train_events, None
     taught = taught if taught.any() else np.ones_like(taught)
@@ -84,7 +98,7 @@ def learn(tonight: Tonight, sides: Mapping[str, NightSide], config: Config, scra
     if tonight.trains:
         with Progress("RAM-GNN", hyper.epochs) as progress:
             result = train_interactions(
-                given[USER], given[ITEM], pairs, hyper, seed=config.seed, taught=taught,
+                given[USER], given[ITEM], pairs, hyper, seed=config.seed, taught=taught, times=times,
                 deterministic=config.deterministic, initial=initial, resume=scratch, progress=progress)  # fmt: skip
         arrays, source, trained_at = result.arrays, source_of(night, pairs, taught), tonight.date
         history, best = result.history, result.best_epoch
@@ -93,29 +107,33 @@ def learn(tonight: Tonight, sides: Mapping[str, NightSide], config: Config, scra
         source = source_of(night, pairs, np.zeros_like(taught))
         source[former.trained_in(night)] = TRAINED
     load_parameters(network, arrays)
+    n_users, n_items = (len(given[kind].entities) for kind in NAMES)
+    different = latest_times(*pairs, times, n_items)
     with deterministic_kernels(config.deterministic):
-        found = infer_interactions(network, Pairs.of(*pairs, *(len(given[kind].entities) for kind in NAMES)))
+        histories, _ = histories_of(*different, n_users, hyper)
+        found = infer_interactions(network, Pairs.of(*pairs, n_users, n_items), histories)
     entities = np.zeros((night.n_entities, found[0].shape[1]), np.float32)
     for kind, vectors in zip(NAMES, found, strict=True):
         entities[night.of_type(kind)] = vectors
     extra = as_extra("ram_gnn_rec", arrays)
     for kind, side in sides.items():
         extra |= side.extra(night, kind)
-    n_pairs = len(np.unique(np.stack(pairs), axis=1).T)
-    return Outcome(entities, None, source, extra, trained_at, history, best, learned_from=n_pairs)
+    return Outcome(entities, None, source, extra, trained_at, history, best, learned_from=len(different[0]))
 
 
 def run(
     date: datetime.date, knowledge_graph: Input, entity_ids: Input, relations: Input, attributes: Input,
-    checkpoints: Output, config: Config, predecessor: datetime.date | None = None,
+    interactions: Input, checkpoints: Output, config: Config, predecessor: datetime.date | None = None,
 ) -> None:  # fmt: skip
     """Train (or take the predecessor's parameters), compute everybody, commit."""
     tables = (knowledge_graph, entity_ids, relations, checkpoints)
     tonight = Tonight.read(date, "ram_gnn_rec", predecessor, config, *tables)
     sides = sides_of(tonight.night, attributes.table().read(tonight.dt))
     with scratch_of(tonight) as scratch:
-        outcome = learn(tonight, sides, config, scratch)
-    outcome.fields["inputs"] = tonight.lineage()["inputs"] | {"attributes": attributes.lineage(tonight.dt)}
+        outcome = learn(tonight, sides, interactions.table().read(tonight.dt, columns=TIMED), config, scratch)
+    more = {"attributes": attributes, "interactions": interactions}
+    read = {name: table.lineage(tonight.dt) for name, table in more.items()}
+    outcome.fields["inputs"] = tonight.lineage()["inputs"] | read
     tonight.commit(outcome)
     forget(tonight)
 

@@ -19,11 +19,13 @@ from jobs.arrays import INDUCTIVE, TRAINED, Checkpoint, Night
 from jobs.graphs.ledgers import ITEM, USER
 from jobs.program import JobError, log
 from models.places import positions
+from models.ram_gnn_recent import latest_times
 from models.ram_gnn_sampler import AttributeRows
 from models.ram_gnn_training import Side
 from models.ram_gnn_warm_start import Places
 
 KINDS = (ITEM, USER)
+TIMED = [USER, ITEM, "last_time"]  # columns of interactions
 _MOST_IDS = 1 << 40  # of a ledger
 _PLACES = ("types", "value_types", "value_ids")  # of a side in the checkpoint, as ledger ids
 
@@ -156,6 +158,22 @@ def user_item_pairs(night: Night) -> tuple[np.ndarray, np.ndarray]:
     ends = (night.relation_head_type == night.types.index(USER)) & (night.relation_tail_type == night.types.index(ITEM))
     edges = ends[night.relations]
     return night.heads[edges] - night.of_type(USER)[0], night.tails[edges] - night.of_type(ITEM)[0]
+
+
+def pair_times(night: Night, pairs: tuple[np.ndarray, np.ndarray], interactions: pa.Table) -> np.ndarray:
+    """int64: when the events of each pair were last, in microseconds. interactions: columns TIMED. JobError for a pair
+    that it does not have."""
+    ids = [night.entity_id[night.of_type(kind)] for kind in (USER, ITEM)]
+    ends = [positions(mine, interactions.column(kind).to_numpy()) for mine, kind in zip(ids, (USER, ITEM), strict=True)]
+    there, n_items = (ends[0] >= 0) & (ends[1] >= 0), len(ids[1])
+    last = interactions.column("last_time").cast(pa.int64()).to_numpy()[there]
+    users, items, times = latest_times(*(end[there] for end in ends), last, n_items)
+    found = positions(users * n_items + items, pairs[0] * n_items + pairs[1])
+    if (found < 0).any():
+        raise JobError(
+            f"{int((found < 0).sum())} of {len(found)} pairs of the graph are not in the interactions of the night: one "
+            "of the two was built anew since. Run jobs.graphs.build_interactions and build_knowledge_graph again.")
+    return times[found]
 
 
 def _touched(night: Night) -> sparse.csr_array:

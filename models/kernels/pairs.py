@@ -2,7 +2,7 @@
 
 Legend: U users, I items, D numbers a vector; B pairs, K items drawn against each.
 offsets (U + 1,), known (pairs,) int64: user u touched the items known[offsets[u]:offsets[u + 1]], ascending.
-x_users (U, D), x_items (I, D). users, items (B,), drawn (B, K) int64.
+x_users (R, D), x_items (I, D). users, items, rows (B,), drawn (B, K) int64: pair b has the row rows[b] of x_users.
 One thread: the gradients of an item that many users touched would meet in several.
 """
 
@@ -37,21 +37,21 @@ def product(x, i, y, j):
 
 
 @kernel
-def rank_pairs(offsets, known, x_users, x_items, users, items, drawn, hardest, of_users, of_items):
+def rank_pairs(offsets, known, x_users, x_items, rows, users, items, drawn, hardest, of_users, of_items):
     """(Σ −ln σ(y_ui − y_uj) over the drawn j that u did not touch, how many those are).
 
-    hardest: of a pair's drawn only the one with the highest y_uj, the first of equals. of_users (U, D), of_items
+    hardest: of a pair's drawn only the one with the highest y_uj, the first of equals. of_users (R, D), of_items
     (I, D): what the sum's gradients are added to.
     """
     total, n, width, n_drawn = 0.0, 0, x_users.shape[1], drawn.shape[1]
     theirs, counts = np.empty(n_drawn, np.float32), np.empty(n_drawn, np.bool_)
     for b in range(users.shape[0]):
-        u, i = users[b], items[b]
-        ours, weight, highest = product(x_users, u, x_items, i), np.float32(0), -1
+        u, r, i = users[b], rows[b], items[b]
+        ours, weight, highest = product(x_users, r, x_items, i), np.float32(0), -1
         for k in range(n_drawn):
             counts[k] = not touched(known, offsets[u], offsets[u + 1], drawn[b, k])
             if counts[k]:
-                theirs[k] = product(x_users, u, x_items, drawn[b, k])
+                theirs[k] = product(x_users, r, x_items, drawn[b, k])
                 if highest < 0 or theirs[k] > theirs[highest]:
                     highest = k
         for k in range(n_drawn):
@@ -63,9 +63,9 @@ def rank_pairs(offsets, known, x_users, x_items, users, items, drawn, hardest, o
             share = sigmoid(y)
             weight += share
             for d in range(width):
-                of_users[u, d] += share * (x_items[j, d] - x_items[i, d])
+                of_users[r, d] += share * (x_items[j, d] - x_items[i, d])
             for d in range(width):
-                of_items[j, d] += share * x_users[u, d]
+                of_items[j, d] += share * x_users[r, d]
         for d in range(width):
-            of_items[i, d] -= weight * x_users[u, d]
+            of_items[i, d] -= weight * x_users[r, d]
     return total, n

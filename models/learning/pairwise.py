@@ -21,17 +21,19 @@ def bpr_losses(positive_B: torch.Tensor, negative_BK: torch.Tensor) -> torch.Ten
 
 def bpr_mean(
     x_UD: torch.Tensor, x_ID: torch.Tensor, known: Adjacency, users_B: torch.Tensor, items_B: torch.Tensor,
-    drawn_BK: torch.Tensor, hardest: bool = False,
+    drawn_BK: torch.Tensor, hardest: bool = False, rows_B: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """The mean of `bpr_losses` over the drawn items that the user of the pair did not touch; 0 without any.
 
+    rows_B: the rows of x_UD that the pairs have, which may be a table with a vector for each pair; None: the users'.
     known: the items into each user, ascending. hardest: of a pair's drawn items only the one with the highest score
     counts (Zhang et al., "Optimizing Top-N Collaborative Filtering via Dynamic Negative Item Sampling", SIGIR 2013).
     On a CPU one compiled pass, in float32.
     """
+    rows_B = users_B if rows_B is None else rows_B
     if x_UD.device.type == "cpu" and x_UD.dtype == torch.float32:
-        return _Fused.apply(x_UD, x_ID, known, users_B, items_B, drawn_BK, hardest)
-    mine_BD = x_UD[users_B]
+        return _Fused.apply(x_UD, x_ID, known, rows_B, users_B, items_B, drawn_BK, hardest)
+    mine_BD = x_UD[rows_B]
     positive_B = (mine_BD * x_ID[items_B]).sum(-1)
     negative_BK = (mine_BD.unsqueeze(1) * x_ID[drawn_BK]).sum(-1)
     counts_BK = ~touched(known, users_B.unsqueeze(1), drawn_BK)
@@ -53,12 +55,12 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_UD: torch.Tensor, x_ID: torch.Tensor, known: Adjacency, users_B: torch.Tensor,
-        items_B: torch.Tensor, drawn_BK: torch.Tensor, hardest: bool,
+        ctx: Any, x_UD: torch.Tensor, x_ID: torch.Tensor, known: Adjacency, rows_B: torch.Tensor,
+        users_B: torch.Tensor, items_B: torch.Tensor, drawn_BK: torch.Tensor, hardest: bool,
     ) -> torch.Tensor:  # fmt: skip
         x_UD, x_ID = x_UD.contiguous(), x_ID.contiguous()
         of_users, of_items = torch.zeros_like(x_UD), torch.zeros_like(x_ID)
-        given = (known.offsets, known.sources, x_UD, x_ID, users_B, items_B, drawn_BK)
+        given = (known.offsets, known.sources, x_UD, x_ID, rows_B, users_B, items_B, drawn_BK)
         gradients = of_users.numpy(), of_items.numpy()
         total, n = rank_pairs(*(one.detach().numpy() for one in given), hardest, *gradients)
         ctx.save_for_backward(of_users, of_items)
@@ -69,4 +71,4 @@ class _Fused(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         of_users, of_items = ctx.saved_tensors
-        return of_users * (gradient * ctx.share), of_items * (gradient * ctx.share), None, None, None, None, None
+        return of_users * (gradient * ctx.share), of_items * (gradient * ctx.share), *(None,) * 6

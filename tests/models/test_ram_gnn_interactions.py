@@ -282,7 +282,7 @@ def test_an_epoch_takes_each_pair_once_and_held_out_ones_neither_teach_nor_pass_
     assert found["validation_hr"] == pytest.approx(np.mean([r <= 10 for r in ranks]))
     assert found["validation_ndcg"] == pytest.approx(np.mean([(r <= 10) / np.log2(1 + r) for r in ranks]))
     taken, whole = [], trainer.loss
-    monkeypatch.setattr(trainer, "loss", lambda u, i, drawn: (taken.append(torch.stack([u, i])), whole(u, i, drawn))[1])
+    monkeypatch.setattr(trainer, "loss", lambda u, i, *rest: (taken.append(torch.stack([u, i])), whole(u, i, *rest))[1])
     trainer.epoch(0)
     assert sorted(zip(*torch.cat(taken, dim=1).tolist(), strict=True)) == left
 

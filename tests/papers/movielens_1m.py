@@ -37,7 +37,7 @@ def read_split() -> Split:
 
     sides = {"item": side_of(items, ITEM_TYPES, item_values()), "user": side_of(users, USER_TYPES, user_values())}
     parts = (pairs(order[learned]), pairs(order[ends - 1]), pairs(order[ends]))
-    return Split(len(users), len(items), *parts, sides)
+    return Split(len(users), len(items), *parts, raw[order[learned], 2], sides)
 
 
 def item_values() -> Iterator[Triple]:

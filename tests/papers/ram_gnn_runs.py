@@ -21,7 +21,12 @@ import torch
 from models.learning.epochs import load_parameters
 from models.ram_gnn_hyperparameters import InteractionHyperparameters, RAMGNNHyperparameters
 from models.ram_gnn_interactions import InteractionNetwork, Pairs, Pretrained, infer_interactions
-from models.ram_gnn_interactions_training import InteractionTrainer, held_out_ranks, train_interactions
+from models.ram_gnn_interactions_training import (
+    InteractionTrainer,
+    held_out_ranks,
+    histories_of,
+    train_interactions,
+)
 from models.ram_gnn_sampler import AttributeRows
 from models.ram_gnn_training import train_ram_gnn, vectors_of
 from tests.papers import movielens_1m, rcf
@@ -104,7 +109,7 @@ def validated(data: str, recipe: Recipe, seed: int, patience: int) -> Iterator[d
     split, hyper, best, waited = split_of(data), recipe.interactions, -1.0, 0
     everybody = np.ones(split.n_users, bool)
     trainer = InteractionTrainer(
-        *starts_of(data, recipe, seed), split.training, everybody, hyper, seed, split.validation)
+        *starts_of(data, recipe, seed), split.training, everybody, hyper, seed, split.validation, split.times)
     for epoch in range(hyper.epochs):
         trainer.epoch(epoch)
         if (epoch + 1) % EVERY:
@@ -123,9 +128,11 @@ def tested(data: str, recipe: Recipe, seed: int) -> dict[str, dict[str, float]]:
     split, given = split_of(data), starts_of(data, recipe, seed)
     hyper = dataclasses.replace(recipe.interactions, validation_share=0.0)
     network, sizes = InteractionNetwork(*given, hyper), (split.n_users, split.n_items)
-    load_parameters(network, train_interactions(*given, split.training, hyper, seed=seed).arrays)
+    found = train_interactions(*given, split.training, hyper, seed=seed, times=split.times)
+    load_parameters(network, found.arrays)
     known, nothing = (Pairs.of(*pairs, *sizes) for pairs in (split.training, (np.zeros(0, np.int64),) * 2))
-    x_users, x_items = map(torch.from_numpy, infer_interactions(network, known))
+    histories = histories_of(*split.training, split.times, split.n_users, hyper)[0]
+    x_users, x_items = map(torch.from_numpy, infer_interactions(network, known, histories))
     ends = [torch.from_numpy(side) for side in split.test]
     return {
         name: figures(held_out_ranks(x_users, x_items, *ends, left_out.into_users).numpy())

@@ -27,7 +27,7 @@ Triple = tuple[int, str, str]  # entity, type, value
 class Split:
     """Dense pairs (users, items): training with the validation pairs among it, validation and test one for each user.
 
-    sides: the attributes of items and users.
+    times: int64, when each pair of training was. sides: the attributes of items and users.
     """
 
     n_users: int
@@ -35,6 +35,7 @@ class Split:
     training: Pairs
     validation: Pairs
     test: Pairs
+    times: np.ndarray
     sides: dict[str, Side]
 
 
@@ -54,7 +55,7 @@ def read_split() -> Split:
     last = order[np.append(np.flatnonzero(np.diff(training[0][order])), len(order) - 1)]
     validation = training[0][last], training[1][last]
     sides = {"item": side_of(items, ITEM_TYPES, item_values()), "user": side_of(users, USER_TYPES, user_values())}
-    return Split(len(users), len(items), training, validation, tested, sides)
+    return Split(len(users), len(items), training, validation, tested, moments.astype(np.int64), sides)
 
 
 def rating_times() -> dict[tuple[int, int], float]:
