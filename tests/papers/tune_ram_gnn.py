@@ -3,9 +3,10 @@
 The first trial of a model is a start found by hand, the others are Latin draws from SPACE (each value about as often as
 any other). A trial's figure is the NDCG over the whole ranking of each user's validation item, at its best epoch; the
 best FINALISTS go on under more seeds, and the best mean of all seeds is chosen, with the epoch at which that mean is
-highest. No test item is looked at. Trials of other settings are kept: a run that broke off goes on. The chosen
-settings and every trial stand in results/tune_ram_gnn.json, the trials by hand, from which FIRST and the ranges come,
-in results/tune_ram_gnn_by_hand.json.
+highest. No test item is looked at. With what its users rated last (`recent`) each model is chosen the same way, from
+the settings that it has without and those of RECENT. Trials of other settings are kept: a run that broke off goes on.
+The chosen settings and every trial stand in results/tune_ram_gnn.json, the trials by hand, from which FIRST and the
+ranges come, in results/tune_ram_gnn_by_hand.json.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ OF_MODEL: dict[str, dict[str, list[Any]]] = {
         "decay": [3e-5, 1e-4, 3e-4], "layers": [2, 3, 4], "shared_rate_share": [0.01, 0.05], "values": [False, True],
         "adds_own": [True, False]},
 }  # fmt: skip
+RECENT: list[dict[str, Any]] = [
+    {"recent": 8, "recent_half_life": half_life, "recent_weight": weight}
+    for half_life, weight in ((1.0, 1.0), (1.0, 2.0), (0.5, 2.0), (2.0, 1.0))]  # fmt: skip
 RESULTS = Path(__file__).parent / "results" / "tune_ram_gnn.json"
 OF_RECIPE = ("dimension", "values")
 Trial = dict[str, Any]  # settings, model, and by seed the looks
@@ -88,8 +92,12 @@ def best_epoch(runs: Iterable[list[dict[str, float]]]) -> tuple[float, int]:
 
 
 def read() -> dict[str, Trial]:
-    """Key → trial, of those made so far."""
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    """Key → trial, of those made so far; settings that came since are at their defaults."""
+    found: dict[str, Trial] = {}
+    for trial in (json.loads(RESULTS.read_text()) if RESULTS.exists() else {}).values():
+        settings = Recipe.of(trial["settings"]).settings
+        found[hash_of(trial["model"], settings)] = trial | {"settings": settings}
+    return found
 
 
 def make(jobs: list[tuple[str, Recipe, int]]) -> dict[str, Trial]:
@@ -120,14 +128,44 @@ def of_model(found: dict[str, Trial], model: str, seeds: Iterable[int]) -> list[
     return sorted(mine, key=lambda one: -best_epoch(one["runs"][str(seed)] for seed in seeds)[0])
 
 
-def chosen() -> dict[str, Recipe]:
+def with_recent(model: str) -> str:
+    """Its name beside what its users rated last."""
+    return f"{model}, recent"
+
+
+def recent_trials(model: str) -> list[Recipe]:
+    """Of a model whose settings are chosen."""
+    best = chosen([model])[model]
+    return [best.with_interactions(epochs=BARE["epochs"], **one) for one in RECENT]
+
+
+def chosen(models: Iterable[str] = (*FIRST, *map(with_recent, FIRST))) -> dict[str, Recipe]:
     """Model → settings, with the epochs to train."""
     found, best = read(), {}
-    for model in FIRST:
+    for model in models:
         trial = of_model(found, model, SEEDS)[0]
         epochs = best_epoch(trial["runs"][str(seed)] for seed in SEEDS)[1]
         best[model] = Recipe.of(trial["settings"]).with_interactions(epochs=epochs)
     return best
+
+
+def preferred(model: str) -> str:
+    """The model or the same with `recent`, whichever validation prefers."""
+    found = read()
+
+    def best(name: str) -> float:
+        runs = of_model(found, name, SEEDS)[0]["runs"]
+        return best_epoch(runs[str(seed)] for seed in SEEDS)[0]
+
+    return max((model, with_recent(model)), key=best)
+
+
+def choose(recipes: dict[str, list[Recipe]]) -> None:
+    """Every trial under the first seed, the best under the others too."""
+    found = make([(model, recipe, SEEDS[0]) for model, given in recipes.items() for recipe in given])
+    make([
+        (model, Recipe.of(trial["settings"]), seed) for model in recipes
+        for trial in of_model(found, model, SEEDS[:1])[:FINALISTS] for seed in SEEDS])  # fmt: skip
 
 
 def main() -> None:
@@ -135,11 +173,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--models", nargs="*", default=list(FIRST))
     models = parser.parse_args().models
-    found = make([(model, recipe, SEEDS[0]) for model in models for recipe in trials(model)])
-    finalists = [
-        (model, Recipe.of(trial["settings"]), seed) for model in models
-        for trial in of_model(found, model, SEEDS[:1])[:FINALISTS] for seed in SEEDS]  # fmt: skip
-    make(finalists)
+    choose({model: trials(model) for model in models})
+    choose({with_recent(model): recent_trials(model) for model in models})
     for model, recipe in chosen().items():
         print(f"{model}: {recipe.settings}")
 

@@ -55,7 +55,8 @@ def test_two_nights_are_published_in_one_space_and_thresholds_go_on(world: Path)
         fields = [found.manifest.fields for found in (first, second)]
         assert fields[0]["space_id"] == fields[1]["space_id"] and fields[1]["alignment"]["residual"] < 0.7
         inputs = Table(str(world / f"data/checkpoints/{model}")).manifest(str(DATES[1])).fields["inputs"]
-        assert set(inputs) == {"knowledge_graph", "attributes", *(["ram_gnn"] if model == "ram_gnn_rec" else [])}
+        own = ["ram_gnn", "interactions"] if model == "ram_gnn_rec" else []
+        assert set(inputs) == {"knowledge_graph", "attributes", *own}
     assert same_group_share(store.read("user_embeddings", model="ram_gnn_rec", dt=str(DATES[1]))) > 0.7
     before, after = (checkpoint_of(world, "ram_gnn", date) for date in DATES[:2])
     assert thresholds(before) != {"item": [5], "user": [5]}
