@@ -183,6 +183,8 @@ FAMILIES: tuple[Family, ...] = (
         measured="NDCG@10 {:.3f} of held-out items among all",
         triage=("`finetune_ram_gnn`", "Memory, or a loss that is not finite. Clear the task: it goes on from its last "
                 "snapshot."),
+        same={"recent": "ram_gnn_rec.remembered"},
+        unsaid={"recent": "nothing"},
         builders=("graphs.build_attributes",),
     ),
     Family(

@@ -119,3 +119,10 @@ class InteractionHyperparameters:
         for name in ("warm_rate_share", "shared_rate_share"):
             check_range(name, getattr(self, name), 0, 1, open_minimum=True)
         check_range("validation_share", self.validation_share, 0, 0.5)
+
+    @property
+    def remembered(self) -> str:
+        """What `recent` adds to users' vectors, as nights compare it."""
+        if not self.recent:
+            return "nothing"
+        return f"{self.recent} items, half-life {self.recent_half_life:g}, weight {self.recent_weight:g}"

@@ -171,7 +171,7 @@ def pair_times(night: Night, pairs: tuple[np.ndarray, np.ndarray], interactions:
     found = positions(users * n_items + items, pairs[0] * n_items + pairs[1])
     if (found < 0).any():
         raise JobError(
-            f"{int((found < 0).sum())} of {len(found)} pairs of the graph are not in the interactions of the night: one "
+            f"{int((found < 0).sum())} of {len(found)} pairs of the graph are not in the night's interactions: one "
             "of the two was built anew since. Run jobs.graphs.build_interactions and build_knowledge_graph again.")
     return times[found]
 

@@ -129,7 +129,7 @@ def configuration() -> dict:
         },
         "transe": {"dimension": 8, "epochs": 4, "negatives": 4, "negatives_shared_by": 4},
         "ram_gnn": {"dimension": 8, "epochs": 3},
-        "ram_gnn_rec": {"epochs": 2, "batches": 4, "least_batch": 1},
+        "ram_gnn_rec": {"epochs": 2, "batches": 4, "least_batch": 1, "recent": 3},
         "recommendations": {"models": ["ram_gnn_rec"], "top_k": 5},
         "kqgc": {"learned": True, "epochs": 2, "batch_size": 128},
         "hugt": {"width": 8, "epochs": 2, "batch_size": 16, "neighbours": 4},

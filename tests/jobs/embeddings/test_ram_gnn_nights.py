@@ -8,13 +8,16 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from feature_store import FeatureStore, Table
 from jobs.arrays import INDUCTIVE, NONE, TRAINED, Checkpoint
 from jobs.embeddings import finetune_ram_gnn, pretrain_ram_gnn
 from jobs.program import FINAL, SKIPPED, execute
-from tests.jobs.embeddings.planted import write_graph, write_ledgers
+from jobs.tables import TABLES
+from tests.jobs.embeddings.planted import _commit, write_graph, write_ledgers
 from tests.jobs.embeddings.planted_nights import DATES, USERS, same_group_share
 from tests.jobs.embeddings.ram_gnn_nights import (
     MODELS,
@@ -143,6 +146,30 @@ def test_recommending_vectors_hear_all_events_of_their_own_users(root: Path) -> 
         me = int(rec.entity_id[row])
         heard = [items[item_at[i]] / (n_of_user[u] * n_of_item[i]) ** 0.5 for u, i in bought if u == me]
         np.testing.assert_allclose(rec.entities[row], np.sum(heard, axis=0), atol=1e-5)
+
+
+def test_recommending_vectors_know_what_their_users_had_last(root: Path) -> None:
+    """Parameters that did not learn, with and without: what is added is the newest item, twice."""
+    write_attributes(root, DATES[0])
+    rows = Table(str(root / "data/interactions")).read(str(DATES[0])).to_pandas()
+    rows["last_time"] -= pd.to_timedelta(rows.index * 7 % len(rows), "min")
+    table = pa.Table.from_pandas(rows, TABLES["interactions"].arrow_schema(), preserve_index=False)
+    _commit(root / "data", "interactions", DATES[0], table)
+    bare = {"layers": 0, "transforms": False, "epochs": 1, "learning_rate": 1e-6}
+    found = {}
+    for last in (0, 1):
+        config = config_of(root, ram_gnn_rec=bare | {"recent": last, "recent_weight": 2.0})
+        for job in (pretrain_ram_gnn, finetune_ram_gnn):
+            assert execute(job.run, base(config, DATES[0])) == 0
+        found[last] = checkpoint_of(root, "ram_gnn_rec", DATES[0])
+    rec = found[1]
+    at = {(rec.types[t], int(i)): row for row, (t, i) in enumerate(zip(rec.entity_type, rec.entity_id, strict=True))}
+    last_of = rows.sort_values(["user", "last_time"]).groupby("user").tail(1)
+    users = [at["user", user] for user in last_of["user"]]
+    items = [at["item", item] for item in last_of["item"]]
+    added = rec.entities[users] - found[0].entities[users]
+    np.testing.assert_allclose(added, 2 * rec.entities[items], atol=1e-4)
+    assert len(users) > 10 and np.abs(added).max() > 0.1
 
 
 def test_a_new_value_a_newcomer_and_a_type_that_goes(world: Path) -> None:

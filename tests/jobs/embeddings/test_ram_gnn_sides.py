@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.arrays import INDUCTIVE, NONE, TRAINED, Night
-from jobs.embeddings.ram_gnn_sides import NightSide, sides_of, vectors_of_night
+from jobs.embeddings.ram_gnn_sides import TIMED, NightSide, pair_times, sides_of, user_item_pairs, vectors_of_night
 from jobs.program import JobError
 from jobs.tables import TABLES
 
@@ -58,3 +58,21 @@ def test_who_has_neither_an_attribute_nor_an_event_takes_the_mean_of_the_side() 
     expected = [[1, 0], [0, 1], middle, [0, 0], [0, 0], middle, middle]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert source.tolist() == [TRAINED, TRAINED, INDUCTIVE, NONE, NONE, INDUCTIVE, INDUCTIVE]
+
+
+def timed(rows: list[tuple[int, int, int]]) -> pa.Table:
+    """Interactions of (user, item) by ledger id, at so many microseconds."""
+    schema = pa.schema([TABLES["interactions"].arrow_schema().field(name) for name in TIMED])
+    return pa.Table.from_pylist([dict(zip(TIMED, row, strict=True)) for row in rows], schema)
+
+
+def test_a_pair_was_when_any_of_its_behaviours_was_last() -> None:
+    """Of users and items that the graph does not have nothing is asked."""
+    night = night_of([(6, 1), (5, 0), (5, 1)])
+    rows = [(20, 10, 7), (20, 11, 3), (20, 10, 9), (20, 10, 8), (21, 11, 4), (99, 10, 50), (20, 99, 60)]
+    assert pair_times(night, user_item_pairs(night), timed(rows)).tolist() == [4, 9, 3]
+
+
+def test_interactions_of_another_graph_are_refused() -> None:
+    with pytest.raises(JobError, match="1 of 2 pairs of the graph are not in the night's interactions.*build_interac"):
+        pair_times(NIGHT, user_item_pairs(NIGHT), timed([(20, 10, 7), (21, 11, 3)]))

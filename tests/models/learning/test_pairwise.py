@@ -56,3 +56,22 @@ def test_where_everything_was_touched_nothing_is_learned(dtype: torch.dtype) -> 
 def test_touched_knows_every_pair() -> None:
     users, items = torch.meshgrid(torch.arange(U), torch.arange(N_ITEMS), indexing="ij")
     np.testing.assert_array_equal(touched(known(), users, items).numpy(), TOUCHED)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pairs_may_have_vectors_of_their_own(dtype: torch.dtype) -> None:
+    """Twice a user's vector for every second pair, as a table with a row for each pair, and as tables of the users."""
+    users, items, drawn = BATCH
+    twice = torch.arange(B) % 2 == 1
+    tables = [X_USERS.clone().to(dtype).requires_grad_(), X_ITEMS.clone().to(dtype).requires_grad_()]
+    rows = tables[0][users] * (1 + twice.to(dtype)).unsqueeze(1)
+    bpr_mean(rows, tables[1], known(), *BATCH, False, torch.arange(B)).backward()
+    expected = [table.grad.clone() for table in tables]
+    for table in tables:
+        table.grad = None
+    both = torch.cat([tables[0], 2 * tables[0]])
+    twin = np.concatenate([TOUCHED, TOUCHED])
+    bpr_mean(both, tables[1], known(twin), users + U * twice, items, drawn).backward()
+    for table, gradient in zip(tables, expected, strict=True):
+        assert gradient.abs().max() > 0.01
+        np.testing.assert_allclose(gradient.numpy(), table.grad.numpy(), atol=1e-6)
