@@ -77,11 +77,11 @@ class InteractionHyperparameters:
     transforms: bool = True
     adds_own: bool = True  # the x of the layer before in Eq. 19 and 21; off as in LightGCN
     readout: str = "mean"  # of all layers' vectors, as in LightGCN; last: the last layer's, as printed
-    # of what a user had last so many items stand beside his vector in Eq. 22, so that lists follow what he is about; 0:
-    # none, as in the paper
-    recent: int = 0
+    # of what a user had last so many items stand beside his vector in Eq. 22, so that lists follow what he is about
+    # (docs/ram_gnn.md); 0: none, as in the paper
+    recent: int = 8
     recent_half_life: float = 1.0  # visits (moments with an event) after which one of them counts half
-    recent_weight: float = 1.0  # of their mean
+    recent_weight: float = 2.0  # of their mean
     negatives: int = 4  # items drawn against each pair
     hardest: bool = False  # of them only the one with the highest score counts
     batches: int = 32  # equal parts of the pairs in an epoch, an update for each: an epoch stays linear in the pairs

@@ -52,7 +52,7 @@ PEERS = {"compgcn": (".venv-pykeen", "pykeen_compgcn.py"), "lightgcn": (".venv-p
 SHARES, REPEATS, SHARED_BY, LIMIT_MIB = (1 / 16, 1 / 4, 1.0), 2, 100_000, 8192
 UPDATES = 2  # of an epoch that takes minutes; all of them are alike
 PRETRAINING = RAMGNNHyperparameters(validation_share=0.0)
-INTERACTIONS = InteractionHyperparameters(validation_share=0.0)
+INTERACTIONS = InteractionHyperparameters(validation_share=0.0, recent=0)  # LightGCN knows no order
 Pairs = tuple[np.ndarray, np.ndarray]
 
 

@@ -30,7 +30,7 @@ from tests.models.test_ram_gnn import _one_thread  # noqa: F401  (a fixture)
 
 D, U, N_ITEMS = 4, 6, 5
 TOUCHED = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3), (3, 0), (3, 3), (4, 1)]  # user 5 and item 4 have nothing
-PLAIN = InteractionHyperparameters(layers=2)
+PLAIN = InteractionHyperparameters(layers=2, recent=0)
 
 
 def pretrained(n: int, pairs: list[tuple[int, int]], value_types: list[int], d: int = D, seed: int = 0) -> Pretrained:
@@ -96,7 +96,7 @@ def test_layers_compute_the_equations(activation: str, transforms: bool, readout
 
 def test_without_layers_and_transforms_it_is_matrix_factorisation() -> None:
     bare = pretrained(N_ITEMS, [], [], seed=1)
-    hyper = InteractionHyperparameters(layers=0, transforms=False)
+    hyper = InteractionHyperparameters(layers=0, transforms=False, recent=0)
     users, items = infer_interactions(InteractionNetwork(USERS, bare, hyper), pairs_of())
     np.testing.assert_array_equal(users, USERS.entities)
     np.testing.assert_array_equal(items, bare.entities)
@@ -199,7 +199,7 @@ def planted_pair(data: Planted, d: int = 16) -> tuple[Pretrained, Pretrained, tu
 
 
 LEARNS = InteractionHyperparameters(
-    layers=2, batches=4, least_batch=1, epochs=25, validation_share=0, learning_rate=0.02
+    layers=2, batches=4, least_batch=1, epochs=25, validation_share=0, learning_rate=0.02, recent=0
 )
 
 

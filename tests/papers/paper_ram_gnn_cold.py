@@ -53,7 +53,9 @@ from tests.papers.tune_ram_gnn import chosen
 RESULTS = Path(__file__).parent / "results" / "paper_ram_gnn_cold.json"
 RUNS = KEPT / "runs"
 SEEDS, NEAR, LEAST_BUYERS, PLACE = 3, 5, 10, 10
-LOOKS = {"validation_share": 0.2, "evaluate_every": 2, "patience": 6, "epochs": 120, "least_batch": 2_048}
+LOOKS = {
+    "validation_share": 0.2, "evaluate_every": 2, "patience": 6, "epochs": 120, "least_batch": 2_048, "recent": 0,
+    "recent_weight": 1.0}  # fmt: skip
 PRETRAINED = "pretraining"
 MODELS = ("RAM-GNN", "without pretraining", "MF-BPR", "TransE", "popularity")
 BARE = {"layers": 0, "transforms": False}  # matrix factorisation
