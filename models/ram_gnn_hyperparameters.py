@@ -81,7 +81,7 @@ class InteractionHyperparameters:
     # (docs/ram_gnn.md); 0: none, as in the paper
     recent: int = 8
     recent_half_life: float = 1.0  # visits (moments with an event) after which one of them counts half
-    recent_weight: float = 2.0  # of their mean
+    recent_weight: float = 1.0  # of their mean: the more, the more vectors move from night to night
     negatives: int = 4  # items drawn against each pair
     hardest: bool = False  # of them only the one with the highest score counts
     batches: int = 32  # equal parts of the pairs in an epoch, an update for each: an epoch stays linear in the pairs

@@ -54,8 +54,8 @@ RESULTS = Path(__file__).parent / "results" / "paper_ram_gnn_cold.json"
 RUNS = KEPT / "runs"
 SEEDS, NEAR, LEAST_BUYERS, PLACE = 3, 5, 10, 10
 LOOKS = {
-    "validation_share": 0.2, "evaluate_every": 2, "patience": 6, "epochs": 120, "least_batch": 2_048, "recent": 0,
-    "recent_weight": 1.0}  # fmt: skip
+    "validation_share": 0.2, "evaluate_every": 2, "patience": 6, "epochs": 120, "least_batch": 2_048,
+    "recent": 0}  # fmt: skip
 PRETRAINED = "pretraining"
 MODELS = ("RAM-GNN", "without pretraining", "MF-BPR", "TransE", "popularity")
 BARE = {"layers": 0, "transforms": False}  # matrix factorisation
