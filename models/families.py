@@ -183,6 +183,7 @@ FAMILIES: tuple[Family, ...] = (
         measured="NDCG@10 {:.3f} of held-out items among all",
         triage=("`finetune_ram_gnn`", "Memory, or a loss that is not finite. Clear the task: it goes on from its last "
                 "snapshot."),
+        aligned_by="item",  # what a user had last is of the day
         same={"recent": "ram_gnn_rec.remembered"},
         unsaid={"recent": "nothing"},
         builders=("graphs.build_attributes",),
