@@ -130,7 +130,7 @@ def test_recommending_vectors_hear_all_events_of_their_own_users(root: Path) -> 
     """One bare layer: a user is the weighted sum of the items that he touched, held-out ones too."""
     write_attributes(root, DATES[0], left_out=["item_brand"])
     bare = {"layers": 1, "transforms": False, "adds_own": False, "readout": "last", "epochs": 1, "learning_rate": 1e-6,
-            "validation_share": 0.5}  # fmt: skip
+            "validation_share": 0.5, "recent": 0}  # fmt: skip
     config = config_of(root, ram_gnn_rec=bare)
     for job in (pretrain_ram_gnn, finetune_ram_gnn):
         assert execute(job.run, base(config, DATES[0])) == 0
