@@ -52,28 +52,23 @@ class Histories:
 
     def before(self, x_ID: torch.Tensor, users_B: torch.Tensor, places_B: torch.Tensor) -> torch.Tensor:
         """(B, D): the mean of what each user had before the moment of a pair, which went to this place."""
-        return self._mean(x_ID, self.offsets[users_B], self.starts[places_B], self.moments[places_B])
+        return self._mean(x_ID, self.offsets[users_B], self.starts[places_B])
 
     def latest(self, x_ID: torch.Tensor) -> torch.Tensor:
         """(U, D): the mean of what each user had last; 0 of a user without items."""
-        ends_U = self.offsets[1:]
-        now_U = self.moments.new_zeros(ends_U.shape)
-        some_U = ends_U > self.offsets[:-1]
-        now_U[some_U] = self.moments[ends_U[some_U] - 1] + 1
-        return self._mean(x_ID, self.offsets[:-1], ends_U, now_U)
+        return self._mean(x_ID, self.offsets[:-1], self.offsets[1:])
 
-    def _mean(
-        self, x_ID: torch.Tensor, first_B: torch.Tensor, end_B: torch.Tensor, now_B: torch.Tensor
-    ) -> torch.Tensor:
+    def _mean(self, x_ID: torch.Tensor, first_B: torch.Tensor, end_B: torch.Tensor) -> torch.Tensor:
         """(B, D): the weighted mean of up to `recent` items at places from first to end - 1, whose weights halve with
-        age, times `recent_weight`; 0 without any."""
+        every moment after them, times `recent_weight`; 0 without any."""
         counts_B = (end_B - first_B).clamp(max=self.hyper.recent)
         offsets = torch.cat([counts_B.new_zeros(1), counts_B.cumsum(0)])
         rows = torch.repeat_interleave(torch.arange(len(counts_B), device=counts_B.device), counts_B)
-        places = end_B[rows] - 1 - (torch.arange(len(rows), device=rows.device) - offsets[rows])
+        newest = end_B[rows] - 1
+        places = newest - (torch.arange(len(rows), device=rows.device) - offsets[rows])
         into = Adjacency(offsets, self.items[places], len(x_ID), "torch")
-        age_E = (now_B[rows] - 1 - self.moments[places]).to(x_ID.dtype)
-        weights_E = torch.exp2(-age_E / self.hyper.recent_half_life)  # the newest is of age 0: their sum is 1 at least
+        age_E = (self.moments[newest] - self.moments[places]).to(x_ID.dtype)
+        weights_E = torch.exp2(-age_E / self.hyper.recent_half_life)  # the newest has 1: they never sum to nothing
         return into.weighted_sum(x_ID, self.hyper.recent_weight * weights_E / into.total(weights_E)[rows])
 
 

@@ -10,8 +10,8 @@ dimension, layers, negatives and updates to an epoch, and the same number of thr
   of its updates as UPDATES says are measured, and scaled to an epoch.
 Each in a process of its own, one after the other: median of the repeats after one to warm up, and by how much the
 process grew at its highest. Then ours alone: at 1/16 and 1/4 of the entities or pairs; pretraining with a value that
-100,000 entities share; and an epoch of each network on a log of the size of the KQGC paper's with four attributes on
-either side, and of 1/16 and 1/4 of it, for the memory (UPDATES of the interaction network's are measured, and scaled).
+100,000 entities share; and an epoch of each network, with all defaults, on a log of the size of the KQGC paper's with
+four attributes on either side, and of 1/16 and 1/4 of it, for the memory (UPDATES of the interaction network's are measured, and scaled).
 A measurement that results/ram_gnn.json has, by the code as it stands, is not made again; `--large` says up to which
 part of the paper's size. The last line reads `ratio: <the smaller of the two speed ratios>`.
 """
@@ -52,7 +52,8 @@ PEERS = {"compgcn": (".venv-pykeen", "pykeen_compgcn.py"), "lightgcn": (".venv-p
 SHARES, REPEATS, SHARED_BY, LIMIT_MIB = (1 / 16, 1 / 4, 1.0), 2, 100_000, 8192
 UPDATES = 2  # of an epoch that takes minutes; all of them are alike
 PRETRAINING = RAMGNNHyperparameters(validation_share=0.0)
-INTERACTIONS = InteractionHyperparameters(validation_share=0.0, recent=0)  # LightGCN knows no order
+SHIPPED = InteractionHyperparameters(validation_share=0.0)
+INTERACTIONS = dataclasses.replace(SHIPPED, recent=0)  # LightGCN knows no order
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
@@ -78,14 +79,17 @@ def pretraining(sides: dict[str, Side]) -> PretrainingTrainer:
     return PretrainingTrainer(sides, PRETRAINING, seed=0)
 
 
-def interactions(sides: dict[str, Side], pairs: Pairs) -> InteractionTrainer:
+def interactions(
+    sides: dict[str, Side], pairs: Pairs, hyper: InteractionHyperparameters = INTERACTIONS
+) -> InteractionTrainer:
+    """Every pair at a time of its own, where `hyper` asks for the order."""
     rng, given = np.random.default_rng(0), []
     for kind in ("user", "item"):
         rows, d = sides[kind].rows, PRETRAINING.dimension
         tables = (rng.normal(0, d**-0.5, (n, width)) for n, width in ((rows.n_entities, d), (rows.n_values, d // 2)))
         given.append(Pretrained(*(table.astype(np.float32) for table in tables), rows))
-    everybody = np.ones(len(given[0].entities), bool)
-    return InteractionTrainer(*given, pairs, everybody, INTERACTIONS, seed=0, held_out=None)
+    everybody, times = np.ones(len(given[0].entities), bool), rng.permutation(len(pairs[0]))
+    return InteractionTrainer(*given, pairs, everybody, hyper, seed=0, held_out=None, times=times)
 
 
 def ours(what: str, share: float) -> dict[str, Any]:
@@ -123,8 +127,8 @@ def large(share: float) -> dict[str, Any]:
         if name == "pretraining":
             trainer = pretraining(sides)
         else:
-            trainer = interactions(sides, (heavy_tailed(rng, users, purchases, 0.7),
-                                           heavy_tailed(rng, items, purchases, 0.8)))  # fmt: skip
+            pairs = heavy_tailed(rng, users, purchases, 0.7), heavy_tailed(rng, items, purchases, 0.8)
+            trainer = interactions(sides, pairs, SHIPPED)
             scale = some_updates(trainer)
         started, processor = time.perf_counter(), time.process_time()
         trainer.epoch(0)
@@ -140,7 +144,8 @@ def some_updates(trainer: InteractionTrainer) -> float:
     of_epoch = batches_of(trainer.users.numel(), trainer.hyper)
     kept = min(UPDATES, of_epoch)
     n = trainer.users.numel() * kept // of_epoch
-    trainer.users, trainer.items = trainer.users[:n], trainer.items[:n]
+    trainer.users, trainer.items, trainer.places = (
+        one[:n] for one in (trainer.users, trainer.items, trainer.places))
     trainer.hyper = dataclasses.replace(trainer.hyper, batches=kept, least_batch=1)
     return of_epoch / kept
 
