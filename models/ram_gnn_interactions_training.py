@@ -91,7 +91,8 @@ class InteractionTrainer:
         user touched count nothing. places: of the pairs in the histories, where there are any."""
         x_UD, x_ID = self.network(self.pairs)
         rows = None
-        if self.histories is not None and places is not None:
+        if self.histories is not None:
+            assert places is not None
             x_UD = x_UD[users] + self.histories.before(x_ID, users, places)
             rows = torch.arange(users.numel(), device=self.device)
         terms = bpr_mean(x_UD, x_ID, self.pairs.into_users, users, items, others, self.hyper.hardest, rows)  # Eq. 23

@@ -11,7 +11,8 @@ dimension, layers, negatives and updates to an epoch, and the same number of thr
 Each in a process of its own, one after the other: median of the repeats after one to warm up, and by how much the
 process grew at its highest. Then ours alone: at 1/16 and 1/4 of the entities or pairs; pretraining with a value that
 100,000 entities share; and an epoch of each network, with all defaults, on a log of the size of the KQGC paper's with
-four attributes on either side, and of 1/16 and 1/4 of it, for the memory (UPDATES of the interaction network's are measured, and scaled).
+four attributes on either side, and of 1/16 and 1/4 of it, for the memory (UPDATES of the interaction network's are
+measured, and scaled).
 A measurement that results/ram_gnn.json has, by the code as it stands, is not made again; `--large` says up to which
 part of the paper's size. The last line reads `ratio: <the smaller of the two speed ratios>`.
 """
