@@ -168,12 +168,9 @@ FAMILIES: tuple[Family, ...] = (
         hyperparameters="models.ram_gnn_hyperparameters.InteractionHyperparameters",
         jobs=(
             Job(
-                program="embeddings.finetune_ram_gnn",
-                models=("ram_gnn_rec",),
+                program="embeddings.finetune_ram_gnn", models=("ram_gnn_rec",),
                 doc="Trains the interaction network on RAM-GNN's vectors and who has an event with what.",
-                reads=(*GRAPH, "attributes", "interactions"),
-                starts_from=("ram_gnn",),
-            ),
+                reads=(*GRAPH, "attributes", "interactions"), starts_from=("ram_gnn",)),  # fmt: skip
         ),
         compared="dot",
         dimension="ram_gnn.dimension",
