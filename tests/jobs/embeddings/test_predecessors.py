@@ -117,6 +117,20 @@ def test_vectors_of_before_the_family_knew_of_a_learned_map_are_of_one(
     assert found == [{"transe": str(DAYS[0]), "kqgc_mean": before} for before in (str(DAYS[0]), None)]
 
 
+def test_users_with_what_they_had_last_are_no_successors_of_those_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor by another weight; without, the other two settings are of no account. Nights of before `recent` had none."""
+    models, recent = ("ram_gnn", "ram_gnn_rec"), ({"recent": 0}, {}, {"recent_weight": 2.0})
+    for k, given in enumerate(recent):
+        config = config_of(tmp_path, models, ram_gnn_rec=given)
+        leave(config, "ram_gnn", DAYS[k], before=DAYS[k - 1] if k else None)
+        leave(config, "ram_gnn_rec", DAYS[k], without=() if k else ("recent",))
+    asked = (*recent, {"recent": 0, "recent_weight": 2.0})
+    found = [resolved(config_of(tmp_path, models, ram_gnn_rec=given), DAYS[4], capsys) for given in asked]
+    assert [one["ram_gnn_rec"] for one in found] == [str(DAYS[k]) for k in (0, 1, 2, 0)]
+
+
 @pytest.mark.parametrize("model", ["kqgc_attention2", "rhgn"])
 def test_a_model_begins_anew_with_its_source(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The source's night is gone on which the model's last one was built, and the one before is too old."""

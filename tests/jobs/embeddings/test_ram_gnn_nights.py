@@ -20,6 +20,7 @@ from jobs.tables import TABLES
 from tests.jobs.embeddings.planted import _commit, write_graph, write_ledgers
 from tests.jobs.embeddings.planted_nights import DATES, USERS, same_group_share
 from tests.jobs.embeddings.ram_gnn_nights import (
+    INTERACTIONS,
     MODELS,
     PRETRAINING,
     checkpoint_of,
@@ -148,13 +149,33 @@ def test_recommending_vectors_hear_all_events_of_their_own_users(root: Path) -> 
         np.testing.assert_allclose(rec.entities[row], np.sum(heard, axis=0), atol=1e-5)
 
 
+def with_times(root: Path, date: datetime.date, seed: int) -> None:
+    """The night's interactions, each at a time of its own."""
+    rows = Table(str(root / "data/interactions")).read(str(date)).to_pandas()
+    rows["last_time"] -= pd.to_timedelta(np.random.default_rng(seed).permutation(len(rows)), "min")
+    table = pa.Table.from_pandas(rows, TABLES["interactions"].arrow_schema(), preserve_index=False)
+    _commit(root / "data", "interactions", date, table)
+
+
+def test_nights_are_one_space_whatever_their_users_had_last(world: Path) -> None:
+    """Fitted on the items of both nights: users are where their last items took them."""
+    config = config_of(world, ram_gnn_rec=INTERACTIONS | {"recent": 1, "recent_weight": 5.0})
+    for k, date in enumerate(DATES[:2]):
+        with_times(world, date, seed=k)
+        ram_gnn_night(config, date, DATES[k - 1] if k else None)
+    store = FeatureStore(str(world / "data/feature_store"))
+    found = store.read("user_embeddings", model="ram_gnn_rec", dt=str(DATES[1])).manifest.fields["alignment"]
+    items = [checkpoint.source[checkpoint.entity_type == checkpoint.types.index("item")]
+             for checkpoint in (checkpoint_of(world, "ram_gnn_rec", date) for date in DATES[:2])]  # fmt: skip
+    assert not found["opened"] and 0 < found["n_common"] <= min((one == TRAINED).sum() for one in items) < len(USERS)
+    assert found["residual"] < 0.7
+
+
 def test_recommending_vectors_know_what_their_users_had_last(root: Path) -> None:
     """Parameters that did not learn, with and without: what is added is the newest item, twice."""
     write_attributes(root, DATES[0])
+    with_times(root, DATES[0], seed=1)
     rows = Table(str(root / "data/interactions")).read(str(DATES[0])).to_pandas()
-    rows["last_time"] -= pd.to_timedelta(rows.index * 7 % len(rows), "min")
-    table = pa.Table.from_pandas(rows, TABLES["interactions"].arrow_schema(), preserve_index=False)
-    _commit(root / "data", "interactions", DATES[0], table)
     bare = {"layers": 0, "transforms": False, "epochs": 1, "learning_rate": 1e-6}
     found = {}
     for last in (0, 1):
