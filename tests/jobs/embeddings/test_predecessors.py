@@ -121,14 +121,14 @@ def test_users_with_what_they_had_last_are_no_successors_of_those_without(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nor by another weight; without, the other two settings are of no account. Nights of before `recent` had none."""
-    models, recent = ("ram_gnn", "ram_gnn_rec"), ({"recent": 0}, {}, {"recent_weight": 2.0})
+    models, recent = ("ram_gnn", "ram_gnn_rec"), ({"recent_weight": 2.0}, {}, {"recent": 0})
     for k, given in enumerate(recent):
         config = config_of(tmp_path, models, ram_gnn_rec=given)
         leave(config, "ram_gnn", DAYS[k], before=DAYS[k - 1] if k else None)
-        leave(config, "ram_gnn_rec", DAYS[k], without=() if k else ("recent",))
+        leave(config, "ram_gnn_rec", DAYS[k], without=("recent",) if k == 2 else ())
     asked = (*recent, {"recent": 0, "recent_weight": 2.0})
     found = [resolved(config_of(tmp_path, models, ram_gnn_rec=given), DAYS[4], capsys) for given in asked]
-    assert [one["ram_gnn_rec"] for one in found] == [str(DAYS[k]) for k in (0, 1, 2, 0)]
+    assert [one["ram_gnn_rec"] for one in found] == [str(DAYS[k]) for k in (0, 1, 2, 2)]
 
 
 @pytest.mark.parametrize("model", ["kqgc_attention2", "rhgn"])
