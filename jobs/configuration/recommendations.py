@@ -20,6 +20,9 @@ class Recommendations:
     models: list[str] = field(default_factory=list)  # some of publishing.models; none: nothing is recommended
     top_k: Annotated[int, Range(1, 1000)] = 20  # items of a user's list
     unseen_only: bool = True  # nothing that the user had an event with in the graph's window
+    # how much an item's popularity counts beside the model's score is learned from what was bought since the lists of a
+    # label window ago; off: the score stands alone
+    popularity: bool = True
     # a predicate on items, as those of lookalike.clients: nothing else is recommended; none: every item
     items: dict[str, Any] = field(default_factory=dict)
     # behaviours of the graph whose relationships are predicted as well, top_k for each user and relation, and

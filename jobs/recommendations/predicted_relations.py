@@ -3,15 +3,16 @@ likeliest values of an attribute, with a calibrated probability.
 
 The probability is that of the relationship occurring in [D, D + L), L being `lookalike.label_window_days`. It is
 learned from the lists that the vectors of D - L give, by the same rules, and what happened to them in [D - L, D): a
-logistic function of the score, for each relation. So it knows nothing from D on. There is none where D - L was not
-published in the same space, or where nothing, or everything, of its lists came about. A value of an attribute came
-about where the graph of D has it and that of D - L had not: of attributes that never change there is no probability.
+logistic function of the score, for each relation. The same events teach before how much the popularity of an item, by
+the users who have the relation with it, counts beside the model's score. So both know nothing from D on. There is no
+probability, and popularity counts nothing, where D - L was not published in the same space; no probability either where
+nothing, or everything, of its lists came about. A value of an attribute came about where the graph of D has it and that
+of D - L had not: of attributes that never change there is no probability; their popularity counts nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,15 +22,15 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from jobs.audiences.nights import Tables
-from jobs.audiences.population import purchases_between
 from jobs.audiences.snapshot import Ledger, Snapshot
-from jobs.audiences.vectors import RelationMissing, Vectors, read_entities, read_vectors, space_of
+from jobs.audiences.vectors import RelationMissing, Vectors, read_entities, read_vectors
 from jobs.configuration.recommendations import Recommendations, attribute_of, attributes_of
 from jobs.configuration.sections import Graph
 from jobs.graphs.ledgers import ITEM, value_type
 from jobs.program import log
-from jobs.recommendations.catalogue import Catalogue, Ledgers
+from jobs.recommendations.catalogue import Catalogue, Ledgers, Offers, bought_between
 from jobs.tables import TABLES
+from models.vectors.choices import Weights
 from models.vectors.recommendation import Lists
 
 
@@ -72,22 +73,31 @@ class Predicting:
     model: str
     graph: Graph
     section: Recommendations
+    seed: int
 
-    def lists(self, snapshot: Snapshot, relation: str) -> tuple[Lists, Catalogue] | None:
-        """The best of every user, or head of an attribute's relation, by what was known at the snapshot's date, of the
-        pairs that did not have the relation then (unseen_only); None where nobody had it yet, so that it has no
-        vector."""
+    def offers(self, snapshot: Snapshot, relation: str | None = None) -> Offers:
+        """What can be recommended to every user, or head of an attribute's relation, by what was known at the
+        snapshot's date; pairs that had the relation then are seen. Without a relation purchases are recommended, and a
+        pair with any behaviour is seen. RelationMissing where nobody had it yet, so that it has no vector."""
         published = self.tables.user_embeddings, self.tables.entity_embeddings
+        along = relation or self.graph.purchase
+        vectors = read_vectors(self.model, snapshot.date, *published, self.ledgers.users, along).known()
+        if relation is None:
+            seen = snapshot.interactions.user, snapshot.interactions.item
+        else:
+            seen = self.seen(snapshot, relation)
+        if along in self.graph.behaviors:
+            return Offers.of(vectors, snapshot, self.ledgers, self.section, self.graph, seen)
+        vectors, catalogue = self.ends(vectors, snapshot, along)
+        return Offers(vectors, catalogue, catalogue.pairs(*seen))
+
+    def offers_if_any(self, snapshot: Snapshot | None, relation: str | None = None) -> Offers | None:
+        """The same; None where nothing is known of then, or nobody had the relation yet."""
         try:
-            vectors = read_vectors(self.model, snapshot.date, *published, self.ledgers.users, relation).known()
+            return None if snapshot is None else self.offers(snapshot, relation)
         except RelationMissing:
             log.info("nothing has relation %s at %s: nothing is predicted of it", relation, snapshot.date)
             return None
-        if relation in self.graph.behaviors:
-            catalogue = Catalogue.of(vectors, snapshot, self.ledgers, self.section, self.graph)
-        else:
-            vectors, catalogue = self.ends(vectors, snapshot, relation)
-        return catalogue.lists(vectors, self.seen(snapshot, relation), self.section), catalogue
 
     def ends(self, vectors: Vectors, snapshot: Snapshot, relation: str) -> tuple[Vectors, Catalogue]:
         """(the same with the two ends of an attribute's relation in the places of users and items, who they are): heads
@@ -118,51 +128,41 @@ class Predicting:
         return edges.heads, ledger.ids_of(edges.values)[edges.codes]
 
     def happened(
-        self, before: Snapshot, tonight: Snapshot, relation: str, catalogue: Catalogue, lists: Lists
-    ) -> np.ndarray:
-        """bool (rows,): the places of lists whose relationship occurred between two dates: an event of the behaviour,
-        or a value that the graph had not before."""
-        width = max(len(catalogue.items), 1)
-
-        def cells(ends: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-            heads, tails = catalogue.pairs(*ends)
-            return heads * width + tails
-
+        self, before: Snapshot, tonight: Snapshot, relation: str, catalogue: Catalogue
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Places of both ends, each pair once, of the relationships that occurred between two dates: events of the
+        behaviour, or values that the graph had not before."""
         if relation in self.graph.behaviors:
-            events = purchases_between(self.tables.clean_events, before.date, tonight.date, relation)
-            new = cells((self.ledgers.users.ids_of(events.user_id), self.ledgers.items.ids_of(events.item_id)))
-        else:
-            new = np.setdiff1d(*(cells(self.seen(snapshot, relation)) for snapshot in (tonight, before)))
-        return np.isin(lists.users * width + lists.items, new)
+            events = bought_between(self.tables, before.date, tonight.date, self.ledgers, relation)
+            return catalogue.pairs(*events)
+        width = max(len(catalogue.items), 1)
+        then, now = (catalogue.pairs(*self.seen(snapshot, relation)) for snapshot in (before, tonight))
+        return np.divmod(np.setdiff1d(*(heads * width + tails for heads, tails in (now, then))), width)
 
-    def known_at(self, start: datetime.date, end: datetime.date) -> Snapshot | None:
-        """What was known when the window that teaches began; None where it cannot teach for `end`."""
-        tables, dt = self.tables, start.isoformat()
-        then, now = (space_of(tables.user_embeddings, self.model, date) for date in (start, end))
-        needed = (tables.knowledge_graph, None), (tables.interactions, None), (tables.entity_embeddings, self.model)
-        if then == now and all(table.table(model).manifest(dt) is not None for table, model in needed):
-            return tables.snapshot(start, self.graph)
-        log.info("%s of %s is not there, or in another space: no probabilities", self.model, start)
-        return None
+    def learn(self, before: Snapshot, tonight: Snapshot, relation: str) -> tuple[Weights, Calibration | None]:
+        """What was offered on a former night and what happened since, before tonight, teach: how much popularity counts
+        and, of the lists that this makes, the probabilities; None where they are silent."""
+        offers, weights = self.offers_if_any(before, relation), Weights()
+        if offers is None:
+            return weights, None
+        happened = self.happened(before, tonight, relation, offers.catalogue)
+        if self.section.popularity and relation in self.graph.behaviors:
+            weights = offers.weights(happened, self.section, self.seed)
+        lists, width = offers.lists(self.section, weights), max(len(offers.catalogue.items), 1)
+        came_about = np.isin(lists.users * width + lists.items, happened[0] * width + happened[1])
+        return weights, Calibration.of(lists.scores.astype(float), came_about)
 
-    def calibration(self, before: Snapshot, tonight: Snapshot, relation: str) -> Calibration | None:
-        """What the lists of a former night and what happened since, before tonight, teach; None where they are
-        silent."""
-        found = self.lists(before, relation)
-        if found is None:
-            return None
-        lists, catalogue = found
-        happened = self.happened(before, tonight, relation, catalogue, lists)
-        return Calibration.of(lists.scores.astype(float), happened)
-
-    def predict(self, start: datetime.date, tonight: Snapshot) -> tuple[pa.Table, list[dict]]:
-        """(tonight's rows, by relation and user; a row of figures of each relation). start: D - L."""
-        before, figures = self.known_at(start, tonight.date), []
-        parts = [TABLES["predicted_relations"].arrow_schema().empty_table()]
+    def predict(self, before: Snapshot | None, tonight: Snapshot) -> tuple[pa.Table, list[dict]]:
+        """(tonight's rows, by relation and user; a row of figures of each relation). before: of D - L, if it is known
+        and of tonight's space."""
+        parts, figures = [TABLES["predicted_relations"].arrow_schema().empty_table()], []
         for relation in sorted(self.section.relations):
-            learned = None if before is None else self.calibration(before, tonight, relation)
-            lists, catalogue = self.lists(tonight, relation) or (None, None)
-            rows = parts[0] if lists is None else as_table(relation, lists, catalogue, learned)
+            weights, learned = (Weights(), None) if before is None else self.learn(before, tonight, relation)
+            offers = self.offers_if_any(tonight, relation)
+            if offers is None:
+                rows = parts[0]
+            else:
+                rows = as_table(relation, offers.lists(self.section, weights), offers.catalogue, learned)
             mean = pc.mean(rows.column("probability")).as_py()
             parts.append(rows)
             figures.append({

@@ -4,9 +4,11 @@ Reads: knowledge_graph, interactions, entity_ids, relations, user_embeddings, en
 D - L, the graph, the interactions and both kinds of vectors of D - L, and clean_events of [D - L, D). Writes:
 recommendations of D, and predicted_relations where `recommendations.relations` names some. Guarantees: exact over all
 items that have a vector and that `recommendations.items` allows; everybody with a vector has a list, shorter where
-fewer items are left; equal scores are in an order of each user's own; a rerun gives the same lists. The backtest counts
+fewer items are left; equal scores are in an order of each user's own; a rerun gives the same lists. How much an item's
+popularity counts beside the model's score is learned from what was bought in [D - L, D) by the vectors of D - L:
+nothing from D on is known. Where they are in another space, or not there, the score stands alone. The backtest counts
 the users who had a list and did something in the window; where only unseen items are recommended, only what was new to
-them counts.
+them counts. Beside the lists stand those of what was most popular at D - L, by the same rules.
 """
 
 from __future__ import annotations
@@ -20,21 +22,21 @@ import pyarrow as pa
 
 from jobs.audiences.evaluation import number
 from jobs.audiences.nights import Tables
-from jobs.audiences.population import purchases_between
-from jobs.audiences.snapshot import Ledger, Snapshot
-from jobs.audiences.vectors import read_vectors
+from jobs.audiences.snapshot import Ledger
 from jobs.configuration.load import config_hash
 from jobs.configuration.recommendations import Recommendations, relations_of
 from jobs.configuration.sections import Events, Graph, Lookalike, Publishing
 from jobs.events.returns import counted
 from jobs.graphs.ledgers import ITEM, USER
 from jobs.program import Input, Output, code_version, log, main, metrics
-from jobs.recommendations.catalogue import Catalogue, Ledgers
+from jobs.recommendations.catalogue import Catalogue, Ledgers, Offers, bought_between, known_then, of_one_space
 from jobs.recommendations.predicted_relations import Predicting
 from jobs.tables import TABLES
+from models.vectors.choices import Weights
 from models.vectors.recommendation import Lists, list_figures, novelty
 
 PLACES = (10, 20)  # at which lists are judged; shorter ones at their length
+POPULAR = Weights(score=0.0, popularity=1.0)  # what lists of the most popular items are made by
 SHOWN_USERS, SHOWN_ITEMS = 5, 5  # in the report
 
 
@@ -45,6 +47,7 @@ class Config:
     publishing: Publishing
     recommendations: Recommendations
     events: Events = Events(behaviors=[])
+    seed: int = 0
 
 
 def as_table(lists: Lists, catalogue: Catalogue) -> pa.Table:
@@ -59,23 +62,22 @@ def as_table(lists: Lists, catalogue: Catalogue) -> pa.Table:
 
 
 def backtest(
-    model: str, date: datetime.date, tables: Tables, recommendations: Input, users: Ledger, items: Ledger,
+    model: str, date: datetime.date, tables: Tables, recommendations: Input, ledgers: Ledgers, then: Offers | None,
     config: Config,
 ) -> list[dict[str, object]]:  # fmt: skip
     """The figures of the lists of D - L, a row per number of places; none where there are no such lists, or no
-    interactions of D - L any more that tell what was new then."""
+    interactions of D - L any more that tell what was new then. then: what was offered at D - L, of which the most
+    popular stand beside; None where it is not known any more."""
     start = date - datetime.timedelta(days=config.lookalike.label_window_days)
     before, dt = recommendations.table(model), start.isoformat()
     needed = [before, *[tables.interactions.table()] * config.recommendations.unseen_only]
     if any(table.manifest(dt) is None for table in needed):
         log.info("no lists or interactions of %s, the label window's start: nothing to hold against what happened", dt)
         return []
-    rows = before.read(dt)
+    users, items, rows = ledgers.users, ledgers.items, before.read(dt)
     lists = Lists(*(ledger.ids_of(rows.column(c)) for ledger, c in ((users, "user_id"), (items, "item_id"))),
                   rows.column("score").to_numpy(), rows.column("rank").to_numpy())  # fmt: skip
-    bought = purchases_between(tables.clean_events, start, date, config.graph.purchase)
-    pairs = np.stack([users.ids_of(bought.user_id), items.ids_of(bought.item_id)])
-    pairs = np.unique(pairs[:, (pairs >= 0).all(axis=0)], axis=1)
+    pairs = np.unique(np.stack(bought_between(tables, start, date, ledgers, config.graph.purchase)), axis=1)
     if config.recommendations.unseen_only:
         seen = tables.interactions.table().read(dt, columns=["user", "item"])
         width = int(max(items.ids.max(initial=0), 0)) + 1
@@ -83,18 +85,29 @@ def backtest(
         pairs = pairs[:, ~np.isin(pairs[0] * width + pairs[1], known)]
     n_items = int(before.existing_manifest(dt).fields["items"])
     top_k = config.recommendations.top_k
-    return [
-        {"at": at, "date": dt} | {k: number(v) for k, v in list_figures(lists, tuple(pairs), n_items, at).items()}
-        for at in [n for n in PLACES if n <= top_k] or [top_k]]  # fmt: skip
+    popular = None if then is None else by_ledger(then.lists(config.recommendations, POPULAR), then.catalogue)
+    figures = []
+    for at in [n for n in PLACES if n <= top_k] or [top_k]:
+        row = {"at": at, "date": dt} | list_figures(lists, tuple(pairs), n_items, at)
+        if popular is not None:
+            of_popular = list_figures(popular, tuple(pairs), n_items, at)
+            row |= {f"popular_{name}": of_popular[name] for name in ("hr", "ndcg")}
+        figures.append({k: number(v) if isinstance(v, float) else v for k, v in row.items()})
+    return figures
 
 
-def describe(lists: Lists, catalogue: Catalogue, snapshot: Snapshot) -> None:
+def by_ledger(lists: Lists, catalogue: Catalogue) -> Lists:
+    """The same by ledger id."""
+    users, items = catalogue.user_ids[lists.users], catalogue.item_ids[lists.items]
+    return dataclasses.replace(lists, users=users, items=items)
+
+
+def describe(lists: Lists, offers: Offers) -> None:
     """The night's figures of the lists, and what a handful of users had and are recommended."""
-    touched = catalogue.pairs(snapshot.interactions.user, snapshot.interactions.item)
-    n_users_of = np.bincount(touched[1], minlength=len(catalogue.items))
+    catalogue, touched = offers.catalogue, offers.seen
     n_listed, n_allowed = len(np.unique(lists.items)), int(catalogue.allowed.sum())
     metrics.put("coverage", n_listed / n_allowed if n_allowed else None)
-    metrics.put("novelty", number(novelty(lists.items, n_users_of, len(catalogue.users))))
+    metrics.put("novelty", number(novelty(lists.items, offers.n_users_of, len(catalogue.users))))
     metrics.put("users", len(np.unique(lists.users)))
     metrics.put("items", n_allowed)
     names = catalogue.items.to_pylist() if len(lists.users) else []
@@ -125,30 +138,32 @@ def run(
     graph, dt = (knowledge_graph, interactions, entity_ids, relations), date.isoformat()
     clean_events = counted(clean_events, date, config.events.returns)
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
-    users, items = (Ledger.read(entity_ids.segments(kind)) for kind in (USER, ITEM))
-    snapshot = tables.snapshot(date, config.graph)
-    vectors = read_vectors(model, date, user_embeddings, entity_embeddings, users, config.graph.purchase).known()
-    catalogue = Catalogue.of(vectors, snapshot, Ledgers(users, items), config.recommendations, config.graph)
-    seen = snapshot.interactions
-    lists = catalogue.lists(vectors, (seen.user, seen.item), config.recommendations)
-    read = [(knowledge_graph, None), (interactions, None), (user_embeddings, model), (entity_embeddings, model)]
+    ledgers = Ledgers(*(Ledger.read(entity_ids.segments(kind)) for kind in (USER, ITEM)))
+    start = date - datetime.timedelta(days=config.lookalike.label_window_days)
+    told = relations_of(model, config.recommendations, config.graph.purchase)
+    predicting = Predicting(
+        tables, ledgers, model, config.graph, dataclasses.replace(config.recommendations, relations=told), config.seed)
+    snapshot, before = tables.snapshot(date, config.graph), known_then(tables, model, start, config.graph)
+    offers, then, weights = predicting.offers(snapshot), predicting.offers_if_any(before), Weights()
+    teaches = before is not None and of_one_space(tables, model, start, date)
+    if teaches and then is not None and config.recommendations.popularity:
+        bought = bought_between(tables, start, date, ledgers, config.graph.purchase)
+        weights = then.weights(then.catalogue.pairs(*bought), config.recommendations, config.seed)
+    lists = offers.lists(config.recommendations, weights)
     fields = {
-        "model": model, "items": int(catalogue.allowed.sum()), "space_id": vectors.space_id,
-        "inputs": [table.lineage(dt, name) for table, name in read], "config_hash": config_hash(config),
-        "code_version": code_version()}  # fmt: skip
-    commit_rows(as_table(lists, catalogue), recommendations, model, dt, fields, config)
-    if told := relations_of(model, config.recommendations, config.graph.purchase):
-        section = dataclasses.replace(config.recommendations, relations=told)
-        predicting = Predicting(tables, Ledgers(users, items), model, config.graph, section)
-        start = date - datetime.timedelta(days=config.lookalike.label_window_days)
-        rows, figures = predicting.predict(start, snapshot)
-        fields |= {"inputs": tables.lineage([start, date], [model])}
+        "model": model, "items": int(offers.catalogue.allowed.sum()), "space_id": offers.vectors.space_id,
+        "weights": dataclasses.asdict(weights), "inputs": tables.lineage([start, date], [model]),
+        "config_hash": config_hash(config), "code_version": code_version()}  # fmt: skip
+    commit_rows(as_table(lists, offers.catalogue), recommendations, model, dt, fields, config)
+    if told:
+        rows, figures = predicting.predict(before if teaches else None, snapshot)
         commit_rows(rows, predicted_relations, model, dt, fields, config)
         metrics.put("relations", detail=figures)
-    metrics.put("rows_in", len(catalogue.users))
+    metrics.put("rows_in", len(offers.catalogue.users))
     metrics.put("rows_out", len(lists.users))
-    describe(lists, catalogue, snapshot)
-    metrics.put("backtest", detail=backtest(model, date, tables, recommendations, users, items, config))
+    metrics.put("weights", detail=dataclasses.asdict(weights))
+    describe(lists, offers)
+    metrics.put("backtest", detail=backtest(model, date, tables, recommendations, ledgers, then, config))
 
 
 if __name__ == "__main__":

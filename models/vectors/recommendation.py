@@ -13,7 +13,7 @@ import numpy as np
 
 from models.kernels.draws import key_of, keyed_numbers
 
-_CHUNK_CELLS = 4_000_000  # distances held at a time
+CHUNK_CELLS = 4_000_000  # distances held at a time
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def best_items(
     order = np.argsort(left_out[0], kind="stable")
     of_users, of_items = (side[order] for side in left_out)
     columns, found = np.flatnonzero(allowed), []
-    step = max(1, _CHUNK_CELLS // max(len(allowed), 1))
+    step = max(1, CHUNK_CELLS // max(len(allowed), 1))
     for first in range(0, len(user_keys), step):
         rows = np.arange(first, min(first + step, len(user_keys)))
         scores = -np.asarray(distances(rows), np.float64)

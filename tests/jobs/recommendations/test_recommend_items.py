@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from jobs.configuration.sections import Lookalike, Publishing
 from jobs.program import Output, metrics
 from jobs.recommendations import recommend_items
 from models.vectors.recommendation import best_items
-from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, READS, START, planted
+from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, READS, START, events, log_of, planted
 from tests.jobs.embeddings.planted import write_config
-from tests.jobs.report.tables_by_hand import table_input
+from tests.jobs.report.tables_by_hand import table_input, write_clean_events, write_graphs, write_vectors
 from tests.jobs.report.test_write_report import HOSTILE
 
 
@@ -146,6 +147,78 @@ def test_a_published_space_is_turned_back(root: Path, tmp_path: Path) -> None:
     assert np.mean([a["item_id"] == b["item_id"] for a, b in zip(plain, turned, strict=True)]) > 0.99
 
 
+def crowded(root: Path, taste: float, users: int = 400) -> None:
+    """Items whose popularity falls by rank and a model that knows nothing; `taste`: of the purchases so many are the
+    user's own item."""
+    random, popular = np.random.default_rng(5), 1 / np.arange(1, ITEMS + 1) ** 1.5
+    own = random.integers(0, ITEMS, users)
+
+    def frame(n: int, low: float, high: float) -> Any:
+        who = random.integers(0, users, n)
+        drawn = random.choice(ITEMS, n, p=popular / popular.sum())
+        return events(who, np.where(random.random(n) < taste, own[who], drawn), random.uniform(low, high, n))
+
+    log = log_of([frame(3 * users, -30, 0), frame(3 * users, 0, 7)], users)
+    write_clean_events(root, log)
+    near = np.eye(ITEMS)
+    for date in (START, DATE):
+        write_graphs(root, log, date, GRAPH)
+        write_vectors(
+            root, "transe", date, {f"u{u:05d}": near[own[u]] for u in range(users)},
+            {f"i{i}": near[i] for i in range(ITEMS)}, np.zeros(ITEMS))  # fmt: skip
+
+
+@pytest.mark.parametrize("taste", [0.0, 0.6])
+def test_popularity_counts_as_far_as_the_last_window_says(tmp_path: Path, taste: float) -> None:
+    crowded(tmp_path, taste)
+    alone, _ = night(tmp_path, DATE, top_k=10, popularity=False)
+    rows, figures = night(tmp_path, DATE, top_k=10)
+    learned = figures["weights"]
+    assert learned["choices"] > 300 and learned["popularity"] > 0.4
+    manifest = Table(str(tmp_path / "recommendations/model=transe")).existing_manifest(str(DATE))
+    assert manifest.fields["weights"] == learned
+    first = {row["item_id"] for row in rows if row["rank"] == 1}
+    assert len({row["item_id"] for row in alone if row["rank"] == 1}) > 30 > len(first)
+    popular = {f"i{i}" for i in range(20)}
+    shares = [np.mean([row["item_id"] in popular for row in found]) for found in (alone, rows)]
+    assert shares[1] > 0.8 and shares[0] < 0.6
+    assert night(tmp_path, START, top_k=10)[1]["weights"] == {"score": 1.0, "popularity": 0.0, "choices": 0}
+    (ten,) = night(tmp_path, DATE, top_k=10)[1]["backtest"]
+    assert ten["popular_hr"] > ten["hr"], "lists of before had nothing to learn from"
+
+
+def test_the_most_popular_stand_beside_the_lists_by_the_same_rules(tmp_path: Path) -> None:
+    crowded(tmp_path, 0.0)
+    night(tmp_path, START, top_k=10)
+    (ten,) = night(tmp_path, DATE, top_k=10)[1]["backtest"]
+    touched, later = touched_by(tmp_path, START), touched_by(tmp_path, DATE)
+    counts = {f"i{i}": sum(item == f"i{i}" for _, item in touched) for i in range(ITEMS)}
+    users = sorted({user for user, _ in touched})
+    bought = {pair for pair in later - touched if pair[0] in users}
+    hits = dict.fromkeys({user for user, _ in bought}, 0.0)
+    for user in hits:
+        open_to = [item for item in counts if (user, item) not in touched]
+        edge = sorted((counts[item] for item in open_to), reverse=True)[9]
+        sure = [item for item in open_to if counts[item] > edge]
+        hits[user] = float(any((user, item) in bought for item in sure))
+    assert np.mean(list(hits.values())) <= ten["popular_hr"] <= np.mean(list(hits.values())) + 0.1
+    assert ten["popular_hr"] > 0.3
+
+
+def test_another_space_or_a_lost_night_teaches_no_weights(tmp_path: Path) -> None:
+    crowded(tmp_path, 0.0)
+    published = table_input(tmp_path, "user_embeddings").table("transe")
+    rows, manifest = published.read_version(str(START))
+    for table in (published, table_input(tmp_path, "entity_embeddings").table("transe")):
+        rows, manifest = table.read_version(str(START))
+        with table.replace(str(START)) as commit:
+            commit.write_table(rows)
+            commit.fields |= manifest.fields | {"space_id": "another"}
+    assert night(tmp_path, DATE, top_k=10)[1]["weights"]["choices"] == 0
+    shutil.rmtree(tmp_path / "interactions" / f"dt={START}")
+    assert night(tmp_path, DATE, top_k=10)[1]["weights"]["choices"] == 0
+
+
 def test_a_model_that_was_not_published_has_no_lists(root: Path) -> None:
     with pytest.raises(PartitionMissing):
         night(root, DATE + datetime.timedelta(days=1))
@@ -177,4 +250,5 @@ def test_a_wrong_section_is_named(tmp_path: Path, section: dict[str, Any], said:
 
 def test_it_is_off_where_no_model_is_named(tmp_path: Path) -> None:
     assert dataclasses.asdict(load_settings(write_config(tmp_path)).recommendations) == {
-        "models": [], "top_k": 20, "unseen_only": True, "items": {}, "relations": []}  # fmt: skip
+        "models": [], "top_k": 20, "unseen_only": True, "items": {}, "relations": [],
+        "popularity": True}  # fmt: skip
