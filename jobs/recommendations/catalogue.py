@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import functools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from models.places import positions
 from models.vectors.choices import Weights, learn_weights
 from models.vectors.recommendation import CHUNK_CELLS, Lists, best_items
 
+_NO_PAIRS = np.zeros(0, np.int64), np.zeros(0, np.int64)
 CHOICES, ALTERNATIVES = 2_000, 200  # that weights are learned from: of a window, at most; drawn for each
 
 
@@ -85,10 +87,6 @@ class Offers:
         """int64 (m,): how many users have touched each item."""
         return np.bincount(self.seen[1], minlength=len(self.catalogue.items))
 
-    @functools.cached_property
-    def _native_items(self) -> np.ndarray:
-        return self.vectors.native(self.vectors.items)
-
     @classmethod
     def of(
         cls, vectors: Vectors, snapshot: Snapshot, ledgers: Ledgers, section: Recommendations, graph: Graph,
@@ -98,22 +96,31 @@ class Offers:
         catalogue = Catalogue.of(vectors, snapshot, ledgers, section, graph)
         return cls(vectors, catalogue, catalogue.pairs(*seen))
 
-    def scores(self, rows: np.ndarray) -> np.ndarray:
-        """float64 (rows, m): of some users, the higher the nearer."""
-        vectors = self.vectors
-        users = vectors.native(vectors.users[rows])
-        return -vectors.comparer.to_items(users, vectors.native_purchase, self._native_items)
+    def scorer(self) -> Callable[[np.ndarray], np.ndarray]:
+        """From rows of users to their scores of all items, float64 (rows, m), the higher the nearer."""
+        vectors, items = self.vectors, self.vectors.native(self.vectors.items)
+        relation, comparer = vectors.native_purchase, vectors.comparer
+        return lambda rows: -comparer.to_items(vectors.native(vectors.users[rows]), relation, items)
 
     def lists(self, section: Recommendations, weights: Weights) -> Lists:
         """The best of everybody; pairs that there were are in no list where `unseen_only` says so."""
-        catalogue, nothing = self.catalogue, np.zeros(0, np.int64)
+        catalogue, scores = self.catalogue, self.scorer()
+        return best_items(
+            lambda rows: -weights.utilities(scores(rows), self.n_users_of), *catalogue.keys(), catalogue.allowed,
+            self.seen if section.unseen_only else _NO_PAIRS, section.top_k)  # fmt: skip
 
-        def distances(rows: np.ndarray) -> np.ndarray:
-            scores = self.scores(rows) if weights.score else np.zeros((len(rows), len(catalogue.items)))
-            return -weights.utilities(scores, self.n_users_of)
-
-        left_out = self.seen if section.unseen_only else (nothing, nothing)
-        return best_items(distances, *catalogue.keys(), catalogue.allowed, left_out, section.top_k)
+    def best_known(self, section: Recommendations) -> Lists:
+        """The items that most users know, of everybody, by the rules of `lists`; by ledger id."""
+        catalogue, (users, items) = self.catalogue, self.seen if section.unseen_only else _NO_PAIRS
+        enough = section.top_k + int(np.bincount(users).max(initial=0))  # of so many some are left for everybody
+        counts = self.n_users_of[catalogue.allowed]
+        least = np.partition(counts, -enough)[-enough] if enough < len(counts) else 0
+        kept = np.flatnonzero(catalogue.allowed & (self.n_users_of >= least))
+        at, (user_keys, item_keys) = positions(kept, items), catalogue.keys()
+        found = best_items(
+            lambda rows: np.broadcast_to(-self.n_users_of[kept], (len(rows), len(kept))), user_keys, item_keys[kept],
+            np.ones(len(kept), bool), (users[at >= 0], at[at >= 0]), section.top_k)  # fmt: skip
+        return replace(found, users=catalogue.user_ids[found.users], items=catalogue.item_ids[kept[found.items]])
 
     def weights(self, chosen: tuple[np.ndarray, np.ndarray], section: Recommendations, seed: int) -> Weights:
         """What users chose since, among what was offered, teaches of score and popularity. chosen: places of users and
@@ -133,10 +140,10 @@ class Offers:
         others = random.choice(on_sale, (len(users), ALTERNATIVES))
         is_open = ~np.isin(users[:, None] * width + others, closed)
         columns = np.concatenate([items[:, None], others], axis=1)
-        step, parts = max(1, CHUNK_CELLS // width), []
+        step, parts, scores = max(1, CHUNK_CELLS // width), [], self.scorer()
         for first in range(0, len(users), step):
             rows = slice(first, first + step)
-            parts.append(np.take_along_axis(self.scores(users[rows]), columns[rows], axis=1))
+            parts.append(np.take_along_axis(scores(users[rows]), columns[rows], axis=1))
         is_open = np.concatenate([np.ones((len(users), 1), bool), is_open], axis=1)
         return learn_weights(np.concatenate(parts), self.n_users_of[columns], is_open)
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from jobs.audiences.evaluation import number
 from jobs.audiences.nights import Tables
-from jobs.audiences.snapshot import Ledger
+from jobs.audiences.snapshot import Ledger, Snapshot
 from jobs.configuration.load import config_hash
 from jobs.configuration.recommendations import Recommendations, relations_of
 from jobs.configuration.sections import Events, Graph, Lookalike, Publishing
@@ -36,7 +36,6 @@ from models.vectors.choices import Weights
 from models.vectors.recommendation import Lists, list_figures, novelty
 
 PLACES = (10, 20)  # at which lists are judged; shorter ones at their length
-POPULAR = Weights(score=0.0, popularity=1.0)  # what lists of the most popular items are made by
 SHOWN_USERS, SHOWN_ITEMS = 5, 5  # in the report
 
 
@@ -62,12 +61,12 @@ def as_table(lists: Lists, catalogue: Catalogue) -> pa.Table:
 
 
 def backtest(
-    model: str, date: datetime.date, tables: Tables, recommendations: Input, ledgers: Ledgers, then: Offers | None,
+    model: str, date: datetime.date, tables: Tables, recommendations: Input, ledgers: Ledgers, popular: Lists | None,
     config: Config,
 ) -> list[dict[str, object]]:  # fmt: skip
     """The figures of the lists of D - L, a row per number of places; none where there are no such lists, or no
-    interactions of D - L any more that tell what was new then. then: what was offered at D - L, of which the most
-    popular stand beside; None where it is not known any more."""
+    interactions of D - L any more that tell what was new then. popular: lists of the items best known at
+    D - L, by ledger id, to stand beside; None where nothing is known of then any more."""
     start = date - datetime.timedelta(days=config.lookalike.label_window_days)
     before, dt = recommendations.table(model), start.isoformat()
     needed = [before, *[tables.interactions.table()] * config.recommendations.unseen_only]
@@ -85,7 +84,6 @@ def backtest(
         pairs = pairs[:, ~np.isin(pairs[0] * width + pairs[1], known)]
     n_items = int(before.existing_manifest(dt).fields["items"])
     top_k = config.recommendations.top_k
-    popular = None if then is None else by_ledger(then.lists(config.recommendations, POPULAR), then.catalogue)
     figures = []
     for at in [n for n in PLACES if n <= top_k] or [top_k]:
         row = {"at": at, "date": dt} | list_figures(lists, tuple(pairs), n_items, at)
@@ -96,10 +94,19 @@ def backtest(
     return figures
 
 
-def by_ledger(lists: Lists, catalogue: Catalogue) -> Lists:
-    """The same by ledger id."""
-    users, items = catalogue.user_ids[lists.users], catalogue.item_ids[lists.items]
-    return dataclasses.replace(lists, users=users, items=items)
+def looking_back(
+    predicting: Predicting, before: Snapshot | None, teaches: bool, date: datetime.date, config: Config
+) -> tuple[Weights, Lists | None]:
+    """(what was bought since teaches of score and popularity, lists of the items best known then by ledger id).
+    before: what was known at D - L; teaches: whether its vectors are in tonight's space."""
+    then, section = predicting.offers_if_any(before), config.recommendations
+    if then is None:
+        return Weights(), None
+    popular = then.best_known(section)
+    if not teaches or not section.popularity:
+        return Weights(), popular
+    bought = bought_between(predicting.tables, before.date, date, predicting.ledgers, config.graph.purchase)
+    return then.weights(then.catalogue.pairs(*bought), section, config.seed), popular
 
 
 def describe(lists: Lists, offers: Offers) -> None:
@@ -144,11 +151,9 @@ def run(
     predicting = Predicting(
         tables, ledgers, model, config.graph, dataclasses.replace(config.recommendations, relations=told), config.seed)
     snapshot, before = tables.snapshot(date, config.graph), known_then(tables, model, start, config.graph)
-    offers, then, weights = predicting.offers(snapshot), predicting.offers_if_any(before), Weights()
     teaches = before is not None and of_one_space(tables, model, start, date)
-    if teaches and then is not None and config.recommendations.popularity:
-        bought = bought_between(tables, start, date, ledgers, config.graph.purchase)
-        weights = then.weights(then.catalogue.pairs(*bought), config.recommendations, config.seed)
+    weights, popular = looking_back(predicting, before, teaches, date, config)
+    offers = predicting.offers(snapshot)
     lists = offers.lists(config.recommendations, weights)
     fields = {
         "model": model, "items": int(offers.catalogue.allowed.sum()), "space_id": offers.vectors.space_id,
@@ -163,7 +168,7 @@ def run(
     metrics.put("rows_out", len(lists.users))
     metrics.put("weights", detail=dataclasses.asdict(weights))
     describe(lists, offers)
-    metrics.put("backtest", detail=backtest(model, date, tables, recommendations, ledgers, then, config))
+    metrics.put("backtest", detail=backtest(model, date, tables, recommendations, ledgers, popular, config))
 
 
 if __name__ == "__main__":
