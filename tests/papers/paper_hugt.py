@@ -101,19 +101,30 @@ def popularity(task: Task) -> dict[str, Any]:
             for name, seen in (("all", True), ("unseen", False))}  # fmt: skip
 
 
+def key_of(settings: dict[str, Any]) -> str:
+    """Of a run; settings that are newer than it have their defaults, with which it was made."""
+    return json.dumps(dataclasses.asdict(HUGTHyperparameters()) | settings, sort_keys=True)
+
+
+def kept_runs() -> dict[str, dict[str, Any]]:
+    """By their keys."""
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return {key_of(json.loads(key)): one for key, one in found.items()}
+
+
 def all_runs(
     what: str, seeds: int, common: HUGTHyperparameters = COMMON, users: int = 0, models: Container[str] = ()
 ) -> dict[str, list[dict[str, Any]]]:
     """Of every model the runs of the seeds, kept and made now; seed by seed, so that all models have as many. models:
     of these alone a run is made now (none: of all), so that two processes may share a table."""
     task = (taobao() if what == "taobao" else movielens()).first(users)
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept = kept_runs()
     SCRATCH.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[dict[str, Any]]] = {"popularity": [popularity(task)]} if what in ("ml-1m", "taobao") else {}
     for seed in range(1, seeds + 1):
         for model, hyper in settings(what, common).items():
             data = "taobao" if what == "taobao" else "ml-1m"
-            key = json.dumps({"data": data, "users": users, "seed": seed} | dataclasses.asdict(hyper), sort_keys=True)
+            key = key_of({"data": data, "users": users, "seed": seed} | dataclasses.asdict(hyper))
             if key not in kept and models and model not in models:
                 continue
             if key not in kept:
@@ -123,8 +134,7 @@ def all_runs(
                     print(model, "seed", seed, json.dumps(entry), flush=True)
 
                 kept[key] = {"model": model, **run(task, hyper, seed, resume, say)}
-                latest = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-                RESULTS.write_text(json.dumps(latest | {key: kept[key]}, indent=1) + "\n")
+                RESULTS.write_text(json.dumps(kept_runs() | {key: kept[key]}, indent=1) + "\n")
                 resume.unlink(missing_ok=True)
             found.setdefault(model, []).append(kept[key])
     return found
