@@ -167,7 +167,8 @@ class Predicting:
             parts.append(rows)
             figures.append({
                 "relation": relation, "rows": rows.num_rows, "learned_from": learned.rows if learned else 0,
-                "happened": learned.rate if learned else None, "probability": mean})  # fmt: skip
+                "happened": learned.rate if learned else None, "probability": mean,
+                "weights": dataclasses.asdict(weights)})  # fmt: skip
         return pa.concat_tables(parts), figures
 
 

@@ -162,6 +162,7 @@ def run(
     commit_rows(as_table(lists, offers.catalogue), recommendations, model, dt, fields, config)
     if told:
         rows, figures = predicting.predict(before if teaches else None, snapshot)
+        fields |= {"weights": {row["relation"]: row["weights"] for row in figures}}
         commit_rows(rows, predicted_relations, model, dt, fields, config)
         metrics.put("relations", detail=figures)
     metrics.put("rows_in", len(offers.catalogue.users))

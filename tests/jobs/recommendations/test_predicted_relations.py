@@ -60,6 +60,8 @@ def test_the_rows_are_each_users_likeliest_and_none_that_has_the_relation(root: 
         assert (np.diff([row["probability"] for row in mine]) <= 0).all()
         assert not {(user, row["tail"]) for row in mine} & before
     assert figures["rows"] == len(rows) == 5 * len(lists)
+    manifest = Table(str(root / "predicted_relations/model=transe")).existing_manifest(str(DATE))
+    assert manifest.fields["weights"] == {"purchase": figures["weights"]} and figures["weights"]["choices"] > 100
     viewed = touched_by(root, DATE) - before
     assert {(r["head"], r["tail"]) for r in predicted(root)[0]} & viewed, "who viewed may still buy"
 
@@ -184,7 +186,9 @@ def vectors_by_hand(log: Log, items: list[str]) -> tuple[dict, dict, np.ndarray]
 def test_a_relation_that_nobody_has_yet_stops_no_night(root: Path, tmp_path: Path) -> None:
     rows, figures = predicted(root, relations=["view", "purchase"], top_k=2)  # views have no vector
     assert {row["relation"] for row in rows} == {"purchase"}
-    assert figures[1] == {"relation": "view", "rows": 0, "learned_from": 0, "happened": None, "probability": None}
+    assert figures[1] == {
+        "relation": "view", "rows": 0, "learned_from": 0, "happened": None, "probability": None,
+        "weights": {"score": 1.0, "popularity": 0.0, "choices": 0}}  # fmt: skip
     log = planted(tmp_path, users=300)
     for purchase, chances in ((np.zeros(DIMENSION), False), (None, True)):
         write_vectors(tmp_path, "transe", START, *vectors_by_hand(log, ["i1", "i2"])[:2], purchase)
