@@ -45,7 +45,8 @@ test: $(STAMP) $(DEPLOY)/.installed  ## all tests, files of them in WORKERS proc
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-week: $(STAMP)  ## a week of a real scheduler: backfills both ways, clears, failures, requests; half an hour
-	NOCTURNE_WHOLE_BACKFILL=1 $(BIN)/python -m pytest -q -x tests/dags/week.py tests/dags/test_backfill.py
+	NOCTURNE_WHOLE_BACKFILL=1 $(BIN)/python -m pytest -q -x tests/dags/week.py tests/dags/nights_at_once.py \
+		tests/dags/test_backfill.py
 
 test-s3: $(STAMP)  ## the store on an S3 server at length: each request breaks in turn, 300 kills, two writers; half an hour
 	$(BIN)/python -m pytest -q -s -x tests/feature_store/s3_at_length.py tests/feature_store/test_two_writers.py \

@@ -15,23 +15,7 @@ from tests.s3_server import bucket, s3_server, storage  # noqa: F401 (fixtures)
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-TESTS = Path(__file__).resolve().parent
-SHARED_DATA = TESTS.parents[1] / "shared" / "data"
-
-
-# of tests/: what mostly waits, for a scheduler, a server or a process that is killed
-WAITING = ("dags", "families", "feature_store")
-WAITING_END = 0.7  # of the whole: later on one that takes minutes would be at work alone
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that wait come evenly among those that compute, so that of two workers seldom both wait."""
-    files = list(dict.fromkeys(item.path for item in items))
-    waiting = [file for file in files if set(WAITING) & set(file.relative_to(TESTS).parts)]
-    computing = [file for file in files if file not in waiting]
-    places = {file: WAITING_END * n / len(waiting) for n, file in enumerate(waiting)}
-    places |= {file: n / len(computing) for n, file in enumerate(computing)}
-    items.sort(key=lambda item: places[item.path])
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """`airflow backfill create` with a real scheduler and the real jobs, then one of its dates again: every partition is
-there, once. One date of TransE (test_nights_at_once.py has three, with jobs that pretend); `make test-week` asks for
-three of KQGC too (NOCTURNE_WHOLE_BACKFILL=1)."""
+there, once. One date of TransE; `make test-week` asks for three of KQGC too (NOCTURNE_WHOLE_BACKFILL=1), and has
+three at once (nights_at_once.py)."""
 
 from __future__ import annotations
 

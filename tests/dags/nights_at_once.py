@@ -1,5 +1,7 @@
 """A real scheduler with three dates to run at once, of two backfills, on an empty store: in the end every night was
-built on the one before it, as if they had run one at a time, oldest first."""
+built on the one before it, as if they had run one at a time, oldest first: part of `make test-week`. What it rests on
+is tested without a scheduler in tests/feature_store/test_leases.py, tests/jobs/test_nights.py and
+tests/jobs/embeddings/test_resolve_in_order.py."""
 
 from __future__ import annotations
 
