@@ -20,7 +20,8 @@ CONSUMER = "example_consumer"
 WHOLE = bool(os.environ.get("NOCTURNE_WHOLE_BACKFILL"))
 MODELS = ("transe", "kqgc_mean") if WHOLE else ("transe",)
 NIGHTS = small_log.NIGHTS[: 3 if WHOLE else 1]
-SCHEDULE = f"0 0 {NIGHTS[0].day}-{NIGHTS[-1].day} 1 *"  # those and no other, which the scheduler would start too
+# those and no other, which the scheduler would start too; not as a range: croniter takes 21-21 for every day
+SCHEDULE = f"0 0 {','.join(str(night.day) for night in NIGHTS)} 1 *"
 DATES = [d.isoformat() for d in NIGHTS]
 NIGHTLY_TABLES = [
     "rejected_events",

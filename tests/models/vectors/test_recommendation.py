@@ -15,7 +15,7 @@ def keys(n: int, start: int = 1) -> np.ndarray:
 
 @pytest.mark.parametrize("cells", [4_000_000, 45])
 def test_lists_are_the_best_of_all_items_but_those_left_out(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recommendation, "_CHUNK_CELLS", cells)
+    monkeypatch.setattr(recommendation, "CHUNK_CELLS", cells)
     rng = np.random.default_rng(1)
     distances, allowed = rng.normal(size=(11, 15)), rng.random(15) < 0.8
     left_out = rng.integers(11, size=40), rng.integers(15, size=40)
