@@ -51,7 +51,6 @@ def learn_weights(scores: np.ndarray, n_users_of: np.ndarray, is_open: np.ndarra
     spread = told[is_open].std(axis=0)
     spread[spread == 0] = 1.0
     told /= spread
-    told[~is_open] = 0.0
     closed = np.where(is_open, 0.0, -np.inf)
     closed[:, 0] = 0.0
     alone, without = _fit(told, closed, [(0.0, None), (0.0, 0.0)])
