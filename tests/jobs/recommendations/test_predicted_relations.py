@@ -93,6 +93,15 @@ def test_nothing_from_d_on_is_known(root: Path, tmp_path: Path) -> None:
     assert predicted(tmp_path / "again", top_k=3)[0] == first
 
 
+def test_without_popularity_the_score_alone_orders_them(root: Path) -> None:
+    rows, (figures,) = predicted(root, popularity=False, top_k=5)
+    assert figures["weights"] == {"score": 1.0, "popularity": 0.0, "choices": 0} and figures["learned_from"] > 0
+    by_score, _ = night(root, DATE, popularity=False, unseen_only=False, top_k=ITEMS)
+    scores = {(row["user_id"], row["item_id"]): row["score"] for row in by_score}
+    assert all(scores[row["head"], row["tail"]] == row["score"] for row in rows)
+    assert [row["score"] for row in predicted(root, top_k=5)[0]] != [row["score"] for row in rows]
+
+
 def with_views(root: Path, vector: np.ndarray) -> None:
     """A vector of the relation view among the published ones."""
     table = table_input(root, "entity_embeddings").table("transe")
