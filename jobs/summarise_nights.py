@@ -188,10 +188,10 @@ def places(settings: Settings, night: Night, since: datetime.datetime | None = N
     root, last = settings.data_root, night.date.isoformat()
     published = [one for one in outcomes(settings, night, since) if one.path]
     lines = _embeddings(published, last)
-    tables = {"Audiences": "audiences", "Profiles": "profile_predictions", "Report": "reports"}
-    for name, table in tables.items():
-        if name != "Profiles" or settings.profiles.labels:
-            lines.append(f"{name:<11} {_files(f'{root}/{table}', night.date, since)}")
+    tables = [("Audiences", "audiences"), *[("Profiles", "profile_predictions")] * bool(settings.profiles.labels)]
+    tables += [("Lists", f"recommendations/model={model}") for model in settings.recommendations.models]
+    for name, table in [*tables, ("Report", "reports")]:
+        lines.append(f"{name:<11} {_files(f'{root}/{table}', night.date, since)}")
     if published:
         model = published[-1].model
         lines.append(f"Read them   python -m feature_store read --root {root} --model {model} --dt {last}")

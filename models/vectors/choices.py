@@ -31,7 +31,7 @@ class Weights:
 
     def utilities(self, scores: np.ndarray, n_users_of: np.ndarray) -> np.ndarray:
         """float64, shape of scores (..., m): a · s + b · ln(1 + n); n_users_of (m,), or of the scores' shape."""
-        if self == Weights():
+        if (self.score, self.popularity) == (1.0, 0.0):
             return scores
         return self.score * scores + self.popularity * np.log1p(n_users_of)
 
@@ -39,8 +39,9 @@ class Weights:
 def learn_weights(scores: np.ndarray, n_users_of: np.ndarray, is_open: np.ndarray) -> Weights:
     """From scores (P, K), n_users_of (P, K) and whether an alternative was open to the user (P, K), bool.
 
-    Neither weight is negative. Popularity has none where it adds less than chance may; with fewer than `LEAST_CHOICES`,
-    or where neither tells anything, the score stands alone as it is. ShapeError for tables that do not fit together.
+    Neither weight is negative. Where popularity adds less than chance may it has none, and the score stands alone as it
+    is; so it does with fewer than `LEAST_CHOICES`, or where neither tells anything. ShapeError for tables that do not
+    fit together.
     """
     for name, table in (("n_users_of", n_users_of), ("is_open", is_open)):
         expect(name, table, scores.shape, str(table.dtype))
@@ -57,8 +58,8 @@ def learn_weights(scores: np.ndarray, n_users_of: np.ndarray, is_open: np.ndarra
     both, best = _fit(told, closed, [(0.0, None)] * 2)
     if 2 * len(scores) * (without - best) < _TOLD_APART:
         both = alone
-    if not both.any():
-        return Weights()
+    if not both[1]:  # the score's own weight orders nothing anew
+        return Weights(choices=len(scores)) if both[0] else Weights()
     return Weights(*(float(weight) for weight in both / spread), len(scores))
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
 from pathlib import Path
 
 import pytest
 
+from feature_store import Table
+from jobs.configuration.recommendations import Recommendations
 from jobs.summarise_nights import summary
+from jobs.tables import TABLES
 from tests.jobs import nights_by_hand as by_hand
 from tests.jobs.nights_by_hand import D
 
@@ -56,6 +60,18 @@ def test_what_did_not_run_is_said(tmp_path: Path) -> None:
     by_hand.publish(settings.data_root, "transe", D)
     text = summary(settings, [D], since)
     assert "train_profiles did not run on 2026-01-21" in text and f"Audiences   none of {D}" in text
+
+
+def test_the_lists_of_every_model_that_recommends_have_a_line(tmp_path: Path) -> None:
+    section = Recommendations(models=["transe", "rhgn"])
+    settings = dataclasses.replace(by_hand.settings(tmp_path), recommendations=section)
+    by_hand.whole_night(settings.data_root, D)
+    rows = TABLES["recommendations"].arrow_schema().empty_table()
+    with Table(f"{settings.data_root}/recommendations/model=transe").replace(D.isoformat()) as commit:
+        commit.write_table(rows)
+    lines = [line for line in summary(settings, [D]).splitlines() if line.startswith("Lists")]
+    assert [line.endswith(f"none of {D}") for line in lines] == [False, True]
+    assert Path(lines[0].split()[1]).exists() and "/recommendations/model=transe/" in lines[0]
 
 
 def test_nothing_published_names_no_path(tmp_path: Path) -> None:
