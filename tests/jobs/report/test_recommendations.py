@@ -41,6 +41,7 @@ def test_figures_and_lists_are_shown_and_a_model_that_did_not_run_is_named(root:
 def test_it_says_where_popularity_is_all_or_nothing(root: Path) -> None:
     said = {
         "in the order of the model's score alone": (1.0, 0.0, 0),
+        "score alone: by 960 purchases since the lists of a label window ago it counts nothing": (1.0, 0.0, 960),
         "in the order of how well known they are: 120 purchases": (0.0, 0.9, 120)}  # fmt: skip
     for sentence, numbers in said.items():
         weights = dict(zip(("score", "popularity", "choices"), numbers, strict=True))
