@@ -22,7 +22,7 @@ from jobs.recommendations.predicted_relations import Calibration, as_table
 from models.vectors.recommendation import Lists
 from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, GRAPH, ITEMS, START, events, log_of, planted
 from tests.jobs.embeddings.planted import write_config
-from tests.jobs.recommendations.test_recommend_items import night, touched_by
+from tests.jobs.recommendations.test_recommend_items import crowded, night, touched_by
 from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events, write_graphs, write_vectors
 from tests.jobs.report.test_write_report import HOSTILE
 
@@ -93,13 +93,16 @@ def test_nothing_from_d_on_is_known(root: Path, tmp_path: Path) -> None:
     assert predicted(tmp_path / "again", top_k=3)[0] == first
 
 
-def test_without_popularity_the_score_alone_orders_them(root: Path) -> None:
-    rows, (figures,) = predicted(root, popularity=False, top_k=5)
+def test_without_popularity_the_score_alone_orders_them(tmp_path: Path) -> None:
+    crowded(tmp_path, 0.6)
+    rows, (figures,) = predicted(tmp_path, popularity=False, top_k=5)
     assert figures["weights"] == {"score": 1.0, "popularity": 0.0, "choices": 0} and figures["learned_from"] > 0
-    by_score, _ = night(root, DATE, popularity=False, unseen_only=False, top_k=ITEMS)
+    by_score, _ = night(tmp_path, DATE, popularity=False, unseen_only=False, top_k=ITEMS)
     scores = {(row["user_id"], row["item_id"]): row["score"] for row in by_score}
     assert all(scores[row["head"], row["tail"]] == row["score"] for row in rows)
-    assert [row["score"] for row in predicted(root, top_k=5)[0]] != [row["score"] for row in rows]
+    with_it, (figures,) = predicted(tmp_path, top_k=5)
+    assert figures["weights"]["popularity"] > 0.2, "of choices that popularity decides"
+    assert [(row["head"], row["tail"]) for row in with_it] != [(row["head"], row["tail"]) for row in rows]
 
 
 def with_views(root: Path, vector: np.ndarray) -> None:
