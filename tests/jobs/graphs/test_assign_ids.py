@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import pytest
 
 from feature_store import Segments
-from jobs.graphs import assign_ids
+from jobs.graphs import assign_ids, ledgers
+from jobs.program import execute
 from tests.jobs.graphs.small_world import HOSTILE, WINDOW, D, World, ledger, random_world, run_jobs
 
 if TYPE_CHECKING:
@@ -19,22 +22,29 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
-# Both processes read the ledgers before either appends: the second has to lose, and to read again.
+# A process that has read the ledgers waits until the other has as well, before either appends.
 MEETING = """
-import sys, time, pathlib
-from jobs.graphs import assign_ids, ledgers
+import sys
+from jobs.graphs import assign_ids
 from jobs.program import execute
+from tests.jobs.graphs.test_assign_ids import meet
 here, other, *argv = sys.argv[1:]
-append = ledgers.Snapshot.append
-def meet(self, raw):
-    pathlib.Path(here).touch()
-    give_up = time.monotonic() + 120
-    while not pathlib.Path(other).exists() and time.monotonic() < give_up:
-        time.sleep(0.05)
-    return append(self, raw)
-ledgers.Snapshot.append = meet
+meet(here, other)
 sys.exit(execute(assign_ids.run, argv))
 """
+
+
+def meet(here: str, other: str, patch: pytest.MonkeyPatch | None = None) -> None:
+    append = ledgers.Snapshot.append
+
+    def met(self: ledgers.Snapshot, raw: object) -> object:
+        Path(here).touch()
+        give_up = time.monotonic() + 120
+        while not Path(other).exists() and time.monotonic() < give_up:
+            time.sleep(0.05)
+        return append(self, raw)
+
+    (patch or pytest.MonkeyPatch()).setattr(ledgers.Snapshot, "append", met)
 
 
 def test_ids_are_dense_and_follow_the_order_of_bytes(spark: SparkSession, tmp_path: Path) -> None:
@@ -71,35 +81,36 @@ def test_later_and_earlier_nights_keep_every_id(spark: SparkSession, tmp_path: P
     assert not [p for p in (tmp_path / "data/entity_ids").iterdir() if p.name.startswith("_")]
 
 
-def test_two_processes_at_once_give_no_id_twice_and_miss_none(tmp_path: Path) -> None:
+def test_two_processes_at_once_give_no_id_twice_and_miss_none(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both read the ledgers before either appends: the second has to lose, and to read again."""
     # much in common, and each something of its own, whichever is first
     worlds = [random_world(1, n_users=30), random_world(2, n_users=60)]
     events = worlds[0].events
     events["user_id"] = events["user_id"].replace(events["user_id"].iloc[0], "known to the first alone")
-    spark = {
+    quick = {
         "driver_memory": "512m",
         "shuffle_partitions": 2,
         "conf": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"},
     }
     configs = [
-        world.write(tmp_path / str(n), data_root=str(tmp_path / "shared"), spark=spark)
+        world.write(tmp_path / str(n), data_root=str(tmp_path / "shared"), spark=quick)
         for n, world in enumerate(worlds)
     ]
+    days = [str(tmp_path / str(n) / "data/clean_events") for n in range(2)]
+    options = [
+        ["--date", D.isoformat(), "--config", str(config), "--clean-events", events]
+        for config, events in zip(configs, days, strict=True)
+    ]
     marks = [str(tmp_path / "first"), str(tmp_path / "second")]
-    running = []
-    for n, config in enumerate(configs):
-        events = tmp_path / str(n) / "data/clean_events"
-        options = ["--date", D.isoformat(), "--config", str(config), "--clean-events", str(events)]
-        running.append(
-            subprocess.Popen(
-                [sys.executable, "-c", MEETING, marks[n], marks[1 - n], *options],
-                cwd=REPOSITORY,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    results = [process.communicate(timeout=300)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], results
+    with subprocess.Popen(
+        [sys.executable, "-c", MEETING, *marks, *options[0]], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
+    ) as other:
+        meet(*reversed(marks), monkeypatch)
+        mine = execute(assign_ids.run, options[1])
+        said = other.communicate(timeout=300)[1]
+    assert (mine, other.returncode) == (0, 0), said
     assert len(Segments(str(tmp_path / "shared/entity_ids/user")).files()) == 2
     for kind, column in (("user", "user_id"), ("item", "item_id")):
         found = Segments(str(tmp_path / "shared/entity_ids" / kind)).read().to_pandas()

@@ -89,22 +89,6 @@ def test_the_first_failure_ends_it_with_its_message_and_leaves_what_was_there(
     assert not (config.parent / "data/knowledge_graph").exists()
 
 
-def test_tables_go_where_the_command_line_says(spark: SparkSession, tmp_path: Path) -> None:
-    config, elsewhere = small_log.write(tmp_path / "x", ("transe",)), tmp_path / "elsewhere"
-    given = {"clean-events": "events", "entity-ids": "ids", "knowledge-graph": "graph"}
-    options = [f"--{name}={elsewhere}/{folder}" for name, folder in given.items()]
-    assert execute(build_graphs.run, call(config, *options)) == 0
-    assert Table(f"{elsewhere}/graph").values() == [str(NIGHT)] and Table(f"{elsewhere}/events", "day").values()
-    written = {path.name for path in (config.parent / "data").iterdir()}
-    assert written == {"rejected_events", "relations", "interactions", "user_activity", "run_metrics", "nights"}
-
-
-def test_without_labels_none_are_read(spark: SparkSession, tmp_path: Path) -> None:
-    config = small_log.write(tmp_path / "x", ("transe",))
-    assert execute(build_graphs.run, call(config)) == 0
-    assert "read_labels" not in statuses(config) and not (config.parent / "data/user_labels").exists()
-
-
 @dataclasses.dataclass(frozen=True)
 class ToyConfig:
     families: Families
@@ -118,20 +102,38 @@ def toy_builder(date: datetime.date, knowledge_graph: Input, config: ToyConfig) 
         raise Skip("too few edges")
 
 
-def test_the_builders_of_trained_families_run_too(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those of a family that is trained because a published one starts from it; those of no other."""
-    module = ModuleType("jobs.graphs.count_toys")
+@pytest.fixture(scope="module")
+def elsewhere(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A night without labels whose tables go elsewhere, and one of whose families has a builder; its configuration."""
+    folder, module = tmp_path_factory.mktemp("elsewhere"), ModuleType("jobs.graphs.count_toys")
     module.run = toy_builder
-    monkeypatch.setitem(sys.modules, module.__name__, module)
     records = {family.name: family for family in families.FAMILIES}
     records["transe"] = dataclasses.replace(records["transe"], builders=("graphs.count_toys",))
     records["rhgn"] = dataclasses.replace(records["rhgn"], builders=("graphs.nowhere",))
-    monkeypatch.setattr(families, "FAMILIES", tuple(records.values()))
-    config = small_log.write(tmp_path / "x", ("kqgc_mean",))
-    assert execute(build_graphs.run, call(config)) == 0, "a program without work fails nothing"
-    night = read_night(str(config.parent / "data"), NIGHT)
+    config = small_log.write(folder / "x", ("kqgc_mean",))
+    given = {"clean-events": "events", "entity-ids": "ids", "knowledge-graph": "graph"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module.__name__, module)
+        patch.setattr(families, "FAMILIES", tuple(records.values()))
+        options = [f"--{name}={folder}/{place}" for name, place in given.items()]
+        assert execute(build_graphs.run, call(config, *options)) == 0, "a program without work fails nothing"
+    return config
+
+
+def test_tables_go_where_the_command_line_says(elsewhere: Path) -> None:
+    other = elsewhere.parents[1]
+    assert Table(f"{other}/graph").values() == [str(NIGHT)] and Table(f"{other}/events", "day").values()
+    written = {path.name for path in (elsewhere.parent / "data").iterdir()}
+    assert written == {"rejected_events", "relations", "interactions", "user_activity", "run_metrics", "nights"}
+
+
+def test_without_labels_none_are_read(elsewhere: Path) -> None:
+    assert "read_labels" not in statuses(elsewhere) and not (elsewhere.parent / "data/user_labels").exists()
+
+
+def test_the_builders_of_trained_families_run_too(elsewhere: Path) -> None:
+    """Those of a family that is trained because a published one starts from it; those of no other."""
+    night = read_night(str(elsewhere.parent / "data"), NIGHT)
     mine = "test_build_graphs"  # a stage is called like the module that holds the job
     assert night.value(mine, "status") == 99 and night.detail(mine, "status") == "too few edges"
     assert night.value(mine, "rows_in") == night.value("build_knowledge_graph", "rows_out")
