@@ -257,8 +257,7 @@ def worlds(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dic
         "one": write_world(roots["one"], 11),
         "other": write_world(roots["other"], 12),
     }
-    for job in (validate_events, assign_ids):
-        assert execute(job.run, ["--date", str(LATER), "--config", str(configs["other"])]) == 0
+    build(configs["other"], LATER)
     for name in ("none", "other"):
         run_night(configs[name], EARLIER, None)
     shutil.copytree(roots["none"] / "data", roots["one"] / "data")

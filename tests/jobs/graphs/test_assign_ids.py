@@ -35,6 +35,7 @@ sys.exit(execute(assign_ids.run, argv))
 
 
 def meet(here: str, other: str, patch: pytest.MonkeyPatch | None = None) -> None:
+    """Whoever appends to the ledgers in this process waits for the mark `other`, after a mark of its own, `here`."""
     append = ledgers.Snapshot.append
 
     def met(self: ledgers.Snapshot, raw: object) -> object:
@@ -104,13 +105,11 @@ def test_two_processes_at_once_give_no_id_twice_and_miss_none(
         for config, events in zip(configs, days, strict=True)
     ]
     marks = [str(tmp_path / "first"), str(tmp_path / "second")]
-    with subprocess.Popen(
-        [sys.executable, "-c", MEETING, *marks, *options[0]], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
-    ) as other:
+    command, said = [sys.executable, "-c", MEETING, *marks, *options[0]], tmp_path / "said"
+    with said.open("wb") as errors, subprocess.Popen(command, cwd=REPOSITORY, stderr=errors) as other:
         meet(*reversed(marks), monkeypatch)
         mine = execute(assign_ids.run, options[1])
-        said = other.communicate(timeout=300)[1]
-    assert (mine, other.returncode) == (0, 0), said
+        assert (mine, other.wait(timeout=300)) == (0, 0), said.read_text(encoding="utf-8")
     assert len(Segments(str(tmp_path / "shared/entity_ids/user")).files()) == 2
     for kind, column in (("user", "user_id"), ("item", "item_id")):
         found = Segments(str(tmp_path / "shared/entity_ids" / kind)).read().to_pandas()
