@@ -40,8 +40,9 @@ def meet(here: str, other: str, patch: pytest.MonkeyPatch | None = None) -> None
 
     def met(self: ledgers.Snapshot, raw: object) -> object:
         Path(here).touch()
-        give_up = time.monotonic() + 120
-        while not Path(other).exists() and time.monotonic() < give_up:
+        give_up = time.monotonic() + 240
+        while not Path(other).exists():
+            assert time.monotonic() < give_up, "the other did not come"
             time.sleep(0.05)
         return append(self, raw)
 
