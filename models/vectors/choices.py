@@ -23,7 +23,7 @@ _PENALTY = 1e-4  # on the squares of both weights, in units of their columns' sp
 
 @dataclass(frozen=True)
 class Weights:
-    """a and b; choices: how many they were learned from, 0 where nothing taught them."""
+    """a and b; choices: how many they were learned from, 0 where there were too few."""
 
     score: float = 1.0
     popularity: float = 0.0
@@ -59,7 +59,7 @@ def learn_weights(scores: np.ndarray, n_users_of: np.ndarray, is_open: np.ndarra
     if 2 * len(scores) * (without - best) < _TOLD_APART:
         both = alone
     if not both[1]:  # the score's own weight orders nothing anew
-        return Weights(choices=len(scores)) if both[0] else Weights()
+        return Weights(choices=len(scores))
     return Weights(*(float(weight) for weight in both / spread), len(scores))
 
 

@@ -40,7 +40,7 @@ def test_a_score_that_tells_nothing_leaves_popular_lists() -> None:
     found = learn_weights(*choices(-0.2, 0.8))
     assert found.score == 0 and found.popularity > 0.5
     nothing = learn_weights(*choices(-0.2, -0.2))
-    assert nothing == Weights(), "where neither tells anything, the lists stay as they are"
+    assert nothing == Weights(1.0, 0.0, P), "where neither tells anything, the lists stay as they are"
 
 
 def test_what_was_not_open_teaches_nothing() -> None:
@@ -62,7 +62,7 @@ def test_equal_scores_and_equal_counts_are_no_error() -> None:
     scores, counts, is_open = choices(0.4, 0.7)
     assert learn_weights(np.zeros_like(scores), counts, is_open).score == 0
     assert learn_weights(scores, np.ones_like(counts), is_open).popularity == 0
-    assert learn_weights(np.zeros_like(scores), np.ones_like(counts), is_open) == Weights()
+    assert learn_weights(np.zeros_like(scores), np.ones_like(counts), is_open) == Weights(1.0, 0.0, len(scores))
 
 
 def test_utilities_are_the_scores_where_nothing_was_learned() -> None:
