@@ -28,7 +28,8 @@ from jobs.configuration.recommendations import Recommendations, attribute_of, at
 from jobs.configuration.sections import Graph
 from jobs.graphs.ledgers import ITEM, value_type
 from jobs.program import log
-from jobs.recommendations.catalogue import Catalogue, Ledgers, Offers, bought_between
+from jobs.recommendations.catalogue import Catalogue, Ledgers
+from jobs.recommendations.offers import Offers, bought_between
 from jobs.tables import TABLES
 from models.vectors.choices import Weights
 from models.vectors.recommendation import Lists

@@ -29,7 +29,8 @@ from jobs.configuration.sections import Events, Graph, Lookalike, Publishing
 from jobs.events.returns import counted
 from jobs.graphs.ledgers import ITEM, USER
 from jobs.program import Input, Output, code_version, log, main, metrics
-from jobs.recommendations.catalogue import Catalogue, Ledgers, Offers, bought_between, known_then, of_one_space
+from jobs.recommendations.catalogue import Catalogue, Ledgers
+from jobs.recommendations.offers import Offers, bought_between, known_then, of_one_space
 from jobs.recommendations.predicted_relations import Predicting
 from jobs.tables import TABLES
 from models.vectors.choices import Weights

@@ -8,7 +8,8 @@ import pytest
 
 from jobs.audiences.vectors import Vectors
 from jobs.configuration.recommendations import Recommendations
-from jobs.recommendations.catalogue import Catalogue, Offers
+from jobs.recommendations.catalogue import Catalogue
+from jobs.recommendations.offers import Offers
 from models.vectors.choices import Weights
 
 USERS, ITEMS, D = 600, 150, 6
