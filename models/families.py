@@ -207,8 +207,9 @@ FAMILIES: tuple[Family, ...] = (
         triage=("`smooth_kqgc_…`", "Memory, or a loss that is not finite. Clear the task: it begins anew."),
         # of the vectors that it smooths, and how far it takes them from there
         same={
-            "init": "kqgc.init", "transe": "transe.norm", "learned": "kqgc.learned", "degree_share": "kqgc.share"},
-        unsaid={"learned": True, "degree_share": 0.0},
+            "init": "kqgc.init", "transe": "transe.norm", "learned": "kqgc.learned", "degree_share": "kqgc.share",
+            "repeats": "kqgc.repeated"},
+        unsaid={"learned": True, "degree_share": 0.0, "repeats": False},
     ),
     Family(
         name="rhgn",

@@ -59,9 +59,9 @@ class KQGC(nn.Module):
     - b does not cancel in (13), since h_U + h_purchase − h_I holds it once; `bias=False` leaves it out.
     - (12) is a mean over pairs and negatives, so that the learning rate does not depend on the batch.
     - A node without neighbours has m = 0, of which the paper does not speak.
-    - By default nothing is learned (W = 1, a = b = 0, so that attention2 is the mean), and m is scaled by a power of
-      its number of messages: what W learns from pairs costs other tasks more than smoothing gives them
-      (docs/results.md). `learned=True` is the paper's.
+    - By default nothing is learned (W = 1, a = b = 0, so that attention2 is the mean), m is scaled by a power of its
+      number of messages, and an edge that came more often passes more of them (`Night.graph`): what W learns from
+      pairs costs other tasks more than smoothing gives them (docs/results.md). `learned=True` is the paper's.
     """
 
     def __init__(self, dimension: int, hyper: KQGCHyperparameters, seed: int = 0) -> None:

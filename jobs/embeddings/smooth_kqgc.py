@@ -96,7 +96,7 @@ def run(
     tables = (knowledge_graph, entity_ids, relations, checkpoints)
     tonight = Tonight.read(date, model, predecessor, config, *tables)
     hyper = dataclasses.replace(config.kqgc, aggregator=model.removeprefix("kqgc_"))
-    graph = tonight.night.graph()
+    graph = tonight.night.graph(hyper.repeated)
     with tonight.fitting():
         outcome = learn(tonight, graph, hyper, config)
     tonight.commit(outcome)

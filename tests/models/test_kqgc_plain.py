@@ -55,6 +55,7 @@ def test_nothing_is_learned_by_default_and_the_degree_has_a_share_then_alone() -
     plain, learned = KQGCHyperparameters(), KQGCHyperparameters(learned=True)
     assert (plain.learned, plain.share) == (False, DEGREE_SHARE) and DEGREE_SHARE > 0
     assert learned.share == 0 and KQGCHyperparameters(degree_share=0).share == 0
+    assert plain.repeated and not learned.repeated and not KQGCHyperparameters(repeats=False).repeated
     graph, _, h, r = toy()
     found = [
         infer_kqgc(graph, h.astype(np.float32), r.astype(np.float32), {}, hyper)[0]
@@ -75,6 +76,6 @@ def test_what_changes_nothing_without_learning_is_named() -> None:
 def test_every_setting_either_changes_the_vectors_or_is_named() -> None:
     """One that comes later must be put on one of the sides."""
     of_vectors = {
-        "init", "aggregator", "attention_normalisation", "layers", "learned", "degree_share", "norm", "device",
-        "inference_chunk"}  # fmt: skip
+        "init", "aggregator", "attention_normalisation", "layers", "learned", "degree_share", "repeats", "norm",
+        "device", "inference_chunk"}  # fmt: skip
     assert {field.name for field in dataclasses.fields(KQGCHyperparameters)} - of_vectors == set(_OF_KQGC_TRAINING)

@@ -37,8 +37,8 @@ from tests.papers.vector_tasks import Task, tasks_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "paper_vectors.json"
-MODELS = ["transe", "kqgc_mean", "ram_gnn", "ram_gnn_rec", "rhgn", "hugt", "relgnn"]
-OF_FILMS = MODELS[:-1]  # what their configuration publishes: RelGNN learns for hours there
+MODELS = ["transe", "ram_gnn", "ram_gnn_rec", "rhgn", "hugt", "relgnn", "kqgc_mean"]  # what changes most stands last
+OF_FILMS = [model for model in MODELS if model != "relgnn"]  # as configured there: RelGNN learns for hours
 SEEDS = 3
 ALONE = "own history alone"  # the row of a task's own columns without any vector
 MIDDLING = "logistic 0.01"  # under which settings are compared

@@ -1,14 +1,16 @@
 """What of KQGC costs a user's vector, by those who choose in `make paper-vectors`: `python -m tests.papers.smoothing`.
 
 From the graph and TransE's vectors that `make paper-vectors` keeps under --work, on one log: TransE's own vectors h,
-the messages m alone, h + m by several shares of the degree (nothing learned), two layers of it, and the map learned
-with the settings of `make paper-kqgc`. Each on all tasks of the log, logistic regression under each penalty, among the
-users who choose; nobody who tests is looked at. The figures go to results/smoothing.json.
+the messages m alone, h + m by several shares of the degree, an edge of more events passing one message or several
+(nothing learned), two layers of it, and the map learned with the settings of `make paper-kqgc`. Each on all tasks of
+the log, logistic regression under each penalty, among the users who choose; nobody who tests is looked at. The figures
+go to results/smoothing.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +31,7 @@ from tests.papers.vector_tasks import Task, tasks_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "smoothing.json"
-SHARES = (0.0, 0.25, 0.5, 1.0)
+SHARES = (0.0, 0.25, 0.35, 0.5, 1.0)
 NOBODY = np.zeros(0, np.int64)
 
 
@@ -39,12 +41,13 @@ def variants(nights: LogNight) -> Iterator[tuple[str, np.ndarray]]:
     start = read_checkpoint(nights.table("checkpoints", None).table("transe"), nights.date.isoformat())
     graph, given = night.graph(), (start.entities, start.relations)
     yield "h", start.entities
-    for share in SHARES:
-        hyper = KQGCHyperparameters(learned=False, degree_share=share)
-        smoothed, _ = infer_kqgc(graph, *given, {}, hyper)
+    for repeats, share in itertools.product((False, True), SHARES):
+        hyper = KQGCHyperparameters(learned=False, degree_share=share, repeats=repeats)
+        smoothed, _ = infer_kqgc(night.graph(repeats), *given, {}, hyper)
+        again = " with repeats" if repeats else ""
         if not share:
-            yield "m", smoothed - start.entities
-        yield f"h + m degree^{share}", smoothed
+            yield f"m{again}", smoothed - start.entities
+        yield f"h + m degree^{share}{again}", smoothed
     yield "two layers of h + m", infer_kqgc(graph, *given, {}, KQGCHyperparameters(layers=2, degree_share=0))[0]
     purchase = night.relation(nights.settings().graph.purchase)
     pairs, items = training_pairs(night, purchase, start.source), night.of_type("item")

@@ -96,13 +96,14 @@ def test_another_norm_of_the_source_begins_both_anew(root: Path, capsys: pytest.
 def test_vectors_of_a_learned_map_are_no_predecessor_of_those_without(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They lie elsewhere: no rotation takes one to the other, nor messages by one share of the degree to another's."""
-    settings = ({}, {"learned": True}, {"degree_share": 0.0})
+    """They lie elsewhere: no rotation takes one to the other, nor messages by one share of the degree, or of one
+    count, to another's."""
+    settings = ({}, {"learned": True}, {"degree_share": 0.0}, {"repeats": False})
     for k, given in enumerate(settings):
         leave(config_of(tmp_path, kqgc=given), "transe", DAYS[k], before=DAYS[k - 1] if k else None)
         leave(config_of(tmp_path, kqgc=given), "kqgc_mean", DAYS[k])
     found = [resolved(config_of(tmp_path, kqgc=given), DAYS[4], capsys)["kqgc_mean"] for given in settings]
-    assert found == [str(day) for day in DAYS[:3]]
+    assert found == [str(day) for day in DAYS[:4]]
 
 
 def test_vectors_of_before_the_family_knew_of_a_learned_map_are_of_one(
@@ -112,7 +113,7 @@ def test_vectors_of_before_the_family_knew_of_a_learned_map_are_of_one(
     training, which compares nothing."""
     learned, default = {"kqgc": {"learned": True}}, {"kqgc": {}}
     leave(config_of(tmp_path, **learned), "transe", DAYS[0])
-    leave(config_of(tmp_path, **learned), "kqgc_mean", DAYS[0], without=("learned", "degree_share"))
+    leave(config_of(tmp_path, **learned), "kqgc_mean", DAYS[0], without=("learned", "degree_share", "repeats"))
     found = [resolved(config_of(tmp_path, **given), DAYS[1], capsys) for given in (learned, default)]
     assert found == [{"transe": str(DAYS[0]), "kqgc_mean": before} for before in (str(DAYS[0]), None)]
 
