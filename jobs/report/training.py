@@ -9,7 +9,7 @@ from jobs.report import text
 from jobs.report.charts import Axis, Series, line_chart
 from jobs.report.night import Night, Stage
 from models import families
-from models.families import Family
+from models.family import Family
 
 Row = dict[str, Any]
 

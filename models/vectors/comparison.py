@@ -28,7 +28,8 @@ from typing import get_args
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from models.families import Comparison, family_of
+from models.families import family_of
+from models.family import Comparison
 from models.kernels import nearness as kernel
 from models.kernels.nearness import DOT, L1, L2
 from models.shapes import expect

@@ -82,8 +82,8 @@ def test_dag_files_pull_in_no_engine(small: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
-    assert {"dagkit", "models", "models.families", "nightly_user_embeddings"} <= loaded
-    assert not {name for name in loaded if name.startswith("models.")} - {"models.families"}
+    assert {"dagkit", "models", "nightly_user_embeddings"} <= loaded
+    assert {name for name in loaded if name.startswith("models.")} == {"models.families", "models.family"}
     assert not {name.split(".")[0] for name in loaded} & {
         "jobs",
         "feature_store",

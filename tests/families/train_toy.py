@@ -15,7 +15,7 @@ from jobs.arrays import NONE, TRAINED, Night
 from jobs.embeddings import training
 from jobs.embeddings.training import Outcome, Tonight
 from jobs.program import Input, Output
-from models.families import Family, Job
+from models.family import Family, Job
 from models.hyperparameters import check_range
 from models.learning.initialisation import keyed_vectors
 

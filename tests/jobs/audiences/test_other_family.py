@@ -16,7 +16,7 @@ from jobs.audiences.vectors import Vectors, read_vectors
 from jobs.configuration.sections import Publishing
 from jobs.program import JobError
 from models import families
-from models.families import Family, Job
+from models.family import Family, Job
 from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, ITEMS, START, config, planted, reads, score, train
 from tests.jobs.report.tables_by_hand import write_vectors
 

@@ -13,7 +13,7 @@ from jobs.configuration.feature_names import default_names
 from jobs.program import Output
 from models import families
 from models.classifiers.folds import A, B, C
-from models.families import Family, Job
+from models.family import Family, Job
 from tests.jobs.profiles.profile_world import DATE, config, fold_of, planted, predictions, train, write
 from tests.jobs.report.tables_by_hand import table_input
 

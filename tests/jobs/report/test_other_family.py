@@ -12,7 +12,7 @@ from jobs.report.flow import task_of
 from jobs.report.page import AFTER_FAMILIES, BEFORE_FAMILIES
 from jobs.report.write_report import drawn_first
 from models import families
-from models.families import Family, Job
+from models.family import Family, Job
 from tests.jobs.report import night
 from tests.jobs.report.test_profiles import LABELS, facts
 from tests.jobs.report.test_write_report import HOSTILE, Page, report

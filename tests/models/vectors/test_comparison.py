@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from models.families import FAMILIES, Comparison
+from models.families import FAMILIES
+from models.family import Comparison
 from models.shapes import ShapeError
 from models.vectors.comparison import Comparer
 
