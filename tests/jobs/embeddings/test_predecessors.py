@@ -118,6 +118,16 @@ def test_vectors_of_before_the_family_knew_of_a_learned_map_are_of_one(
     assert found == [{"transe": str(DAYS[0]), "kqgc_mean": before} for before in (str(DAYS[0]), None)]
 
 
+def test_vectors_of_before_edges_passed_more_messages_are_of_one_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once, default = {"kqgc": {"repeats": False}}, {"kqgc": {}}
+    leave(config_of(tmp_path, **once), "transe", DAYS[0])
+    leave(config_of(tmp_path, **once), "kqgc_mean", DAYS[0], without=("repeats",))
+    found = [resolved(config_of(tmp_path, **given), DAYS[1], capsys)["kqgc_mean"] for given in (once, default)]
+    assert found == [str(DAYS[0]), None]
+
+
 def test_users_with_what_they_had_last_are_no_successors_of_those_without(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
