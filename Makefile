@@ -88,8 +88,8 @@ paper-transe: $(STAMP)  ## TransE on FB15k-237
 paper-kqgc: $(STAMP)  ## table 3 of the KQGC paper, on two shops
 	$(BIN)/python -m tests.papers.paper_kqgc
 
-paper-lookalike: $(STAMP) $(IMPLICIT)/.installed  ## one classifier for all clients against one for each, on two shops
-	$(BIN)/python -m tests.papers.paper_lookalike
+paper-lookalike: $(STAMP) $(IMPLICIT)/.installed  ## one classifier for all clients against one for each, on two shops; MODELS="transe kqgc_mean": their vectors alone
+	$(BIN)/python -m tests.papers.paper_lookalike $(if $(MODELS),--models $(MODELS))
 
 paper-lookalike-limits: $(STAMP)  ## what foretelling the next purchases could gain for the audiences; takes the vectors of paper-lookalike
 	$(BIN)/python -m tests.papers.lookalike_limits

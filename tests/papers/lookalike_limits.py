@@ -27,7 +27,6 @@ from tests.papers.lookalike_cache import SEPARATOR, Arrays, cached, code_of
 from tests.papers.lookalike_figures import Results, figures_of, mean_gain, mean_of
 from tests.papers.lookalike_frames import ALL_MODELS, Frame
 from tests.papers.lookalike_rows import pooled_part
-from tests.papers.paper_kqgc import OVERRIDES
 from tests.papers.paper_lookalike import EARLIER, Scores, prepare, say
 from tests.papers.shops import SHOPS, Nights
 
@@ -109,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     shops: list[dict[str, Any]] = []
     of_shops = []
     for shop in SHOPS:
-        nights = Nights(shop, given.data, given.work / shop.config, OVERRIDES, EARLIER, ALL_MODELS)
+        nights = Nights(shop, given.data, given.work / shop.config, {}, EARLIER, ALL_MODELS)
         prepare(nights, given.seeds)
         results = results_of(nights, given.seeds)
         figures, draws = figures_of(results), results.draws(results.rows)

@@ -28,19 +28,23 @@ from jobs.audiences.population import purchases_between
 from jobs.configuration.feature_names import FeatureSet
 from models.classifiers.lookalike import Calibration, calibrate, fit, margins_of
 from models.hyperparameters import TreeHyperparameters
-from tests.papers.lookalike_frames import ALL_MODELS, MODELS_OF, Frame, predicates
+from tests.papers.lookalike_frames import Frame, families_of, predicates
 from tests.papers.shops import L, Nights
 
 TREES = TreeHyperparameters(threads=2)
 ALONE = ("baseline", "strong")
-# name → models whose affinities are columns, and past label windows
-VARIANTS: dict[str, tuple[list[str], int]] = {
-    "": ([], 3),
-    **{f"+{family}": (models, 3) for family, models in MODELS_OF.items()},
-    "+all": (ALL_MODELS, 3),
-}
-# Whether it helps to mix windows without a night, whose affinities are missing, with those that have them.
-ONE_WINDOW = {", one window": ([], 1), "+all, one window": (ALL_MODELS, 1)}
+Variants = dict[str, tuple[list[str], int]]  # name → models whose affinities are columns, and past label windows
+
+
+def variants(models: list[str]) -> Variants:
+    """Bare, with each family's affinities, and with all."""
+    of_families = {f"+{family}": (mine, 3) for family, mine in families_of(models).items()}
+    return {"": ([], 3), **of_families, "+all": (models, 3)}
+
+
+def one_window(models: list[str]) -> Variants:
+    """Whether it helps to mix windows without a night, whose affinities are missing, with those that have them."""
+    return {", one window": ([], 1), "+all, one window": (models, 1)}
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,8 @@ def _fit_alone(task: Task, name: str, seed: int) -> tuple[xgboost.Booster, Calib
     return booster, calibrate(margins_of(booster, columns.values[rows]), sample.labels[rows])
 
 
-def pooled(frame: Frame, variant: str) -> Rows:
+def pooled(frame: Frame, variant: str, models: list[str], windows: int) -> Rows:
     """pooled<variant>, blend<variant>, and own<variant>."""
-    models, windows = (VARIANTS | ONE_WINDOW)[variant]
     return pooled_part(frame.with_models(models, windows), variant)
 
 

@@ -5,8 +5,8 @@ T2, with the labels of [T2, T3), is the test, scored by what was learned from la
 classifiers, the columns of the pooled model with a model for each client, popularity, ALS and item co-purchase
 (lookalike_peers.py), the pooled model bare, with each family's affinities and with all, and its mean with the clients'
 own; then clients of whom 0, 5, 20 or 100 buyers are known (cold_clients.py), and lists of 5, 20 or 100 seeds
-(seed_lists.py). Vectors are trained once for each seed and
-are kept, as all scores are, under --work: a run that broke off goes on.
+(seed_lists.py). Families are set as the shops' configurations ship them. Vectors are trained once for each seed and are
+kept, as all scores are, under --work: a run that broke off goes on.
 
 PR-AUC at 1:3 (20 fixed draws, gains.py); intervals by a bootstrap over users. `--validation` stops before the test and
 writes nothing; tests/papers/results/paper_lookalike.json counts how often the test was scored, by other code each time.
@@ -47,16 +47,14 @@ from tests.papers.lookalike_figures import (
     mean_of,
     precision,
 )
-from tests.papers.lookalike_frames import ALL_MODELS, MODELS_OF, Frame, Logs, frame_of, read_logs
+from tests.papers.lookalike_frames import ALL_MODELS, Frame, Logs, families_of, frame_of, read_logs
 from tests.papers.lookalike_peers import PEERS, peers
-from tests.papers.lookalike_rows import ONE_WINDOW, VARIANTS
-from tests.papers.paper_kqgc import OVERRIDES
+from tests.papers.lookalike_rows import one_window, variants
 from tests.papers.shops import SHOPS, Nights, Shop
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "paper_lookalike.json"
 SEEDS, EARLIER = 3, 1  # one window before T1: today's classifiers and the affinities of validation learn from it
-OURS = [f"{name}{variant}" for variant in VARIANTS for name in ("pooled", "blend")]
 MODULES = ("lookalike_frames", "lookalike_rows", "lookalike_peers", "item_peers", "cold_clients", "seed_lists")
 COLD_COUNTED = (0, 5, 20)  # of the buyers known, in the last line
 COLD_PEERS = [f"{peer} of {target}" for peer in PEERS for target in cold_clients.TARGETS]
@@ -77,7 +75,7 @@ def prepare(nights: Nights, seeds: int) -> None:
     """Graphs and vectors, where they are not there yet under these settings."""
     for seed in [None, *range(seeds)]:
         settings = nights.settings(seed or 0)
-        of_families = [getattr(settings, family) for family in MODELS_OF]
+        of_families = [getattr(settings, family) for family in families_of(nights.models)]
         parts = [config_hash(one) for one in (settings.events, settings.graph, *of_families)]
         mark = nights.root / f"done-{'graphs' if seed is None else seed}-{hash_of(parts, nights.dates, nights.models)}"
         if mark.exists():
@@ -101,7 +99,7 @@ class Scores:
 
     @functools.cached_property
     def frame(self) -> Frame:
-        return frame_of(self.nights, self.settings, self.date, ALL_MODELS)
+        return frame_of(self.nights, self.settings, self.date)
 
     @functools.cached_property
     def logs(self) -> Logs:
@@ -129,9 +127,10 @@ class Scores:
         of_rows = ("lookalike_frames", "lookalike_rows")
         found = self._kept("alone", of_rows, lambda: _arrays(lookalike_rows.alone(self.nights, self.frame)))
         found |= self._kept("peers", ("lookalike_frames", "lookalike_peers", "item_peers"), self._peers)
-        for variant in VARIANTS if self.test else VARIANTS | ONE_WINDOW:
-            rows = self._kept(
-                f"pooled{variant}", of_rows, lambda v=variant: _arrays(lookalike_rows.pooled(self.frame, v)))
+        models = self.nights.models
+        for variant, parts in (variants(models) | ({} if self.test else one_window(models))).items():
+            rows = self._kept(f"pooled{variant}", of_rows, lambda v=variant, p=parts: _arrays(
+                lookalike_rows.pooled(self.frame, v, *p)))
             found |= {name: values for name, values in rows.items() if not name.startswith("own") or variant == ""}
         return found
 
@@ -196,19 +195,20 @@ def _by_number(numbers: tuple[int, ...]) -> dict[int, Results]:
     return {number: Results([], []) for number in numbers}
 
 
-def assess(shop: Shop, before: Day, day: Day, on_test: bool) -> tuple[dict[str, Any], Draws]:
+def assess(shop: Shop, models: list[str], before: Day, day: Day, on_test: bool) -> tuple[dict[str, Any], Draws]:
     """All figures of a shop, and the bootstrap of what the last lines tell. Choices are made on the day before."""
     known, at = figures_of(before.warm), day if on_test else before
-    chosen, shown = best(known, OURS), at.warm
+    ours = [f"{name}{variant}" for variant in variants(models) for name in ("pooled", "blend")]
+    chosen, shown = best(known, ours), at.warm
     figures, draws = figures_of(shown), shown.draws(shown.rows)
     cold = few_of(before.cold, at.cold, "pooled", lambda _: COLD_PEERS)
-    lists = few_of(before.lists, at.lists, seed_lists.OURS, seed_lists.peers_of)
+    lists = few_of(before.lists, at.lists, seed_lists.OURS, functools.partial(seed_lists.peers_of, models))
     found = {
         "shop": shop.name, "chosen": chosen, "over_strong": float(gain(figures, chosen, "strong")),
         "eligible": len(shown.scored[0].labels), "buyers": _buyers(shown),
         "validation_only": {row: mean_of(known, row) for row in before.warm.rows if row not in shown.rows},
         "rows": [_row(row, known, figures, draws, shown, before.warm if on_test else None) for row in shown.rows],
-        "by_events": by_thirds(shown, at.events, [f"pooled+{family}" for family in MODELS_OF], "pooled"),
+        "by_events": by_thirds(shown, at.events, [f"pooled+{family}" for family in families_of(models)], "pooled"),
         "cold": cold.rows("buyers"), "lists": lists.rows("seeds")}
     return found, Draws((figures, draws), (cold.figures, cold.draws), chosen, cold.chosen)
 
@@ -239,14 +239,14 @@ def _row(
         "log_loss": mean_log_loss(shown, row, before), "by_client": {c: float(figures[row, c]) for c in clients}}
 
 
-def last_lines(shops: list[Draws]) -> tuple[list[str], dict[str, float]]:
+def last_lines(shops: list[Draws], models: list[str] = ALL_MODELS) -> tuple[list[str], dict[str, float]]:
     """A line for each family, and the last; beside them the figures of the last."""
 
     def of(which: int, row: str | None, over: str) -> Any:
         return mean_gain([(one.warm[which], row or one.chosen, over) for one in shops])
 
     lines = []
-    for family in MODELS_OF:
+    for family in families_of(models):
         value, draws = (of(which, f"pooled+{family}", "pooled") for which in (0, 1))
         lines.append(f"{family}_over_pooled: {value:.2f} low: {interval(draws)[0]:.2f}")
     found = {"over_strong": float(of(0, None, "strong")), "low": interval(of(1, None, "strong"))[0]}
@@ -293,11 +293,13 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--data", type=Path, default=data, help="folder of the data sets")
     options.add_argument("--work", type=Path, default=work, help="where graphs, vectors and scores are kept")
     options.add_argument("--seeds", type=int, default=SEEDS)
+    options.add_argument("--models", nargs="+", choices=ALL_MODELS, default=ALL_MODELS, help="in an order in which one "
+                         "can start from another; fewer than all have a file of results of their own")
     options.add_argument("--validation", action="store_true", help="stop before the test, without cold clients")
     arguments = options.parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
     shops = [
-        Nights(shop, arguments.data, arguments.work / shop.config, OVERRIDES, EARLIER, ALL_MODELS) for shop in SHOPS]
+        Nights(shop, arguments.data, arguments.work / shop.config, {}, EARLIER, arguments.models) for shop in SHOPS]
     for nights in shops:
         prepare(nights, arguments.seeds)
     started, found, draws = time.perf_counter(), [], []
@@ -305,26 +307,33 @@ def main(argv: list[str] | None = None) -> None:
         seeds, with_test = range(arguments.seeds), not arguments.validation
         before = day_of(nights, EARLIER, seeds, with_test)
         day = day_of(nights, EARLIER + 1, seeds, True) if with_test else before
-        one, parts = assess(nights.shop, before, day, not arguments.validation)
+        one, parts = assess(nights.shop, nights.models, before, day, not arguments.validation)
         found.append(one)
         draws.append(parts)
         show(one)
-    lines, last = last_lines(draws)
+    lines, last = last_lines(draws, arguments.models)
     if not arguments.validation:
-        write(found, last | {"families": lines[:-1]}, arguments.seeds, round(time.perf_counter() - started))
+        told = last | {"families": lines[:-1], "models": arguments.models, "seeds": arguments.seeds}
+        write(found, told, round(time.perf_counter() - started))
     say("\n" + "\n".join(lines))
 
 
-def write(shops: list[dict[str, Any]], last: dict[str, Any], seeds: int, seconds: int) -> None:
-    """The results, those of fewer seeds in a file of their own, and how often the test was scored by other code or
-    under other seeds so far, whichever file that went to."""
-    results = RESULTS if seeds >= SEEDS else RESULTS.with_stem(f"{RESULTS.stem}_{seeds}_of_{SEEDS}_seeds")
+def results_file(models: list[str], seeds: int) -> Path:
+    """Runs of some models alone, or of fewer seeds, have a file of their own."""
+    of_models = "" if models == ALL_MODELS else "_" + "_".join(models)
+    return RESULTS.with_stem(RESULTS.stem + of_models + (f"_{seeds}_of_{SEEDS}_seeds" if seeds < SEEDS else ""))
+
+
+def write(shops: list[dict[str, Any]], told: dict[str, Any], seconds: int) -> None:
+    """The results, and how often the test was scored so far by other code, for other models or under other seeds,
+    whichever file that went to."""
     files = RESULTS.parent.glob(f"{RESULTS.stem}*.json")
     before = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    scored_by = f"{code_of(*MODULES)} {seeds}"
+    scored_by = " ".join([code_of(*MODULES), str(told["seeds"]), *told["models"]])
     is_new = all(one["scored_by"] != scored_by for one in before)
     runs = max((one["test_runs"] for one in before), default=0) + is_new
-    report = {**last, "seeds": seeds, "seconds": seconds, "test_runs": runs, "scored_by": scored_by, "shops": shops}
+    report = {**told, "seconds": seconds, "test_runs": runs, "scored_by": scored_by, "shops": shops}
+    results = results_file(told["models"], told["seeds"])
     results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

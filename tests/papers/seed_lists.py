@@ -30,7 +30,7 @@ from models import families
 from models.classifiers.lookalike import OneClassError
 from models.vectors.affinities import NAMES as AFFINITIES
 from tests.papers.cold_clients import pool_sets
-from tests.papers.lookalike_frames import ALL_MODELS, Logs
+from tests.papers.lookalike_frames import Logs
 from tests.papers.lookalike_peers import popularity
 from tests.papers.shops import Nights
 
@@ -40,9 +40,9 @@ OURS = "request"  # what find_audience ranks by
 Scores = dict[tuple[str, int, str], np.ndarray]  # (row, seeds, client) → margins (u,), NaN of the seeds
 
 
-def peers_of(size: int) -> list[str]:
-    """The rows that ours is held against."""
-    spaces = [f"{how} {model}" for how in ("nearest", "density") for model in ALL_MODELS]
+def peers_of(models: list[str], size: int) -> list[str]:
+    """The rows that ours is held against. models: those in whose spaces near users are sought."""
+    spaces = [f"{how} {model}" for how in ("nearest", "density") for model in models]
     return ["recency", "count", *spaces] + ["alone"] * (size >= LEAST_ALONE)
 
 
@@ -63,15 +63,16 @@ def seeds_of(past: Past, of_client: np.ndarray, client: str, size: int, keys: np
 def scores_of(nights: Nights, settings: Settings, date: datetime.date, logs: Logs, together: list[str]) -> Scores:
     """Of clients that share no item, by ours and by the peers."""
     graph, look, seed, tables = settings.graph, settings.lookalike, settings.seed, nights.tables(settings.seed)
+    models = nights.models
     sets = hidden(logs.sets_before, together)
-    lessons = lessons_from(logs.before, sets, tables, date, ALL_MODELS, graph, look, seed)
-    model = None if isinstance(lessons, str) else fit_seed_lists(lessons, ALL_MODELS, look, seed)
+    lessons = lessons_from(logs.before, sets, tables, date, models, graph, look, seed)
+    model = None if isinstance(lessons, str) else fit_seed_lists(lessons, models, look, seed)
     if model is None:
         raise SystemExit(f"{nights.shop.name} without {', '.join(together)}: no model of lists can be learned")
     past = past_of(logs.around, date, graph, look)
     keys, fold = keys_of(past.log.users, seed), folds(past.log, len(model.boosters), seed)[past.eligible]
-    published = vectors_of(tables, ALL_MODELS, graph, look, seed)(past)
-    lists = SeedLists(past, logs.sets, published, ALL_MODELS, keys)
+    published = vectors_of(tables, models, graph, look, seed)(past)
+    lists = SeedLists(past, logs.sets, published, models, keys)
     one = _List(settings, model, lists, published.source, fold)
     found: Scores = {}
     for client in together:
@@ -101,7 +102,7 @@ class _List:
             found["alone"] = alone
         nobodys = self.source.of_items("seeds", np.zeros(len(self.source.snapshot.items), bool))
         ids, drawn = self.lists.published.ledger_ids, self.lists.drawn(seeds)
-        for model in ALL_MODELS:
+        for model in spaces:
             near = nobodys.affinity_of(model, np.sort(ids[drawn]), everybody)
             found[f"nearest {model}"] = -near[:, AFFINITIES.index("near_references")]
             found[f"density {model}"] = spaces[model].density(drawn, everybody)[:, 0]

@@ -27,11 +27,12 @@ from tests.papers.cold_clients import groups, known_buyers, pool_sets, without
 from tests.papers.gains import Scored
 from tests.papers.lookalike_cache import cached, code_hash
 from tests.papers.lookalike_figures import Results, best, by_thirds, few_of, figures_of, mean_gain, mean_log_loss
-from tests.papers.lookalike_frames import ALL_MODELS, Frame
+from tests.papers.lookalike_frames import ALL_MODELS, MODELS_OF, Frame
 from tests.papers.lookalike_limits import next_baskets, told
 from tests.papers.lookalike_peers import alike, popularity
+from tests.papers.lookalike_rows import variants
 from tests.papers.paper_lookalike import Draws, last_lines
-from tests.papers.seed_lists import hidden, seeds_of
+from tests.papers.seed_lists import hidden, peers_of, seeds_of
 from tests.papers.shops import program
 
 N = 6  # items
@@ -159,19 +160,27 @@ def test_a_users_events_are_those_of_the_window() -> None:
     assert frame.events.tolist() == [2, 1], "neither the event of 200 days before nor that of the day itself"
 
 
-def test_fewer_seeds_leave_the_committed_figures_and_every_run_of_the_test_is_counted(
+def test_fewer_seeds_or_models_leave_the_committed_figures_and_every_run_of_the_test_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paper_lookalike, "RESULTS", tmp_path / "paper_lookalike.json")
 
-    def runs(code: str, seeds: int) -> int:
+    def runs(code: str, seeds: int, name: str, models: list[str] = ALL_MODELS) -> int:
         monkeypatch.setattr(paper_lookalike, "code_of", lambda *_: code)
-        paper_lookalike.write([], {}, seeds, 1)
-        name = "paper_lookalike" + ("" if seeds >= 3 else f"_{seeds}_of_3_seeds")
-        return json.loads((tmp_path / f"{name}.json").read_text())["test_runs"]
+        paper_lookalike.write([], {"seeds": seeds, "models": models}, 1)
+        return json.loads((tmp_path / f"paper_lookalike{name}.json").read_text())["test_runs"]
 
-    assert [runs("a", 3), runs("a", 3), runs("b", 1), runs("b", 1), runs("c", 3)] == [1, 1, 2, 2, 3]
-    assert json.loads((tmp_path / "paper_lookalike_1_of_3_seeds.json").read_text())["scored_by"] == "b 1"
+    assert [runs("a", 3, ""), runs("a", 3, "")] == [1, 1]
+    assert [runs("b", 1, "_1_of_3_seeds"), runs("b", 1, "_1_of_3_seeds"), runs("c", 3, "")] == [2, 2, 3]
+    assert runs("c", 3, "_hugt", ["hugt"]) == 4 and runs("c", 1, "_hugt_1_of_3_seeds", ["hugt"]) == 5
+    assert json.loads((tmp_path / "paper_lookalike.json").read_text())["test_runs"] == 3
+
+
+def test_of_some_models_alone_there_are_rows_of_their_families_and_all() -> None:
+    assert variants(["kqgc_mean", "transe"]) == {
+        "": ([], 3), "+transe": (["transe"], 3), "+kqgc": (["kqgc_mean"], 3), "+all": (["kqgc_mean", "transe"], 3)}
+    assert list(variants(ALL_MODELS)) == ["", *(f"+{family}" for family in MODELS_OF), "+all"]
+    assert peers_of(["transe"], 5) == ["recency", "count", "nearest transe", "density transe"]
 
 
 def test_the_peer_of_few_seeds_is_chosen_on_the_day_before() -> None:
