@@ -57,7 +57,7 @@ def test_its_card_and_its_stages_are_those_of_its_record(root: Path) -> None:
 def test_the_card_of_a_model_that_trained_nothing_says_that_alone(root: Path) -> None:
     night.put(root, "train_toy_toy_small", rows_in=1234, warm=1, history=[])
     page = Page(report(root))
-    assert "Nothing was trained tonight" in page.text and "1,234 marbles" in page.text
+    assert "Nothing of its own was trained tonight" in page.text and "1,234 marbles" in page.text
     assert "0 epochs" not in page.text and "warm start" not in page.text.split("1,234 marbles")[0][-60:]
 
 
