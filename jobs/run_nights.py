@@ -203,10 +203,15 @@ def check_machine(settings: Settings) -> None:
         raise NightFailed(
             "Found no Java on the path; Spark needs Java 17 (Debian: apt install openjdk-17-jre-headless), "
             "or JAVA_HOME.")
-    events = settings.source.events.path
+    for setting, table in settings.source.event_tables.items():
+        check_events(setting, table.path)
+
+
+def check_events(setting: str, events: str) -> None:
+    """Whether there is something at a path; an object store, or a glob, is looked at by the first task."""
     if "://" not in events and not any(c in events for c in "*?[") and not Path(events).exists():
         raise NightFailed(
-            f"Found no events at {events}, which source.events.path names. Import the data set first; the first lines "
+            f"Found no events at {events}, which {setting}.path names. Import the data set first; the first lines "
             "of a shipped configuration say how, and so does python -m jobs.events.import_dataset --help.")
 
 
@@ -235,7 +240,7 @@ def main() -> int:
 def generate_demo(settings: Settings) -> None:
     """The demo log, where the configuration looks for it."""
     print("Generating the demo log …", flush=True)
-    output = str(Path(settings.source.events.path).parent)
+    output = str(Path(settings.source.event_tables["source.events"].path).parent)
     command = [sys.executable, "-m", "jobs.events.generate_demo", "--output", output]
     if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
         raise NightFailed(f"The demo log could not be generated: {' '.join(command)}")

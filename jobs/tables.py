@@ -27,7 +27,7 @@ TABLES: dict[str, Contract] = {
     "rejected_events": Contract(
         "rejected_events", "dt",
         (
-            Field("source_file", "string", "file it was read from"),
+            Field("source_file", "string", "file it was read from; of several tables, after the number: 1/…"),
             Field("row_number", "int64", "row in that file, from 1, header not counted", nullable=True),
             Field("reason", "string", "why it cannot be used"),
             Field("user_id", "string", "who, where the id is usable", nullable=True),

@@ -105,10 +105,9 @@ def _check_graph(graph: Graph, events: Events) -> None:
 
 
 def _check_sources(source: Source) -> None:
-    for name in ("events", "items", "users"):
-        table = getattr(source, name)
-        if table is not None:
-            check_source(table, f"source.{name}", TABLES["clean_events"].columns if name == "events" else None)
+    expect(bool(source.event_tables), source.events, "source.events", "a table, or a list of at least one")
+    for setting, table in source.tables.items():
+        check_source(table, setting, TABLES["clean_events"].columns if setting in source.event_tables else None)
 
 
 def _check_tables(graph: Graph, source: Source) -> None:

@@ -41,7 +41,7 @@ def load_settings(path: Path | str) -> Settings:
     source = settings.source
     known_stores.know("", settings.storage)
     known_stores.know(settings.data_root, settings.storage)
-    for table in filter(None, (source.events, source.items, source.users)):
+    for table in source.tables.values():
         known_stores.know(table.path, table.storage)
     return settings
 
@@ -76,9 +76,11 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         return table and dataclasses.replace(table, path=anchor(table.path), storage=storage, record=record)
 
     source = settings.source
+    several = isinstance(source.events, list)
+    events = [anchor_table(table) for table in source.event_tables.values()]
     source = dataclasses.replace(
-        source, events=anchor_table(source.events), items=anchor_table(source.items), users=anchor_table(source.users),
-        ready_marker=source.ready_marker and anchor(source.ready_marker))
+        source, events=events if several else events[0], items=anchor_table(source.items),
+        users=anchor_table(source.users), ready_marker=source.ready_marker and anchor(source.ready_marker))
     quality = dataclasses.replace(settings.quality, data_docs=docs and f"{root}/{docs}")
     lookalike = _with_lists(settings.lookalike, anchor)
     return dataclasses.replace(settings, data_root=root, source=source, quality=quality, lookalike=lookalike)

@@ -71,9 +71,7 @@ def is_below(path: str, folder: str) -> bool:
 def _read_by_jobs(settings: Settings) -> Iterator[tuple[str, str]]:
     """(dotted key, path) of every file that the configuration names."""
     source, lookalike = settings.source, settings.lookalike
-    for name in ("events", "items", "users"):
-        if table := getattr(source, name):
-            yield f"source.{name}.path", table.path
+    yield from ((f"{setting}.path", table.path) for setting, table in source.tables.items())
     named: Mapping[str, str | None] = {
         "source.ready_marker": source.ready_marker, "lookalike.suppress": lookalike.suppress,
         **{f"lookalike.campaigns.{name}.suppress": one.suppress for name, one in lookalike.campaigns.items()}}

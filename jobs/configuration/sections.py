@@ -109,10 +109,23 @@ class SourceTable:
 class Source:
     """The three inputs; items and users may be missing."""
 
-    events: SourceTable
+    events: SourceTable | list[SourceTable]  # of several, such as clicks in one and orders in another, all are read
     items: SourceTable | None = None
     users: SourceTable | None = None
     ready_marker: AnyPath | None = None  # a path with {ds} in it; the first task waits until it exists
+
+    @property
+    def event_tables(self) -> dict[str, SourceTable]:
+        """By the setting: source.events, or of a list source.events[0], source.events[1], …"""
+        if isinstance(self.events, SourceTable):
+            return {"source.events": self.events}
+        return {f"source.events[{number}]": table for number, table in enumerate(self.events)}
+
+    @property
+    def tables(self) -> dict[str, SourceTable]:
+        """All, by the setting."""
+        others = {"source.items": self.items, "source.users": self.users}
+        return self.event_tables | {setting: table for setting, table in others.items() if table is not None}
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,13 @@ def build(cls: Any, value: Any, path: str) -> Any:
 
 
 def _member(arguments: tuple[Any, ...], value: Any) -> Any:
-    """Which of a union's types a value is meant as: the one that a mapping makes, for a mapping; else the first."""
+    """Which of a union's types a value is meant as: the one that a mapping or a list makes, for such a value; else the
+    first."""
     inner = [a for a in arguments if a is not type(None)]
     of_mapping = [a for a in inner if typing.get_origin(a) is dict or dataclasses.is_dataclass(a)]
-    return of_mapping[0] if of_mapping and isinstance(value, dict) else inner[0]
+    of_list = [a for a in inner if typing.get_origin(a) is list]
+    meant = of_mapping if isinstance(value, dict) else of_list if isinstance(value, list) else []
+    return [*meant, inner[0]][0]
 
 
 def _build_dataclass(cls: Any, value: Any, path: str) -> Any:

@@ -20,11 +20,11 @@ UNCHANGED = "Nothing was committed. Deliver whole files: write them aside, and r
 
 
 def fingerprints_now(
-    files: Sequence[str], format: str, former: Mapping[str, Mapping[str, Any]], encoding: str = UTF8
+    files: Sequence[str], format: str, former: Mapping[str, Mapping[str, Any]], encoding: str = UTF8, prefix: str = ""
 ) -> list[dict[str, Any]]:
     """All files of a source; the bytes of one are read only where size or change differ from its `former` fingerprint,
-    by its name. SourceError for one that is not whole, or not of the format."""
-    names, now = labels(files), statuses(files)
+    by its name, which begins with the prefix. SourceError for one that is not whole, or not of the format."""
+    names, now = {file: prefix + label for file, label in labels(files).items()}, statuses(files)
     found = {file: _found(names[file], now[file]) for file in files}
     new = [file for file in files if not _is_known(found[file], former)]
     at_once(lambda file: check_whole(file, format, encoding), new)

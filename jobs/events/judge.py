@@ -96,9 +96,9 @@ def accepted(judged: DataFrame, purchase: str | None = None) -> DataFrame:
     })
 
 
-def without_repeats(events: DataFrame, exact: bool, has_event_ids: bool) -> DataFrame:
+def without_repeats(events: DataFrame, exact: bool, has_event_ids: bool, several: bool = False) -> DataFrame:
     """One row per day and `event_id`, the one taken in last; rows without one: exact repeats once if `exact`, else
-    all."""
+    all. several: of several tables, where an id is one of its behaviour: click 17 is not order 17."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
@@ -110,7 +110,7 @@ def without_repeats(events: DataFrame, exact: bool, has_event_ids: bool) -> Data
         F.concat(F.lit("row:"), without_id)
     )
     latest = [F.desc_nulls_last("ingested_at"), *(F.col(name) for name in columns if name != "ingested_at")]
-    order = Window.partitionBy("day", "_key").orderBy(*latest)
+    order = Window.partitionBy("day", *["behavior"] * several, "_key").orderBy(*latest)
     return (
         events.withColumn("_key", key)
         .withColumn("_rank", F.row_number().over(order))

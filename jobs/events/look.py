@@ -10,6 +10,7 @@ Reads a sample and the schemas, in seconds and without Spark. Shows of no value 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import sys
 from collections import Counter
@@ -25,7 +26,7 @@ from jobs.events import epochs
 from jobs.events.looking.column_kinds import Look, examples, look_at
 from jobs.events.looking.plain_judge import Judged, judged
 from jobs.events.looking.probe import tables
-from jobs.events.looking.proposal import Described, best, configuration, is_called_like_a_time, source_of
+from jobs.events.looking.proposal import Described, configuration, is_called_like_a_time, source_of
 from jobs.events.looking.sample import Sample, take
 from jobs.events.places import SourceError
 from jobs.events.readers import published
@@ -38,10 +39,11 @@ CATALOGUE_ROWS = 20_000
 def of_configuration(settings: Settings) -> Iterator[str]:
     """Lines on every source of a configuration. SourceError."""
     source = settings.source
-    sample = take(source.events, "source.events")
-    yield from heading("source.events", sample)
-    yield from columns(sample, looks_of(sample))
-    yield from understood(judged(sample, settings.events, settings.graph.purchase), sample, settings.events)
+    for number, (setting, table) in enumerate(source.event_tables.items()):
+        sample = take(table, setting)
+        yield from [*[""] * (number > 0), *heading(setting, sample), *columns(sample, looks_of(sample))]
+        found = judged(sample, settings.events, settings.graph.purchase, setting)
+        yield from understood(found, sample, settings.events)
     attributes = {"items": settings.graph.item_attributes, "users": settings.graph.user_attributes}
     for role, wanted in attributes.items():
         table = getattr(source, role)
@@ -85,27 +87,30 @@ def _lacks(one: Described) -> str:
 
 def start(described: list[Described]) -> Iterator[str]:
     """The events as they would be read, and the configuration."""
-    events = best(described, "events")
-    if events is None:
+    events = [one for one in described if one.role == "events"]
+    if not events:
         yield ("No events among them: expected a table with a user, an item and a time in each row. Name its file, or "
                "describe it: README, \"Your own events\".")
         return
-    others = [one.sample.source.path for one in described if one.role == "events" and one is not events]
-    if others:
-        yield f"Events as well: {', '.join(others)}; what follows is of {events.sample.source.path}"
-    sample = events.sample
-    sample = Sample(source_of(events), *(getattr(sample, name) for name in list(sample.__dataclass_fields__)[1:]))
-    try:
-        found = judged(sample, None, "purchase")
-        yield from understood(found, sample, None)
-    except SourceError as error:
-        yield f"  cannot be read so: {error}"
-        found = Judged({})
-    otherwise = sample.source.constants.get("behavior", "view")
-    behaviors = [name for name, _ in found.behaviors.most_common(20)] or [otherwise]
-    first = found.first.date() if found.first else datetime.date(2000, 1, 1)
+    if len(events) > 1:
+        yield (f"Events are in {len(events)} tables, and a night reads all that source.events lists: leave out what "
+               "says again what another says.")
+    behaviors: Counter[str] = Counter()
+    firsts = []
+    for one in events:
+        sample = dataclasses.replace(one.sample, source=source_of(one))
+        if len(events) > 1:
+            yield f"{sample.source.path}:"
+        try:
+            found = judged(sample, None, "purchase")
+            yield from understood(found, sample, None)
+        except SourceError as error:
+            yield f"  cannot be read so: {error}"
+            found = Judged({})
+        behaviors += found.behaviors or Counter([sample.source.constants.get("behavior", "view")])
+        firsts.append(found.first.date() if found.first else datetime.date(2000, 1, 1))
     yield from ["", "# A configuration to start from: check every line. jobs/configuration/sections.py has all keys.",
-                *configuration(described, behaviors, first).split("\n")]
+                *configuration(described, [name for name, _ in behaviors.most_common(20)], min(firsts)).split("\n")]
 
 
 def looks_of(sample: Sample) -> dict[str, Look]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.configuration.histories import Sequences, days_before
 from jobs.configuration.load import config_hash
-from jobs.configuration.sections import Events, Graph, Lookalike, Publishing, Quality, Source, Spark
+from jobs.configuration.sections import Events, Graph, Lookalike, Publishing, Quality, Source, SourceTable, Spark
 from jobs.configuration.settings import Families
 from jobs.events.files import Status
 from jobs.events.fingerprint import combined, fingerprints_now, was
@@ -38,19 +38,36 @@ class Config:
 
 
 @dataclass(frozen=True)
+class EventTable:
+    """One table of events and its files. prefix: of their names in fingerprints and rejected rows, since files of
+    several tables may be called alike."""
+
+    setting: str
+    source: SourceTable
+    files: list[str]
+    fingerprints: list[dict[str, Any]]
+    prefix: str
+
+
+@dataclass(frozen=True)
 class Night:
     """What this run has to know: the date, its days, the source's files and settings, the versions of tables."""
 
     date: datetime.date
     config: Config
-    files: list[str]
-    fingerprints: list[dict[str, Any]]
+    tables: list[EventTable]
     versions: dict[str, int]  # setting → version, of the sources that have any
+
+    @property
+    def fingerprints(self) -> list[dict[str, Any]]:
+        """Of all files."""
+        return [one for table in self.tables for one in table.fingerprints]
 
     @property
     def stamps(self) -> dict[str, Status]:
         """What the files were before they were read."""
-        return {file: was(one) for file, one in zip(self.files, self.fingerprints, strict=True)}
+        return {file: was(one) for table in self.tables
+                for file, one in zip(table.files, table.fingerprints, strict=True)}  # fmt: skip
 
     @property
     def first(self) -> datetime.date:
@@ -66,10 +83,10 @@ class Night:
         settings = dataclasses.replace(
             self.config.events, max_rejected_share=1.0, ready_timeout_minutes=0, returns="drop")
         of_place = {"path": "", "storage": None, "record": "", "version": None, "as_of": None}
-        source = dataclasses.replace(self.config.source.events, **of_place)
+        sources = [dataclasses.replace(table, **of_place) for table in self.config.source.event_tables.values()]
         return {
             "source_hash": combined(self.fingerprints),
-            "settings_hash": config_hash(settings) + config_hash(source),
+            "settings_hash": "".join(map(config_hash, [settings, *sources])),
             "purchase": self.config.graph.purchase,  # whose negative values are returns
         }
 
@@ -84,15 +101,17 @@ def window_days(config: Config, date: datetime.date) -> int:
 def open_night(date: datetime.date, config: Config, former: list[dict[str, Any]]) -> Night:
     """The source's files and what they are now, with as little reading as the former nights' records allow.
     SourceError."""
-    source = config.source.events
-    tables = {f"source.{name}": table for name in ("events", "items", "users")
-              if (table := getattr(config.source, name)) and (table.is_lake or name == "events")}
-    found = {name: snapshot_of(table, name, date) for name, table in tables.items()}
-    files = found["source.events"].files
+    of_events = config.source.event_tables
+    asked = {setting: one for setting, one in config.source.tables.items() if one.is_lake or setting in of_events}
+    found = {setting: snapshot_of(table, setting, date) for setting, table in asked.items()}
     known = {file["name"]: file for record in reversed(former) for file in record.get("files", [])}
-    prints = fingerprints_now(files, source.file_format, known, source.encoding)
-    versions = {name: one.version for name, one in found.items() if one.version is not None}
-    return Night(date, config, files, prints, versions)
+    tables = []
+    for number, (setting, source) in enumerate(of_events.items()):
+        prefix, files = f"{number}/" if len(of_events) > 1 else "", found[setting].files
+        prints = fingerprints_now(files, source.file_format, known, source.encoding, prefix)
+        tables.append(EventTable(setting, source, files, prints, prefix))
+    versions = {setting: one.version for setting, one in found.items() if one.version is not None}
+    return Night(date, config, tables, versions)
 
 
 def former_records(rejected_events: Input, date: datetime.date) -> list[dict[str, Any]]:

@@ -31,7 +31,9 @@ TIMES = ("event_time", "ingested_at")
 NUMBERS = ("quantity", "value")
 
 
-def read_events(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
+def read_events(
+    spark: SparkSession, source: SourceTable, files: list[str], setting: str = "source.events"
+) -> DataFrame:
     """Columns: source_file, row_number, problem, row (as JSON), user_id, item_id, behavior, event_id (texts),
     event_time, ingested_at (UTC), quantity, value (double), `<time or number>_given` (whether there was anything to
     read), event_time_form (what an event_time that cannot be read looks like).
@@ -46,7 +48,7 @@ def read_events(spark: SparkSession, source: SourceTable, files: list[str]) -> D
         from pyspark.sql import functions as F
 
         raw = raw.withColumn(name, F.lit(value))
-    return _typed(raw, source)
+    return _typed(raw, source, setting)
 
 
 def columns_of(source: SourceTable, files: list[str]) -> dict[str, str]:
@@ -151,11 +153,11 @@ def _usable(ours: str, kind: pa.DataType) -> bool:
     return is_text(kind) or is_number
 
 
-def _typed(raw: DataFrame, source: SourceTable) -> DataFrame:
+def _typed(raw: DataFrame, source: SourceTable, setting: str) -> DataFrame:
     """Times in UTC and numbers as double (null where unreadable), ids as texts; what a source lacks is null."""
     from pyspark.sql import functions as F
 
-    read_as = readings(raw, source, TIMES, "source.events")
+    read_as = readings(raw, source, TIMES, setting)
 
     def cell(name: str) -> Any:
         return F.col(name) if name in raw.columns else F.lit(None).cast("string")

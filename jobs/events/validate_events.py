@@ -10,6 +10,7 @@ committed also when there are more of them than `events.max_rejected_share`; the
 from __future__ import annotations
 
 import datetime
+import functools
 from typing import TYPE_CHECKING, Any
 
 from feature_store import Commit, Manifest
@@ -17,7 +18,7 @@ from jobs.configuration.dates import advice
 from jobs.events import judge, read_events, staging
 from jobs.events.fingerprint import require_unchanged
 from jobs.events.lake_tables import VERSIONS
-from jobs.events.night import Config, Night, former_records, fresh_days, is_done, open_night
+from jobs.events.night import Config, EventTable, Night, former_records, fresh_days, is_done, open_night
 from jobs.events.read_source import column_names
 from jobs.events.returns import returns_of
 from jobs.program import Input, JobError, Output, log, main, metrics, midnight
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 ORDER = list(dict.fromkeys([*TABLES["clean_events"].sorted_by, *TABLES["clean_events"].columns]))
+
+
+def read_all(spark: SparkSession, tables: list[EventTable]) -> DataFrame:
+    """The rows of all tables of events, as `read_events` has them."""
+    from pyspark.sql import functions as F
+
+    frames = [read_events.read_events(spark, one.source, one.files, one.setting) for one in tables]
+    named = [frame.withColumn("source_file", F.concat(F.lit(one.prefix), "source_file")) if one.prefix else frame
+             for one, frame in zip(tables, frames, strict=True)]  # fmt: skip
+    return functools.reduce(lambda above, below: above.unionByName(below), named)
 
 
 def judged_rows(rows: DataFrame, night: Night) -> DataFrame:
@@ -77,7 +88,8 @@ def require_events(rows: DataFrame, figures: dict[str, Any], night: Night) -> No
     if first is None and rejected_share(figures) > config.events.max_rejected_share:
         return
     has = f"its events run from {first:%Y-%m-%d} to {last:%Y-%m-%d}" if first else "it has no event with a usable time"
-    where = f"No event in the window {night.first} ≤ time < {night.date} of {config.source.events.path}"
+    paths = ", ".join(table.source.path for table in night.tables)
+    where = f"No event in the window {night.first} ≤ time < {night.date} of {paths}"
     if first:
         cure = f"{advice(night.date, config.graph.window_days, first.date(), last.date())}, or mend source.events"
     else:
@@ -128,9 +140,8 @@ def write_days(
 
     config = night.config
     rows = judge.accepted(judged, config.graph.purchase).filter(F.col("day").isin(stale))
-    rows = judge.without_repeats(
-        rows, config.events.deduplicate == "exact", "event_id" in rows.columns and has_event_ids(night)
-    )
+    with_ids, several = "event_id" in rows.columns and any(map(has_event_ids, night.tables)), len(night.tables) > 1
+    rows = judge.without_repeats(rows, config.events.deduplicate == "exact", with_ids, several)
     holders = file_days(judged, night)
     rows = rows.selectExpr("day", *TABLES["clean_events"].spark_select())
     with staging.staged(clean_events, night.date) as days:
@@ -150,10 +161,10 @@ def write_days(
         return dict(zip(stale, each(days.disk, commit, stale), strict=True)), results
 
 
-def has_event_ids(night: Night) -> bool:
-    source = night.config.source.events
+def has_event_ids(table: EventTable) -> bool:
+    source = table.source
     named = {*source.constants, *source.columns}
-    return "event_id" in named or source.file_format == "jsonl" or "event_id" in column_names(source, night.files)
+    return "event_id" in named or source.file_format == "jsonl" or "event_id" in column_names(source, table.files)
 
 
 def file_days(judged: DataFrame, night: Night) -> dict[str, list[dict[str, Any]]]:
@@ -177,7 +188,10 @@ def run(date: datetime.date, clean_events: Output, rejected_events: Output, conf
         return put_figures(former[0]["figures"])
     check.prepare()
     with session(config.spark, "validate-events") as spark:
-        failure = validate(spark, night, sorted(set(night.days) - fresh), clean_events, rejected_events)
+        try:
+            failure = validate(spark, night, sorted(set(night.days) - fresh), clean_events, rejected_events)
+        finally:  # of text files: else a session that goes on holds them, and takes them for those of a later night
+            spark.catalog.clearCache()
     if failure:
         raise JobError(failure)
 
@@ -188,7 +202,7 @@ def validate(
     """Everything but the decision whether there is anything to do; returns why the night fails after the rejected rows
     are committed."""
     with rejected_events.table().replace(night.date.isoformat()) as commit:
-        rows = read_events.read_events(spark, night.config.source.events, night.files)
+        rows = read_all(spark, night.tables)
         judged = judged_rows(rows, night)
         figures = write_rejected(judged, commit)
         require_events(rows, figures, night)

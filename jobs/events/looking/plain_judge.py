@@ -45,7 +45,7 @@ class Judged:
         return len(set().union(*of.values())) if of else 0
 
 
-def judged(sample: Sample, events: Events | None, purchase: str) -> Judged:
+def judged(sample: Sample, events: Events | None, purchase: str, setting: str = "source.events") -> Judged:
     """Every row of the sample, whatever its date. events: none where the behaviours are not known. SourceError: a
     column is missing, or of a type that none can be of."""
     source = sample.source
@@ -57,7 +57,7 @@ def judged(sample: Sample, events: Events | None, purchase: str) -> Judged:
             for problem, row in sample.rows]
     for name in TIMES:
         values = (row[name] for _, row in rows if row.get(name) is not None)
-        found.readings[name] = reading_of(values, source, name, "source.events")
+        found.readings[name] = reading_of(values, source, name, setting)
     earliest = midnight(events.earliest_event_time) if events else None
     for problem, row in rows:
         found.rows += 1

@@ -76,7 +76,7 @@ def _plain(name: str) -> str:
 
 
 def best(tables: Sequence[Described], role: str) -> Described | None:
-    """The table that is taken for events, items or users."""
+    """The table that is taken for items or users."""
     return max((one for one in tables if one.role == role), key=lambda one: one.rank, default=None)
 
 
@@ -117,7 +117,9 @@ def configuration(tables: Sequence[Described], behaviors: Sequence[str], first: 
     """The YAML of what was found; lines to look at have a comment. first: the day of the first event."""
     source: dict[str, Any] = {}
     attributes = {}
-    for role in ("events", "items", "users"):
+    events = [_as_yaml(one) for one in tables if one.role == "events"]
+    source["events"] = events if len(events) > 1 else events[0]
+    for role in ("items", "users"):
         if one := best(tables, role):
             source[role] = _as_yaml(one)
             attributes[role] = _attributes(one)

@@ -1,0 +1,132 @@
+"""Events in several tables: views in one, orders in another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from jobs.configuration.load import load_settings
+from jobs.configuration.messages import ConfigError
+from jobs.events import fingerprint
+from jobs.events.look import main
+from jobs.events.places import SourceError
+from tests.jobs.events.night import DATE, Sandbox, event, every_day
+from tests.jobs.events.test_lake_tables import Delta, rows_of
+
+ORDERS = {
+    "path": "orders", "format": "csv", "columns": {"user_id": "buyer_id", "event_time": "at", "event_id": "order"},
+    "constants": {"behavior": "purchase"}, "timezone": "Europe/Berlin"}
+
+
+def write_orders(sandbox: Sandbox, *lines: str) -> None:
+    (sandbox.folder / "orders").mkdir(exist_ok=True)
+    sandbox.write_lines(["order,buyer_id,item_id,at,quantity", *lines], "orders/part-0.csv")
+
+
+@pytest.fixture
+def two(sandbox: Sandbox) -> Sandbox:
+    """Views in Parquet, orders in CSV; ids of both count from 1, and of either a row cannot be used."""
+    views = [event(row["user_id"], row["event_time"].day, event_id=n) for n, row in enumerate(every_day())]
+    views.append(event(None, 7, event_id=99))
+    sandbox.write_parquet(views, "views/part-0.parquet", event_id=pa.int64())
+    write_orders(sandbox, "1,u1,i2,2026-01-07 12:30,2", "1,u1,i2,2026-01-07 12:30,3", "2,u2,i1,never,1")
+    sandbox.source = [{"path": "views"}, ORDERS]
+    return sandbox
+
+
+def test_all_tables_are_read_each_in_its_own_form(two: Sandbox) -> None:
+    figures = two.run()
+    assert (figures["rows_in"], figures["rows_rejected"], figures["rows_repeated"]) == (14, 2, 1)
+    bought = [row for row in two.clean() if row["behavior"] == "purchase"]
+    assert [(row["user_id"], row["item_id"], row["event_time"].hour, row["quantity"]) for row in bought] == [
+        ("u1", "i2", 11, 2.0)], "Berlin's time, and once, as its id says"
+    views = [row["event_id"] for row in two.clean() if row["behavior"] == "view"]
+    assert sorted(map(int, views)) == list(range(10)), "view 1 is not order 1"
+    assert {row["source_file"]: row["reason"] for row in two.rejected()} == {
+        "0/part-0.parquet": "user_id is null", "1/part-0.csv": "unparseable event_time"}
+    held = {day: [one["name"] for one in manifest.fields["sources"]] for day, manifest in two.manifests().items()}
+    assert held["2026-01-07"] == ["0/part-0.parquet", "1/part-0.csv"] and held["2026-01-08"] == ["0/part-0.parquet"]
+
+
+def test_nothing_is_done_twice_and_a_change_of_one_table_reaches_its_days_alone(
+    two: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    check = fingerprint.check_whole
+
+    def noted(file: str, *rest: str) -> None:
+        read.append(Path(file).name)
+        check(file, *rest)
+
+    monkeypatch.setattr(fingerprint, "check_whole", noted)
+    two.run()
+    before = two.manifests()
+    assert read == ["part-0.parquet", "part-0.csv"]
+    assert two.run()["days_written"] == 5 and two.manifests() == before and len(read) == 2, "the figures of before"
+    write_orders(two, "1,u1,i2,2026-01-09 12:30,2")
+    assert two.run()["days_written"] == 2 and read == ["part-0.parquet", "part-0.csv", "part-0.csv"]
+    changed = {day for day, manifest in two.manifests().items() if manifest.content_hash != before[day].content_hash}
+    assert changed == {"2026-01-07", "2026-01-09"}
+
+
+def test_a_list_of_one_table_is_that_table(sandbox: Sandbox) -> None:
+    sandbox.write_parquet(every_day())
+    alone = sandbox.run()
+    before = sandbox.manifests()
+    sandbox.source = [sandbox.source]
+    assert sandbox.run() == alone and sandbox.manifests() == before
+
+
+def test_a_table_of_a_lake_beside_files_keeps_its_version(two: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    lake = Delta(tmp_path / "lake")
+    lake.write(rows_of("xyz", 8))
+    two.source = [{"path": "views"}, {"path": str(lake.path), "format": "delta"}]
+    two.run()
+    manifest = two.outputs()[1].table().existing_manifest(str(DATE))
+    assert manifest.fields["versions"] == {"source.events[1]": 0}
+    first = {row["user_id"] for row in two.clean()}
+    lake.write(rows_of("w", 8))
+    two.run()
+    assert {row["user_id"] for row in two.clean()} == first == {"u1", "u2", "x", "y", "z"}
+
+
+@pytest.mark.parametrize(("source", "said"), [
+    ([], r"source.events is \[\].*; expected a table, or a list of at least one"),
+    ([{"path": "views"}, {"format": "csv"}], r"Missing key 'source.events\[1\].path'"),
+    ([{"path": "views"}, {"path": "orders", "colums": {}}],
+     r"Unknown key 'source.events\[1\].colums'. Did you mean 'columns'"),
+    ([{"path": "views", "timezone": "Mars"}], r"source.events\[0\].timezone"),
+    ("views", r"source.events is 'views' .*; expected a mapping of keys to values")])  # fmt: skip
+def test_what_is_wrong_with_one_is_said_by_its_number(two: Sandbox, source: Any, said: str) -> None:
+    two.source = source
+    with pytest.raises(ConfigError, match=said):
+        load_settings(two.config_file())
+
+
+def test_a_table_that_is_not_there_is_named(two: Sandbox) -> None:
+    two.source = [{"path": "views"}, ORDERS | {"path": "offers"}]
+    with pytest.raises(SourceError, match=r"source.events\[1\].path"):
+        two.run()
+    assert two.manifests() == {}
+
+
+def test_what_a_new_user_sees_and_gets_of_two_tables(two: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = two.folder
+    write_orders(two, "1,u1,i2,2026-01-07 12:30,2", "2,u2,i1,2026-01-08 12:30,1")
+    assert main(["--source", str(folder / "views"), str(folder / "orders")]) == 0
+    out = capsys.readouterr().out
+    assert "Events are in 2 tables" in out and out.count("  understood: ") == 2
+    proposed = yaml.safe_load(out.split("# A configuration to start from")[1].split("\n", 1)[1])
+    assert [Path(one["path"]).parent.name for one in proposed["source"]["events"]] == ["views", "orders"]
+    assert proposed["source"]["events"][1]["constants"] == {"behavior": "purchase"}
+    assert set(proposed["events"]["behaviors"]) == {"view", "purchase"} and proposed["graph"]["purchase"] == "purchase"
+    path = folder / "proposed.yaml"
+    path.write_text(yaml.safe_dump(proposed))
+    assert main(["--config", str(path)]) == 0
+    looked = capsys.readouterr().out
+    assert "source.events[0]: parquet" in looked and "source.events[1]: csv" in looked
