@@ -140,8 +140,9 @@ def train_lookalike():
     return job(
         SETTINGS, "audiences.train_lookalike", inputs=FEATURES, outputs=["lookalike_models"],
         trigger_rule=TriggerRule.NONE_FAILED,  # a model may be skipped
-        doc_md="Fits one classifier per client and feature set on vectors of D − L and labels from [D − L, D). "
-        "Skipped, with its reason, if D − L is missing or no client has buyers enough.")  # fmt: skip
+        doc_md="Learns one classifier for all clients from past label windows, and each client's own beside it. With "
+        "few sets of items that have buyers, or lookalike.pooled off, each client alone, on vectors of D − L and "
+        "labels from [D − L, D): then skipped, with its reason, if D − L is missing or no client has buyers enough.")
 
 
 def score_lookalike():

@@ -2,9 +2,9 @@
 happened since.
 
 Reads: lookalike_models of D; clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations,
-user_embeddings, entity_embeddings of D; lookalike_scores of D - L; the suppression lists. Writes: lookalike_scores and
-audiences of D (Parquet, and per client a CSV of those to be mailed and one of the control group, with cells that are
-safe in a spreadsheet, see feature_store/spreadsheet.py).
+user_embeddings, entity_embeddings of D; lookalike_scores of D - L; the suppression lists. Writes: lookalike_scores,
+audiences and audience_reasons of D (Parquet, and of the audiences per client a CSV of those to be mailed and one of the
+control group, with cells that are safe in a spreadsheet, see feature_store/spreadsheet.py).
 Guarantees: who is scored follows the rule of training; the backtest is the only figure called test. The baselines
 score as well, so that the backtest can tell what the chosen feature set gains out of time; audiences are the chosen
 one's alone. Who is on a suppression list is scored, and in no audience (campaign.py). Skips where there is no model of

@@ -168,7 +168,8 @@ def run(
         metrics.put("relations", detail=figures)
     metrics.put("rows_in", len(offers.catalogue.users))
     metrics.put("rows_out", len(lists.users))
-    metrics.put("weights", detail=dataclasses.asdict(weights))
+    if config.recommendations.popularity:
+        metrics.put("weights", detail=dataclasses.asdict(weights))
     describe(lists, offers)
     metrics.put("backtest", detail=backtest(model, date, tables, recommendations, ledgers, popular, config))
 

@@ -29,7 +29,7 @@ from jobs.configuration.settings import Settings
 from models.families import FAMILIES
 from tests.papers.shops import L, Nights
 
-# Of the published ones those that no shipped configuration publishes: with nothing learned they are below KQGC's mean,
+# Of the published ones those that no shop's configuration publishes: with nothing learned they are below KQGC's mean,
 # or equal to it.
 NOT_SHIPPED = ("kqgc_attention1", "kqgc_attention2")
 # Family → its published models: of those that learn no labels.

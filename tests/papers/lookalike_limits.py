@@ -22,6 +22,7 @@ from scipy import sparse
 from jobs.audiences.item_sets import ItemSets
 from jobs.audiences.pooled import Columns
 from jobs.audiences.set_columns import Past
+from jobs.configuration.load import config_hash
 from tests.papers.gains import Scored, gain, interval
 from tests.papers.lookalike_cache import SEPARATOR, Arrays, cached, code_of
 from tests.papers.lookalike_figures import Results, figures_of, mean_gain, mean_of
@@ -89,7 +90,7 @@ def results_of(nights: Nights, seeds: int) -> Results:
     found = Results([], [])
     for seed in range(seeds):
         scores = Scores(nights, EARLIER, seed)
-        key = scores.settings.seed, str(scores.date), nights.models, code_of(*MODULES)
+        key = config_hash(scores.settings), str(scores.date), code_of(*MODULES)
         kept = cached(nights.root / "scores", ("limits", key), lambda scores=scores: rows_of(scores))
         for name, margins in kept.items():
             row, client = name.split(SEPARATOR)

@@ -30,6 +30,7 @@ import numpy as np
 from jobs.configuration.load import config_hash
 from jobs.configuration.sections import Spark
 from jobs.spark import session
+from models.families import trained_models
 from tests.papers import cold_clients, lookalike_rows, seed_lists
 from tests.papers.cold_clients import KNOWN
 from tests.papers.gains import Scored, gain, interval
@@ -76,7 +77,7 @@ def prepare(nights: Nights, seeds: int) -> None:
     for seed in [None, *range(seeds)]:
         settings = nights.settings(seed or 0)
         of_families = [getattr(settings, family) for family in families_of(nights.models)]
-        parts = [config_hash(one) for one in (settings.events, settings.graph, *of_families)]
+        parts = [config_hash(one) for one in (settings.events, settings.graph, settings.sequences, *of_families)]
         mark = nights.root / f"done-{'graphs' if seed is None else seed}-{hash_of(parts, nights.dates, nights.models)}"
         if mark.exists():
             continue
@@ -293,13 +294,14 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--data", type=Path, default=data, help="folder of the data sets")
     options.add_argument("--work", type=Path, default=work, help="where graphs, vectors and scores are kept")
     options.add_argument("--seeds", type=int, default=SEEDS)
-    options.add_argument("--models", nargs="+", choices=ALL_MODELS, default=ALL_MODELS, help="in an order in which one "
-                         "can start from another; fewer than all have a file of results of their own")
+    fewer = "and what they start from; fewer than all have vectors and a file of results of their own"
+    options.add_argument("--models", nargs="+", choices=ALL_MODELS, default=ALL_MODELS, help=fewer)
     options.add_argument("--validation", action="store_true", help="stop before the test, without cold clients")
     arguments = options.parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
-    shops = [
-        Nights(shop, arguments.data, arguments.work / shop.config, {}, EARLIER, arguments.models) for shop in SHOPS]
+    models = list(trained_models(arguments.models, {}))
+    work = arguments.work if models == ALL_MODELS else arguments.work / named(models)
+    shops = [Nights(shop, arguments.data, work / shop.config, {}, EARLIER, models) for shop in SHOPS]
     for nights in shops:
         prepare(nights, arguments.seeds)
     started, found, draws = time.perf_counter(), [], []
@@ -311,16 +313,20 @@ def main(argv: list[str] | None = None) -> None:
         found.append(one)
         draws.append(parts)
         show(one)
-    lines, last = last_lines(draws, arguments.models)
+    lines, last = last_lines(draws, models)
     if not arguments.validation:
-        told = last | {"families": lines[:-1], "models": arguments.models, "seeds": arguments.seeds}
+        told = last | {"families": lines[:-1], "models": models, "seeds": arguments.seeds}
         write(found, told, round(time.perf_counter() - started))
     say("\n" + "\n".join(lines))
 
 
+def named(models: list[str]) -> str:
+    return "_".join(models)
+
+
 def results_file(models: list[str], seeds: int) -> Path:
     """Runs of some models alone, or of fewer seeds, have a file of their own."""
-    of_models = "" if models == ALL_MODELS else "_" + "_".join(models)
+    of_models = "" if models == ALL_MODELS else f"_{named(models)}"
     return RESULTS.with_stem(RESULTS.stem + of_models + (f"_{seeds}_of_{SEEDS}_seeds" if seeds < SEEDS else ""))
 
 

@@ -40,7 +40,9 @@ from tests.papers.shops import GRAPH_TABLES, SHOPS, Nights, Shop
 RESULTS = Path(__file__).parent / "results" / "paper_ram_gnn_init.json"
 WORK = PROJECT / "build" / "paper_ram_gnn_init"
 DATA = PROJECT.parent / "shared" / "data"
-INITS, VARIANTS, SEEDS = ("transe", "ram_gnn"), ("", "+kqgc"), 3
+INITS, SEEDS = ("transe", "ram_gnn"), 3
+VARIANTS = {"": [], "+kqgc": ["kqgc_mean"]}  # name → models whose affinities are columns
+WINDOWS = 3  # past label windows
 BARE, FROM = "pooled", {init: f"pooled+kqgc from {init}" for init in INITS}
 
 
@@ -95,10 +97,12 @@ def scores_of(nights: InitNights, seed: int) -> Arrays:
     settings, date = nights.settings(seed), nights.dates[-2]
 
     def compute() -> Arrays:
-        frame = frame_of(nights, settings, date, ["kqgc_mean"])
+        frame = frame_of(nights, settings, date)
         found = {f"labels{SEPARATOR}{client}": labels for client, labels in frame.labels.items()}
-        for variant in VARIANTS if nights.init == INITS[0] else VARIANTS[1:]:
-            for (name, client), row in lookalike_rows.pooled(frame, variant).items():
+        for variant, models in VARIANTS.items():
+            if not models and nights.init != INITS[0]:
+                continue  # without vectors both are one
+            for (name, client), row in lookalike_rows.pooled(frame, variant, models, WINDOWS).items():
                 if name == f"pooled{variant}":
                     found[f"{FROM[nights.init] if variant else BARE}{SEPARATOR}{client}"] = row.margins
         return found

@@ -112,7 +112,8 @@ class _List:
     def _alone(self, is_seed: np.ndarray, name: str) -> np.ndarray | None:
         try:
             lesson = untimed(self.source, is_seed)
-            return margins_alone(lesson, families.DEFAULT_MODELS[0], name, self.settings).now
+            usual, there = families.DEFAULT_MODELS[0], list(self.lists.spaces)
+            return margins_alone(lesson, usual if usual in there else there[0], name, self.settings).now
         except OneClassError:
             return None
 

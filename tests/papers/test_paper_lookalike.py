@@ -21,7 +21,7 @@ from jobs.audiences.set_columns import Past
 from jobs.configuration.settings import Settings
 from jobs.program import Input, Output
 from jobs.tables import TABLES
-from models.families import family_of, job_of
+from models.families import family_of, job_of, trained_models
 from tests.papers import paper_lookalike
 from tests.papers.cold_clients import groups, known_buyers, pool_sets, without
 from tests.papers.gains import Scored
@@ -180,6 +180,8 @@ def test_of_some_models_alone_there_are_rows_of_their_families_and_all() -> None
     assert variants(["kqgc_mean", "transe"]) == {
         "": ([], 3), "+transe": (["transe"], 3), "+kqgc": (["kqgc_mean"], 3), "+all": (["kqgc_mean", "transe"], 3)}
     assert list(variants(ALL_MODELS)) == ["", *(f"+{family}" for family in MODELS_OF), "+all"]
+    assert list(trained_models(ALL_MODELS, {})) == ALL_MODELS
+    assert trained_models(["kqgc_mean"], {}) == ("transe", "kqgc_mean"), "with what it starts from, before it"
     assert peers_of(["transe"], 5) == ["recency", "count", "nearest transe", "density transe"]
 
 

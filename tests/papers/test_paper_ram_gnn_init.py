@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -10,8 +13,10 @@ import pytest
 from jobs.configuration.load import select
 from jobs.embeddings import training
 from jobs.embeddings.family import sources_of
-from tests.papers import profiling_tasks
-from tests.papers.paper_ram_gnn_init import INITS, InitNights
+from tests.papers import lookalike_rows, paper_ram_gnn_init, profiling_tasks
+from tests.papers.lookalike_frames import frame_of
+from tests.papers.lookalike_rows import Row
+from tests.papers.paper_ram_gnn_init import INITS, InitNights, scores_of
 from tests.papers.profiling_runs import with_pretrained
 from tests.papers.profiling_tasks import DIMENSION, Task, ram_gnn_vectors
 from tests.papers.shops import SHOPS
@@ -60,3 +65,21 @@ def test_both_starts_share_the_graphs_and_nothing_else() -> None:
         assert first.table(name, 1).uri == second.table(name, 1).uri
     for name in ("checkpoints", "user_embeddings"):
         assert first.table(name, 1).uri != second.table(name, 1).uri and "seed1" in first.table(name, 1).uri
+
+
+@pytest.mark.parametrize(("init", "rows"), [("transe", ["pooled", "pooled+kqgc from transe"]),
+                                            ("ram_gnn", ["pooled+kqgc from ram_gnn"])])  # fmt: skip
+def test_what_is_scored_of_either_start(
+    init: str, rows: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pooled(frame: object, variant: str, models: list[str], windows: int) -> dict[tuple[str, str], Row]:
+        assert (models, windows) == (["kqgc_mean"] if variant else [], 3)
+        return {(f"{name}{variant}", "acme"): Row(np.zeros(2), np.ones(2)) for name in ("pooled", "own")}
+
+    frame = SimpleNamespace(labels={"acme": np.array([True, False])})
+    monkeypatch.setattr(paper_ram_gnn_init, "frame_of", create_autospec(frame_of, return_value=frame))
+    monkeypatch.setattr(lookalike_rows, "pooled", create_autospec(lookalike_rows.pooled, side_effect=pooled))
+    monkeypatch.setattr(InitNights, "key", lambda *_: "key")
+    nights = InitNights(SHOPS[0], init)
+    nights.root = tmp_path
+    assert sorted(scores_of(nights, 0)) == sorted(["labels\tacme", *(f"{row}\tacme" for row in rows)])

@@ -171,7 +171,8 @@ def crowded(root: Path, taste: float, users: int = 400) -> None:
 @pytest.mark.parametrize("taste", [0.0, 0.6])
 def test_popularity_counts_as_far_as_the_last_window_says(tmp_path: Path, taste: float) -> None:
     crowded(tmp_path, taste)
-    alone, _ = night(tmp_path, DATE, top_k=10, popularity=False)
+    alone, without = night(tmp_path, DATE, top_k=10, popularity=False)
+    assert "weights" not in without, "the report says nothing of what was not asked"
     rows, figures = night(tmp_path, DATE, top_k=10)
     learned = figures["weights"]
     assert learned["choices"] > 300 and learned["popularity"] > 0.4
