@@ -73,6 +73,19 @@ def test_nothing_is_done_twice_and_a_change_of_one_table_reaches_its_days_alone(
     assert changed == {"2026-01-07", "2026-01-09"}
 
 
+def test_a_log_cut_in_two_gives_the_days_of_the_whole(sandbox: Sandbox) -> None:
+    bought = [event("u1", day, item_id=item, behavior="purchase") for day in (7, 9) for item in ("i1", "i1", "i2")]
+    sandbox.events["deduplicate"] = "exact"
+    sandbox.write_parquet([*bought, *every_day()])
+    whole = sandbox.run()
+    before = {day: manifest.content_hash for day, manifest in sandbox.manifests().items()}
+    sandbox.write_parquet(every_day(), "views.parquet")
+    sandbox.write_parquet(bought, "orders.parquet")
+    sandbox.source = [{"path": "orders.parquet"}, {"path": "views.parquet"}]
+    assert sandbox.run()["days_written"] == 0 and whole["rows_repeated"] == 2
+    assert {day: manifest.content_hash for day, manifest in sandbox.manifests().items()} == before
+
+
 def test_a_list_of_one_table_is_that_table(sandbox: Sandbox) -> None:
     sandbox.write_parquet(every_day())
     alone = sandbox.run()
