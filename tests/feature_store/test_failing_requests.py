@@ -20,7 +20,7 @@ def proxy(s3_server: S3Server) -> Iterator[Proxy]:
         yield started
 
 
-@pytest.mark.parametrize("fault, old, only", [("fail", True, "PUT"), ("cut", False, ""), ("cut", True, "PUT")])
+@pytest.mark.parametrize("fault, old, only", [("fail", True, "PUT"), ("cut", False, "")])
 def test_a_publish_whose_requests_break_leaves_old_or_new(
     bucket: str, s3_server: S3Server, proxy: Proxy, fault: str, old: bool, only: str
 ) -> None:
