@@ -240,7 +240,7 @@ def main() -> int:
 def generate_demo(settings: Settings) -> None:
     """The demo log, where the configuration looks for it."""
     print("Generating the demo log …", flush=True)
-    output = str(Path(settings.source.event_tables["source.events"].path).parent)
+    output = str(Path(next(iter(settings.source.event_tables.values())).path).parent)
     command = [sys.executable, "-m", "jobs.events.generate_demo", "--output", output]
     if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
         raise NightFailed(f"The demo log could not be generated: {' '.join(command)}")

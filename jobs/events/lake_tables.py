@@ -57,7 +57,7 @@ def snapshot_of(source: SourceTable, setting: str, date: datetime.date | None = 
         return Snapshot(None, find_files(source.path, source.format, f"{setting}.path"))
     version = source.version
     if version is None and source.as_of is None and date is not None:
-        version = recorded(source, date).get(setting)
+        version = recorded(source, date).get(record_key(source, setting))
     read = {"delta": _delta, "iceberg": _iceberg}[source.format]
     found = read(source.path, version, as_of(source), setting)
     if not found.files:
@@ -92,8 +92,14 @@ def _require_inside(path: str, found: Snapshot) -> None:
             "its own, and name that.")
 
 
+def record_key(source: SourceTable, setting: str) -> str:
+    """What a night writes down the version of a table under: its setting, and of one in a list its path, since its
+    number changes when another joins the list."""
+    return source.path if setting.endswith("]") else setting
+
+
 def recorded(source: SourceTable, date: datetime.date) -> dict[str, int]:
-    """Setting → version that the night of `date` has read before, where it has."""
+    """Version that the night of `date` has read before, by `record_key`, where it has."""
     if not source.record:
         return {}
     contract = TABLES["rejected_events"]

@@ -13,11 +13,13 @@ from typing import Any
 
 from jobs.configuration.histories import Sequences, days_before
 from jobs.configuration.load import config_hash
+from jobs.configuration.messages import one_line
 from jobs.configuration.sections import Events, Graph, Lookalike, Publishing, Quality, Source, SourceTable, Spark
 from jobs.configuration.settings import Families
 from jobs.events.files import Status
 from jobs.events.fingerprint import combined, fingerprints_now, was
-from jobs.events.lake_tables import VERSIONS, snapshot_of
+from jobs.events.lake_tables import VERSIONS, record_key, snapshot_of
+from jobs.events.places import SourceError
 from jobs.program import Input
 from jobs.side_by_side import each
 
@@ -56,7 +58,7 @@ class Night:
     date: datetime.date
     config: Config
     tables: list[EventTable]
-    versions: dict[str, int]  # setting → version, of the sources that have any
+    versions: dict[str, int]  # by `record_key`, of the sources that have any
 
     @property
     def fingerprints(self) -> list[dict[str, Any]]:
@@ -110,8 +112,23 @@ def open_night(date: datetime.date, config: Config, former: list[dict[str, Any]]
         prefix, files = f"{number}/" if len(of_events) > 1 else "", found[setting].files
         prints = fingerprints_now(files, source.file_format, known, source.encoding, prefix)
         tables.append(EventTable(setting, source, files, prints, prefix))
-    versions = {setting: one.version for setting, one in found.items() if one.version is not None}
+    require_different(tables)
+    versions = {record_key(asked[setting], setting): one.version for setting, one in found.items()
+                if one.version is not None}  # fmt: skip
     return Night(date, config, tables, versions)
+
+
+def require_different(tables: list[EventTable]) -> None:
+    """SourceError where two tables read a file alike: each of its events would be two. Read in two ways, one file may
+    hold two behaviours."""
+    first: dict[tuple[str, str], str] = {}
+    for table in tables:
+        read_as = repr((sorted(table.source.columns.items()), sorted(table.source.constants.items())))
+        for file in table.files:
+            other = first.setdefault((file, read_as), table.setting)
+            if other != table.setting:
+                raise SourceError(f"{table.setting} reads {one_line(file)} just as {other} does: each of its events "
+                                  "would be two. Leave the file out of one of them, or give each its own behaviour.")
 
 
 def former_records(rejected_events: Input, date: datetime.date) -> list[dict[str, Any]]:

@@ -40,6 +40,9 @@ def test_a_root_and_sources_on_an_object_store_need_no_claim(tmp_path: Path) -> 
     far = {"data_root": "s3://shop/nights", "source": {"events": {"path": "s3://lake/*.parquet"}}}
     pods = {"claim": None, "lakes": {}}
     assert load_settings(written(tmp_path, pods=pods, **far)).pods.claim is None
+    near = {"source": {"events": [*far["source"].values(), {"path": "/home/orders.parquet"}]}}
+    with pytest.raises(ConfigError, match=r"source.events\[1\].path is '/home/orders.parquet'.*what a pod mounts"):
+        load_settings(written(tmp_path, pods=pods, **far | near))
     with pytest.raises(ConfigError, match="lookalike.suppress is '/data/out.csv'.*what a pod mounts"):
         load_settings(written(tmp_path, pods=pods, lookalike={"suppress": "/data/out.csv"}, **far))
 

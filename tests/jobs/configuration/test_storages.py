@@ -38,6 +38,11 @@ def test_a_source_has_a_store_of_its_own_or_the_roots(tmp_path: Path) -> None:
     assert storage_of("s3://elsewhere/x") == settings.storage
     settings = load_settings(_written(tmp_path / "b", source=_source(), **sections))
     assert settings.source.events.storage == Storage(**roots)
+    others = {"endpoint": "https://orders.example.com"}
+    two = _source() | {"events": [EVENTS, EVENTS | {"path": "s3://orders/*.csv", "storage": others}]}
+    settings = load_settings(_written(tmp_path / "c", source=two, **sections))
+    assert [one.storage for one in settings.source.events] == [Storage(**roots), Storage(**others)]
+    assert storage_of("s3://orders/a.csv") == Storage(**others) and settings.source.events[1].record
 
 
 def test_a_store_is_known_however_its_scheme_is_spelt_and_the_nearest_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from feature_store import Table
 from jobs.configuration.load import load, load_settings
 from jobs.configuration.messages import ConfigError
 from jobs.events import fingerprint
@@ -100,8 +101,34 @@ def test_a_table_of_a_lake_beside_files_has_its_version_written_down(two: Sandbo
     (tmp_path / "lake").mkdir()
     lake = Delta(tmp_path / "lake")
     lake.write(rows_of("xyz", 8))
-    two.source = [{"path": "views"}, {"path": str(lake.path), "format": "delta"}]
-    assert opened(two).versions == {"source.events[1]": 0}
+    second = {"path": str(lake.path), "format": "delta"}
+    two.source = [{"path": "views"}, second]
+    first = opened(two)
+    assert first.versions == {str(lake.path): 0}
+    with Table(str(two.root / "rejected_events")).replace(str(DATE)) as commit:  # as the night leaves it
+        commit.write_table(pa.table({"reason": pa.array([], pa.string())}))
+        commit.fields |= {"versions": first.versions}
+    lake.write(rows_of("w", 8))
+    two.source = [second, {"path": "views"}]
+    assert opened(two).versions == first.versions, "also where its number in the list has changed"
+
+
+def test_all_tables_say_whether_there_is_anything_to_do(two: Sandbox) -> None:
+    before = opened(two)
+    assert sorted(Path(file).name for file in before.stamps) == ["part-0.csv", "part-0.parquet"]
+    two.source = [{"path": "views"}, ORDERS | {"timezone": "UTC"}]
+    assert opened(two).record["settings_hash"] != before.record["settings_hash"]
+    assert opened(two).record["source_hash"] == before.record["source_hash"]
+
+
+@pytest.mark.parametrize("again", [{"path": "views"}, {"path": "*/part-0.parquet"},
+                                   {"path": "views/part-0.parquet", "timezone": "Europe/Berlin"}])  # fmt: skip
+def test_a_file_that_two_tables_read_alike_is_refused(two: Sandbox, again: dict[str, str]) -> None:
+    two.source = [{"path": "views"}, ORDERS, again]
+    with pytest.raises(SourceError, match=r"source.events\[2\] reads .*part-0.parquet just as source.events\[0\] does"):
+        opened(two)
+    two.source = [{"path": "views"}, again | {"constants": {"behavior": "purchase"}}]
+    assert len(opened(two).tables) == 2, "one row may hold two behaviours"
 
 
 @pytest.mark.parametrize(("source", "said"), [
@@ -109,6 +136,7 @@ def test_a_table_of_a_lake_beside_files_has_its_version_written_down(two: Sandbo
     ([{"path": "views"}, {"format": "csv"}], r"Missing key 'source.events\[1\].path'"),
     ([{"path": "views"}, {"path": "orders", "colums": {}}],
      r"Unknown key 'source.events\[1\].colums'. Did you mean 'columns'"),
+    ([{"path": "views"}, {"path": "orders", "columns": {"colour": "c"}}], r"source.events\[1\].columns.colour"),
     ([{"path": "views", "timezone": "Mars"}], r"source.events\[0\].timezone"),
     ("views", r"source.events is 'views' .*; expected a mapping of keys to values")])  # fmt: skip
 def test_what_is_wrong_with_one_is_said_by_its_number(two: Sandbox, source: Any, said: str) -> None:
@@ -133,6 +161,7 @@ def test_what_a_new_user_sees_and_gets_of_two_tables(two: Sandbox, capsys: pytes
     proposed = yaml.safe_load(out.split("# A configuration to start from")[1].split("\n", 1)[1])
     assert [Path(one["path"]).parent.name for one in proposed["source"]["events"]] == ["views", "orders"]
     assert proposed["source"]["events"][1]["constants"] == {"behavior": "purchase"}
+    assert str(proposed["events"]["earliest_event_time"]) == "2026-01-06", "the first of all, and no order's"
     assert set(proposed["events"]["behaviors"]) == {"view", "purchase"} and proposed["graph"]["purchase"] == "purchase"
     path = folder / "proposed.yaml"
     path.write_text(yaml.safe_dump(proposed))
