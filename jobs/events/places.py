@@ -125,6 +125,8 @@ def _hidden(path: Path) -> bool:
 def _nothing(path: str, endings: tuple[str, ...], setting: str) -> str:
     wanted = f"expected a file, a folder of {' or '.join(endings)} files, or a glob (*, ?, [abc], ** for any folders)"
     folders = [] if is_far(path) else [match for match in _expanded(path) if Path(match).is_dir()]
+    if folders == [path]:
+        return f"{path} is a folder without any {' or '.join(endings)} file. Check {setting}, and the table's format."
     if folders:
         return f"{path} finds folders alone, e.g. {folders[0]}; {wanted}. Add /* to it, or name one folder: {setting}."
     braces = " Braces are no part of a glob here: name their folder, or use [ ]." if "{" in path else ""

@@ -88,6 +88,10 @@ def test_a_glob_reads_the_folders_that_spark_names_like_files(tmp_path: Path) ->
     assert names(tmp_path) == ["part-0.parquet", "b.parquet", "d.parquet"], "a folder's name makes it no file"
     with pytest.raises(JobError, match=r"\*c finds folders alone, e.g. .*/c; .*Add /\* to it"):
         names(tmp_path / "*c")
+    (tmp_path / "b.parquet").rename(tmp_path / "c" / "b.csv")
+    (tmp_path / "c" / "d.parquet").unlink()
+    with pytest.raises(JobError, match=r"/c is a folder without any .parquet or .pq file. Check source.*format"):
+        names(tmp_path / "c")
     with pytest.raises(JobError, match=r"Nothing to read at .*Braces are no part of a glob here"):
         names(tmp_path / "{a,b}.parquet")
 

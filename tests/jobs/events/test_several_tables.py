@@ -35,7 +35,7 @@ def two(sandbox: Sandbox) -> Sandbox:
     views = [event(row["user_id"], row["event_time"].day, event_id=n) for n, row in enumerate(every_day())]
     views.append(event(None, 7, event_id=99))
     sandbox.write_parquet(views, "views/part-0.parquet", event_id=pa.int64())
-    write_orders(sandbox, "1,u1,i2,2026-01-07 12:30,2", "1,u1,i2,2026-01-07 12:30,3", "2,u2,i1,never,1")
+    write_orders(sandbox, "3,u1,i2,2026-01-07 12:30,2", "3,u1,i2,2026-01-07 12:30,3", "4,u2,i1,never,1")
     sandbox.source = [{"path": "views"}, ORDERS]
     return sandbox
 
@@ -47,7 +47,7 @@ def test_all_tables_are_read_each_in_its_own_form(two: Sandbox) -> None:
     assert [(row["user_id"], row["item_id"], row["event_time"].hour, row["quantity"]) for row in bought] == [
         ("u1", "i2", 11, 2.0)], "Berlin's time, and once, as its id says"
     views = [row["event_id"] for row in two.clean() if row["behavior"] == "view"]
-    assert sorted(map(int, views)) == list(range(10)), "view 1 is not order 1"
+    assert sorted(map(int, views)) == list(range(10)), "view 3 of the same day is not order 3"
     assert {row["source_file"]: row["reason"] for row in two.rejected()} == {
         "0/part-0.parquet": "user_id is null", "1/part-0.csv": "unparseable event_time"}
     held = {day: [one["name"] for one in manifest.fields["sources"]] for day, manifest in two.manifests().items()}
