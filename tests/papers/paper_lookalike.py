@@ -300,7 +300,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = options.parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
     models = list(trained_models(arguments.models, {}))
-    work = arguments.work if models == ALL_MODELS else arguments.work / named(models)
+    work = arguments.work / named(models)
     shops = [Nights(shop, arguments.data, work / shop.config, {}, EARLIER, models) for shop in SHOPS]
     for nights in shops:
         prepare(nights, arguments.seeds)
@@ -321,12 +321,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def named(models: list[str]) -> str:
-    return "_".join(models)
+    """Where their vectors, scores and results lie apart: those of some models alone are of other trainings than all."""
+    return "" if models == ALL_MODELS else "_".join(models)
 
 
 def results_file(models: list[str], seeds: int) -> Path:
     """Runs of some models alone, or of fewer seeds, have a file of their own."""
-    of_models = "" if models == ALL_MODELS else f"_{named(models)}"
+    of_models = f"_{named(models)}".rstrip("_")
     return RESULTS.with_stem(RESULTS.stem + of_models + (f"_{seeds}_of_{SEEDS}_seeds" if seeds < SEEDS else ""))
 
 

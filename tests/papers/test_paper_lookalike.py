@@ -31,7 +31,7 @@ from tests.papers.lookalike_frames import ALL_MODELS, MODELS_OF, Frame
 from tests.papers.lookalike_limits import next_baskets, told
 from tests.papers.lookalike_peers import alike, popularity
 from tests.papers.lookalike_rows import variants
-from tests.papers.paper_lookalike import Draws, last_lines
+from tests.papers.paper_lookalike import Draws, last_lines, named
 from tests.papers.seed_lists import hidden, peers_of, seeds_of
 from tests.papers.shops import program
 
@@ -181,6 +181,7 @@ def test_of_some_models_alone_there_are_rows_of_their_families_and_all() -> None
         "": ([], 3), "+transe": (["transe"], 3), "+kqgc": (["kqgc_mean"], 3), "+all": (["kqgc_mean", "transe"], 3)}
     assert list(variants(ALL_MODELS)) == ["", *(f"+{family}" for family in MODELS_OF), "+all"]
     assert list(trained_models(ALL_MODELS, {})) == ALL_MODELS
+    assert named(ALL_MODELS) == "" and named(["transe", "kqgc_mean"]) == "transe_kqgc_mean"
     assert trained_models(["kqgc_mean"], {}) == ("transe", "kqgc_mean"), "with what it starts from, before it"
     assert peers_of(["transe"], 5) == ["recency", "count", "nearest transe", "density transe"]
 
@@ -261,6 +262,7 @@ def test_the_last_line_counts_cold_clients_of_0_5_and_20_buyers() -> None:
         "over_strong: 10.00 low: 10.00 cold: 10.00",
     ]
     assert last["cold"] == pytest.approx(10)
+    assert last_lines([shop], ["transe", "kqgc_mean"])[0] == [lines[0], lines[3], lines[-1]]
 
 
 def test_the_shops_train_every_model_that_learns_no_label() -> None:
