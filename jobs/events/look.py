@@ -26,7 +26,7 @@ from jobs.events import epochs
 from jobs.events.looking.column_kinds import Look, examples, look_at
 from jobs.events.looking.plain_judge import Judged, judged
 from jobs.events.looking.probe import tables
-from jobs.events.looking.proposal import Described, configuration, is_called_like_a_time, source_of
+from jobs.events.looking.proposal import Described, best, configuration, is_called_like_a_time, source_of
 from jobs.events.looking.sample import Sample, take
 from jobs.events.places import SourceError
 from jobs.events.readers import published
@@ -34,6 +34,7 @@ from jobs.program import JobError
 
 MOST_COLUMNS, MOST_SHOWN = 60, 12
 CATALOGUE_ROWS = 20_000
+EVENTS_AFTER_ALL = "if they are events, list the table under source.events, and name user, item and time in its columns"
 
 
 def of_configuration(settings: Settings) -> Iterator[str]:
@@ -81,7 +82,8 @@ def of_files(paths: list[str]) -> Iterator[str]:
 
 def _lacks(one: Described) -> str:
     if one.role:
-        return f", by {', '.join(f'{ours} = {theirs!r}' for ours, theirs in one.columns.items())}"
+        by = f", by {', '.join(f'{ours} = {theirs!r}' for ours, theirs in one.columns.items())}"
+        return by if one.role == "events" or one.rank[0] else f"{by}; several rows have one id: {EVENTS_AFTER_ALL}"
     return f"; for events, no column is called like {' or '.join(one.missing)}" if one.missing else ""
 
 
@@ -92,6 +94,10 @@ def start(described: list[Described]) -> Iterator[str]:
         yield ("No events among them: expected a table with a user, an item and a time in each row. Name its file, or "
                "describe it: README, \"Your own events\".")
         return
+    used = [*events, best(described, "items"), best(described, "users")]
+    for one in described:
+        if one not in used:
+            yield f"{one.sample.source.path} is in no part of what follows. Its rows: {EVENTS_AFTER_ALL}"
     if len(events) > 1:
         yield (f"Events are in {len(events)} tables, and a night reads all that source.events lists: leave out what "
                "says again what another says.")

@@ -17,9 +17,11 @@ from jobs.events.looking.sample import Sample
 
 NAMES = {  # ours → what others call it: letters and digits alone, likeliest first
     "user_id": ("userid", "user", "customerid", "customer", "visitorid", "clientid", "householdid", "memberid", "uid",
-                "accountid", "buyerid", "userno", "customerno", "shopperid", "personid"),
+                "accountid", "buyerid", "userno", "customerno", "shopperid", "personid", "member", "client", "buyer",
+                "visitor", "shopper", "household", "account"),
     "item_id": ("itemid", "item", "productid", "product", "sku", "skuid", "stockcode", "articleid", "movieid", "asin",
-                "materialnumber", "goodsid", "itemno", "productcode", "adgroupid", "songid", "bookid"),
+                "materialnumber", "goodsid", "itemno", "productcode", "adgroupid", "songid", "bookid", "article",
+                "goods", "movie"),
     "event_time": ("eventtime", "timestamp", "datetime", "time", "ts", "at", "createdat", "invoicedate", "orderdate",
                    "transactiontimestamp", "date", "purchasedate", "tsexact", "dt", "day", "t"),
     "behavior": ("behavior", "behaviour", "event", "eventtype", "action", "actiontype", "behaviortype", "type"),

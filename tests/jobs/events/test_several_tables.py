@@ -168,3 +168,14 @@ def test_what_a_new_user_sees_and_gets_of_two_tables(two: Sandbox, capsys: pytes
     assert main(["--config", str(path)]) == 0
     looked = capsys.readouterr().out
     assert "source.events[0]: parquet" in looked and "source.events[1]: csv" in looked
+
+
+def test_a_table_whose_users_it_does_not_find_is_not_passed_over_in_silence(
+    two: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two.write_lines(["whom,item_id,at", *(f"u{n % 3},i{n % 2},2026-01-07 12:30" for n in range(9))], "gifts.csv")
+    two.write_lines(["item_id,brand", *(f"i{n},b{n % 3}" for n in range(9))], "items.csv")
+    assert main(["--source", *(str(two.folder / name) for name in ("views", "gifts.csv", "items.csv"))]) == 0
+    out = capsys.readouterr().out
+    assert "taken for: items, by item_id = 'item_id'; several rows have one id: if they are events" in out
+    assert f"{two.folder}/gifts.csv is in no part of what follows" in out and "items.csv is in no part" not in out
