@@ -152,6 +152,16 @@ def test_a_table_that_is_not_there_is_named(two: Sandbox) -> None:
     assert two.manifests() == {}
 
 
+def test_numbers_of_two_units_are_said_of_the_table_that_has_them(
+    two: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_orders(two, "3,u1,i2,1767787200,2", "4,u1,i2,1767787200123,3")
+    with pytest.raises(SourceError, match=r"source.events\[1\].time_unit"):
+        two.run()
+    assert main(["--config", str(two.config_file())]) == 1
+    assert "source.events[1].time_unit" in capsys.readouterr().err
+
+
 def test_what_a_new_user_sees_and_gets_of_two_tables(two: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     folder = two.folder
     write_orders(two, "1,u1,i2,2026-01-07 12:30,2", "2,u2,i1,2026-01-08 12:30,1")
