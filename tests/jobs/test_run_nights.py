@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jobs import run_nights
+from jobs.configuration.load import load_settings
 from jobs.configuration.sections import Dag
 from tests.dags import small_log
 from tests.jobs import nights_by_hand as by_hand
@@ -194,3 +196,13 @@ def test_a_database_that_cannot_be_made_is_one_message_with_what_was_said(tmp_pa
     (tmp_path / "airflow" / "airflow.db").mkdir(parents=True)
     with pytest.raises(run_nights.NightFailed, match="(?s)db migrate.* exit status 1:.*unable to open database"):
         run_nights.prepare(tmp_path / "airflow", config, tmp_path / "airflow.log")
+
+
+def test_of_several_tables_of_events_the_one_that_is_not_there_is_named(tmp_path: Path) -> None:
+    config = small_log.write(tmp_path, ("transe",))
+    settings = load_settings(config)
+    run_nights.check_machine(settings)
+    tables = [settings.source.events, replace(settings.source.events, path=str(tmp_path / "orders.csv"))]
+    settings = replace(settings, source=replace(settings.source, events=tables))
+    with pytest.raises(run_nights.NightFailed, match=r"orders.csv, which source.events\[1\].path names"):
+        run_nights.check_machine(settings)

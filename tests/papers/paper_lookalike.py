@@ -240,7 +240,7 @@ def _row(
         "log_loss": mean_log_loss(shown, row, before), "by_client": {c: float(figures[row, c]) for c in clients}}
 
 
-def last_lines(shops: list[Draws], models: list[str] = ALL_MODELS) -> tuple[list[str], dict[str, float]]:
+def last_lines(shops: list[Draws], models: list[str]) -> tuple[list[str], dict[str, float]]:
     """A line for each family, and the last; beside them the figures of the last."""
 
     def of(which: int, row: str | None, over: str) -> Any:

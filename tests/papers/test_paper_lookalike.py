@@ -251,7 +251,7 @@ def test_the_last_line_counts_cold_clients_of_0_5_and_20_buyers() -> None:
     warm, cold = figures(0.55), {0: figures(0.44), 5: figures(0.48), 20: figures(0.4), 100: figures(9.0)}
     draws = {key: np.array([value, value]) for key, value in warm.items()}
     shop = Draws((warm, draws), (cold, cold), "pooled", dict.fromkeys(cold, "peer"))
-    lines, last = last_lines([shop, shop])
+    lines, last = last_lines([shop, shop], ALL_MODELS)
     assert lines == [
         "transe_over_pooled: 5.00 low: 5.00",
         "ram_gnn_over_pooled: 0.00 low: 0.00",
