@@ -138,7 +138,7 @@ class Events:
     # what a night makes of rows of negative quantity, or purchases of negative value: nothing; each takes back the
     # latest earlier one of the same user and item; or they count like the others (jobs/events/returns.py)
     returns: Literal["drop", "cancel", "keep"] = "drop"
-    max_rejected_share: Share = 0.05  # above it the night fails; the rejected rows are committed all the same
+    max_rejected_share: Share = 0.05  # of all rows, and of each of several tables: above it the night fails
     ready_timeout_minutes: Minutes = 360  # how long to wait for source.ready_marker
 
 

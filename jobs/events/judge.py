@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from jobs.events.read_source import unusable_id
@@ -119,17 +119,19 @@ def without_repeats(events: DataFrame, exact: bool, has_event_ids: bool, several
     )
 
 
-def figures() -> list[Column]:
-    """Counts over judged rows: rows_in, rows_rejected, in_window (with a usable time), late."""
+def figures(prefixes: Iterable[str] = ()) -> list[Column]:
+    """Counts over judged rows: rows_in, rows_rejected, in_window (with a usable time), late. `<count> <prefix>`: of the
+    rows whose file's name begins with the prefix."""
     from pyspark.sql import functions as F
 
-    def count(condition: Column, name: str) -> Column:
-        return F.count(F.when(condition, 1)).alias(name)
-
     next_day = F.date_add(F.col("event_time").cast("date"), 1).cast("timestamp")
+    conditions = {
+        "rows_in": F.lit(True),
+        "rows_rejected": F.col("reason").isNotNull(),
+        "in_window": F.col("day").isNotNull(),
+        "late": F.col("reason").isNull() & (F.col("ingested_at") >= next_day),
+    }
+    of_files = {"": F.lit(True)} | {f" {prefix}": F.startswith("source_file", F.lit(prefix)) for prefix in prefixes}
     return [
-        F.count(F.lit(1)).alias("rows_in"),
-        count(F.col("reason").isNotNull(), "rows_rejected"),
-        count(F.col("day").isNotNull(), "in_window"),
-        count(F.col("reason").isNull() & (F.col("ingested_at") >= next_day), "late"),
-    ]
+        F.count(F.when(condition & mine, 1)).alias(f"{name}{of}")
+        for of, mine in of_files.items() for name, condition in conditions.items()]  # fmt: skip

@@ -13,8 +13,11 @@ import datetime
 import functools
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from feature_store import Commit, Manifest
 from jobs.configuration.dates import advice
+from jobs.configuration.messages import one_line
 from jobs.events import judge, read_events, staging
 from jobs.events.fingerprint import require_unchanged
 from jobs.events.lake_tables import VERSIONS
@@ -50,25 +53,28 @@ def judged_rows(rows: DataFrame, night: Night) -> DataFrame:
     return judge.judge(rows, events.behaviors, earliest, midnight(night.first), midnight(night.date))
 
 
-def write_rejected(judged: DataFrame, commit: Commit) -> dict[str, Any]:
-    """Write the rejected rows; counts over all rows are taken in the same pass."""
+def write_rejected(judged: DataFrame, commit: Commit, tables: list[EventTable]) -> dict[str, Any]:
+    """Write the rejected rows; counts over all rows, and over those of each of several tables, are taken in the same
+    pass."""
     from pyspark.sql import Observation
 
-    contract = TABLES["rejected_events"]
+    contract, figures = TABLES["rejected_events"], judge.figures(one.prefix for one in tables if one.prefix)
     observation = Observation("rows")
-    rows = judge.rejected(judged.observe(observation, *judge.figures())).selectExpr(*contract.spark_select())
+    rows = judge.rejected(judged.observe(observation, *figures)).selectExpr(*contract.spark_select())
     commit.provenance = list(contract.provenance)
     in_order = rows.repartition(1).sortWithinPartitions(*contract.sorted_by, *contract.provenance)
     write_as_it_lies(in_order, commit, contract)
     # Spark drops what it has found to be empty, and the observation with it
     if not sum(file.row_count for file in commit.files):
-        return judged.agg(*judge.figures()).first().asDict()
+        return judged.agg(*figures).first().asDict()
     return dict(observation.get)
 
 
-def reasons(commit: Commit) -> dict[str, int]:
-    """Rejected rows by reason, most frequent first."""
-    found = commit.read(["reason"]).column("reason").value_counts().to_pylist()
+def reasons(commit: Commit, prefix: str = "") -> dict[str, int]:
+    """Rejected rows by reason, most frequent first; of the files whose name begins with the prefix."""
+    rows = commit.read(["reason", "source_file"])
+    rows = rows.filter(pc.starts_with(rows.column("source_file"), prefix))
+    found = rows.column("reason").value_counts().to_pylist()
     counts = {entry["values"]: entry["counts"] for entry in found}
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
@@ -110,19 +116,25 @@ def unread_form(rows: DataFrame) -> str:
     return f", or say how its times are written: {one}; {how}"
 
 
-def rejected_share(figures: dict[str, Any]) -> float:
-    return figures["rows_rejected"] / max(1, figures["rows_in"])
+def rejected_share(figures: dict[str, Any], of: str = "") -> float:
+    return figures[f"rows_rejected{of}"] / max(1, figures[f"rows_in{of}"])
 
 
-def too_many_rejected(
-    figures: dict[str, Any], limit: float, counts: dict[str, int], uri: str, rows: DataFrame
-) -> str | None:
-    """Why the night fails; None where no more rows are rejected than may be."""
-    share = rejected_share(figures)
-    if share <= limit:
+def too_many_rejected(figures: dict[str, Any], night: Night, commit: Commit, uri: str, rows: DataFrame) -> str | None:
+    """Why the night fails; None where no more rows are rejected than may be, of all and of each of several tables: one
+    that cannot be read may be a small part of all."""
+    from pyspark.sql import functions as F
+
+    limit = night.config.events.max_rejected_share
+    several = {f" {one.prefix}": one for one in night.tables if one.prefix}
+    of = next((of for of in (*several, "") if rejected_share(figures, of) > limit), None)
+    if of is None:
         return None
+    prefix, where = of.strip(), f" of {several[of].setting}" if of else ""
+    counts, rows = reasons(commit, prefix), rows.where(F.startswith("source_file", F.lit(prefix)))
     found = ", ".join(f"{reason}: {count}" for reason, count in list(counts.items())[:5])
-    many = f"{figures['rows_rejected']} of {figures['rows_in']} rows ({share:.1%}) cannot be used"
+    many = f"{figures[f'rows_rejected{of}']} of {figures[f'rows_in{of}']} rows{where} "
+    many += f"({rejected_share(figures, of):.1%}) cannot be used"
     cure = unread_form(rows) if judge.UNPARSEABLE in counts else ""
     if any(reason.endswith(judge.NOT_UTF8) for reason in counts):
         cure += ", or say how its texts are encoded: source.events.encoding, of a CSV"
@@ -204,11 +216,15 @@ def validate(
     with rejected_events.table().replace(night.date.isoformat()) as commit:
         rows = read_all(spark, night.tables)
         judged = judged_rows(rows, night)
-        figures = write_rejected(judged, commit)
+        figures = write_rejected(judged, commit, night.tables)
         require_events(rows, figures, night)
         require_unchanged(night.stamps)
         counts = reasons(commit)
-        failure = too_many_rejected(figures, night.config.events.max_rejected_share, counts, rejected_events.uri, rows)
+        failure = too_many_rejected(figures, night, commit, rejected_events.uri, rows)
+        for one in night.tables:
+            if not figures.get(f"in_window {one.prefix}", 1):
+                log.warning("validate_events %s: %s has no event in the window: %s", night.date, one.setting,
+                            one_line(one.source.path))  # fmt: skip
         changes, results = ({}, []) if failure or not stale else write_days(judged, stale, clean_events, night)
         summary = summarise(figures, counts, changes, results, night, clean_events, failure)
         days = {} if failure else {day: one.content_hash for day, one in manifests_of(clean_events, night).items()}

@@ -16,6 +16,7 @@ from jobs.events import fingerprint
 from jobs.events.look import main
 from jobs.events.night import Config, Night, open_night
 from jobs.events.places import SourceError
+from jobs.program import JobError
 from tests.jobs.events.night import DATE, Sandbox, event, every_day
 from tests.jobs.events.test_lake_tables import Delta, rows_of
 
@@ -70,6 +71,27 @@ def test_a_change_of_one_table_reaches_its_days_alone(two: Sandbox, monkeypatch:
     changed = {day for day, manifest in two.manifests().items() if manifest.content_hash != before[day].content_hash}
     assert changed == {"2026-01-07", "2026-01-09"}
     assert two.run()["days_written"] == 2 and len(read) == 3, "nothing to do: the figures of before"
+
+
+def test_a_small_table_that_cannot_be_read_stops_the_night(two: Sandbox) -> None:
+    """Of all rows it is less than may be rejected: without it the night would go on without a purchase."""
+    write_orders(two, "3,u1,i2,never,2", "4,u2,i1,07/01/2026,1")
+    two.events["max_rejected_share"] = 0.25
+    said = (r"2 of 2 rows of source.events\[1\] \(100.0%\) cannot be used, more than .* \(25.0%\) allows: "
+            r"unparseable event_time: 2\..*one looks like '99/99/9999'")
+    with pytest.raises(JobError, match=said):
+        two.run()
+    assert two.manifests() == {} and len(two.rejected()) == 3
+    two.source[1] = ORDERS | {"time_format": "%d/%m/%Y"}
+    write_orders(two, *["4,u2,i1,07/01/2026,1"] * 4, "5,,i1,07/01/2026,1")
+    assert two.run()["rows_rejected"] == 2
+
+
+def test_a_table_without_an_event_in_the_window_is_told(two: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    write_orders(two)
+    with caplog.at_level("WARNING", "nocturne"):
+        two.run()
+    assert "source.events[1] has no event in the window" in caplog.text and "source.events[0]" not in caplog.text
 
 
 def test_a_log_cut_in_two_gives_the_days_of_the_whole(sandbox: Sandbox) -> None:
