@@ -33,11 +33,13 @@ def spark() -> Iterator[SparkSession]:
     from jobs.configuration.sections import Spark
     from jobs.spark import session
 
-    # small jobs end before the second compiler pays, and before generated code does (nights in tests/dags have it)
+    # small jobs end before the second compiler pays, before generated code does, and before a plan made anew after each
+    # stage does (nights in tests/dags have both)
     quick_start = {
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        "spark.sql.adaptive.enabled": "false",
     }
     settings = Spark(driver_memory="1g", shuffle_partitions=2, conf=quick_start)
     # at the very end it speaks of closed connections, into a stream that pytest has closed
