@@ -119,10 +119,15 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def by_component(endings: Mapping[str, Ending]) -> dict[str, Ending]:
+    """`Api.others` by programs' names."""
+    return {name.replace("_", "-"): ending for name, ending in endings.items()}
+
+
 @contextlib.contextmanager
 def serving(ending: Ending, **others: Ending) -> Iterator[tuple[Api, str]]:
     """(the API, its address) while the block runs."""
-    api = Api(ending, {name.replace("_", "-"): other for name, other in others.items()})
+    api = Api(ending, by_component(others))
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler(api)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

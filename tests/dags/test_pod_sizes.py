@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import yaml
 
 from jobs.run_nights import environment, prepare
 from tests.dags import small_log, test_pods
-from tests.dags.recorded_api import Ending, connection, serving
+from tests.dags.recorded_api import Api, Ending, by_component, connection, serving
 
 pytest.importorskip("airflow.providers.cncf.kubernetes")
 
@@ -105,30 +108,52 @@ def test_sizes_are_compared_in_one_unit(size: str, mib: float, sized: dict[str, 
     assert pod_settings.mib(size) == mib
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """An Airflow whose DAGs have `pods.memory_nights`, and the API that it asks for pods."""
+
+    airflow: subprocess.Popen[str]
+    api: Api
+    results: Path
+    log: Path
+
+    def night(self, date: str, **endings: Ending) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+        """(the run's state and its tasks', the pods that were asked for, the log) of a night whose pods end well but
+        those of the named programs."""
+        self.api.others, self.api.created = by_component(endings), []
+        said, ended = self.log.stat().st_size, self._results()
+        asked = {"name": date, "dag": "nightly_user_embeddings", "date": date, "conf": {}, "endings": {}, "notes": ""}
+        print(json.dumps(asked), file=self.airflow.stdin, flush=True)
+        while self._results() == ended:
+            assert self.airflow.poll() is None, self.log.read_text("utf-8")[-3000:]
+            time.sleep(0.1)
+        return json.loads(self._results()[-1]), self.api.created, self.log.read_text("utf-8")[said:]
+
+    def _results(self) -> list[str]:
+        text = self.results.read_text("utf-8") if self.results.exists() else ""
+        return text[: text.rfind("\n") + 1].splitlines()
+
+
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a configuration with `pods.memory_nights`, and an Airflow that knows its DAGs."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """It plays one night after the other: starting it takes longer than a night."""
     folder = tmp_path_factory.mktemp("home")
-    config = small_log.write(folder, ("transe",))
+    config, results, log = small_log.write(folder, ("transe",)), folder / "results", folder / "nights.log"
     told = yaml.safe_load(config.read_text("utf-8")) | {"data_root": "/data/nocturne", "source": test_pods.SOURCES}
     told["pods"] = test_pods.PODS | {"memory_nights": 7}
     (folder / "night.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
     prepare(folder / "airflow", folder / "night.yaml", folder / "airflow.log")
-    return folder
-
-
-def night(home: Path, date: str, **endings: Ending) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
-    """(the run's state and its tasks', the pods that were asked for, the log) of a night whose pods end well but
-    those of the named programs."""
-    asked = {"name": date, "dag": "nightly_user_embeddings", "date": date, "conf": {}, "endings": {}, "notes": ""}
-    with serving(Ending(0, ('{"transe": null}',)), **endings) as (api, address):
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.dags.run_scenarios", str(home / date)], input=json.dumps(asked), text=True,
-            capture_output=True, timeout=300, check=False, cwd=Path(__file__).resolve().parents[2],
-            env=environment(home / "airflow", home / "night.yaml")
-            | {"AIRFLOW_CONN_KUBERNETES_DEFAULT": connection(address)})  # fmt: skip
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return json.loads((home / date).read_text("utf-8")), api.created, done.stdout + done.stderr
+    with serving(Ending(0, ('{"transe": null}',))) as (api, address), log.open("w") as sink:
+        variables = environment(folder / "airflow", folder / "night.yaml") | {
+            "AIRFLOW_CONN_KUBERNETES_DEFAULT": connection(address)}  # fmt: skip
+        with subprocess.Popen(
+            [sys.executable, "-m", "tests.dags.run_scenarios", str(results)], stdin=subprocess.PIPE, stdout=sink,
+            stderr=subprocess.STDOUT, text=True, cwd=Path(__file__).resolve().parents[2], env=variables,
+        ) as airflow:  # fmt: skip
+            try:
+                yield Cluster(airflow, api, results, log)
+            finally:
+                airflow.kill()
 
 
 def memory_by_program(pods: list[dict[str, Any]]) -> dict[str, str]:
@@ -136,9 +161,9 @@ def memory_by_program(pods: list[dict[str, Any]]) -> dict[str, str]:
     return {c["command"][2].rpartition(".")[2]: c["resources"]["limits"]["memory"] for c in containers}
 
 
-def test_a_night_goes_on_without_sizes(home: Path) -> None:
+def test_a_night_goes_on_without_sizes(cluster: Cluster) -> None:
     """Each pod asks for the configured memory, and the log says why there are no sizes."""
-    found, pods, said = night(home, "2026-01-12", size_pods=Ending(1, ("the bucket cannot be reached",)))
+    found, pods, said = cluster.night("2026-01-12", size_pods=Ending(1, ("the bucket cannot be reached",)))
     assert found["tasks"].pop("size_pods") == "failed"
     assert (found["state"], set(found["tasks"].values())) == ("success", {"success"}), found
     memory = memory_by_program(pods)
@@ -147,15 +172,15 @@ def test_a_night_goes_on_without_sizes(home: Path) -> None:
     assert "the bucket cannot be reached" in said
 
 
-def test_a_night_without_sizes_still_tells_of_what_failed(home: Path) -> None:
-    found, *_ = night(home, "2026-01-13", size_pods=Ending(None), publish_users=Ending(3))
+def test_a_night_without_sizes_still_tells_of_what_failed(cluster: Cluster) -> None:
+    found, *_ = cluster.night("2026-01-13", size_pods=Ending(None), publish_users=Ending(3))
     assert (found["tasks"]["size_pods"], found["tasks"]["graphs.build_graphs"]) == ("failed", "success")
     assert (found["tasks"]["embeddings.publish_transe"], found["state"]) == ("failed", "failed")
 
 
-def test_a_night_with_sizes_asks_for_them(home: Path) -> None:
+def test_a_night_with_sizes_asks_for_them(cluster: Cluster) -> None:
     told = Ending(0, ('{"pretrain_transe": "1216Mi", "size_pods": null}',))
-    found, pods, _ = night(home, "2026-01-14", size_pods=told)
+    found, pods, _ = cluster.night("2026-01-14", size_pods=told)
     assert found["state"] == "success"
     memory = memory_by_program(pods)
     assert (memory["build_graphs"], memory["pretrain_transe"]) == ("16Gi", "1216Mi")

@@ -25,15 +25,16 @@ def fresh(uri: str, server: S3Server, proxy: Proxy, old: bool, patience: float =
 
 
 def broken_publishes(
-    uri: str, server: S3Server, proxy: Proxy, old: bool, fault: str, patience: float = 0.0, only: str = ""
+    uri: str, server: S3Server, proxy: Proxy, old: bool, fault: str, patience: float = 0.0, only: str = "", of: str = ""
 ) -> Counter[str]:
-    """A publish for each of its requests, which breaks: what readers had then, and how many were refused."""
+    """A publish for each of its requests, which breaks: what readers had then, and how many were refused. only: those
+    of this method; of: those whose path ends so."""
     _, through = fresh(f"{uri}/{fault}{patience}{only}-counted", server, proxy, old, patience)
     proxy.start(lambda *_: None)
     publish(through, DATE, NEW)
     requests, seen = list(proxy.requests), Counter[str]()
     for number, (method, path) in enumerate(requests, 1):
-        if only and method != only:
+        if (only and method != only) or not path.endswith(of):
             continue
         where = f"{fault} at {number}: {method} {path}"
         table, through = fresh(f"{uri}/{fault}{patience}{only}-{number}", server, proxy, old, patience)

@@ -29,12 +29,12 @@ def test_a_publish_whose_requests_break_leaves_old_or_new(
     assert seen["old"] and seen["new"], "both sides of the commit were reached"
 
 
-def test_with_patience_a_request_that_is_seen_twice_is_not_noticed(
+def test_with_patience_a_commit_that_is_seen_twice_is_not_noticed(
     bucket: str, s3_server: S3Server, proxy: Proxy
 ) -> None:
-    """The commit among them, whose second answer says that another was first."""
-    seen = broken_publishes(bucket, s3_server, proxy, True, "twice", patience=20.0, only="PUT")
-    assert seen["refused"] == 0 and seen["old"] == 0 and seen["new"] >= 7
+    """Its second answer says that another was first. Every other request: `make test-s3`."""
+    seen = broken_publishes(bucket, s3_server, proxy, True, "twice", 20.0, "PUT", of="_manifest.json")
+    assert seen["refused"] == 0 and seen["old"] == 0 and seen["new"] >= 2, "the fence's, the commit's"
 
 
 def test_a_commit_that_arrives_after_its_writer_has_given_up_is_refused(
