@@ -44,7 +44,7 @@ def of_configuration(settings: Settings) -> Iterator[str]:
         sample = take(table, setting)
         yield from [*[""] * (number > 0), *heading(setting, sample), *columns(sample, looks_of(sample))]
         found = judged(sample, settings.events, settings.graph.purchase, setting)
-        yield from understood(found, sample, settings.events)
+        yield from understood(found, sample, settings.events, setting)
     attributes = {"items": settings.graph.item_attributes, "users": settings.graph.user_attributes}
     for role, wanted in attributes.items():
         table = getattr(source, role)
@@ -103,13 +103,14 @@ def start(described: list[Described]) -> Iterator[str]:
                "says again what another says.")
     behaviors: Counter[str] = Counter()
     firsts = []
-    for one in events:
+    for number, one in enumerate(events):
+        setting = f"source.events[{number}]" if len(events) > 1 else "source.events"
         sample = dataclasses.replace(one.sample, source=source_of(one))
         if len(events) > 1:
-            yield f"{sample.source.path}:"
+            yield f"{sample.source.path}, {setting}:"
         try:
-            found = judged(sample, None, "purchase")
-            yield from understood(found, sample, None)
+            found = judged(sample, None, "purchase", setting)
+            yield from understood(found, sample, None, setting)
         except SourceError as error:
             yield f"  cannot be read so: {error}"
             found = Judged({})
@@ -145,8 +146,8 @@ def columns(sample: Sample, looks: dict[str, Look]) -> Iterator[str]:
         yield f"  … and {len(looks) - MOST_COLUMNS} more columns"
 
 
-def understood(found: Judged, sample: Sample, events: Events | None) -> Iterator[str]:
-    """How the events are read, and what of them would not be."""
+def understood(found: Judged, sample: Sample, events: Events | None, setting: str) -> Iterator[str]:
+    """How the events of `setting` are read, and what of them would not be."""
     source = sample.source
     mapped = ", ".join(f"{ours} = {theirs!r}" for ours, theirs in found.columns.items())
     constants = "".join(f", {ours} = {value!r} in every row" for ours, value in source.constants.items())
@@ -159,7 +160,7 @@ def understood(found: Judged, sample: Sample, events: Events | None) -> Iterator
     if found.returns:
         what = f"events.returns: {events.returns}" if events else "events.returns says what they mean"
         yield f"  returns: {found.returns:,} rows of negative quantity or value; {what}"
-    yield from _rejected(found, events)
+    yield from _rejected(found, events, setting)
     if found.days:
         days = len(found.days)
         users, items = (sum(map(len, one.values())) / days for one in (found.users, found.items))
@@ -177,7 +178,7 @@ def _times(found: Judged, source: SourceTable) -> str:
     return f"{found.first:%Y-%m-%d %H:%M} to {found.last:%Y-%m-%d %H:%M} UTC; {how}"
 
 
-def _rejected(found: Judged, events: Events | None) -> Iterator[str]:
+def _rejected(found: Judged, events: Events | None, setting: str) -> Iterator[str]:
     if not found.rejected:
         yield "  rejected: none"
         return
@@ -187,9 +188,9 @@ def _rejected(found: Judged, events: Events | None) -> Iterator[str]:
     yield f"  rejected: {found.rejected:,} of {found.rows:,} rows, {share:.1%}{limit}: {reasons}"
     if found.forms:
         forms = ", ".join(repr(form) for form, _ in Counter(found.forms).most_common(3))
-        yield f"  times that cannot be read look like {forms}: source.events.time_format or time_unit"
+        yield f"  times that cannot be read look like {forms}: {setting}.time_format or time_unit"
     if any(reason.endswith("is not valid UTF-8") for reason in found.reasons):
-        yield "  texts that are not UTF-8: source.events.encoding, of a CSV"
+        yield f"  texts that are not UTF-8: {setting}.encoding, of a CSV"
 
 
 def catalogue(role: str, table: SourceTable, looks: dict[str, Look], wanted: dict[str, str]) -> Iterator[str]:

@@ -103,7 +103,7 @@ def require_events(rows: DataFrame, figures: dict[str, Any], night: Night) -> No
     raise JobError(f"{where}: {has}. {cure}.")
 
 
-def unread_form(rows: DataFrame) -> str:
+def unread_form(rows: DataFrame, setting: str = "source.events") -> str:
     """What most times that cannot be read look like, and the setting that would do; nothing where there are none."""
     from pyspark.sql import functions as F
 
@@ -111,7 +111,7 @@ def unread_form(rows: DataFrame) -> str:
     found = given.groupBy("event_time_form").count().orderBy(F.desc("count"), "event_time_form").first()
     if found is None:
         return ""
-    how = "source.events.time_format, in strptime's letters, or of numbers source.events.time_unit"
+    how = f"{setting}.time_format, in strptime's letters, or of numbers {setting}.time_unit"
     one = f"one looks like {found.event_time_form!r} (9 for a digit, a for a letter)"
     return f", or say how its times are written: {one}; {how}"
 
@@ -130,14 +130,15 @@ def too_many_rejected(figures: dict[str, Any], night: Night, commit: Commit, uri
     of = next((of for of in (*several, "") if rejected_share(figures, of) > limit), None)
     if of is None:
         return None
-    prefix, where = of.strip(), f" of {several[of].setting}" if of else ""
+    setting = several[of].setting if of else "source.events"
+    prefix, where = of.strip(), f" of {setting}" if of else ""
     counts, rows = reasons(commit, prefix), rows.where(F.startswith("source_file", F.lit(prefix)))
     found = ", ".join(f"{reason}: {count}" for reason, count in list(counts.items())[:5])
     many = f"{figures[f'rows_rejected{of}']} of {figures[f'rows_in{of}']} rows{where} "
     many += f"({rejected_share(figures, of):.1%}) cannot be used"
-    cure = unread_form(rows) if judge.UNPARSEABLE in counts else ""
+    cure = unread_form(rows, setting) if judge.UNPARSEABLE in counts else ""
     if any(reason.endswith(judge.NOT_UTF8) for reason in counts):
-        cure += ", or say how its texts are encoded: source.events.encoding, of a CSV"
+        cure += f", or say how its texts are encoded: {setting}.encoding, of a CSV"
     return (
         f"{many}, more than events.max_rejected_share ({limit:.1%}) allows: {found}. "
         f"No clean day was committed; the rows are in {uri}. Mend the source{cure}, or raise the limit."

@@ -124,10 +124,11 @@ class Cluster:
         said, ended = self.log.stat().st_size, self._results()
         asked = {"name": date, "dag": "nightly_user_embeddings", "date": date, "conf": {}, "endings": {}, "notes": ""}
         print(json.dumps(asked), file=self.airflow.stdin, flush=True)
+        end = time.monotonic() + 300
         while self._results() == ended:
-            assert self.airflow.poll() is None, self.log.read_text("utf-8")[-3000:]
+            assert self.airflow.poll() is None and time.monotonic() < end, self.log.read_text("utf-8")[-3000:]
             time.sleep(0.1)
-        return json.loads(self._results()[-1]), self.api.created, self.log.read_text("utf-8")[said:]
+        return json.loads(self._results()[-1]), self.api.created, self.log.read_bytes()[said:].decode()
 
     def _results(self) -> list[str]:
         text = self.results.read_text("utf-8") if self.results.exists() else ""

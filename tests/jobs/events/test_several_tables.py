@@ -78,7 +78,7 @@ def test_a_small_table_that_cannot_be_read_stops_the_night(two: Sandbox) -> None
     write_orders(two, "3,u1,i2,never,2", "4,u2,i1,07/01/2026,1")
     two.events["max_rejected_share"] = 0.25
     said = (r"2 of 2 rows of source.events\[1\] \(100.0%\) cannot be used, more than .* \(25.0%\) allows: "
-            r"unparseable event_time: 2\..*one looks like '99/99/9999'")
+            r"unparseable event_time: 2\..*one looks like '99/99/9999' .*source.events\[1\].time_format")
     with pytest.raises(JobError, match=said):
         two.run()
     assert two.manifests() == {} and len(two.rejected()) == 3
@@ -186,10 +186,13 @@ def test_numbers_of_two_units_are_said_of_the_table_that_has_them(
 
 def test_what_a_new_user_sees_and_gets_of_two_tables(two: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     folder = two.folder
-    write_orders(two, "1,u1,i2,2026-01-07 12:30,2", "2,u2,i1,2026-01-08 12:30,1")
+    good = [f"{n},u{n % 5},i2,2026-01-0{7 + n % 2} 12:30,2" for n in range(40)]
+    write_orders(two, *good, "40,u2,i1,2026-01-08 12:,1")
     assert main(["--source", str(folder / "views"), str(folder / "orders")]) == 0
     out = capsys.readouterr().out
     assert "Events are in 2 tables" in out and out.count("  understood: ") == 2
+    form = "times that cannot be read look like '9999-99-99 99:': source.events[1].time_format"
+    assert form in out and "source.events[0].time_format" not in out
     proposed = yaml.safe_load(out.split("# A configuration to start from")[1].split("\n", 1)[1])
     assert [Path(one["path"]).parent.name for one in proposed["source"]["events"]] == ["views", "orders"]
     assert proposed["source"]["events"][1]["constants"] == {"behavior": "purchase"}
@@ -199,7 +202,7 @@ def test_what_a_new_user_sees_and_gets_of_two_tables(two: Sandbox, capsys: pytes
     path.write_text(yaml.safe_dump(proposed))
     assert main(["--config", str(path)]) == 0
     looked = capsys.readouterr().out
-    assert "source.events[0]: parquet" in looked and "source.events[1]: csv" in looked
+    assert "source.events[0]: parquet" in looked and "source.events[1]: csv" in looked and form in looked
 
 
 def test_a_table_whose_users_it_does_not_find_is_not_passed_over_in_silence(
