@@ -1,5 +1,5 @@
-"""A program for test_flow.py: runs DAGs in this process, one scenario after the other (starting Airflow takes longer
-than a run).
+"""A program for test_flow.py and test_pod_sizes.py: runs DAGs in this process, one scenario after the other (starting
+Airflow takes longer than a run).
 
 Scenarios come as JSON lines on standard input: dag, date (or null), conf, endings, retries, notes. Per scenario
 one JSON line is written to the file named by the first argument: the run's state, its tasks' states and their links.
