@@ -45,8 +45,6 @@ ALWAYS = {
     "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     # files are listed faster without a Spark job, which has a task for each: of ten thousand in a fifth of the time
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "100000",
-    # else a write of no rows drops the part of its plan that an Observation counts in, and the counts never come
-    "spark.sql.adaptive.optimizer.excludedRules": "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
     # else each column expression asks the JVM ten more times, to remember the line that it stands on
     "spark.python.sql.dataFrameDebugging.enabled": "false",

@@ -128,7 +128,9 @@ class Cluster:
         while self._results() == ended:
             assert self.airflow.poll() is None and time.monotonic() < end, self.log.read_text("utf-8")[-3000:]
             time.sleep(0.1)
-        return json.loads(self._results()[-1]), self.api.created, self.log.read_bytes()[said:].decode()
+        found = json.loads(self._results()[-1])
+        assert found["name"] == date
+        return found, self.api.created, self.log.read_bytes()[said:].decode()
 
     def _results(self) -> list[str]:
         text = self.results.read_text("utf-8") if self.results.exists() else ""
