@@ -34,6 +34,8 @@ SAID_BY_FILES = {
     "buy": "purchase", "order": "purchase", "purchase": "purchase", "cart": "cart", "click": "click",
     "fav": "favorite", "view": "view"}
 REQUIRED = ("user_id", "item_id", "event_time")
+SMALL = 20_000_000  # bytes of all tables: a night's Spark jobs take seconds (docs/production.md, "Short jobs")
+SHORT_JOBS = {"conf": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}}
 
 
 @dataclass
@@ -135,6 +137,8 @@ def configuration(tables: Sequence[Described], behaviors: Sequence[str], first: 
     for role, key in (("items", "item_attributes"), ("users", "user_attributes")):
         if attributes.get(role):
             tree["graph"][key] = attributes[role]
+    if sum(one.sample.size for one in tables) < SMALL:
+        tree["spark"] = SHORT_JOBS
     written = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
     if written.replace("\n", "").isprintable():
         return written

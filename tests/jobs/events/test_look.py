@@ -18,6 +18,7 @@ import yaml
 from jobs.configuration.load import load_settings
 from jobs.configuration.sections import SourceTable
 from jobs.events.look import main
+from jobs.events.looking import proposal
 from jobs.events.looking.column_kinds import examples, look_at
 from jobs.events.looking.plain_judge import judged
 from jobs.events.looking.plain_times import moment
@@ -33,6 +34,10 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0
     assert main([str(one) for one in arguments]) == status
     out = capsys.readouterr()
     return out.err if status else out.out
+
+
+def proposed(text: str) -> str:
+    return text[text.index("# A configuration to start from"):]
 
 
 def test_times_without_spark_are_those_of_spark() -> None:
@@ -111,7 +116,7 @@ def test_a_configuration_is_looked_at_source_by_source(sandbox: Sandbox, capsys)
     assert "secret-user" not in text and "thing 1" not in text
 
 
-def test_from_nothing_to_a_configuration_that_runs(sandbox: Sandbox, tmp_path: Path, capsys) -> None:
+def test_from_nothing_to_a_configuration_that_runs(sandbox: Sandbox, tmp_path: Path, capsys, monkeypatch) -> None:
     """What a new user does: look, write down what it proposes, run the night."""
     lake = tmp_path / "lake"
     lake.mkdir()
@@ -126,11 +131,14 @@ def test_from_nothing_to_a_configuration_that_runs(sandbox: Sandbox, tmp_path: P
     assert "taken for: events, by user_id = 'Customer ID', item_id = 'SKU', event_time = 'ts'" in text
     assert "milliseconds since 1970" in text and "rejected: none" in text
     path = tmp_path / "my.yaml"
-    path.write_text(text[text.index("# A configuration to start from"):])
-    settings = load_settings(path)
+    path.write_text(proposed(text))
+    settings, proposed_tree = load_settings(path), yaml.safe_load(proposed(text))
     assert settings.graph.item_attributes.keys() == {"brand", "tags"}
     assert settings.source.items.separators == {"tags": "|"} and settings.source.events.delimiter == ";"
     assert settings.events.behaviors == ["purchase"]
+    assert settings.spark.conf == load_settings(Path("jobs/configs/demo.yaml")).spark.conf, "as of small logs"
+    monkeypatch.setattr(proposal, "SMALL", 1000)
+    assert yaml.safe_load(proposed(said(capsys, "--source", lake))).keys() == proposed_tree.keys() - {"spark"}
     text = said(capsys, "--config", path)
     assert "rejected: none" in text and "7 users, 30 items, 5 days" in text
 
