@@ -24,9 +24,10 @@ from jobs.configuration.sections import Events, SourceTable
 from jobs.configuration.settings import Settings
 from jobs.events import epochs
 from jobs.events.looking.column_kinds import Look, examples, look_at
+from jobs.events.looking.names import is_called_like
 from jobs.events.looking.plain_judge import Judged, judged
 from jobs.events.looking.probe import tables
-from jobs.events.looking.proposal import Described, best, configuration, is_called_like_a_time, source_of
+from jobs.events.looking.proposal import Described, best, configuration, source_of
 from jobs.events.looking.sample import Sample, take
 from jobs.events.places import SourceError
 from jobs.events.readers import published
@@ -115,13 +116,21 @@ def start(described: list[Described]) -> Iterator[str]:
             yield f"  cannot be read so: {error}"
             found = Judged({})
         behaviors += found.behaviors or Counter([sample.source.constants.get("behavior", "view")])
-        firsts.append(found.first.date() if found.first else datetime.date(2000, 1, 1))
+        firsts.append(_earliest(found, sample))
     yield from ["", "# A configuration to start from: check every line. jobs/configuration/sections.py has all keys.",
                 *configuration(described, [name for name, _ in behaviors.most_common(20)], min(firsts)).split("\n")]
 
 
+def _earliest(found: Judged, sample: Sample) -> datetime.date:
+    """The day of the first event; of rows that were not all looked at the year before, since others may be earlier."""
+    if found.first is None:
+        return Events.earliest_event_time
+    first = found.first.date()
+    return first if sample.is_whole else datetime.date(max(first.year - 1, 1), 1, 1)
+
+
 def looks_of(sample: Sample) -> dict[str, Look]:
-    return {name: look_at(sample.values(name), is_called_like_a_time(name)) for name in sample.types}
+    return {name: look_at(sample.values(name), is_called_like(name, "event_time")) for name in sample.types}
 
 
 def heading(name: str, sample: Sample) -> Iterator[str]:

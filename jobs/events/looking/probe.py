@@ -17,6 +17,7 @@ from jobs.configuration.sections import SourceTable
 from jobs.events.damage import BROKEN_GZIP, GZIP, PARQUET, kind_of
 from jobs.events.far_places import files_below_far
 from jobs.events.files import ends, is_file, is_folder, open_binary
+from jobs.events.looking.names import behavior_of_file, is_called_like
 from jobs.events.places import SUFFIXES, SourceError, files_below, find_files, lake_format, refuse_lake_formats
 from jobs.events.read_source import column_names
 from jobs.events.time_texts import canonical, form_of
@@ -48,21 +49,28 @@ def tables(paths: Iterable[str]) -> list[Table]:
             whole = file if is_file(path) else path
             header = _header(file, table.source) if not table.problem else file
             found.setdefault((whole, table.source.format, header), []).append(table)
-    return [_together(key[0], group, found) for key, group in found.items()]
+    return [table for key, group in found.items() for table in _together(key[0], key[2], group, found)]
 
 
-def _together(path: str, group: list[Table], found: dict[tuple, list[Table]]) -> Table:
-    """One table of several files: the path itself, where nothing else lies there."""
-    if len(group) == 1 or group[0].problem:
-        return group[0]
-    others = sum(key[0] == path for key in found) > 1
-    if others:
-        names = ", ".join(Path(table.source.path).name for table in group[:8])
-        note = (f"{len(group)} files of {path} have these columns: {names}; looked at the first. A glob names "
-                "several. Where each file is one behaviour, let each lie in a folder such as behavior=view/ (links "
-                "will do), and name the folder of these")
-        return Table(group[0].source, note=note)
-    return Table(dataclasses.replace(group[0].source, path=path))
+def _together(path: str, header: Iterable[str], group: list[Table], found: dict[tuple, list[Table]]) -> list[Table]:
+    """Files of a folder with the same columns: a table each where each is a behaviour by its name, else one, the path
+    itself where nothing else lies there."""
+    if len(group) == 1 or _say_behaviors(header, group):
+        return group
+    if sum(key[0] == path for key in found) == 1:
+        return [Table(dataclasses.replace(group[0].source, path=path))]
+    names = ", ".join(Path(table.source.path).name for table in group[:8])
+    note = (f"{len(group)} files of {path} have these columns: {names}; looked at the first. A glob names several. "
+            "Where each file is one behaviour, list each under source.events, with its behavior in constants")
+    return [Table(group[0].source, note=note)]
+
+
+def _say_behaviors(header: Iterable[str], group: list[Table]) -> bool:
+    """Whether no column, but each file's name says what its rows are, no two the same."""
+    if any(is_called_like(name, "behavior") for name in header):
+        return False
+    said = {behavior_of_file(table.source.path) for table in group}
+    return None not in said and len(said) == len(group)
 
 
 def _files(path: str) -> list[str]:

@@ -6,33 +6,15 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from jobs.configuration.sections import SourceTable
 from jobs.events.looking.column_kinds import Look
+from jobs.events.looking.names import NAMES, behavior_of_file, plain
 from jobs.events.looking.sample import Sample
 
-NAMES = {  # ours → what others call it: letters and digits alone, likeliest first
-    "user_id": ("userid", "user", "customerid", "customer", "visitorid", "clientid", "householdid", "memberid", "uid",
-                "accountid", "buyerid", "userno", "customerno", "shopperid", "personid", "member", "client", "buyer",
-                "visitor", "shopper", "household", "account"),
-    "item_id": ("itemid", "item", "productid", "product", "sku", "skuid", "stockcode", "articleid", "movieid", "asin",
-                "materialnumber", "goodsid", "itemno", "productcode", "adgroupid", "songid", "bookid", "article",
-                "goods", "movie"),
-    "event_time": ("eventtime", "timestamp", "datetime", "time", "ts", "at", "createdat", "invoicedate", "orderdate",
-                   "transactiontimestamp", "date", "purchasedate", "tsexact", "dt", "day", "t"),
-    "behavior": ("behavior", "behaviour", "event", "eventtype", "action", "actiontype", "behaviortype", "type"),
-    "quantity": ("quantity", "qty", "count", "units", "amountsold"),
-    "value": ("price", "unitprice", "value", "salesvalue", "amount", "rating"),
-    "event_id": ("eventid",),
-    "ingested_at": ("ingestedat", "loadedat", "insertedat"),
-}
-SAID_BY_FILES = {
-    "buy": "purchase", "order": "purchase", "purchase": "purchase", "cart": "cart", "click": "click",
-    "fav": "favorite", "view": "view"}
 REQUIRED = ("user_id", "item_id", "event_time")
 SMALL = 20_000_000  # bytes of all tables: a night's Spark jobs take seconds (docs/production.md, "Short jobs")
 SHORT_JOBS = {"conf": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}}
@@ -71,23 +53,15 @@ class Described:
         return [name for name in REQUIRED if name not in self.columns]
 
 
-def is_called_like_a_time(name: str) -> bool:
-    return _plain(name) in NAMES["event_time"]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.split(":")[0].lower())
-
-
 def best(tables: Sequence[Described], role: str) -> Described | None:
     """The table that is taken for items or users."""
     return max((one for one in tables if one.role == role), key=lambda one: one.rank, default=None)
 
 
 def _named(looks: Mapping[str, Look], called: Sequence[str], ours: str) -> str | None:
-    plain = {_plain(name): name for name in reversed(looks)}
+    by_plain = {plain(name): name for name in reversed(looks)}
     for name in called:
-        found = plain.get(name)
+        found = by_plain.get(name)
         if found and (ours not in ("event_time", "ingested_at") or looks[found].kind == "time"):
             return found
     return None
@@ -100,7 +74,7 @@ def source_of(described: Described) -> SourceTable:
     time = columns.get("event_time")
     constants = {}
     if described.role == "events" and "behavior" not in columns:
-        constants = {"behavior": _behavior(Path(sample.source.path).name.lower(), columns)}
+        constants = {"behavior": _behavior(sample.source.path, columns)}
     look = described.looks[time] if time else None
     return dataclasses.replace(
         sample.source, columns=mapped, constants=constants, time_format=look and look.form,
@@ -109,9 +83,8 @@ def source_of(described: Described) -> SourceTable:
 
 def _behavior(file: str, columns: Mapping[str, str]) -> str:
     """What every row of a table without a behaviour may be, by its file's name or by what else it has."""
-    for word, behavior in SAID_BY_FILES.items():
-        if word in file:
-            return behavior
+    if said := behavior_of_file(file):
+        return said
     if "rating" in columns.get("value", "").lower():
         return "rate"
     return "purchase" if "value" in columns or "quantity" in columns else "view"
@@ -151,9 +124,9 @@ def _as_yaml(one: Described) -> dict[str, Any]:
     if one.role != "events":
         columns |= {name: {"column": name, "separator": look.separator} for name, look in one.looks.items()
                     if look.separator and name not in one.columns.values()}
-    plain = SourceTable("")
+    default = SourceTable("")
     said = {name: value for name in ("format", "delimiter", "encoding", "constants", "time_format", "time_unit")
-            if (value := getattr(source, name)) != getattr(plain, name)}
+            if (value := getattr(source, name)) != getattr(default, name)}
     return {"path": source.path} | said | ({"columns": columns} if columns else {})
 
 
@@ -167,7 +140,7 @@ def _attributes(one: Described) -> dict[str, Any]:
         wanted = {} if entity == name else {"entity_type": entity}
         if entity in ("user", "item", "relation"):
             wanted = {"entity_type": f"{entity}_value"}
-        if look.kind == "number" and not _plain(name).endswith(("id", "code", "no")):
+        if look.kind == "number" and not plain(name).endswith(("id", "code", "no")):
             found[name] = {"type": "number", "bins": 10} | wanted
         elif look.kind in ("code", "list", "number"):
             found[name] = wanted

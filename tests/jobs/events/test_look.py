@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import gzip
 import subprocess
 import sys
@@ -17,8 +18,9 @@ import yaml
 
 from jobs.configuration.load import load_settings
 from jobs.configuration.sections import SourceTable
+from jobs.events import look
 from jobs.events.look import main
-from jobs.events.looking import proposal
+from jobs.events.looking import proposal, sample
 from jobs.events.looking.column_kinds import examples, look_at
 from jobs.events.looking.plain_judge import judged
 from jobs.events.looking.plain_times import moment
@@ -141,6 +143,46 @@ def test_from_nothing_to_a_configuration_that_runs(sandbox: Sandbox, tmp_path: P
     assert yaml.safe_load(proposed(said(capsys, "--source", lake))).keys() == proposed_tree.keys() - {"spark"}
     text = said(capsys, "--config", path)
     assert "rejected: none" in text and "7 users, 30 items, 5 days" in text
+
+
+ROW = {"user": "1", "item": "2", "ts": "1767607200", "event": "view"}
+BEHAVIORS = {"buy.csv": "purchase", "u_click.csv": "click", "views_.csv": "view"}
+
+
+def written(header: str, rows: int) -> str:
+    return f"{header}\n" + (",".join(ROW[name] for name in header.split(",")) + "\n") * rows
+
+
+def proposed_of(lake: Path, capsys: pytest.CaptureFixture[str], header: str, *names: str) -> list[tuple[str, object]]:
+    """(path, behaviour) of each table that a folder of such files is taken for."""
+    lake.mkdir()
+    for name in names:
+        (lake / name).write_text(written(header, 3))
+    events = yaml.safe_load(proposed(said(capsys, "--source", lake)))["source"]["events"]
+    listed = events if isinstance(events, list) else [events]
+    return [(Path(one["path"]).name, one.get("constants", {}).get("behavior")) for one in listed]
+
+
+def test_files_that_are_a_behaviour_each_are_a_table_each(tmp_path: Path, capsys) -> None:
+    assert proposed_of(tmp_path / "a", capsys, "user,item,ts", *BEHAVIORS) == list(BEHAVIORS.items())
+    with_others = proposed_of(tmp_path / "b", capsys, "user,item,ts", *BEHAVIORS, "README.md")
+    assert with_others == list(BEHAVIORS.items())
+
+
+def test_files_of_one_behaviour_or_with_a_column_of_them_are_one_table(tmp_path: Path, capsys) -> None:
+    header = "user,item,ts"
+    assert proposed_of(tmp_path / "views", capsys, header, "view_1.csv", "view_2.csv") == [("views", "view")]
+    assert proposed_of(tmp_path / "lake", capsys, header, "1.csv", "buy.csv") == [("lake", "view")]
+    assert proposed_of(tmp_path / "said", capsys, "user,event,item,ts", *BEHAVIORS) == [("said", None)]
+
+
+def test_of_rows_that_were_not_all_looked_at_earlier_ones_are_let_in(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sample, "MOST_ROWS", 100)
+    monkeypatch.setattr(look, "take", functools.partial(take, most_rows=100))
+    for rows, expected in ((101, "2025-01-01"), (10, "2026-01-05")):
+        (tmp_path / "buy.csv").write_text(written("user,item,ts", rows))
+        tree = yaml.safe_load(proposed(said(capsys, "--source", tmp_path / "buy.csv")))
+        assert str(tree["events"]["earliest_event_time"]) == expected
 
 
 CASES = {  # name → (content, what is said)
