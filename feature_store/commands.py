@@ -161,7 +161,7 @@ def prune_tables(options: argparse.Namespace) -> int:
     done, gone, problems = "would go" if options.dry_run else "deleted", [], list(manifests.broken.values())
     for candidate in candidates:
         problem = None if candidate.kept_because or options.dry_run else prune.problem_of_deleting(root, candidate)
-        problems += [problem] if problem else []
+        problems += [str(problem)] if problem else []
         kept_because = candidate.kept_because or (problem and "it could not be deleted")
         gone += [] if kept_because else [candidate]
         verb = f"kept: {kept_because}" if kept_because else done

@@ -1,7 +1,7 @@
 """What each date was built on, held against what is published now.
 
 A manifest's `fields["predecessor"]` and each of `fields["inputs"]` say {"table", "dt", "content_hash"}; an input of
-many days is a dict day → content hash, under the table's name. Table names are paths below the data root.
+a span of days is a dict day → content hash, under the table's name. Table names are paths below the data root.
 
 Two more fields say what was wanting. A partition with `space_id`, `family` and `max_gap_days` and without a predecessor
 opened a space, since none of its family was near enough. `wanted` lists the partitions {"table", "dt"} for want of
@@ -21,12 +21,13 @@ from feature_store.tree import DataRoot
 
 @dataclass(frozen=True)
 class BuiltOn:
-    """One edge: `table` at `value` had `content_hash` when it was read."""
+    """One edge: `table` at `value` had `content_hash` when it was read, alone or with all days about it (of_span)."""
 
     table: str
     value: str
     content_hash: str
     is_predecessor: bool
+    of_span: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def built_on(manifest: Manifest) -> list[BuiltOn]:
             edges.append(_edge(one, False))
         elif isinstance(one, dict):
             days = [(day, digest) for day, digest in sorted(one.items()) if isinstance(digest, str)]
-            edges += [BuiltOn(name, day, digest, False) for day, digest in days]
+            edges += [BuiltOn(name, day, digest, False, of_span=True) for day, digest in days]
         elif isinstance(one, list):
             edges += [_edge(each, False) for each in one if isinstance(each, dict) and "table" in each]
     return [edge for edge in edges if edge]
@@ -205,7 +206,7 @@ def _days_since(
     """Days within the span that was read that were committed only after it was read."""
     by_table: dict[str, set[str]] = {}
     for edge in edges:
-        if not edge.is_predecessor:
+        if edge.of_span:
             by_table.setdefault(edge.table, set()).add(edge.value)
     for other, days in by_table.items():
         new = [day for day in current.values(other) if min(days) < day < max(days) and day not in days]

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 from feature_store.errors import StoreError, explain_os_errors
 from feature_store.layout import DATE_KEYS, LOCK, MANIFEST, check_date
+from feature_store.leases import Leases
 from feature_store.lineage import built_on
 from feature_store.manifest import Manifest
 from feature_store.publish import writing
 from feature_store.table import Table
 from feature_store.tree import DataRoot
+
+NIGHTS = "nights"  # the folder of nights' leases
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,18 @@ def plan(
 
     A retention's name is a table's path below the root or a folder above tables ("feature_store/user_embeddings").
     `keep` names dates that a label window still needs; those of the windows that manifests record are known without it.
-    Kept as well: each table's newest partition, and every predecessor that a remaining partition was built on.
-    `manifests`, where given, tells afterwards which are broken.
+    Kept as well: each table's newest partition, every predecessor that a remaining partition was built on, and what a
+    night that is under way may read: of D, by its lease, as much before D as the retention leaves, and the partition
+    before that. `manifests`, where given, tells afterwards which are broken.
     """
     manifests = manifests or Manifests(root)
     keep_dates = {check_date("--keep", date) for date in keep} | _label_window_dates(root, manifests)
-    old = {name: _old_values(root.tables[name], days, as_of) for name, days in _by_table(root, retention_days).items()}
+    by_table = _by_table(root, retention_days)
+    old = {name: _old_values(root.tables[name], days, as_of) for name, days in by_table.items()}
+    read = _read_by_nights(root, by_table)
     going = {(name, value) for name, values in old.items() for value in values if value not in keep_dates}
-    going = {one for one in going if manifests.get(*one) or one not in manifests.broken}
-    needed = _needed(root, going, manifests)
+    going = {one for one in going - read.keys() if manifests.get(*one) or one not in manifests.broken}
+    needed = read | _needed(root, going, manifests)
     found = []
     for name, values in old.items():
         for value in values:
@@ -82,12 +88,12 @@ def plan(
     return found
 
 
-def problem_of_deleting(root: DataRoot, candidate: Candidate) -> str | None:
+def problem_of_deleting(root: DataRoot, candidate: Candidate) -> StoreError | None:
     """Deletes it; what kept that from being done, for callers who go on with the rest."""
     try:
         delete(root, candidate)
     except StoreError as error:
-        return str(error)
+        return error
     return None
 
 
@@ -152,6 +158,19 @@ def _old_values(table: Table, days: int, as_of: str | None) -> list[str]:
         return []
     limit = (datetime.date.fromisoformat(newest) - datetime.timedelta(days=days)).isoformat()
     return sorted(value for value in [*values[:-1], *table.unfinished()] if value < limit)
+
+
+def _read_by_nights(root: DataRoot, retention_days: Mapping[str, int]) -> dict[tuple[str, str], str]:
+    """What nights with a lease may read, and of which that is."""
+    found = {}
+    for lease in Leases(f"{root.path}/{NIGHTS}", filesystem=root.disk).holding():
+        for name, days in retention_days.items():
+            first = (datetime.date.fromisoformat(lease.value) - datetime.timedelta(days=days)).isoformat()
+            values = [value for value in root.tables[name].values() if value <= lease.value]
+            before = [value for value in values if value < first]
+            for value in [*before[-1:], *values[len(before) :]]:
+                found[name, value] = f"the night of {lease.value}, which is under way, may read it"
+    return found
 
 
 def _label_window_dates(root: DataRoot, manifests: Manifests) -> set[str]:

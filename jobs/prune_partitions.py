@@ -2,7 +2,8 @@
 
 Reads: manifests of every table. Writes: nothing; deletes whole partitions below the data root.
 Guarantees: never a predecessor of a kept partition, never D − L, which the next label window starts from, never a
-table's newest partition. What is broken is left, and told when the rest is done.
+table's newest partition, never what another night that is under way may read. What is broken or cannot be deleted is
+left, and told when the rest is done.
 `--dry-run=true` only says what would go.
 """
 
@@ -11,10 +12,11 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
+from feature_store.errors import may_pass
 from feature_store.prune import Candidate, Manifests, plan, problem_of_deleting
 from feature_store.tree import DataRoot
 from jobs.configuration.sections import Lookalike
-from jobs.program import JobError, log, main, metrics
+from jobs.program import JobError, MayPass, log, main, metrics
 from jobs.tables import TABLES
 
 
@@ -49,16 +51,17 @@ def run(date: datetime.date, config: Config, dry_run: bool = False) -> None:
     manifests = Manifests(root)
     candidates = plan(root, present, needed, date.isoformat(), manifests)
     going = [c for c in candidates if c.kept_because is None]
-    doing, problems = "would delete" if dry_run else "deleting", list(manifests.broken.values())
+    doing, refused = "would delete" if dry_run else "deleting", []
     for candidate in going:
         log.info("%s %s %s (%.1f MiB)", doing, candidate.table, candidate.value, candidate.size / 2**20)
         problem = None if dry_run else problem_of_deleting(root, candidate)
-        problems += [problem] if problem else []
-    metrics.put("rows_out", 0 if dry_run else len(going))
+        refused += [problem] if problem else []
+    metrics.put("rows_out", 0 if dry_run else len(going) - len(refused))
     metrics.put("partitions", detail=[as_figure(candidate) for candidate in candidates])
-    if problems:
+    if problems := [*refused, *manifests.broken.values()]:
         more = f" (and {len(problems) - 1} more: `python -m feature_store verify` names them)" if problems[1:] else ""
-        raise JobError(f"Left, while the rest was pruned: {problems[0]}{more}")
+        kind = MayPass if any(map(may_pass, refused)) else JobError
+        raise kind(f"Left, while the rest was pruned: {problems[0]}{more}")
 
 
 if __name__ == "__main__":

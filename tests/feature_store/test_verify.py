@@ -201,6 +201,15 @@ def test_a_day_that_came_later_within_the_window_is_found(root: Place) -> None:
     assert finding.rerun == "2026-01-08" and "built without clean_events 2026-01-06, committed since" in finding.text
 
 
+def test_two_dates_that_were_read_are_no_span(root: Place) -> None:
+    """As the lookalike's label window: its start and its end were read, and what lies between is of nights between."""
+    nights, lists = Table(str(root / "checkpoints/transe")), Table(str(root / "recommendations"))
+    with lists.replace("2026-01-08") as commit:
+        commit.write_bytes(".json", b"")
+        commit.fields["inputs"] = [_ref(nights, "checkpoints/transe", day) for day in ("2026-01-06", "2026-01-08")]
+    assert nights.manifest("2026-01-07") is not None and _found(root) == []
+
+
 def test_prune_spares_predecessors_label_windows_and_the_newest(root: Place) -> None:
     data = DataRoot(str(root))
     plan = prune.plan(data, {"checkpoints": 2, "clean_events": 5}, keep=["2026-01-02"])

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from feature_store import Table
+import feature_store.prune
+from feature_store import Leases, Table
 from jobs import prune_partitions
 from jobs.configuration.load import load_settings
 from jobs.configuration.tree import ConfigError
-from jobs.program import FINAL, execute
+from jobs.program import FAILED, FINAL, execute, metrics
 from tests.jobs.embeddings.planted import write_config
 
 DATES = [f"2026-01-{day:02d}" for day in range(1, 29)]
@@ -49,6 +50,30 @@ def test_a_broken_manifest_is_told_when_the_rest_is_pruned(tmp_path: Path, caplo
     config = write_config(tmp_path, retention={"reports": 10}, lookalike={"label_window_days": 7})
     assert prune(config) == FINAL and f"Left, while the rest was pruned: {broken}" in caplog.text
     assert reports.values() == [DATES[3], DATES[4], *DATES[-11:]]
+
+
+def test_what_a_night_under_way_may_read_stays_until_it_has_ended(tmp_path: Path) -> None:
+    """As a backfill's: of its date and what goes before it by the retention, and the partition before that."""
+    reports, nights = commit_dates(tmp_path, "reports"), Leases(str(tmp_path / "data" / "nights"))
+    config = write_config(tmp_path, retention={"reports": 10}, lookalike={"label_window_days": 7})
+    nights.write(DATES[15], datetime.timedelta(hours=1))
+    assert prune(config) == 0 and reports.values() == [*DATES[4:16], *DATES[-11:]]
+    nights.end(DATES[15])
+    assert prune(config) == 0 and reports.values() == DATES[-11:]
+
+
+def test_a_partition_that_another_writer_holds_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = commit_dates(tmp_path, "reports")
+    config = write_config(tmp_path, retention={"reports": 10}, lookalike={"label_window_days": 7})
+    monkeypatch.setattr(feature_store.prune.delete, "__defaults__", (0.1,))  # seconds to wait
+    with reports.replace(DATES[3]) as commit:
+        commit.write_bytes(".txt", b"")
+        assert prune(config) == FAILED and "Left, while the rest was pruned" in caplog.text
+    assert metrics.rows[0] == ("rows_out", len(DATES) - 12, None)
+    assert reports.values() == [DATES[3], *DATES[-11:]]
+    assert prune(config) == 0 and reports.values() == DATES[-11:]
 
 
 def test_label_windows_keep_their_start_however_short_the_retention(tmp_path: Path) -> None:
