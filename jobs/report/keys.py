@@ -49,13 +49,21 @@ def _graph(graph: dict | None) -> dict[str, str]:
 
 def _gain(quality: dict | None) -> dict[str, str]:
     if not quality or not quality["best"]:
-        return _key("Best PR-AUC gain", text.MISSING, "no classifier trained tonight")
+        return _key("Best PR-AUC gain", text.MISSING, _no_gain(quality))
     (name, gain), baseline = quality["best"], quality["baseline"]
     others = [
         f"{text.signed_percent(gains[name])} over {base}"
         for base, gains in quality["gains"].items() if base != baseline and name in gains]  # fmt: skip
     more = "; ".join([f"{name} over {baseline}, validation", *others])
     return _key("Best PR-AUC gain", text.signed_percent(gain), more)
+
+
+def _no_gain(quality: dict | None) -> str:
+    if not quality:
+        return "no classifier trained tonight"
+    if quality["baseline"] is None:
+        return "classifiers trained, but no baseline to hold them against"
+    return f"no figure of other features to hold against {quality['baseline']}"
 
 
 def _backtest(backtest: dict) -> dict[str, str]:

@@ -14,13 +14,18 @@ from jobs.report.charts import Axis, Series, as_percent, line_chart
 from jobs.report.night import Night
 
 Row = dict[str, Any]
-BASELINES = ("baseline", "strong")  # the feature sets that others are held against
+BASELINES = ("baseline", "strong")  # the feature sets that others are held against, the first that is there before all
 OWN_BUYERS = (0, 1, 20, 100, 1000)  # least of each class of clients by the buyers that their own models knew
 EXAMPLES = 5  # users of each audience whose reasons are shown
 
 
+def base_of(sets: Collection[str]) -> str | None:
+    """The feature set that a row's gain is over; None where no baseline is among them, and so no gain."""
+    return next((name for name in BASELINES if name in sets), None)
+
+
 def quality(night: Night) -> Row | None:
-    """The PR-AUC table, figures per client, and the mean gain of each feature set over the first baseline."""
+    """The PR-AUC table, figures per client, and the mean gain of each feature set over the baselines."""
     stage = night["train_lookalike"]
     rows = stage.table("pr_auc")
     if not rows:
@@ -30,31 +35,27 @@ def quality(night: Night) -> Row | None:
     chosen = stage.mapping("chosen")
     curves = {_of(curve): curve for curve in stage.table("curves")}
     scale = _scale(rows, "pr_auc_1to3_low", "pr_auc_1to3", "pr_auc_1to3_high")
-    clients = []
+    base, over_base, clients = base_of(sets), gains_over(rows, base_of(sets)), []
     for client in dict.fromkeys(str(r.get("client")) for r in rows):
         mine = [r for r in rows if str(r.get("client")) == client]
-        first = next((r for r in mine if str(r.get("feature_set")) == sets[0]), {})
-        base = first.get("pr_auc_1to3")
-        table = [
-            _table_row(r, colours, str(chosen.get(client)), None if r is first else base, scale) for r in mine]
+        table = [_table_row(r, colours, str(chosen.get(client)), over_base.get(_of(r)), scale) for r in mine]
         lines = [(name, colours[name], curves[client, name]) for name in sets if (client, name) in curves]
-        drawn = curve_charts(client, lines, mine[0].get("prevalence"), {sets[0], str(chosen.get(client))})
+        drawn = curve_charts(client, lines, mine[0].get("prevalence"), {base, str(chosen.get(client))})
         legend = [(colour, name) for name, colour, _ in lines]
         clients.append({"client": client, "rows": table, "facts": mine[0], "curves": drawn, "legend": legend})
-    bases = [name for name in sets if name in BASELINES]
-    gains = {base: mean_gains(rows, sets, base) for base in bases}
-    first = gains[bases[0]] if bases else {}
-    listed = [{"name": n, "colour": colours[n], "gains": [gains[base].get(n) for base in bases]} for n in sets]
+    gains = {name: mean_gains(rows, sets, name) for name in BASELINES if name in sets}
+    first = gains[base] if base else {}
+    listed = [{"name": n, "colour": colours[n], "gains": [of.get(n) for of in gains.values()]} for n in sets]
     return {
-        "clients": clients, "bases": bases, "sets": listed, "baseline": sets[0], "gains": gains,
+        "clients": clients, "bases": list(gains), "sets": listed, "baseline": base, "gains": gains,
         "chosen": sorted(set(map(str, chosen.values()))),
         "best": max(first.items(), key=lambda pair: pair[1]) if first else None}
 
 
 def _table_row(
-    row: Row, colours: Mapping[str, str], chosen: str, base: float | None, scale: tuple[float, float]
+    row: Row, colours: Mapping[str, str], chosen: str, gain: float | None, scale: tuple[float, float]
 ) -> Row:
-    name, gain = str(row.get("feature_set")), _gain(row.get("pr_auc_1to3"), base)
+    name = str(row.get("feature_set"))
     whisker = _whisker(scale, row.get("pr_auc_1to3_low"), row.get("pr_auc_1to3"), row.get("pr_auc_1to3_high"))
     return {**row, "colour": colours[name], "chosen": chosen == name, "gain": gain, **whisker}
 
@@ -64,15 +65,20 @@ def _of(row: Row) -> tuple[str, str]:
     return str(row.get("client")), str(row.get("feature_set"))
 
 
-def mean_gains(rows: Sequence[Row], sets: Sequence[str], base: str) -> dict[str, float]:
-    """Per other feature set, mean over clients of PR-AUC at 1:3 ÷ that of `base` − 1, over
-    the clients that have both."""
+def gains_over(rows: Sequence[Row], base: str | None) -> dict[tuple[str, str], float | None]:
+    """By client and feature set, PR-AUC at 1:3 ÷ that of `base` for the same client − 1; None of `base` itself, and of
+    a client without it."""
     found: dict[tuple[str, str], float | None] = {_of(row): row.get("pr_auc_1to3") for row in rows}
-    clients = list(dict.fromkeys(client for client, _ in found))
-    means = {}
-    for name in (name for name in sets if name != base):
-        gains = [_gain(found.get((client, name)), found.get((client, base))) for client in clients]
-        known = [gain for gain in gains if gain is not None]
+    return {
+        (client, name): None if name == base else _gain(value, found.get((client, str(base))))
+        for (client, name), value in found.items()}  # fmt: skip
+
+
+def mean_gains(rows: Sequence[Row], sets: Sequence[str], base: str) -> dict[str, float]:
+    """Per other feature set, mean of `gains_over` over the clients that have both."""
+    found, means = gains_over(rows, base), {}
+    for name in sets:
+        known = [gain for (_, of), gain in found.items() if of == name and gain is not None]
         if known:
             means[name] = float(np.mean(known))
     return means
@@ -144,13 +150,14 @@ def backtest(night: Night) -> Row:
     rows = stage.table("backtest")
     sets = list(dict.fromkeys(str(r.get("feature_set")) for r in rows))
     colours = {client: f"c{i % 8}" for i, client in enumerate(dict.fromkeys(str(r.get("client")) for r in rows))}
-    drawn = _backtest_rows(rows, colours)
+    drawn = _backtest_rows(rows, colours, gains_over(rows, base_of(sets)))
     chosen, everybody = ([r for r in drawn if r[name]] for name in ("chosen", "everybody"))
     curves = {_of(curve): curve for curve in stage.table("backtest_curves")}
     lines = [(_of(r)[0], r["colour"], curves[_of(r)]) for r in chosen if curves.get(_of(r))]
-    gains = [(base, _mean_gain(rows, sets, base, chosen)) for base in sets if base in BASELINES]
+    gains = [(base, _mean_gain(rows, sets, base, chosen)) for base in BASELINES if base in sets]
     return {
-        "rows": drawn, "clients": [[r for r in drawn if str(r["client"]) == client] for client in colours],
+        "baseline": base_of(sets), "rows": drawn,
+        "clients": [[r for r in drawn if str(r["client"]) == client] for client in colours],
         "chosen": chosen, "everybody": says_nothing(everybody) if everybody else "",
         "gains": [(base, gain) for base, gain in gains if gain is not None],
         "by_own_buyers": by_own_buyers(rows, sets), "sets": sets,
@@ -173,16 +180,17 @@ def by_own_buyers(rows: Sequence[Row], sets: Sequence[str]) -> list[Row]:
     return found
 
 
-def _backtest_rows(rows: Sequence[Row], colours: Mapping[str, str]) -> list[Row]:
+def _backtest_rows(
+    rows: Sequence[Row], colours: Mapping[str, str], gains: Mapping[tuple[str, str], float | None]
+) -> list[Row]:
     """Each with its client's colour, its gain, and its interval and the prevalence on one scale."""
     names = ("pr_auc_population_low", "pr_auc_population", "pr_auc_population_high")
     scale = _scale(rows, *names, "prevalence")
     drawn = []
     for row in rows:
-        gain = _gain(row.get("pr_auc_1to3"), _first_figure(rows, row))
         chance = _whisker(scale, None, row.get("prevalence"), None).get("at")
         drawn.append({
-            **row, "colour": colours[str(row.get("client"))], "chosen": row.get("chosen", True), "gain": gain,
+            **row, "colour": colours[_of(row)[0]], "chosen": row.get("chosen", True), "gain": gains.get(_of(row)),
             "everybody": _took_in_everybody(row), "chance_at": chance,
             **_whisker(scale, *(row.get(name) for name in names))})
     return drawn
@@ -200,12 +208,6 @@ def says_nothing(everybody: Sequence[Row]) -> str:
     least, most = min(row["scored"] for row in everybody), max(row["scored"] for row in everybody)
     users = text.count(least) if least == most else f"{text.count(least)} to {text.count(most)}"
     return f"lookalike.top_k took in all {users} users who were scored, so that the lift is 1; set it lower"
-
-
-def _first_figure(rows: Sequence[Row], row: Row) -> float | None:
-    """What the gain of a row is taken over: its client's first baseline, None for that one itself."""
-    first = next(r for r in rows if r.get("client") == row.get("client"))
-    return None if first is row else first.get("pr_auc_1to3")
 
 
 def _mean_gain(rows: Sequence[Row], sets: Sequence[str], base: str, chosen: Sequence[Row]) -> float | None:
