@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store import Segments
+from feature_store import Manifest, Segments
 from jobs.configuration.predicates import ITEM_ID, Predicate
 from jobs.configuration.sections import Graph
 from jobs.graphs.ledgers import ITEM, USER, attribute_relation
@@ -109,8 +109,7 @@ def read_snapshot(
 ) -> Snapshot:
     """The snapshot of `date`. PartitionMissing when the night was not run."""
     seen = _read_interactions(interactions.table().read(date.isoformat()))
-    ledger = relations.segments().read()
-    known = {r["name"]: r for r in ([] if ledger is None else ledger.to_pylist())}
+    known = _relations(knowledge_graph.table().existing_manifest(date.isoformat()), relations)
     configured = {ITEM: graph.item_attributes, USER: graph.user_attributes}
     relation_of = {
         kind: {name: known.get(attribute_relation(kind, name)) for name in names}
@@ -124,6 +123,15 @@ def read_snapshot(
     items = np.unique(np.concatenate([seen.item, *(a.heads for a in found[ITEM].values())]))
     item_raw = Ledger.read(entity_ids.segments(ITEM)).raw_of(items)
     return Snapshot(date, seen, found[ITEM], found[USER], items, item_raw)
+
+
+def _relations(graph: Manifest, relations: Input) -> dict[str, dict]:
+    """Rows of the ledger by the name of their relation: those of this graph, for a relation whose types changed has
+    several."""
+    ledger = relations.segments().read()
+    rows = [] if ledger is None else ledger.to_pylist()
+    used = set(graph.fields.get("relations", {}).values())
+    return {r["name"]: r for r in sorted(rows, key=lambda r: r["id"] in used)}
 
 
 def _read_interactions(table: pa.Table) -> Interactions:

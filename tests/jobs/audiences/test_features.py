@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from feature_store import Segments
 from jobs.audiences import vectors as vectors_module
 from jobs.audiences.feature_sets import Source
 from jobs.audiences.features import Eligible, Vocabulary, baseline, choose_vocabulary, own_history, past_buyers
@@ -20,6 +21,7 @@ from jobs.audiences.snapshot import Ledger
 from jobs.audiences.vectors import Vectors
 from jobs.configuration.feature_names import FeatureSet
 from jobs.configuration.predicates import parse
+from jobs.graphs.ledgers import attribute_relation
 from models.classifiers.lookalike import fit
 from models.hyperparameters import TreeHyperparameters
 from tests.jobs.audiences.worlds import DATE, DIMENSION, GRAPH, START, config, day, planted, reads
@@ -33,6 +35,18 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Log, object, Eligib
     snapshot = Tables(**reads(root)).snapshot(START, GRAPH)
     raw = pa.array(sorted({f"u{u:05d}" for u in range(60)}), pa.large_string())
     return log, snapshot, Eligible(raw, Ledger.read(reads(root)["entity_ids"].segments("user")).ids_of(raw))
+
+
+def test_a_relation_whose_types_changed_is_the_one_that_the_graph_was_built_with(tmp_path: Path) -> None:
+    """The ledger keeps a row of each; a configuration that was taken back has the older one again."""
+    planted(tmp_path, users=60, seed=3)
+    tables = Tables(**reads(tmp_path))
+    before = tables.snapshot(START, GRAPH).item_attributes["brand"]
+    ledger, name = Segments(f"{tmp_path}/relations"), attribute_relation("item", "brand")
+    newer = {"id": [ledger.read().num_rows], "name": [name], "head_type": ["item"], "tail_type": ["maker"]}
+    assert ledger.append(2, pa.table(newer))
+    found = tables.snapshot(START, GRAPH).item_attributes["brand"]
+    assert len(before.heads) and found.heads.tolist() == before.heads.tolist() and found.values == before.values
 
 
 def test_every_column_agrees_with_a_loop_over_the_log(night: tuple) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,7 +93,8 @@ def write_graphs(root: Path, log: Log, date: datetime.date, graph: Graph) -> Non
         {"head": groups["user"], "relation": kinds, "tail": groups["item"], "count": groups["count"]})]  # fmt: skip
     edges += _attributes(root, "item", set(events["item_id"]), graph.item_attributes, log.items, relations)
     edges += _attributes(root, "user", set(events["user_id"]), graph.user_attributes, log.users, relations)
-    _write(root, "knowledge_graph", date, pd.concat(edges).sort_values(["relation", "head", "tail"]))
+    rows = pd.concat(edges).sort_values(["relation", "head", "tail"])
+    _write(root, "knowledge_graph", date, rows, relations={name: number for (name, _), number in relations.items()})
 
 
 def _attributes(
@@ -109,11 +111,12 @@ def _attributes(
     return edges
 
 
-def _write(root: Path, name: str, date: datetime.date, rows: pd.DataFrame) -> None:
+def _write(root: Path, name: str, date: datetime.date, rows: pd.DataFrame, **fields: Any) -> None:
     schema = TABLES[name].arrow_schema()
     arrays = [pa.array(rows[f.name].to_numpy(), from_pandas=True).cast(f.type) for f in schema]
     with table_input(root, name).table().replace(date.isoformat()) as commit:
         commit.write_table(pa.Table.from_arrays(arrays, schema=schema))
+        commit.fields |= fields
 
 
 def write_vectors(
