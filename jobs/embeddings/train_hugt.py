@@ -22,7 +22,7 @@ from jobs.arrays import INDUCTIVE, NONE, TRAINED, as_extra
 from jobs.configuration.histories import Sequences
 from jobs.embeddings import training
 from jobs.embeddings.hugt_histories import VOCABULARY, NightHistories
-from jobs.embeddings.scratch import scratch_of
+from jobs.embeddings.scratch import forget, scratch_of
 from jobs.embeddings.training import Outcome, Tonight, last_trained
 from jobs.program import Input, Output, log, main, metrics
 from jobs.progress import Progress
@@ -121,7 +121,7 @@ def run(
         outcome = learn(tonight, NightHistories.of(rows, entity_ids), config, scratch)
     outcome.fields["inputs"] = tonight.lineage()["inputs"] | {"sequences": sequences.lineage(tonight.dt)}
     tonight.commit(outcome)
-    scratch.unlink(missing_ok=True)
+    forget(tonight)
 
 
 if __name__ == "__main__":

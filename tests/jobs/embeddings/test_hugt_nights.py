@@ -11,7 +11,7 @@ import pytest
 
 from feature_store import FeatureStore, Segments, Table
 from jobs.arrays import INDUCTIVE, NONE, TRAINED
-from jobs.embeddings import publish_users, train_hugt
+from jobs.embeddings import publish_users, scratch, train_hugt
 from jobs.embeddings.hugt_histories import NightHistories
 from jobs.program import FINAL, Input, execute
 from tests.jobs.embeddings.hugt_nights import (
@@ -121,6 +121,21 @@ def test_a_killed_run_goes_on_where_it_was(night: Path, monkeypatch: pytest.Monk
     assert state.exists()
     assert execute(train_hugt.run, base(config, DATES[0])) == 0
     assert table.manifest(str(DATES[0])).content_hash == whole and not state.exists()
+
+
+def test_no_state_stays_where_the_checkpoints_are_on_another_disk(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = []
+
+    class Watched(scratch._Mirror):
+        def put(self) -> None:
+            super().put()
+            put.append(self._disk.exists(self._place))
+
+    monkeypatch.setattr(scratch, "is_local", lambda disk: False)
+    monkeypatch.setattr(scratch, "_Mirror", Watched)
+    assert execute(train_hugt.run, base(config_of(night), DATES[0])) == 0
+    assert put[-1], "it was put there while it trained"
+    assert not (night / f"data/checkpoints/hugt/_scratch/{DATES[0]}.safetensors").exists()
 
 
 @pytest.mark.parametrize("trains", [True, False])
