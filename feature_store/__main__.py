@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--wait-seconds", type=float, default=60.0, help=waiting)
     sub = command("prune", commands.prune_tables)
     sub.add_argument("--retention", help="JSON object: table → days kept")
+    sub.add_argument("--allow-missing", action="store_true", help="a retention of no table is none (else: refused)")
     sub.add_argument("--table", help="one table (or a folder of tables) ...")
     by_default = f"with --dry-run alone: of every table, {commands.DRY_RUN_DAYS} by default"
     sub.add_argument("--days", type=int, help=f"... and its days ({by_default})")

@@ -156,8 +156,9 @@ def prune_tables(options: argparse.Namespace) -> int:
     with --dry-run alone, says what could go. 1 where something was broken and left, the rest done."""
     root = _root(options)
     keep = options.keep.split(",") if options.keep else []
-    manifests = prune.Manifests(root)
-    candidates = prune.plan(root, _retention(options, root), keep, options.as_of, manifests)
+    manifests, retention = prune.Manifests(root), _retention(options, root)
+    candidates = prune.plan(root, retention, keep, options.as_of, manifests, options.allow_missing)
+    print("".join(f"{name}: no table under {root.path} yet\n" for name in prune.missing(root, retention)), end="")
     done, gone, problems = "would go" if options.dry_run else "deleted", [], list(manifests.broken.values())
     for candidate in candidates:
         problem = None if candidate.kept_because or options.dry_run else prune.problem_of_deleting(root, candidate)

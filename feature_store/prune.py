@@ -58,12 +58,15 @@ def plan(
     keep: Iterable[str] = (),
     as_of: str | None = None,
     manifests: Manifests | None = None,
+    allow_missing: bool = False,
 ) -> list[Candidate]:
     """Partitions older than their table's `retention_days` before `as_of`.
 
     By default that is each table's newest date, never the clock.
 
-    A retention's name is a table's path below the root or a folder above tables ("feature_store/user_embeddings").
+    A retention's name is a table's path below the root or a folder above tables ("feature_store/user_embeddings");
+    where nothing lies there, one below feature_store ("user_embeddings", as a configuration calls it). A name of
+    nothing at all is refused, but with `allow_missing`: a table that no night has written yet.
     `keep` names dates that a label window still needs; those of the windows that manifests record are known without it.
     Kept as well: each table's newest partition, every predecessor that a remaining partition was built on, and what a
     night that is under way may read: of D, by its lease, as much before D as the retention leaves, and the partition
@@ -71,7 +74,7 @@ def plan(
     """
     manifests = manifests or Manifests(root)
     keep_dates = {check_date("--keep", date) for date in keep} | _label_window_dates(root, manifests)
-    by_table = _by_table(root, retention_days)
+    by_table = _by_table(root, retention_days, allow_missing)
     old = {name: _old_values(root.tables[name], days, as_of) for name, days in by_table.items()}
     read = _read_by_nights(root, by_table)
     going = {(name, value) for name, values in old.items() for value in values if value not in keep_dates}
@@ -127,23 +130,38 @@ def _delete_emptied(table: Table, folder: str) -> None:
             raise
 
 
-def _by_table(root: DataRoot, retention_days: Mapping[str, int]) -> dict[str, int]:
-    """The longest matching name wins."""
-    unknown = [name for name in retention_days if not any(_covers(name, table) for table in root.tables)]
+def missing(root: DataRoot, names: Iterable[str]) -> list[str]:
+    """Those that are no table under the root, nor a folder of tables."""
+    return [name for name in names if _folder(root, name) is None]
+
+
+def _by_table(root: DataRoot, retention_days: Mapping[str, int], allow_missing: bool) -> dict[str, int]:
+    """The longest matching folder wins; of two names of one folder, the longer retention."""
     for name, days in retention_days.items():
         if isinstance(days, bool) or not isinstance(days, int) or days < 1:
             raise StoreError(f"Found the retention {days!r} for {name}; expected a whole number of days, at least 1.")
-    if unknown:
+    if (unknown := missing(root, retention_days)) and not allow_missing:
         raise StoreError(
             f"Found a retention for {unknown}, which is no table under {root.path}. "
-            f"There are: {', '.join(sorted(root.tables)) or 'none'}."
+            f"There are: {', '.join(sorted(root.tables)) or 'none'}. "
+            "Mend the name, or let retentions of tables that are not written yet be with --allow-missing."
         )
+    folders: dict[str, int] = {}
+    for name, days in retention_days.items():
+        if folder := _folder(root, name):
+            folders[folder] = max(days, folders.get(folder, 0))
     chosen = {}
     for table in root.tables:
-        names = [name for name in retention_days if _covers(name, table)]
-        if names and root.tables[table].key in DATE_KEYS:
-            chosen[table] = retention_days[max(names, key=len)]
+        above = [folder for folder in folders if _covers(folder, table)]
+        if above and root.tables[table].key in DATE_KEYS:
+            chosen[table] = folders[max(above, key=len)]
     return chosen
+
+
+def _folder(root: DataRoot, name: str) -> str | None:
+    """Where a retention's tables lie below the root: at its name, else below feature_store."""
+    places = (name, f"feature_store/{name}")
+    return next((place for place in places if any(_covers(place, table) for table in root.tables)), None)
 
 
 def _covers(name: str, table: str) -> bool:

@@ -7,12 +7,15 @@ import copy
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from feature_store import FeatureStore
 from feature_store.__main__ import parser as store_parser
 from feature_store.bucket import is_object_uri
 from feature_store.commands import storage_of
@@ -20,7 +23,9 @@ from feature_store.storage import Storage
 from jobs import spark
 from jobs.configuration.load import load_settings
 from jobs.configuration.settings import settings_class
+from jobs.tables import TABLES
 from tests.deploy.rendering import CHART, GOLDEN, ROOT, TOOLS, VALUES, asked, golden, manifests, values_of
+from tests.feature_store.samples import embeddings, publish
 
 needs_tools = pytest.mark.skipif(
     not (TOOLS / "python").exists(), reason="no helm: `make .venv-deploy/.installed` brings it")
@@ -120,7 +125,32 @@ def test_commands_are_those_of_the_programs(rendered: tuple[str, dict[str, str]]
         else:
             assert container["volumeMounts"][0]["readOnly"] == (container["name"] == "verify")
         if container["name"] == "prune":
-            assert json.loads(options.retention) == configured["retention"]
+            assert json.loads(options.retention) == configured["retention"] and options.allow_missing
+
+
+@needs_tools
+def test_the_clocks_prune_takes_what_is_old_of_tables_by_the_configurations_names(tmp_path: Path) -> None:
+    """Of one that lies below feature_store, beside one that no night has written yet."""
+    values, root = values_of("default"), tmp_path / "data"
+    retention = {"user_embeddings": 10, "recommendations": 10, "nights": 10}
+    values["configuration"] |= {"data_root": str(root), "retention": retention}
+    values["data"]["mount"] = str(tmp_path)
+    texts = asked("render", str(CHART), values)["manifests"]
+    cron = named({path: text for path, text in texts.items() if path.endswith(".yaml")}, "CronJob")["nocturne-prune"]
+    command = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    table = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe")
+    for date in ("2026-01-05", "2026-01-30", "2026-02-05"):
+        publish(table, date, embeddings(0, dt=date))
+    done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert table.values() == ["2026-01-30", "2026-02-05"]
+    assert all(f"{name}: no table under {root} yet" in done.stdout for name in ("recommendations", "nights"))
+
+
+def test_the_store_finds_every_table_by_the_configurations_name() -> None:
+    """As `prune` looks for it: at its name, or below feature_store."""
+    places = {name: contract.folder for name, contract in TABLES.items() if contract.key != "segments"}
+    assert all(folder in (name, f"feature_store/{name}") for name, folder in places.items()), places
 
 
 def test_rights_are_the_least_that_work(rendered: tuple[str, dict[str, str]]) -> None:

@@ -174,6 +174,38 @@ def test_rollback_and_prune(root: Place, capsys: pytest.CaptureFixture[str]) -> 
     assert table.values() == DATES[1:]
 
 
+def test_prune_knows_a_table_of_the_store_by_its_name_and_may_let_one_be_that_is_not_written_yet(
+    root: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe")
+    table.rollback(DATES[1])  # which is built on none
+    days = {"user_embeddings": 3, "user_tables": 5}
+    status, text = _run(root, capsys, "prune", "--retention", json.dumps(days))
+    assert status == 2 and "['user_tables'], which is no table" in text and "--allow-missing" in text
+    status, text = _run(root, capsys, "prune", "--retention", json.dumps(days | {"user_tables": 0}), "--allow-missing")
+    assert status == 2 and "0 for user_tables" in text
+    for longer in ({"feature_store/user_embeddings": 30}, {"user_embeddings/model=transe": 30}):
+        status, text = _run(root, capsys, "prune", "--retention", json.dumps({"user_embeddings": 3} | longer))
+        assert status == 0 and "0 partitions" in text
+    nearer = {"feature_store": 30, "user_embeddings": 3, "user_tables": 5}
+    assert table.values() == DATES
+    status, text = _run(root, capsys, "prune", "--retention", json.dumps(nearer), "--allow-missing")
+    assert status == 0 and "user_tables: no table under" in text and f"{NAME} {DATES[0]}" in text
+    assert table.values() == DATES[1:]
+
+
+def test_prune_by_a_name_takes_nothing_of_the_store_where_a_table_has_that_name(
+    root: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = FeatureStore(str(root / "feature_store")).table("user_embeddings", "transe")
+    table.rollback(DATES[1])
+    for date in DATES:
+        publish(Table(str(root / "user_embeddings")), date, embeddings(0, dt=date))
+    status, text = _run(root, capsys, "prune", "--table", "user_embeddings", "--days", "3")
+    assert status == 0 and f"user_embeddings {DATES[0]}" in text and "1 partitions" in text
+    assert table.values() == DATES and Table(str(root / "user_embeddings")).values() == DATES[1:]
+
+
 @pytest.mark.parametrize(
     "arguments, expected",
     [
