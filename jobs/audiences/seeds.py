@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.spreadsheet import plain
-from jobs.events.damage import check_whole, read_parquet
+from jobs.events.damage import check_parquet, check_whole, read_parquet
 from jobs.events.files import open_binary
 from jobs.events.fingerprint import fingerprints
 from jobs.events.places import find_file
@@ -23,6 +23,7 @@ from jobs.events.read_source import parquet_schema
 from jobs.program import JobError
 
 COLUMN, TIME = "user_id", "event_time"
+AS_LIST = f"write it as one id a line, or as CSV (commas, .csv) or Parquet (.parquet) with a column {COLUMN}"
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,13 @@ def ending_of(path: Path | str) -> str:
 
 
 def _plain_text(path: str) -> str:
-    """The whole file. SourceError: it is no text."""
-    check_whole(path, "csv")
+    """The whole file. SourceError: it is no text. JobError: it is JSON."""
+    check_whole(path, "csv", cure=AS_LIST)
     with open_binary(path) as content:
-        return content.read().decode("utf-8-sig")
+        text = content.read().decode("utf-8-sig")
+    if re.match(r'\s*[\[{]\s*["{]', text):
+        raise JobError(f"{path} is JSON; expected user ids. Nothing was read from it: {AS_LIST}.")
+    return text
 
 
 def read_days(path: Path | str) -> dict[str, datetime.date] | None:
@@ -133,7 +137,20 @@ def _times_of_parquet(path: str) -> list[tuple[str, object]] | None:
 
 
 def _from_text(path: str) -> pa.Array:
-    return pa.array(_plain_text(path).replace("\r\n", "\n").split("\n"), pa.large_string())
+    text = _plain_text(path)
+    _require_one_id_a_line(text, path)
+    return pa.array(text.replace("\r\n", "\n").split("\n"), pa.large_string())
+
+
+def _require_one_id_a_line(text: str, path: str) -> None:
+    """JobError for a table, each line of which would be taken for one id."""
+    first = text.strip().partition("\n")[0]
+    for separator in "\t,;|":
+        cells = [cell.strip(' "\r') for cell in first.split(separator)]
+        if len(cells) > 1 and COLUMN in cells:
+            raise JobError(
+                f"{path} has columns separated by {separator!r}, {COLUMN} among them, and no name that ends in .csv: "
+                f"each line would be taken for one id. Write it with commas and name it .csv, or with one id a line.")
 
 
 def _from_csv(path: str) -> pa.Array:
@@ -155,6 +172,7 @@ def _require_commas(header: list[str], path: str) -> None:
 
 
 def _from_parquet(path: str) -> pa.Array:
+    check_parquet(path, AS_LIST)
     names = parquet_schema(path).names
     if not names:
         raise JobError(f"{path} has no column. Expected one with user ids, called {COLUMN}.")

@@ -37,15 +37,16 @@ ESCAPE = "lone-surrogates"  # what becomes of bytes that are none of the encodin
 BROKEN_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
-def check_whole(file: str, format: str, encoding: str = UTF8) -> None:
-    """SourceError: cut off, damaged, or not of the format. What only reading a page tells, `damage_of` finds."""
+def check_whole(file: str, format: str, encoding: str = UTF8, cure: str = "") -> None:
+    """SourceError: cut off, damaged, or not of the format. What only reading a page tells, `damage_of` finds. cure:
+    what to do about another format, where it is no source's."""
     if format == "parquet":
-        check_parquet(file)
+        check_parquet(file, cure)
     else:
-        _check_text(file, format, encoding)
+        _check_text(file, format, encoding, cure)
 
 
-def check_parquet(file: str) -> pq.FileMetaData:
+def check_parquet(file: str, cure: str = "") -> pq.FileMetaData:
     """SourceError unless the file begins, ends and describes itself as a whole Parquet file; what it says of itself.
     A file that has not changed since is not read again: of ten thousand each look counts."""
     try:
@@ -53,11 +54,11 @@ def check_parquet(file: str) -> pq.FileMetaData:
     except OSError:
         _ends(file)
         raise
-    return _described(file, now)
+    return _described(file, now, cure or f"say what it is: {FORMAT}")
 
 
 @functools.lru_cache(maxsize=20_000)
-def _described(file: str, was: Status) -> pq.FileMetaData:
+def _described(file: str, was: Status, cure: str) -> pq.FileMetaData:
     """was: what the file was when it was looked at."""
     head, tail, size = _ends(file)
     if not size:
@@ -65,7 +66,7 @@ def _described(file: str, was: Status) -> pq.FileMetaData:
     if not head.startswith(PARQUET):
         found = kind_of(head)
         what = f"it is {found}" if found else f"it begins with {head[:4]!r}, expected {PARQUET!r}"
-        raise SourceError(f"{file} is no readable Parquet file: {what}. {AGAIN}, or say what it is: {FORMAT}.")
+        raise SourceError(f"{file} is no readable Parquet file: {what}. {AGAIN}, or {cure}.")
     if not tail.endswith(PARQUET):
         raise SourceError(f"{file} is cut off: it begins as Parquet, and its {size:,} bytes do not end so. {AGAIN}.")
     footer = int.from_bytes(tail[:4], "little")
@@ -130,7 +131,7 @@ def read_parquet(file: str, columns: list[str]) -> pa.Table:
         raise SourceError(f"{file} is damaged: {first_line(error)}. {AGAIN}.") from error
 
 
-def _check_text(file: str, format: str, encoding: str) -> None:
+def _check_text(file: str, format: str, encoding: str, cure: str) -> None:
     head, _, _ = _ends(file)
     wanted = WORDS[format]
     if file.endswith(".gz"):
@@ -146,7 +147,7 @@ def _check_text(file: str, format: str, encoding: str) -> None:
     if format == "csv" and head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith((b'{"', b"[{")):
         found = "JSON"
     if found:
-        cure = f"say what it is: {FORMAT}, or source.*.encoding of a CSV"
+        cure = cure or f"say what it is: {FORMAT}, or source.*.encoding of a CSV"
         raise SourceError(f"{file} is {found}; expected {wanted} in {encoding.upper()}. {AGAIN}, or {cure}.")
     if format == "jsonl":
         _require_objects(file)

@@ -64,6 +64,35 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
             read_seeds(tmp_path / name)
 
 
+@pytest.mark.parametrize("header", ["user_id\twhy", "why,user_id", '"why";"user_id"', "since | user_id\r"])
+@pytest.mark.parametrize("name", ["opted_out.tsv", "opted_out.txt", "opted_out"])
+def test_a_table_under_another_name_is_not_taken_for_an_id_a_line(name: str, header: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(f"\n{header}\nu1\twrote to us\n", encoding="utf-8")
+    wanted = r"has columns separated by .*, user_id among them.*Write it with commas and name it \.csv, or"
+    with pytest.raises(JobError, match=f"{name} {wanted}"):
+        read_seeds(tmp_path / name)
+
+
+def test_ids_with_such_marks_are_ids_all_the_same(tmp_path: Path) -> None:
+    ids = ["a,b", "user_id", "c\td", "[e]", "{f}", "g|user_id"]
+    (tmp_path / "seeds.txt").write_text("\n".join(ids), encoding="utf-8")
+    assert read_seeds(tmp_path / "seeds.txt").to_pylist() == ids
+
+
+OTHER_FORMATS = {
+    "ids.json": b'["u1", "u2"]', "lines.jsonl": b'{"user_id": "u1"}\n', "pretty.json": b'[\n  {\n "user_id": "u1"}]',
+    "json.csv": b'["u1"]', "sheet.xlsx": b"PK\x03\x04\x14\x00\x06\x00", "sheet.parquet": b"PK\x03\x04" * 4}
+
+
+@pytest.mark.parametrize("name", OTHER_FORMATS)
+def test_a_list_of_another_format_is_refused_with_advice_for_a_list(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(OTHER_FORMATS[name])
+    kind = "JSON" if "json" in name else "ZIP or Excel"
+    with pytest.raises(JobError, match=f"is {kind}.*write it as one id a line, or as CSV") as refused:
+        read_seeds(tmp_path / name)
+    assert "source." not in str(refused.value), "a setting that no list has"
+
+
 def test_seeds_of_a_lake_table_are_refused_and_damage_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "lake/_delta_log").mkdir(parents=True)
     pq.write_table(pa.table({"user_id": IDS}), tmp_path / "lake/part[0].parquet")
