@@ -203,6 +203,20 @@ def test_the_port_of_a_store_with_nothing_but_a_suppression_list_is_open(lookali
 
 
 @needs_tools
+def test_the_port_of_each_of_several_tables_of_events_is_open() -> None:
+    one = {"path": "s3://lake/clicks/*.parquet", "storage": {"endpoint": "https://minio:9000"}}
+    two = {"path": "s3://orders/*.csv", "format": "csv", "storage": {"endpoint": "http://orders:8333"}}
+    near = {"path": "/lake/more.csv", "format": "csv"}
+    for tables, ports in (([one], [443, 9000]), ([two, near, one], [443, 8333, 9000]), ([near], [443])):
+        values = values_of("object-store")
+        values["configuration"] |= {"storage": {"region": "eu-central-1"}, "source": {"events": tables}}
+        found = asked("render", str(CHART), values)["manifests"]
+        policies = named({path: text for path, text in found.items() if path.endswith(".yaml")}, "NetworkPolicy")
+        (rule,) = policies["nocturne-jobs"]["spec"]["egress"][1:]
+        assert [port["port"] for port in rule["ports"]] == ports, tables
+
+
+@needs_tools
 def test_executors_mount_every_lake_whatever_its_folder_is_called() -> None:
     """Names of volumes are short, of few characters, and differ."""
     values = values_of("gpu")

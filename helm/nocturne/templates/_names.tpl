@@ -30,9 +30,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "nocturne.storePorts" -}}
 {{- $all := .Values.configuration }}
 {{- $places := list (dict "path" $all.data_root "storage" $all.storage) }}
-{{- range $name, $one := $all.source }}
+{{- range $name, $found := $all.source }}
+{{- range $one := kindIs "slice" $found | ternary $found (list $found) }}
 {{- $told := kindIs "map" $one | ternary $one (dict "path" $one) }}
 {{- $places = append $places (dict "path" $told.path "storage" ($told.storage | default $all.storage)) }}
+{{- end }}
 {{- end }}
 {{- $lookalike := $all.lookalike | default dict }}
 {{- range prepend (values ($lookalike.campaigns | default dict)) $lookalike }}
