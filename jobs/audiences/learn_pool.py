@@ -122,8 +122,8 @@ def lessons_of(
     log = log_before(tables, date, snapshot, graph, lookalike)
     sets = item_sets(snapshot, log, clients, lookalike.exclude_attributes)
     found = lessons_from(log, sets, tables, date, models, graph, lookalike, seed)
-    if isinstance(found, str) and starts_of(log, date, lookalike):
-        sets = sets.and_also(stand_ins(log, tables, date, models, graph.purchase, seed))
+    if isinstance(found, str) and (starts := starts_of(log, date, lookalike)):
+        sets = sets.and_also(stand_ins(log, tables, starts[-1], models, graph.purchase, seed))
         found = lessons_from(log, sets, tables, date, models, graph, lookalike, seed)
     return found
 

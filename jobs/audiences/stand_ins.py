@@ -1,5 +1,8 @@
 """Sets of items where the catalogue's attributes make too few: single well-sold items, and groups of items whose
 vectors lie together (k-means; MacQueen 1967).
+
+The vectors are of a night at the start of the oldest label window or before: those of D have seen who bought what in
+the windows that are learned from.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from jobs.audiences.nights import Tables
 from jobs.audiences.pooled_rows import LEAST_BUYERS
 from jobs.audiences.set_columns import pairs_of
 from jobs.audiences.snapshot import Ledger
-from jobs.audiences.vectors import read_vectors
+from jobs.audiences.vectors import read_entities
 
 MOST_SINGLE = 1000  # those with the most buyers
 MOST_GROUPS, ITEMS_PER_GROUP = (100, 30, 10), 10  # fine ones, and coarse ones: of few buyers few groups have enough
@@ -21,11 +24,11 @@ LAST_DAY = 1 << 30
 
 
 def stand_ins(
-    log: EventLog, tables: Tables, date: datetime.date, models: list[str], purchase: str, seed: int
+    log: EventLog, tables: Tables, since: datetime.date, models: list[str], purchase: str, seed: int
 ) -> dict[str, np.ndarray]:
-    """Numbers of items, ascending, by the set's name. Groups are by the first of the models that was published for
-    `date`."""
-    return single_items(log, purchase) | groups(log, tables, date, models, purchase, seed)
+    """Numbers of items, ascending, by the set's name. since: the start of the oldest label window; groups are by the
+    first of the models that was published for that day or an earlier one."""
+    return single_items(log, purchase) | groups(log, tables, since, models, seed)
 
 
 def single_items(log: EventLog, purchase: str) -> dict[str, np.ndarray]:
@@ -40,17 +43,17 @@ def single_items(log: EventLog, purchase: str) -> dict[str, np.ndarray]:
 
 
 def groups(
-    log: EventLog, tables: Tables, date: datetime.date, models: list[str], purchase: str, seed: int
+    log: EventLog, tables: Tables, since: datetime.date, models: list[str], seed: int
 ) -> dict[str, np.ndarray]:
-    """k-means of the items' vectors, each of length 1, into several numbers of groups."""
-    published = [model for model, space in tables.spaces(models, date).items() if space is not None]
-    if not published:
+    """k-means of the items' vectors, each of length 1, into several numbers of groups; none without vectors."""
+    nights = {model: dates[-1] for model in models if (dates := _published(tables, model, since))}
+    if not nights:
         return {}
-    users, items = (Ledger.read(tables.entity_ids.segments(kind)) for kind in ("user", "item"))
-    vectors = read_vectors(published[0], date, tables.user_embeddings, tables.entity_embeddings, users, purchase)
-    numbers = log.items_among(items.raw_of(vectors.item_ids))
+    model, night = next(iter(nights.items()))
+    ids, vectors = read_entities(model, night, tables.entity_embeddings, "item")
+    numbers = log.items_among(Ledger.read(tables.entity_ids.segments("item")).raw_of(ids))
     order = np.argsort(numbers)[(numbers < 0).sum() :]  # by raw id: the ledger's order says when each came up
-    found = vectors.items[order] / np.maximum(np.linalg.norm(vectors.items[order], axis=1, keepdims=True), 1e-12)
+    found = vectors[order] / np.maximum(np.linalg.norm(vectors[order], axis=1, keepdims=True), 1e-12)
     numbers_of_groups = {k for most in MOST_GROUPS if (k := min(most, len(order) // ITEMS_PER_GROUP)) > 1}
     if not numbers_of_groups:
         return {}
@@ -61,3 +64,9 @@ def groups(
         group = MiniBatchKMeans(k, random_state=seed, n_init=3).fit_predict(found)
         named |= {f"group {g} of {k}": numbers[order[group == g]] for g in range(k) if (group == g).any()}
     return named
+
+
+def _published(tables: Tables, model: str, since: datetime.date) -> list[datetime.date]:
+    """Until then, ascending."""
+    dates = map(datetime.date.fromisoformat, tables.entity_embeddings.table(model).values())
+    return [date for date in dates if date <= since]

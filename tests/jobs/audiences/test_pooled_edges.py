@@ -185,14 +185,13 @@ def test_groups_by_vectors_hold_no_item_that_the_log_has_not(tmp_path: Path, mon
     log = log_of(tmp_path, [("a", "x00", 2)], more_items=tuple(near))
     every = [*gone, *near]
     ledger = SimpleNamespace(raw_of=lambda ids: pa.array([every[i] for i in ids], pa.large_string()))
-    vectors = SimpleNamespace(item_ids=np.arange(len(every)), items=np.array([*gone.values(), *near.values()]))
+    vectors = np.arange(len(every)), np.array([*gone.values(), *near.values()])
     monkeypatch.setattr(stand_ins, "Ledger", SimpleNamespace(read=lambda segments: ledger))
-    monkeypatch.setattr(stand_ins, "read_vectors", lambda *_: vectors)
-    tables = SimpleNamespace(
-        spaces=lambda models, date: dict.fromkeys(models, "s"), entity_ids=SimpleNamespace(segments=str),
-        user_embeddings=None, entity_embeddings=None)  # fmt: skip
+    monkeypatch.setattr(stand_ins, "read_entities", lambda *_: vectors)
+    published = SimpleNamespace(table=lambda model: SimpleNamespace(values=lambda: [DATE.isoformat()]))
+    tables = SimpleNamespace(entity_ids=SimpleNamespace(segments=str), entity_embeddings=published)
     monkeypatch.setattr(stand_ins, "MOST_GROUPS", (100, 30, 2))
-    all_groups = stand_ins.groups(log, tables, DATE, ["transe"], "purchase", 0)
+    all_groups = stand_ins.groups(log, tables, DATE, ["transe"], 0)
     found = {name: items for name, items in all_groups.items() if name.endswith(" of 4")}
     coarse = {name: items for name, items in all_groups.items() if name not in found}
     raw = np.array(log.items.to_pylist())
