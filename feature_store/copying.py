@@ -1,9 +1,10 @@
 """Copies a data root to another place, a disk or a bucket, so that readers of the copy see whole partitions only.
 
 Of each partition its data files first, each held against the manifest's checksum as it passes, then the manifest; of a
-ledger its segments in their order. What is there already, and is what it should be, is not copied again: a copy that
-was broken off goes on where it was, and a second one brings what was published since. Nothing is deleted in the copy
-but what its partitions replace. Replaced versions, locks and leases stay behind.
+ledger its segments in their order, before all tables and once more after them: rows refer to their ids, and a night may
+give out some meanwhile. What is there already, and is what it should be, is not copied again: a copy that was broken
+off goes on where it was, and a second one brings what was published since. Nothing is deleted in the copy but what its
+partitions replace. Replaced versions, locks and leases stay behind.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ _WAIT_SECONDS = 60.0
 @dataclass(frozen=True)
 class Copied:
     """A partition or a ledger's segment: how many bytes were brought, none where it was there already; `problem`: why
-    it was not copied."""
+    it, or a whole ledger, was not copied."""
 
     table: str
     value: str
@@ -45,12 +46,14 @@ class Copied:
 
 
 def copy_root(source: DataRoot, disk: Disk, path: str) -> Iterator[Copied]:
-    """Everything that is committed under `source`, to the folder `path` of `disk`, one after the other; ledgers first,
-    since rows refer to their ids. What is damaged in the source is a problem, and the rest goes on. StoreError where
-    the two are one, one lies in the other, or a ledger there is another's; StorageRefused."""
+    """Everything that is committed under `source`, to the folder `path` of `disk`, one after the other: ledgers,
+    tables, and what ledgers have got since. What is damaged in the source is a problem, and the rest goes on.
+    StoreError where the two are one, one lies in the other, or a ledger there is another's; StorageRefused."""
     _check_apart(source, disk, path)
-    for name, ledger in sorted(source.ledgers.items()):
-        yield from _copy_ledger(name, ledger, Segments(f"{path}/{name}" if name else path, disk))
+    told = set()
+    for one in _copy_ledgers(source, disk, path):
+        told.add(one)
+        yield one
     for name, table in sorted(source.tables.items()):
         target = Table(f"{path}/{name}" if name else path, table.key, disk)
         for value in table.values():
@@ -58,6 +61,18 @@ def copy_root(source: DataRoot, disk: Disk, path: str) -> Iterator[Copied]:
                 yield _copy_partition(name, table, target, value)
             except (DataDamaged, ManifestBroken, SchemaTooNew, PartitionMissing) as error:
                 yield Copied(name, value, 0, problem=str(error))
+    since = _copy_ledgers(DataRoot(source.path, source.disk), disk, path)
+    yield from (one for one in since if not one.was_there and one not in told)
+
+
+def _copy_ledgers(source: DataRoot, disk: Disk, path: str) -> Iterator[Copied]:
+    """A damaged one is left whole, for of its ids each hangs on those before."""
+    for name, ledger in sorted(source.ledgers.items()):
+        try:
+            yield from _copy_ledger(name, ledger, Segments(f"{path}/{name}" if name else path, disk))
+        except DataDamaged as error:
+            advice = "Copy again then, and run no night on the copy before: it would give this ledger's ids out anew."
+            yield Copied(name, "segments", 0, problem=f"{error} {advice}")
 
 
 def _check_apart(source: DataRoot, disk: Disk, path: str) -> None:

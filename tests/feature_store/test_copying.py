@@ -101,6 +101,47 @@ def test_what_is_damaged_is_told_and_the_rest_is_copied(
     assert {value for name, value in _manifests(roots[1]) if "model=a" in name} == {DATES[1]}
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_ledger_is_told_and_the_rest_is_copied(
+    roots: tuple[Place, Place], source: Place, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert Segments(f"{source}/relations").append(1, pa.table({"id": [0]}))
+    ledger, path = Segments(f"{source}/entity_ids/user"), at(source, "entity_ids", "user", "segment-00000001.parquet")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1]) if damage == "cut" else path.unlink()
+    command = ["copy", "--from", str(source), "--to", str(roots[1])]
+    assert main(command) == 1
+    text = capsys.readouterr().out
+    assert text.count("PROBLEM") == 1 and "entity_ids/user segments: PROBLEM" in text and path.name in text
+    assert "run no night on the copy" in text
+    assert _manifests(roots[1]) == _manifests(source) and Segments(f"{roots[1]}/relations").next_number() == 2
+    assert Segments(f"{roots[1]}/entity_ids/user").next_number() == 1, "nor the whole ones after it"
+    path.write_bytes(content)
+    assert main(command) == 0
+    assert Segments(f"{roots[1]}/entity_ids/user").read().equals(ledger.read())
+
+
+def test_ids_that_a_night_gave_meanwhile_are_in_the_copy(
+    roots: tuple[Place, Place], source: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a ledger that was there, and of one that it began: a partition with them may have been copied."""
+    honest, ledgers = copying._copy_partition, ("entity_ids/user", "entity_ids/brand")
+
+    def night_commits(name: str, *what: object) -> copying.Copied:
+        if name == "reports":
+            for ledger in ledgers:
+                segments = Segments(f"{source}/{ledger}")
+                assert segments.append(segments.next_number(), pa.table({"id": [2]}))
+        return honest(name, *what)
+
+    monkeypatch.setattr(copying, "_copy_partition", night_commits)
+    assert main(["copy", "--from", str(source), "--to", str(roots[1])]) == 0
+    text = capsys.readouterr().out
+    assert "7 partitions and segments" in text and "0 were there" in text
+    for ledger in ledgers:
+        assert Segments(f"{roots[1]}/{ledger}").read().equals(Segments(f"{source}/{ledger}").read())
+
+
 def test_a_damaged_copy_is_brought_anew(roots: tuple[Place, Place], source: Place) -> None:
     data, target = DataRoot(str(source)), open_disk(str(roots[1]))
     list(copy_root(data, *target))
