@@ -16,6 +16,7 @@ from jobs.audiences.item_sets import ItemSets
 from jobs.audiences.nights import Tables
 from jobs.audiences.pooled_rows import order_of
 from jobs.audiences.set_columns import Past
+from jobs.audiences.vectors import RelationMissing
 from jobs.configuration.sections import Graph, Lookalike
 from models.vectors.affinities import Client, names_of
 
@@ -43,15 +44,19 @@ def published_at(
     tables: Tables, past: Past, models: list[str], graph: Graph, lookalike: Lookalike, seed: int
 ) -> Published | None:
     """The vectors of those of the models that were published for the past's day; None without any. What retention has
-    taken of a night, a table at a time, is no longer there."""
+    taken of a night, a table at a time, is no longer there; nor is a model to which a purchase is a relation, where
+    nobody had bought by then."""
     date, dt = past.date, past.date.isoformat()
     if any(table.table().manifest(dt) is None for table in (tables.knowledge_graph, tables.interactions)):
         return None
     embeddings = (tables.user_embeddings, tables.entity_embeddings)
     there = [model for model in models if all(table.table(model).manifest(dt) is not None for table in embeddings)]
-    if not there:
-        return None
-    return Published.of(tables.source(date, there, graph, lookalike, seed), past.log)
+    while there:
+        try:
+            return Published.of(tables.source(date, there, graph, lookalike, seed), past.log)
+        except RelationMissing as missing:
+            there.remove(missing.model)
+    return None
 
 
 def affinity_names(models: list[str]) -> list[str]:

@@ -25,7 +25,11 @@ _TURNED_ROWS = 65_536  # held in float64 at a time
 
 
 class RelationMissing(JobError):
-    """A relation that no edge of the date's graph has, and so no vector."""
+    """A relation that no edge of the date's graph has, and so no vector of the model."""
+
+    def __init__(self, message: str, model: str) -> None:
+        super().__init__(message)
+        self.model = model
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def read_vectors(
     relation, where = None, f"{entity_embeddings.location(model)}/dt={dt}"
     compared = fields.get("compared")
     if Comparer.of(model, norm, compared).takes_relation:
-        relation = _relation(entities, purchase, where)
+        relation = _relation(entities, purchase, where, model)
     return Vectors(
         model, str(fields.get("space_id")), norm, rotation, users.ids_of(features.table.column("user_id")),
         finite_matrix(features.table.column("embedding"), f"{user_embeddings.location(model)}/dt={dt}"),
@@ -165,13 +169,14 @@ def _require_together(what: str, dt: str, of_users: dict[str, Any], of_items: di
             f"off in between). Roll the other one back too, or run publish_users for {dt} again.")
 
 
-def _relation(entities: pa.Table, name: str, where: str) -> np.ndarray:
+def _relation(entities: pa.Table, name: str, where: str, model: str) -> np.ndarray:
     """float32 (d,): the vector of a relation. RelationMissing, or JobError for several."""
     mine = pc.and_(pc.equal(entities.column("entity_type"), "relation"), pc.equal(entities.column("raw"), name))
     found = entities.filter(mine)
-    if found.num_rows != 1:
-        kind = JobError if found.num_rows else RelationMissing
-        raise kind(f"{where} has {found.num_rows} vectors for relation {name!r}; expected 1. Publish it again.")
+    if not found.num_rows:
+        raise RelationMissing(f"{where} has no vector of relation {name!r}: nothing had it in that night.", model)
+    if found.num_rows > 1:
+        raise JobError(f"{where} has {found.num_rows} vectors for relation {name!r}; expected 1. Publish it again.")
     return finite_matrix(_whole(found, "embedding"), where)[0]
 
 

@@ -100,5 +100,5 @@ def test_a_relations_vector_is_read_where_the_comparison_takes_it_and_missed_the
         declare(patch, compared="dot")
         assert read(tmp_path).purchase is None
     declare(monkeypatch, compared="diagonal")
-    with pytest.raises(JobError, match=r"toy/dt=2026-03-09 has 0 vectors for relation 'purchase'; expected 1"):
+    with pytest.raises(JobError, match=r"toy/dt=2026-03-09 has no vector of relation 'purchase': nothing had it"):
         read(tmp_path)

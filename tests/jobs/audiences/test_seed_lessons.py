@@ -27,8 +27,8 @@ from jobs.audiences.seed_lessons import (
     seeds_played,
 )
 from jobs.audiences.seed_sets import SeedLists
-from tests.jobs.audiences.worlds import DATE, GRAPH, config, planted, reads, train
-from tests.jobs.report.tables_by_hand import table_input
+from tests.jobs.audiences.worlds import DATE, DIMENSION, GRAPH, START, config, planted, reads, train
+from tests.jobs.report.tables_by_hand import table_input, write_vectors
 
 DT = DATE.isoformat()
 
@@ -53,6 +53,20 @@ def lessons(root: Path, few_sets: None) -> Lessons:
     found = lessons_of(tables, DATE, tables.snapshot(DATE, GRAPH), {}, ["transe"], GRAPH, look, 0)
     assert not isinstance(found, str), found
     return found
+
+
+def test_a_window_that_begins_before_anybody_bought_goes_without_vectors(tmp_path: Path, few_sets: None) -> None:
+    """A translation has no vector of a relation that nobody had; a product needs none."""
+    planted(tmp_path, users=300)
+    models, random = ["transe", "ram_gnn_rec"], np.random.default_rng(0)
+    for model in models:
+        users, items = ({f"{kind}": random.normal(size=DIMENSION) for kind in ids} for ids in (
+            [f"u{u:05d}" for u in range(300)], [f"i{i}" for i in range(80)]))
+        write_vectors(tmp_path, model, START, users, items, None)
+    tables, look = Tables(**reads(tmp_path)), config().lookalike
+    found = lessons_of(tables, DATE, tables.snapshot(DATE, GRAPH), {}, models, GRAPH, look, 0)
+    newest, *_ = lists_of(found, models)
+    assert list(newest.spaces) == ["ram_gnn_rec"] and list(played(found, lists_of(found, models)))
 
 
 def test_seeds_bought_before_and_are_never_asked_for(lessons: Lessons, monkeypatch: pytest.MonkeyPatch) -> None:
