@@ -163,10 +163,10 @@ def execute(run: Callable[..., None], argv: list[str] | None = None, ends_night:
     try:
         settings = configuration.load_settings(arguments.config)
         call = _bind(run, vars(arguments), settings)
-    except ValueError as error:  # ConfigError and what a parameter refuses
+        leases = Leases(f"{settings.data_root}/{TABLES['nights'].folder}")
+    except (ValueError, StoreError) as error:  # ConfigError, what a parameter refuses; an object store that refuses
         log.error("%s: %s", stage, error)
-        return 2
-    leases = Leases(f"{settings.data_root}/{TABLES['nights'].folder}")
+        return status_of(error) if isinstance(error, StoreError) else 2
     length = datetime.timedelta(minutes=settings.training.lease_minutes)
     try:
         with renewed(leases, arguments.date, length) if arguments.date else contextlib.nullcontext():
@@ -228,8 +228,8 @@ def parser(run: Callable[..., None]) -> argparse.ArgumentParser:
             said = f"{kind.__name__.lower()} table (default: below the data root)"
             result.add_argument(option, metavar="URI", help=said)
         else:
-            shown = kind.__name__.upper()
-            result.add_argument(option, type=_value_of(kind), required=required, default=default, metavar=shown)
+            parse, shown = _value_of(kind, default, required), kind.__name__.upper()
+            result.add_argument(option, type=parse, required=required, default=default, metavar=shown)
     return result
 
 
@@ -246,15 +246,15 @@ def _parameters(run: Callable[..., None]) -> dict[str, tuple[type, Any, bool]]:
     return found
 
 
-def _value_of(kind: type) -> Callable[[str], Any]:
-    """A parser of option values; the word `none` stands for no value,
-    since a scheduler's template always passes something."""
+def _value_of(kind: type, default: Any, required: bool) -> Callable[[str], Any]:
+    """A parser of option values; the word `none` stands for no value, since a scheduler's template always passes
+    something. ValueError."""
 
     def parse(text: str) -> Any:
-        if text.lower() in ("none", ""):
-            return None
+        if text.lower() in ("none", "") and not required:
+            return default
         if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
+            return bool(("false", "true").index(text.lower()))
         return datetime.date.fromisoformat(text) if kind is datetime.date else kind(text)
 
     parse.__name__ = kind.__name__

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
 
 from dagkit.tasks import JobOperator, night
 
@@ -52,7 +52,7 @@ def _night_of(run: Any) -> str | None:
     """The date that another run is about; None for one that will fail for want of it."""
     try:
         return night({"date": (run.conf or {}).get("date")}, run)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AirflowFailException):
         return None
 
 

@@ -74,6 +74,7 @@ def test_a_runs_night_is_its_parameter_date_if_it_has_one(asked: Any) -> None:
     others = run(5, "running"), run(7, "running"), run(4, "running", "manual", conf={"date": "2026-01-20"})
     assert asked(own, *others, date="2026-01-06") == "2026-01-05=running", "no two can wait for each other"
     assert asked(own, run(3, "running", "manual", conf={"date": "yesterday"}), date="2026-01-06") == NOTHING
+    assert asked(own, run(3, "queued", "backfill", conf={"dat": "2026-01-03"}), date="2026-01-06") == NOTHING
 
 
 def test_other_hours_than_midnight_count(asked: Any) -> None:

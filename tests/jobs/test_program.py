@@ -64,6 +64,7 @@ def run(
     config: Config,
     predecessor: datetime.date | None = None,
     end: str = "well",
+    careful: bool = False,
 ) -> None:
     """A job that notes what it got and ends as told."""
     SEEN.update(locals())
@@ -246,10 +247,28 @@ def test_a_hostile_configuration_is_one_line_of_the_log(
     assert not (tmp_path / "data").exists()
 
 
-def test_a_wrong_command_line_names_the_option() -> None:
+@pytest.mark.parametrize("wrong", [["--date", "yesterday"], ["--date", "none"], ["--k", "many"], ["--careful", "yes"]])
+def test_a_wrong_command_line_names_the_option(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        parser(run).parse_args(["--date", "yesterday", "--config", "x", "--k", "1"])
-    assert stopped.value.code == 2
+        parser(run).parse_args(["--date", "2026-02-01", "--config", "x", "--k", "1", *wrong])
+    assert stopped.value.code == 2 and f"argument {wrong[0]}: invalid " in capsys.readouterr().err
+
+
+def test_none_is_what_a_template_passes_for_nothing() -> None:
+    given = ["--date", "2026-02-01", "--config", "x", "--k", "1", "--end", "none", "--predecessor", "none"]
+    found = parser(run).parse_args([*given, "--careful", "None"])
+    assert (found.end, found.predecessor, found.careful) == ("well", None, False)
+    assert parser(run).parse_args([*given, "--careful", "TRUE"]).careful is True
+
+
+def test_an_object_store_that_refuses_at_the_start_is_one_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    config = write_config(tmp_path, data_root="s3://bucket/data", storage={"profile": "nosuch"})
+    assert execute(run, ["--date", "2026-02-01", "--config", str(config), "--k", "3"]) == FINAL
+    (said,) = caplog.messages
+    assert said.startswith("test_program: ") and "nosuch" in said
 
 
 def test_a_data_root_that_cannot_be_written_fails_with_a_message(
