@@ -48,8 +48,10 @@ class Copied:
 def copy_root(source: DataRoot, disk: Disk, path: str) -> Iterator[Copied]:
     """Everything that is committed under `source`, to the folder `path` of `disk`, one after the other: ledgers,
     tables, and what ledgers have got since. What is damaged in the source is a problem, and the rest goes on.
-    StoreError where the two are one, one lies in the other, or a ledger there is another's; StorageRefused."""
+    StoreError where the two are one, one lies in the other, the target is called feature_store, or a ledger there is
+    another's; StorageRefused."""
     _check_apart(source, disk, path)
+    _check_name(path)
     told = set()
     for one in _copy_ledgers(source, disk, path):
         told.add(one)
@@ -85,6 +87,16 @@ def _check_apart(source: DataRoot, disk: Disk, path: str) -> None:
     if f"{path}/".startswith(f"{source.path}/") or f"{source.path}/".startswith(f"{path}/"):
         raise StoreError(f"Found {source.path} and {path} as the roots to copy from and to, of which one lies in the "
                          "other: what is in both would be taken for one. Name a root beside it with --to.")
+
+
+def _check_name(path: str) -> None:
+    """Whoever names such a root is understood to mean the one around it (DataRoot): the copy would not be found."""
+    parent, _, name = path.rpartition("/")
+    if name == "feature_store":
+        raise StoreError(
+            f"Found {path} as the root to copy to; expected a folder of another name: this one is taken for the "
+            f"feature store of {parent}. Name {parent} itself, or another folder, with --to."
+        )
 
 
 def _copy_ledger(name: str, source: Segments, target: Segments) -> Iterator[Copied]:

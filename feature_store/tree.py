@@ -18,7 +18,8 @@ class DataRoot:
 
     def __init__(self, root: str, filesystem: fs.FileSystem | Disk | Storage | None = None) -> None:
         self.disk, path = open_disk(str(root), filesystem)
-        # Whoever names the feature store itself means the root around it: lineage reaches beyond the store.
+        # Whoever names the feature store itself means the root around it: lineage reaches beyond the store. No root is
+        # called so: configurations and copies refuse it.
         self.path = path.removesuffix("/feature_store")
         self.tables: dict[str, Table] = {}
         self.ledgers: dict[str, Segments] = {}

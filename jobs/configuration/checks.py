@@ -60,6 +60,13 @@ def check(settings: Settings) -> None:
         expect(former < date, date, f"dag.dates[{i}]", wanted)
 
 
+def check_data_root(root: str) -> None:
+    """ConfigError for a root, absolute, that every program would take for the feature store of another."""
+    parent, _, name = root.rpartition("/")
+    wanted = f"a folder of another name, such as {parent}/nights: this one is taken for the feature store of {parent}"
+    expect(name != "feature_store", root, "data_root", f"{wanted}. Rename it where tables lie in it already")
+
+
 def _check_graph(graph: Graph, events: Events) -> None:
     for name, relation in graph.behaviors.items():
         path, days = f"graph.behaviors.{name}", relation.window_days

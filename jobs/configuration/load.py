@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from feature_store import known_stores
-from jobs.configuration.checks import check
+from jobs.configuration.checks import check, check_data_root
 from jobs.configuration.document import read_document
 from jobs.configuration.pod_checks import check_addresses
 from jobs.configuration.sections import Lookalike, SourceTable
@@ -38,6 +38,7 @@ def load_settings(path: Path | str) -> Settings:
     settings = build(settings_class(), document, "")
     check(settings)
     settings = _anchored(settings, path.parent.resolve())
+    check_data_root(settings.data_root)
     source = settings.source
     known_stores.know("", settings.storage)
     known_stores.know(settings.data_root, settings.storage)

@@ -166,6 +166,7 @@ def test_a_root_is_not_copied_onto_itself_nor_out_of_nothing(
         ([str(tmp_path), str(tmp_path / "copy")], "lies in the other"),
         ([str(tmp_path), str(tmp_path.parent)], "lies in the other"),
         ([str(tmp_path / "x"), str(tmp_path)], "Nothing is committed"),
+        ([str(tmp_path), f"{tmp_path}-b/feature_store/"], f"Name {tmp_path}-b itself"),
     ):
         assert main(["copy", "--from", arguments[0], "--to", arguments[1]]) == 2
         assert said in capsys.readouterr().err

@@ -45,6 +45,18 @@ def test_a_source_has_a_store_of_its_own_or_the_roots(tmp_path: Path) -> None:
     assert storage_of("s3://orders/a.csv") == Storage(**others) and settings.source.events[1].record
 
 
+def test_a_root_that_would_be_taken_for_the_store_of_another_is_refused(tmp_path: Path) -> None:
+    """Programs that are given it look at the folder around it, where nothing is."""
+    for root, folder in (("feature_store/", "a"), ("nights/../feature_store", "b"), (".", "feature_store"),
+                         ("s3://shop/feature_store/", "c")):  # fmt: skip
+        path = _written(tmp_path / folder, data_root=root)
+        said = r"^data_root is '.*/feature_store' \(str\); expected a folder of another name, such as .*/nights"
+        with pytest.raises(ConfigError, match=said):
+            load_settings(path)
+    for root in ("feature_store/nights", "my_feature_store"):
+        assert load_settings(_written(tmp_path / root, data_root=root)).data_root == str(tmp_path / root / root)
+
+
 def test_a_store_is_known_however_its_scheme_is_spelt_and_the_nearest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known_stores, "_known", {})
     stores = {uri: Storage(region=name) for name, uri in (
