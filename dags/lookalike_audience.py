@@ -8,10 +8,11 @@ learned from ends where a seed became one. The quality is that of a cross-valida
 DAG's backtest looks forward. Seeds stay out of the ranking; unknown ids are counted, not fatal.
 
 **Parameters**: `seeds`, a text, CSV or Parquet file of user ids where the worker can read it (a column `event_time`
-says when each became a seed), *or* `client`; `k`; `model`, whose vectors are used; `date`, a published night (else the
-newest one); `name`, under which the audience is kept; `include_seeds`; `suppress`, a file of user ids who must not
-be in it, beside those of the configuration; `control_share` of the audience is not mailed and has a CSV of its own
-(else as configured). The audience, its CSV and its report are in `requested_audiences/<name>/dt=<date>`.
+says when each became a seed), *or* `client`; `k`; `model`, whose vectors the list's own classifier reads (with fewer
+than 30 seeds it ranks nothing: the night's model reads its own); `date`, a published night (else the newest one);
+`name`, under which the audience is kept; `include_seeds`; `suppress`, a file of user ids who must not be in it, beside
+those of the configuration; `control_share` of the audience is not mailed and has a CSV of its own (else as
+configured). The audience, its CSV and its report are in `requested_audiences/<name>/dt=<date>`.
 The DAG has no schedule and is not paused; several requests run at a time.
 
 #### Something failed
@@ -66,7 +67,8 @@ PARAMETERS = {
         type="string",
         enum=list(SETTINGS.models),
         title="Model",
-        description="whose user vectors are used",
+        description="whose user vectors the list's own classifier reads, from 30 seeds up; fewer are ranked by the "
+        "night's model alone, which reads its own",
     ),
     "date": date_parameter("a published night, dt=D; empty: the newest one"),
     "name": Param(

@@ -168,10 +168,13 @@ def describe(
     name: str, model: str, date: datetime.date, found: Match, lesson: Lesson, ranking: Ranking,
     campaign: dict[str, Any], by_night: Learned | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The report, for JSON. `learned`: of the night's model of seed lists; null where the night has none."""
-    known = len(found.known)
+    """The report, for JSON. `learned`: of the night's model of seed lists; null where the night has none. `vectors`:
+    the models whose vectors were read."""
+    known, own = len(found.known), [model] if ranking.weights["own"] else []
+    vectors = list(dict.fromkeys([*(by_night.figures["spaces"] if by_night else []), *own]))
     return {
-        "audience": name, "date": date.isoformat(), "model": model, "seeds_given": found.given, "seeds_known": known,
+        "audience": name, "date": date.isoformat(), "model": model, "vectors": vectors,
+        "seeds_given": found.given, "seeds_known": known,
         "seeds_unknown": found.given - known, "match_rate": number(found.rate), "seeds_active": found.active,
         "seeds_learned_from": int(lesson.positive.sum()), "seeds_have_times": lesson.timed,
         "active_users": len(ranking.scores), "handed_out": campaign["k"], "suppressed": campaign["suppressed"],

@@ -17,9 +17,10 @@ from jobs.audiences import find_audience, learn_pool, seed_lessons, seed_request
 from jobs.audiences.population import active_users
 from jobs.audiences.seed_request import dealt, in_order, own_share
 from jobs.audiences.seed_sets import SeedLists
+from jobs.configuration.sections import Publishing
 from jobs.program import JobError, Output
-from tests.jobs.audiences.worlds import BRANDS, DATE, config, planted, reads_of_request, train
-from tests.jobs.report.tables_by_hand import Log, table_input
+from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, ITEMS, config, planted, reads_of_request, train
+from tests.jobs.report.tables_by_hand import Log, table_input, write_vectors
 
 USERS = 700
 
@@ -76,6 +77,23 @@ def test_the_more_seeds_the_more_counts_their_own_classifier(world: tuple, tmp_p
     rest = set(liking[60:])
     assert np.mean([user in rest for user in found]) > 1.8 * len(rest) / (USERS - 60)
     assert report["pr_auc_1to3"] > 0.4
+
+
+def test_the_page_names_the_models_whose_vectors_were_read(world: tuple, tmp_path: Path) -> None:
+    """With few seeds `model` ranks nothing: the night's model alone does, by the vectors that it learned from."""
+    root, _, liking = world
+    random, near = np.random.default_rng(5), "kqgc_mean"
+    users, items = ({raw: random.normal(size=DIMENSION) for raw in ids} for ids in (
+        [f"u{u:05d}" for u in range(USERS)], [f"i{i}" for i in range(ITEMS)]))  # fmt: skip
+    write_vectors(root, near, DATE, users, items, np.zeros(DIMENSION))
+    settings = dataclasses.replace(config(), publishing=Publishing(models=["transe", near]))
+    bare = {"lookalike_models": table_input(tmp_path / "empty", "lookalike_models")}
+    for name, seeds, more, wanted in (
+        ("little", 6, {}, ["transe"]), ("much", 60, {}, ["transe", near]), ("lone", 60, bare, [near]),
+    ):  # fmt: skip
+        _, report, page = ask(root, tmp_path, liking[:seeds], name, config=settings, model=near, **more)
+        assert report["vectors"] == wanted and report["model"] == near
+        assert f"most like the seeds, by their {' and '.join(wanted)} vectors and what was known before" in page
 
 
 def test_where_the_night_has_no_model_it_is_as_before_and_said(world: tuple, tmp_path: Path, caplog: Any) -> None:
