@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from models.hyperparameters import TransEHyperparameters
+from models.learning.divergence import require_finite_loss
 from models.learning.initialisation import WarmStart
 from models.learning.training import EarlyStopping, Snapshot, fingerprint, least_gain
 from models.transe import TransE, TransEState, Triples, initialise
@@ -50,7 +51,7 @@ def train_transe(
 
     deterministic: one thread; equal arguments give equal bits. resume: a scratch file, written after every look at the
     held-out edges, from which the same call goes on after a kill; the caller removes it. progress: called with each
-    epoch's record.
+    epoch's record. Diverged for a loss that is not finite, before the state is kept or saved.
     """
     snapshot = _snapshot(resume, triples, hyper, seed, deterministic, initial)
     warm = initial is not None
@@ -67,6 +68,7 @@ def train_transe(
         if run.stopped:
             break
         record = model.train_epoch(epoch)
+        require_finite_loss(record["loss"], epoch)
         looks = (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs
         if looks and model.has_held_out_edges:
             mrr, error = record["validation_mrr"], record["validation_mrr_error"] = model.look()

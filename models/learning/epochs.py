@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.learning.divergence import require_finite, require_finite_loss
 from models.learning.training import EarlyStopping, Snapshot, least_gain
 
 _OPTIMISER = "optimiser."
@@ -100,7 +101,7 @@ def run_epochs(
     the history under <measure>_error; None: any gain counts. Whether it stopped early or not, the best look is kept, or
     with keeps_gains the one that gained last. min_epochs: before so many no look counts. resume: written after every
     look, from where the same call goes on after a kill; the state is then arrays by name, and the caller removes the
-    file.
+    file. Diverged for a loss that is not finite: nothing of that epoch is looked at, kept or saved.
     """
     run = _Run(EarlyStopping(hyper.patience, min(min_epochs, hyper.epochs), keeps_gains))
     if resume is not None:
@@ -112,6 +113,7 @@ def run_epochs(
         started = time.perf_counter()
         loss = train(epoch)
         loss, more = loss if isinstance(loss, tuple) else (loss, {})
+        require_finite_loss(loss, epoch)
         entry = {"epoch": float(epoch), "loss": loss, "seconds": time.perf_counter() - started} | more
         looks = (epoch + 1) % hyper.evaluate_every == 0 or epoch + 1 == hyper.epochs
         improved = evaluate is None
@@ -132,8 +134,12 @@ def run_epochs(
 
 
 def parameters_of(model: nn.Module) -> dict[str, np.ndarray]:
-    """Every parameter by name, as a copy."""
-    return {name: values.detach().cpu().numpy().copy() for name, values in model.named_parameters()}
+    """Every parameter by name, as a copy. Diverged where one is not finite, as after an epoch's last step: its loss
+    does not show it yet."""
+    found = {name: values.detach().cpu().numpy().copy() for name, values in model.named_parameters()}
+    for name, values in found.items():
+        require_finite(f"parameter {name!r}", values)
+    return found
 
 
 def optimiser_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from models.kernels.padding import padded
 from models.kernels.ranking import count_before
+from models.learning.divergence import require_finite
 from models.learning.negatives import Pools
 
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray]  # heads, relations, tails, each (E,)
@@ -38,13 +39,11 @@ def rank_targets(
     queries (Q, d) and table (n, d) are compared in `norm` ("l1" or "l2"); targets (Q,) are rows of the table.
     excluded: (answers ascending within each query, offsets (Q + 1,)) of other right answers, which are not candidates.
     pools: (members, offsets, pool of each query) as in `Pools`; without, every row is a candidate.
-    Raises ValueError if a number is not finite: a diverged model has no rank.
+    Raises Diverged if a number is not finite: a diverged model has no rank.
     """
     queries, table = padded(queries), padded(table)
     for name, array in (("queries", queries), ("table", table)):
-        if not np.isfinite(array).all():
-            diverged = "the model has diverged, lower its learning rate"
-            raise ValueError(f"{name} holds numbers that are not finite; {diverged}")
+        require_finite(name, array)
     n_queries = len(queries)
     answers, answer_offsets = excluded or (np.zeros(0, np.int64), np.zeros(n_queries + 1, np.int64))
     members, offsets, pool_of = pools or (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models import transe
 from models.hyperparameters import TransEHyperparameters
+from models.learning.divergence import Diverged
 from models.learning.initialisation import WarmStart
 from models.transe import TransE, TransEState, Triples, held_out_edges, initialise
 from models.transe_training import train_transe
@@ -170,3 +172,13 @@ def test_edges_between_the_same_two_are_one_draw_of_a_look() -> None:
     pairs = {frozenset(pair) for pair in zip(data.heads[edges].tolist(), data.tails[edges].tolist(), strict=True)}
     assert len(pairs) < 30 <= edges.sum()
     assert len(train_transe(data, hyper, seed=0, deterministic=True).history) == 6
+
+
+def test_a_diverged_training_is_told_where_nothing_is_held_out(tmp_path: Path) -> None:
+    triples = twins()
+    hyper = replace(LOOKS, validation_share=0.0, epochs=2, unit_norm=False)
+    start = warm(triples, initialise(triples, hyper, 0))
+    start.entities[triples.heads[0]] = np.nan
+    with pytest.raises(Diverged, match="the loss of epoch 1 is nan"):
+        train_transe(triples, hyper, seed=1, initial=start, resume=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,12 +1,17 @@
-"""The loop over epochs: which look is the best, and what a gain is."""
+"""The loop over epochs: which look is the best, what a gain is, and what is not finite."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
-from models.learning.epochs import run_epochs
+from models.learning.divergence import Diverged
+from models.learning.epochs import Resume, parameters_of, run_epochs
+from models.learning.training import Snapshot
 
 FIGURES = (0.5, 0.4, 0.52, 0.3, 0.9)
 
@@ -29,3 +34,34 @@ def test_the_measure_decides_upwards_or_downwards(falls: bool, best: int) -> Non
 @pytest.mark.parametrize(("min_gain", "epochs"), [(None, 5), (0.0, 5), (0.1, 3)])
 def test_a_gain_below_the_share_of_the_figure_does_not_count(min_gain: float | None, epochs: int) -> None:
     assert best_of(patience=2, min_gain=min_gain)[1] == epochs
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_it_before_that_epoch_is_looked_at_kept_or_saved(
+    loss: float, tmp_path: Path
+) -> None:
+    """Every comparison with NaN is false: ranks of such a model are all the first."""
+    losses, looks = iter([0.5, 0.4, loss, 0.3]), []
+    snapshot = Snapshot(tmp_path / "run", "this one")
+
+    def look() -> dict[str, float]:
+        looks.append(0)
+        return {"validation_x": len(looks)}
+
+    with pytest.raises(Diverged, match=f"the loss of epoch 3 is {loss}; the model has diverged"):
+        run_epochs(
+            SimpleNamespace(epochs=4, evaluate_every=1, patience=0), lambda epoch: next(losses),
+            lambda: {"x": np.array([float(len(looks))])}, evaluate=look, measure="validation_x", progress=None,
+            resume=Resume(snapshot, lambda now: None))  # fmt: skip
+    arrays, _ = snapshot.load()
+    assert len(looks) == 2 and arrays["now.x"] == arrays["best.x"] == 2
+
+
+def test_parameters_that_are_not_finite_are_not_kept() -> None:
+    """An epoch's last step may be the one that spoils them, of which its loss says nothing."""
+    model = torch.nn.Linear(2, 3)
+    assert set(parameters_of(model)) == {"weight", "bias"}
+    with torch.no_grad():
+        model.bias[1] = torch.inf
+    with pytest.raises(Diverged, match="parameter 'bias' holds 1 numbers of 3 that are not finite"):
+        parameters_of(model)
