@@ -115,7 +115,7 @@ def header(source: SourceTable, file: str) -> list[str]:
     """The column names of a CSV; none for a file without a byte. SourceError."""
     with open_lines(file, source.encoding) as lines:
         try:
-            return next(csv.reader(lines, delimiter=source.delimiter), [])
+            return next(csv.reader(lines, delimiter=source.delimiter, strict=True), [])
         except BROKEN_GZIP as error:
             raise SourceError(f"{file} is a truncated or damaged gzip ({error}). {AGAIN}.") from error
         except csv.Error as error:

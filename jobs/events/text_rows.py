@@ -8,6 +8,7 @@ gives row numbers, tells invalid UTF-8 and lone surrogates from valid text, and 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -85,21 +86,25 @@ def _is_utf8(text: str) -> bool:
 
 
 def _csv_rows(lines: TextIO, source: TextSource) -> Iterator[tuple[str | None, dict[str, Any]]]:
-    """Empty fields are nulls. A row with more or fewer fields than the header is malformed."""
+    """Empty fields are nulls. A row with more or fewer fields than the header is malformed.
+
+    What is malformed counts once for each line that it took: a quote that nobody closes takes the lines after it, up to
+    the parser's limit or the end of the file, and they would be missed by nobody.
+    """
     reader = csv.reader(lines, delimiter=source.delimiter, strict=True)
     header = next(reader, [])
     while True:
+        before = reader.line_num
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error:
-            yield MALFORMED, {}
-            continue
-        if not fields:
+            fields = None
+        if fields == []:
             continue  # a blank line
-        if len(fields) != len(header):
-            yield MALFORMED, {}
+        if fields is None or len(fields) != len(header):
+            yield from itertools.repeat((MALFORMED, {}), reader.line_num - before)
         else:
             yield None, {name: field or None for name, field in zip(header, fields, strict=True)}
 

@@ -52,10 +52,12 @@ def take(source: SourceTable, setting: str, most_rows: int = MOST_ROWS) -> Sampl
     files = files_of(source, setting)
     looked_at = spread(files, MOST_FILES)
     size = sum(one.size for one in statuses(files).values())
+    for file in looked_at:
+        check_whole(file, source.file_format, source.encoding)
+    names = column_names(source, looked_at)
     rows: list[Row] = []
     for n, file in enumerate(looked_at):
         rows += _rows(file, source, (most_rows - len(rows)) // (len(looked_at) - n))
-    names = column_names(source, looked_at)
     total, types, instants = None, dict.fromkeys(names, "text"), frozenset()
     if source.file_format == "parquet":
         schema = check_parquet(looked_at[0]).schema.to_arrow_schema()
@@ -75,7 +77,6 @@ def spread(files: Sequence[str], most: int) -> list[str]:
 
 
 def _rows(file: str, source: SourceTable, most: int) -> list[Row]:
-    check_whole(file, source.file_format, source.encoding)
     of_folders = folder_values(file)
     found = _parquet_rows(file, most) if source.file_format == "parquet" else _text_rows(file, source, most)
     return [(problem, of_folders | values) for problem, values in found]
