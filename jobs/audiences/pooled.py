@@ -75,11 +75,11 @@ def rows_of(lessons: Lessons, number: int, place: int, prospects: bool, most: in
     return Rows(lessons.columns(window.past, place, rows), labels[rows], lessons.fold[users[rows]], odds)
 
 
-def chosen_sets(window: Window, sets: ItemSets) -> np.ndarray:
+def chosen_sets(window: Window, sets: ItemSets, most: int = MOST_SETS) -> np.ndarray:
     """Places of the sets that a window teaches: the usable ones that come first by a hash of their names."""
     there = np.flatnonzero(window.usable())
     order = [order_of(np.zeros(1, np.uint64), sets.names[place])[0] for place in there]
-    return np.sort(there[np.argsort(order, kind="stable")[:MOST_SETS]])
+    return np.sort(there[np.argsort(order, kind="stable")[:most]])
 
 
 def rows_of_pool(lessons: Lessons, prospects: bool) -> Rows:

@@ -109,15 +109,10 @@ def lists_of(lessons: Lessons, models: list[str]) -> list[SeedLists]:
 def played(lessons: Lessons, lists: list[SeedLists]) -> Iterator[Rows]:
     """The rows of each list that can be played."""
     for number, window in enumerate(lessons.windows):
-        for turn, place in enumerate(chosen_sets(window, lessons.sets)[:: step_of(window, lessons)]):
+        for turn, place in enumerate(chosen_sets(window, lessons.sets, MOST_LISTS)):
             rows = rows_of_list(lessons, number, place, SIZES[(turn + number) % len(SIZES)], lists[number])
             if rows is not None:
                 yield rows
-
-
-def step_of(window: Window, lessons: Lessons) -> int:
-    """Every how many-th of a window's sets is played."""
-    return max(1, -(-len(chosen_sets(window, lessons.sets)) // MOST_LISTS))
 
 
 def fit_seed_lists(lessons: Lessons, models: list[str], lookalike: Lookalike, seed: int) -> SeedModel | None:

@@ -15,7 +15,7 @@ from jobs.audiences import learn_pool, seed_lessons
 from jobs.audiences.fitted import repeatable
 from jobs.audiences.learn_pool import lessons_of
 from jobs.audiences.nights import Tables
-from jobs.audiences.pooled import Lessons
+from jobs.audiences.pooled import Lessons, chosen_sets
 from jobs.audiences.pooled_rows import NOBODYS
 from jobs.audiences.seed_lessons import (
     SIZES,  # fmt: skip
@@ -93,6 +93,25 @@ def test_seeds_bought_before_and_are_never_asked_for(lessons: Lessons, monkeypat
             bought = (window.past.bought[seeds] @ of_set > 0).all()
             fits.append(bought and (window.labels(place)[rows] == part.labels).all())
         assert any(fits), "of one set all seeds bought before, and the buyers after are the labels"
+
+
+def test_of_more_sets_than_are_played_those_are_that_come_first_by_the_hash(
+    lessons: Lessons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One list more is one set more, and the others stay: a set too many for the lists does not halve them."""
+    window, asked = lessons.windows[0], []
+    usable = chosen_sets(window, lessons.sets)
+    monkeypatch.setattr(seed_lessons, "rows_of_list", lambda lessons, number, place, *_: asked.append(place))
+    newest = dataclasses.replace(lessons, windows=[window])
+    found = {}
+    for most in range(1, len(usable) + 2):
+        monkeypatch.setattr(seed_lessons, "MOST_LISTS", most)
+        asked.clear()
+        assert not list(played(newest, [None]))
+        found[most] = list(asked)
+    assert [len(places) for places in found.values()] == [*range(1, len(usable) + 1), len(usable)] and len(usable) > 5
+    assert found[len(usable)] == found[len(usable) + 1] == usable.tolist(), "all, in their order, where they are few"
+    assert all(set(found[most]) < set(found[most + 1]) for most in range(1, len(usable)))
 
 
 def test_a_list_that_takes_all_past_buyers_is_not_played(lessons: Lessons) -> None:
