@@ -35,7 +35,7 @@ FAMILIES: tuple[Family, ...] = (
         measured="filtered MRR {:.3f} on held-out edges",
         triage=(
             "`pretrain_transe`",
-            "Memory, or a loss that is not finite. Clear the task: it goes on from its last snapshot.",
+            "Memory: clear the task, and it goes on from its last snapshot. Diverged: lower `transe.learning_rate`.",
         ),
     ),
     Family(
@@ -59,8 +59,8 @@ FAMILIES: tuple[Family, ...] = (
         measured="{:.1%} of held-out values: nearer to one who has it than to one who has not",
         triage=(
             "`pretrain_ram_gnn`",
-            "Skipped: the graph has no attribute. Failed: memory (lower `ram_gnn.block` or `max_threshold`), or a loss "
-            "that is not finite. Clear the task: it goes on from its last snapshot.",
+            "Skipped: the graph has no attribute. Failed: memory (lower `ram_gnn.block` or `max_threshold`); clear the "
+            "task, and it goes on from its last snapshot. Diverged: lower `ram_gnn.learning_rate`.",
         ),
         same={"composition": "ram_gnn.composition"},
         around="jobs.embeddings.transe_around",
@@ -83,8 +83,8 @@ FAMILIES: tuple[Family, ...] = (
         learns_from="pairs",
         measure="validation_ndcg",
         measured="NDCG@10 {:.3f} of held-out items among all",
-        triage=("`finetune_ram_gnn`", "Memory, or a loss that is not finite. Clear the task: it goes on from its last "
-                "snapshot."),
+        triage=("`finetune_ram_gnn`", "Memory: clear the task, and it goes on from its last snapshot. Diverged: lower "
+                "`ram_gnn_rec.learning_rate`."),
         aligned_by="item",  # what a user had last is of the day
         same={"recent": "ram_gnn_rec.remembered"},
         unsaid={"recent": "nothing"},
@@ -109,7 +109,8 @@ FAMILIES: tuple[Family, ...] = (
         learns_from="pairs",
         measure="validation_accuracy",
         measured="{:.1%} of held-out pairs ranked right",
-        triage=("`smooth_kqgc_…`", "Memory, or a loss that is not finite. Clear the task: it begins anew."),
+        triage=("`smooth_kqgc_…`", "Memory: clear the task, and it begins anew. Diverged: lower `learning_rate` of the "
+                "section that its log names."),
         # of the vectors that it smooths, and how far it takes them from there
         same={
             "init": "kqgc.init", "transe": "transe.norm", "learned": "kqgc.learned", "degree_share": "kqgc.share",
@@ -176,8 +177,8 @@ FAMILIES: tuple[Family, ...] = (
         measured="filtered MRR {:.3f} of held-out edges among drawn ones",
         triage=(
             "`finetune_relgnn`",
-            "Memory (lower `relgnn.batch_size`, `fanout` or `sampling.pool`), or a loss that is not finite. Clear the "
-            "task: it goes on from its last snapshot.",
+            "Memory (lower `relgnn.batch_size`, `fanout` or `sampling.pool`): clear the task, and it goes on from its "
+            "last snapshot. Diverged: lower `relgnn.learning_rate`.",
         ),
         same={"scoring": "relgnn.scoring", "init": "relgnn.init"},
         section="jobs.report.relgnn_negatives",
@@ -202,8 +203,8 @@ FAMILIES: tuple[Family, ...] = (
         measured="NDCG@10 {:.3f} of held-out next items among all",
         triage=(
             "`train_hugt`",
-            "Memory (lower `hugt.batch_size` or `sequences.max_length`, or set `hugt.candidates`), or a loss that is "
-            "not finite. Clear the task: it goes on from its last snapshot.",
+            "Memory (lower `hugt.batch_size` or `sequences.max_length`, or set `hugt.candidates`): clear the task, and "
+            "it goes on from its last snapshot. Diverged: lower `hugt.learning_rate`.",
         ),
         same={"variant": "hugt.variant"},
         aligned_by="item",

@@ -24,6 +24,7 @@ from jobs.late_imports import postpone_compiler
 from jobs.program import Input, JobError, Output, code_version, log, metrics
 from jobs.progress import report_best
 from models import families
+from models.learning.divergence import Diverged
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,10 @@ class Tonight:
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:
-        """JobError where a checkpoint's parameters do not fit the configuration's model."""
+        """JobError where a training diverges, or a checkpoint's parameters do not fit the configuration's model."""
         try:
-            yield
+            with converging(families.family_of(self.model).name, self.config):
+                yield
         except (ValueError, KeyError) as error:
             read = [*self.sources.values(), *([self.former] if self.former else [])]
             if not read:
@@ -165,6 +167,18 @@ class Tonight:
         metrics.put("history", detail=outcome.history)
         if outcome.best_epoch is not None:
             report_best(outcome.history, outcome.best_epoch, families.family_of(self.model).measure)
+
+
+@contextlib.contextmanager
+def converging(section: str, config: Config) -> Iterator[None]:
+    """JobError where a training by the hyperparameters of a section diverges."""
+    try:
+        yield
+    except Diverged as error:
+        raise JobError(
+            f"{section}: {error}. Set {section}.learning_rate, which is {config.families[section].learning_rate}, to "
+            "less; the training then begins anew."
+        ) from error
 
 
 def require_device(model: str, config: Config) -> None:

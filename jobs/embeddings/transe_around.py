@@ -13,7 +13,7 @@ import numpy as np
 
 from jobs.arrays import NONE, TRAINED, Checkpoint
 from jobs.embeddings.pretrain_transe import triples_of
-from jobs.embeddings.training import Tonight
+from jobs.embeddings.training import Tonight, converging
 from jobs.progress import Progress
 from models.learning.initialisation import WarmStart
 from models.transe_training import train_transe
@@ -39,7 +39,7 @@ def start_of(tonight: Tonight) -> tuple[Checkpoint, dict[str, np.ndarray]]:
         own = dataclasses.replace(
             config.families["transe"], dimension=entities.shape[1], unit_norm=True, optimizer="adagrad",
             warm_accumulator_share=1.0)
-        with Progress("TransE around it", own.epochs) as progress:
+        with Progress("TransE around it", own.epochs) as progress, converging("transe", config):
             state = train_transe(
                 triples_of(night), own, seed=config.seed, deterministic=config.deterministic, initial=warm,
                 progress=progress).state
