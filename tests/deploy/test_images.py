@@ -125,7 +125,18 @@ def test_the_laptops_services_are_confined() -> None:
         assert service["read_only"] and service["security_opt"] == ["no-new-privileges:true"]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
     mounted = {volume.rsplit(":", 2)[-2 if volume.endswith(":ro") else -1] for volume in nocturne["volumes"]}
-    assert mounted == {"/etc/nocturne/nocturne.yaml", "/lake", "/data"}
+    assert mounted == {"/etc/nocturne/nocturne.yaml", "/lake", "/data", "/opt/airflow/logs"}
+
+
+def test_the_laptops_logs_outlive_a_restart_in_a_volume_that_its_user_can_write() -> None:
+    """A new volume is owned as the image's folder is."""
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))
+    (volume,) = [one for one in compose["services"]["nocturne"]["volumes"] if one.endswith(":/opt/airflow/logs")]
+    assert volume.partition(":")[0] in compose["volumes"]
+    lines = inherited("laptop")
+    (made,) = [line for line in lines if "useradd" in line]
+    assert "/opt/airflow/logs" in re.search(r"chown 10001:10001 ([^&]+)", made)[1].split()
+    assert re.search(r"mkdir -p [^&]*/opt/airflow/logs", made) and "AIRFLOW_HOME=/opt/airflow " in " ".join(lines)
 
 
 def test_the_laptops_bucket_takes_what_is_published(tmp_path: Path) -> None:
