@@ -63,6 +63,7 @@ FAMILIES: tuple[Family, ...] = (
             "task, and it goes on from its last snapshot. Diverged: lower `ram_gnn.learning_rate`.",
         ),
         same={"composition": "ram_gnn.composition"},
+        shaped_by=("layers", "attends"),
         around="jobs.embeddings.transe_around",
         builders=("graphs.build_attributes",),
         section="jobs.report.ram_gnn_thresholds",
@@ -88,6 +89,7 @@ FAMILIES: tuple[Family, ...] = (
         aligned_by="item",  # what a user had last is of the day
         same={"recent": "ram_gnn_rec.remembered"},
         unsaid={"recent": "nothing"},
+        shaped_by=("layers", "activation", "transforms", "adds_own", "readout"),
         builders=("graphs.build_attributes",),
     ),
     Family(
@@ -116,6 +118,7 @@ FAMILIES: tuple[Family, ...] = (
             "init": "kqgc.init", "transe": "transe.norm", "learned": "kqgc.learned", "degree_share": "kqgc.share",
             "repeats": "kqgc.repeated"},
         unsaid={"learned": True, "degree_share": 0.0, "repeats": False},
+        shaped_by=("layers", "attention_normalisation", "bias"),
     ),
     Family(
         name="rhgn",
@@ -151,6 +154,7 @@ FAMILIES: tuple[Family, ...] = (
             "salt": "profiles.salt",  # parameters that learned from users who test now are no start for tonight's
             "fold_a": "profiles.folds.a",
         },
+        shaped_by=("layers", "heads", "softmax_over", "typed_projections", "project_inputs"),
         learns_labels=True,
         head="jobs.profiles.rhgn_head",
         section="jobs.report.rhgn_attention",
@@ -181,6 +185,7 @@ FAMILIES: tuple[Family, ...] = (
             "last snapshot. Diverged: lower `relgnn.learning_rate`.",
         ),
         same={"scoring": "relgnn.scoring", "init": "relgnn.init"},
+        shaped_by=("layers", "bases", "attends", "combines", "counts"),
         section="jobs.report.relgnn_negatives",
     ),
     Family(
@@ -207,6 +212,8 @@ FAMILIES: tuple[Family, ...] = (
             "it goes on from its last snapshot. Diverged: lower `hugt.learning_rate`.",
         ),
         same={"variant": "hugt.variant"},
+        shaped_by=(
+            "layers", "heads", "sequence_heads", "head_width", "arrangement", "neighbours", "longest_path", "svd_rank"),
         aligned_by="item",
         builders=("graphs.build_sequences",),
         section="jobs.report.hugt_lengths",

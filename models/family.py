@@ -79,6 +79,9 @@ class Family:
     same: Mapping[str, str] = field(default_factory=dict)
     # what holds of a partition that does not say one of these: the value that it had before it could be set
     unsaid: Mapping[str, Any] = field(default_factory=dict)
+    # keys of its section that vectors follow from, beside what was learned: a night on which one is another than the
+    # predecessor's trains, or R of that night would not hold
+    shaped_by: tuple[str, ...] = ()
     # whose vectors a night's space is fitted on, those of both nights: users; or items, where a user's vector is a
     # state that moves with every event
     aligned_by: Literal["user", "item"] = "user"

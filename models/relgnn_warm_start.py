@@ -118,9 +118,10 @@ def _at(former: Sequence[Hashable], wanted: Sequence[Hashable]) -> np.ndarray:
 
 def _of_places(former: np.ndarray, places: np.ndarray, start: np.ndarray) -> np.ndarray:
     """The former rows at their places, those of `start` where there is none."""
-    if former.shape[1:] != start.shape[1:]:
-        found = f"a row of shape {former.shape[1:]} in the checkpoint"
-        raise ValueError(f"{found}; expected {start.shape[1:]}: it is of other hyperparameters, train without it")
+    if former.shape[1:] != start.shape[1:] or places.max(initial=-1) >= len(former):
+        found, least = f"{len(former)} rows of shape {former.shape[1:]} in the checkpoint", places.max(initial=-1) + 1
+        expected = f"at least {least} of shape {start.shape[1:]}"
+        raise ValueError(f"{found}; expected {expected}: it is of other hyperparameters, train without it")
     rows, known = start.copy(), places >= 0
     rows[known] = former[places[known]]
     return rows

@@ -38,6 +38,12 @@ def family(model: str, config: Configured) -> dict[str, Any]:
     return named | {name: _value(path, config) for name, path in record.same.items()}
 
 
+def shaped_by(model: str, config: Configured) -> dict[str, Any]:
+    """The hyperparameters that a model's vectors follow from, beside what was learned."""
+    record = families.family_of(model)
+    return {name: getattr(config.families[record.name], name) for name in record.shaped_by}
+
+
 def compared(model: str, config: Configured) -> dict[str, str]:
     """How a model's vectors are compared, for the manifest, where its family leaves that to a setting."""
     declared = families.family_of(model).compared

@@ -171,10 +171,11 @@ def learn(tonight: Tonight, world: World, taught: Lesson, config: Config) -> Lea
     there is neither."""
     former, hyper = tonight.former, config.rhgn
     learns = bool(taught.classes) and tonight.trains
-    if not learns and former is None:
+    if not learns and (former is None or tonight.reshaped):
         raise Skip(
-            "No label can be learned from, and there is no earlier night's model: see labels_left_out in this stage's "
-            "figures and the warnings above. Label more users, or lower profiles.min_users_per_class.")
+            "No label can be learned from, and there is no earlier night's model of these hyperparameters: see "
+            "labels_left_out in this stage's figures and the warnings above. Label more users, or lower "
+            "profiles.min_users_per_class.")
     classes = taught.classes if learns else json.loads(former.fact("classes"))
     sizes, n_types = [len(names) for names in classes.values()], len(tonight.night.types)
     inputs, given = world.inputs, world.inputs.vectors

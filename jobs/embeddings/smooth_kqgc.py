@@ -72,7 +72,7 @@ def learn(tonight: Tonight, graph: KnowledgeGraph, hyper: KQGCHyperparameters, c
     start, more = start_of(tonight)
     parameters, history, best, n_pairs = {}, [], None, None
     if not hyper.learned:
-        trained_at = last_trained(tonight.source)
+        trained_at = tonight.date if tonight.reshaped else last_trained(tonight.source)
     elif tonight.trains:
         result, n_pairs = train(tonight, start, graph, hyper, config)
         parameters, history, best, trained_at = result.checkpoint(), result.history, result.best_epoch, tonight.date

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +21,14 @@ from jobs.configuration.load import config_hash
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Publishing, Training
 from jobs.configuration.settings import Families
-from jobs.embeddings.family import family, sources_of
+from jobs.embeddings.family import family, shaped_by, sources_of
 from jobs.late_imports import postpone_compiler
 from jobs.program import Input, JobError, Output, code_version, log, metrics
 from jobs.progress import report_best
 from models import families
 from models.learning.divergence import Diverged
+
+_SHAPED_BY = "shaped_by"  # of a checkpoint's facts
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,32 @@ class Tonight:
 
     @property
     def trains(self) -> bool:
-        """On a cold start; when `train_every_days` have passed since the last training; and whenever a model that it
-        starts from was trained since: parameters belong to the vectors that they learned on."""
+        """On a cold start; when `train_every_days` have passed since the last training; whenever a model that it
+        starts from was trained since: parameters belong to the vectors that they learned on; and where it is
+        `reshaped`."""
         if self.former is None:
             return True
         last, every = last_trained(self.former), self.config.training.train_every_days
         since = any(last_trained(source) > last for source in self.sources.values())
-        return since or (self.date - last).days >= every
+        return self.reshaped or since or (self.date - last).days >= every
+
+    @functools.cached_property
+    def reshaped(self) -> bool:
+        """Whether vectors follow from other hyperparameters than the predecessor's did; False where that does not say
+        them."""
+        if self.former is None:
+            return False
+        before, section = json.loads(self.former.facts.get(_SHAPED_BY, "{}")), families.family_of(self.model).name
+        changed = [f"{section}.{name} is {now!r} and was {before[name]!r}" for name, now in self._shaped_by.items()
+                   if before.get(name, now) != now]  # fmt: skip
+        if changed:
+            log.warning("%s of %s is trained, whatever train_every_days says: %s on %s", self.model, self.date,
+                        ", ".join(changed), self.predecessor)  # fmt: skip
+        return bool(changed)
+
+    @property
+    def _shaped_by(self) -> dict[str, Any]:
+        return shaped_by(self.model, self.config)
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:
@@ -144,7 +167,8 @@ class Tonight:
 
     def commit(self, outcome: Outcome) -> None:
         """Say the night's figures and commit the checkpoint of D."""
-        facts = {"trained_at": outcome.trained_at.isoformat()} | outcome.facts
+        shape = {_SHAPED_BY: json.dumps(self._shaped_by)}
+        facts = {"trained_at": outcome.trained_at.isoformat()} | shape | outcome.facts
         relations = outcome.relations
         if relations is None:
             relations = np.zeros((len(self.night.relation_names), outcome.entities.shape[1]), np.float32)

@@ -115,3 +115,11 @@ def test_other_hyperparameters_are_refused() -> None:
     with pytest.raises(ValueError, match=r"train without it"):
         found = brought_forward(former, parameters_of(world.model(wider, 1)), BEFORE, shape)
         train_relgnn(world, wider, seed=1, initial=found)
+
+
+def test_bases_that_became_one_for_each_code_are_refused() -> None:
+    world, shape = night(permuted=False)
+    former = train_relgnn(world, HYPER, seed=1).arrays
+    fresh = parameters_of(world.model(dataclasses.replace(HYPER, bases=0), 1))
+    with pytest.raises(ValueError, match=r"^2 rows of shape \(8, 8\) in the checkpoint; expected at least 4 of"):
+        brought_forward(former, fresh, BEFORE, shape)

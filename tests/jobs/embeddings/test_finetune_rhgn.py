@@ -207,6 +207,7 @@ def test_without_labels_the_first_night_is_skipped_and_a_later_one_goes_on_with_
     assert night(root, DATES[0]) == 0
     label(root, lambda user: None)
     assert night(root, DATES[1]) == SKIPPED
+    assert night(root, DATES[1], DATES[0], rhgn=RHGN | {"softmax_over": "relation"}) == SKIPPED, "it did not learn so"
     assert night(root, DATES[1], DATES[0], training={"train_every_days": 9}) == 0
     first, second = (checkpoint(root, date) for date in DATES)
     assert picture_of(root, DATES[1]) == [], "nobody's class is known tonight"
