@@ -95,7 +95,8 @@ class Trained:
     _forests: dict[Files, Forest] = field(default_factory=dict, repr=False, compare=False)
 
     def is_chosen(self, model: dict[str, Any]) -> bool:
-        return model["feature_set"] == self.index["chosen"]
+        """Whether it is what scores its client."""
+        return model["feature_set"] == self.index.get("chosen_of", {}).get(model["client"], self.index["chosen"])
 
     @property
     def vocabulary(self) -> Vocabulary | None:

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import datetime
 import functools
+import hashlib
 import itertools
+import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -149,12 +151,18 @@ def own_buyers_at(lookalike_models: Input, start: datetime.date) -> dict[str, in
     return {m["client"]: m["figures"]["own_buyers"] for m in counted}
 
 
+def marks_of(config: Config) -> dict[str, str]:
+    """What tells whether a client's predicate is still the same, by client."""
+    plain = {name: json.dumps(tree, sort_keys=True, default=str) for name, tree in config.lookalike.clients.items()}
+    return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in plain.items()}
+
+
 def report_backtest(
     tables: Tables, lookalike_scores: Input, lookalike_models: Input, start: datetime.date, date: datetime.date,
     config: Config,
 ) -> None:  # fmt: skip
     """Puts `backtest` and `backtest_curves`, one row per client that was scored at D - L and is still
-    configured, and feature set."""
+    configured as it was then, and feature set."""
     if lookalike_scores.table().manifest(start.isoformat()) is None:
         log.warning("no backtest: nothing was scored on %s, lookalike.label_window_days before", start)
         return
@@ -162,16 +170,20 @@ def report_backtest(
     snapshot = tables.snapshot(date, config.graph)
     purchases = purchases_between(tables.clean_events, start, date, config.graph.purchase)
     known, found = own_buyers_at(lookalike_models, start), []
+    now = marks_of(config)
+    then = now | manifest.fields.get("clients", {})
     for name, predicate in clients_of(config).items():
+        if now[name] != then[name]:
+            log.warning("no backtest of client %s: its scores of %s are of another predicate", name, start)
+            continue
         mine = scores.filter(pc.equal(scores.column("client"), name))
         buyers = purchases.buyers(snapshot.item_raw.filter(pa.array(snapshot.matching(predicate))))
         for feature_set in pc.unique(mine.column("feature_set")):
             by_it = mine.filter(pc.equal(mine.column("feature_set"), feature_set))
-            found.append(backtest(by_it, buyers, start.isoformat(), config))
-    chosen = manifest.fields["feature_set"]
-    metrics.put("backtest", detail=[
-        figures | {"chosen": figures["feature_set"] == chosen, "own_buyers": known.get(figures["client"])}
-        for figures, _ in found])  # fmt: skip
+            figures, curves = backtest(by_it, buyers, start.isoformat(), config)
+            more = {"chosen": pc.any(by_it.column("chosen")).as_py(), "own_buyers": known.get(name)}
+            found.append((figures | more, curves))
+    metrics.put("backtest", detail=[figures for figures, _ in found])
     metrics.put("backtest_curves", detail=[curves for _, curves in found])
 
 
@@ -267,13 +279,14 @@ def run(
     campaigns = {m["client"]: campaign_of(look, m["client"], lists, config.seed) for m in scored}
     tops = [(m, table, best(table, look.top_k, campaigns[m["client"]])) for m, table in pairs]
     why = [reasons_of(m, top, of_sets.get(m["client"]), trained, config) for m, _, top in tops]
-    chosen, published = trained.index["chosen"], config.publishing.models
-    models = near_models(config) if chosen in OF_SETS else models_of([FeatureSet.parse(chosen, published)])
+    chosen, used = trained.index["chosen"], {m["feature_set"] for m, _ in pairs}
+    alone = models_of([FeatureSet.parse(one, config.publishing.models) for one in sorted(used - set(OF_SETS))])
+    models = list(dict.fromkeys([*alone, *(near_models(config) if used & set(OF_SETS) else [])]))
     inputs = [lookalike_models.lineage(dt), *tables.lineage([date], models)]
     fields = {"feature_set": chosen, "code_version": code_version(), "inputs": inputs}
     with lookalike_scores.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(pa.concat_tables(scores), sorted_by=["client", "feature_set", "user_id"])
-        commit.fields |= fields
+        commit.fields |= fields | {"clients": marks_of(config)}
     with audience_reasons.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         contract = TABLES["audience_reasons"]
         rows = pa.Table.from_pylist([row for one in why for row in one], schema=contract.arrow_schema())

@@ -163,7 +163,24 @@ def choose(fitted: list[Fitted], together: bool, score_with: str | None) -> str:
     return max(names, key=mean)
 
 
-def report(alone: Alone, together: Together | str, chosen: str | None) -> None:
+def chosen_of(fitted: list[Fitted], chosen: str, score_with: str | None) -> dict[str, str]:
+    """What scores each client: the feature set that is asked for, else the chosen one; of a client that has no model of
+    it the mean of pooled and own model."""
+    sets: dict[str, set[str]] = {}
+    for one in fitted:
+        sets.setdefault(one.client, set()).add(one.feature_set)
+    wanted = score_with or chosen
+    others = sorted(client for client, names in sets.items() if wanted not in names)
+    if others:
+        more = f" and {len(others) - SAID_CLIENTS} more" if len(others) > SAID_CLIENTS else ""
+        log.warning(
+            "nothing of %s was learned for %s%s, for want of buyers or of a night at the window's start: %s scores",
+            wanted, ", ".join(others[:SAID_CLIENTS]), more, BLEND)  # fmt: skip
+    return {
+        client: wanted if wanted in names else BLEND if BLEND in names else chosen for client, names in sets.items()}
+
+
+def report(alone: Alone, together: Together | str, chosen: dict[str, str]) -> None:
     """The night's figures of this stage. `pr_auc`, `curves`: one row per client and feature set; `clients`: one per
     client; `pool`: what the pooled classifier learned from, or why there is none."""
     pooled = None if isinstance(together, str) else together
@@ -175,7 +192,7 @@ def report(alone: Alone, together: Together | str, chosen: str | None) -> None:
     metrics.put("pool", detail=pooled.figures if pooled else {"reason": together})
     metrics.put("pr_auc", detail=[f.figures for f in fitted])
     metrics.put("curves", detail=[f.curves for f in fitted])
-    metrics.put("chosen", detail={f.client: chosen for f in fitted})
+    metrics.put("chosen", detail=chosen)
 
 
 def _of_tasks(alone: Alone) -> list[dict[str, Any]]:
@@ -221,12 +238,13 @@ def run(
     fitted = [*alone.fitted, *(together.fitted if is_pooled else [])]
     lists = fit_seed_lists(together.lessons, near_models(config), look, config.seed) if is_pooled else None
     chosen = choose(fitted, is_pooled, look.score_with) if fitted else None
-    report(alone, together, chosen)
+    by_client = chosen_of(fitted, chosen, look.score_with) if chosen else {}
+    report(alone, together, by_client)
     metrics.put("seed_lists", detail=lists and lists.figures)
     starts = [start] if not is_pooled else [window.past.date for window in together.lessons.windows]
     index = {
-        "label_start": start.isoformat(), "chosen": chosen, "vocabulary": alone.vocabulary, "spaces": alone.spaces,
-        "label_windows": [one.isoformat() for one in starts]}  # fmt: skip
+        "label_start": start.isoformat(), "chosen": chosen, "chosen_of": by_client, "vocabulary": alone.vocabulary,
+        "spaces": alone.spaces, "label_windows": [one.isoformat() for one in starts]}  # fmt: skip
     with lookalike_models.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         index |= {"models": write(fitted, commit), ENTRY: lists and lists.write(commit)}
         commit.write_bytes(".json", to_json(index), hint="index", hashed=to_json(repeatable_entry(repeatable(index))))

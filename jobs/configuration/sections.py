@@ -259,8 +259,12 @@ class Lookalike:
     exclude_attributes: list[str] = field(default_factory=list)
     # published models whose affinities are columns; none: all of them; an empty list: none at all
     affinities: list[str] | None = None
-    feature_sets: list[str] | None = None  # none: both baselines, and strong + affinities of each of those models
-    score_with: str | None = None  # the feature set that scores; none: the best mean validation PR-AUC
+    # learnt alone beside or instead of the pooled model; none: both baselines, and where each client is learnt alone
+    # strong + affinities of each of those models
+    feature_sets: list[str] | None = None
+    # the feature set that scores; none: blend, or where each client is learnt alone the best mean validation PR-AUC. A
+    # client that has no model of it is scored by blend, and the log says so
+    score_with: str | None = None
     # item attribute whose values are the categories of purchases and of attention; none: the coarsest that most items
     # have
     history_attribute: str | None = None

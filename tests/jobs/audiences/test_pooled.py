@@ -307,7 +307,9 @@ def test_history_is_counted_from_the_events_themselves(world: tuple) -> None:
     assert past.today == day_number(START) and pa.types.is_large_string(past.raw.type)
 
 
-def test_the_backtest_tells_how_many_own_buyers_were_known(world: tuple) -> None:
+def test_the_backtest_is_of_clients_as_they_were_and_tells_how_many_own_buyers_were_known(
+    world: tuple, caplog: pytest.LogCaptureFixture
+) -> None:
     root, log, *_ = world
     later = DATE + datetime.timedelta(days=7)
     write_graphs(root, log, later, STYLED)
@@ -316,6 +318,27 @@ def test_the_backtest_tells_how_many_own_buyers_were_known(world: tuple) -> None
         score(root, config(), later)
     found = {row["client"]: row["own_buyers"] for row in figures()["backtest"]}
     assert found["nothing"] == 0 < found["one_item"] < found["brand_0"]
+    with caplog.at_level("WARNING"), pytest.raises(Skip):
+        metrics.rows.clear()
+        score(root, config(clients=CLIENTS | {"twin": {"brand": "b1"}}), later)
+    assert {row["client"] for row in figures()["backtest"]} == found.keys() - {"twin"}
+    assert f"no backtest of client twin: its scores of {DATE} are of another predicate" in caplog.text
+
+
+def test_a_client_without_the_model_that_is_to_score_is_scored_by_blend(
+    world: tuple, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, *_ = world
+    settings = config(score_with="strong")
+    train(root, settings)
+    used = {row["client"]: row["feature_set"] for row in score(root, settings)["audiences"]}
+    assert used.keys() == CLIENTS.keys() and set(used.values()) == {"strong", "blend"}
+    assert used["nothing"] == "blend" and used["brand_0"] == "strong"
+    assert re.search(r"nothing of strong was learned for .*nothing.*: blend scores", caplog.text)
+    chosen = rows(root, "lookalike_scores").query("chosen")
+    assert dict(zip(chosen["client"], chosen["feature_set"], strict=True)) == used
+    train(root, config())
+    score(root, config())
 
 
 def test_score_with_names_what_scores(world: tuple, tmp_path: Path) -> None:
