@@ -160,13 +160,21 @@ def load_checkpoint(model: nn.Module, optimiser: torch.optim.Optimizer, checkpoi
     """The parameters, and the optimiser's state as far as it is there. Raises ValueError as `load_parameters` does."""
     load_parameters(model, checkpoint)
     for name, values in model.named_parameters():
-        prefix, moments = f"{_OPTIMISER}{name}.", {}
+        prefix, moments, counts = f"{_OPTIMISER}{name}.", {}, device_of_steps(optimiser, values)
         for key in checkpoint:
             if key.startswith(prefix):
                 moment = torch.from_numpy(checkpoint[key].copy())
-                moments[key.removeprefix(prefix)] = moment if key == f"{prefix}step" else moment.to(values.device)
+                moments[key.removeprefix(prefix)] = moment.to(counts if key == f"{prefix}step" else values.device)
         if moments:
             optimiser.state[values] = moments
+
+
+def device_of_steps(optimiser: torch.optim.Optimizer, parameter: torch.Tensor) -> torch.device:
+    """Where the optimiser counts a parameter's steps: beside it where a fused or a captured kernel does, else on the
+    CPU. As `Optimizer.load_state_dict` has it; a fused Adam on a GPU fails on a count that is on the CPU."""
+    group = next(group for group in optimiser.param_groups if any(one is parameter for one in group["params"]))
+    beside = group.get("fused") or group.get("capturable")
+    return parameter.device if beside else torch.device("cpu")
 
 
 def load_parameters(model: nn.Module, parameters: Mapping[str, np.ndarray]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +132,26 @@ def test_the_interaction_network_on_a_gpu_is_that_on_a_cpu() -> None:
         history = train_interactions(users, items, pairs, hyper, seed=1, times=np.arange(len(pairs[0])) // 3).history
         assert history[-1]["loss"] < 0.7 * history[0]["loss"]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_interaction_network_goes_on_on_a_gpu_warm_and_after_a_kill(tmp_path: Path) -> None:
+    """Its fused Adam counts its steps there: beside the parameters, where a checkpoint's have to be put too."""
+    users, items, pairs = planted_pair(planted_graph())
+    given = {"seed": 1, "deterministic": True}
+    hyper = dataclasses.replace(LEARNS, device="cuda", epochs=6, evaluate_every=2, validation_share=0.5, patience=0)
+    first = train_interactions(users, items, pairs, hyper, **given)
+    second = train_interactions(users, items, pairs, hyper, initial=first.arrays, **given)
+    assert second.history[0]["loss"] < first.history[0]["loss"]
+
+    def kill(entry: dict[str, float]) -> None:
+        if entry["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_interactions(users, items, pairs, hyper, resume=tmp_path / "run", progress=kill, **given)
+    again = train_interactions(users, items, pairs, hyper, resume=tmp_path / "run", **given)
+    losses = [[entry["loss"] for entry in one.history] for one in (first, again)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("change", [{"sequence_heads": 4}, {"variant": "mp"}, {"variant": "se"}, {"candidates": 20}])

@@ -1,4 +1,4 @@
-"""The loop over epochs: which look is the best, what a gain is, and what is not finite."""
+"""The loop over epochs: which look is the best, what a gain is, what is not finite, where a state lies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from models.learning.divergence import Diverged
-from models.learning.epochs import Resume, parameters_of, run_epochs
+from models.learning.epochs import (
+    Resume,
+    as_checkpoint,
+    load_checkpoint,
+    optimiser_state,
+    parameters_of,
+    run_epochs,
+)
 from models.learning.training import Snapshot
 
 FIGURES = (0.5, 0.4, 0.52, 0.3, 0.9)
@@ -65,3 +72,24 @@ def test_parameters_that_are_not_finite_are_not_kept() -> None:
         model.bias[1] = torch.inf
     with pytest.raises(Diverged, match="parameter 'bias' holds 1 numbers of 3 that are not finite"):
         parameters_of(model)
+
+
+@pytest.mark.parametrize("option", [{}, {"fused": True}, {"capturable": True}])
+def test_a_state_that_is_taken_up_lies_where_torchs_own_loading_puts_it(option: dict[str, bool]) -> None:
+    """On a device that is not the CPU: "meta" has shapes and no numbers. The groups differ, as theirs may."""
+    here = torch.nn.Linear(2, 1)
+    stepped = torch.optim.Adam(here.parameters())
+    here(torch.ones(1, 2)).sum().backward()
+    stepped.step()
+    found = []
+    for _ in range(2):
+        there = torch.nn.Linear(2, 1, device="meta")
+        groups = [{"params": [there.weight], **option}, {"params": [there.bias]}]
+        found.append((there, torch.optim.Adam(groups)))
+    (mine, taken_up), (theirs, loaded) = found
+    load_checkpoint(mine, taken_up, as_checkpoint(parameters_of(here), optimiser_state(here, stepped)))
+    loaded.load_state_dict(loaded.state_dict() | {"state": stepped.state_dict()["state"]})
+    for own, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+        devices = {name: moment.device.type for name, moment in taken_up.state[own].items()}
+        assert devices == {name: moment.device.type for name, moment in loaded.state[other].items()}
+    assert devices == {"step": "cpu", "exp_avg": "meta", "exp_avg_sq": "meta"}, "of the second group"
