@@ -46,15 +46,16 @@ def train_transe(
     """Train until the held-out MRR stops rising or the epochs are over; the state of the best look is returned.
 
     Looks count from `min_epochs` on, on a warm start from `warm_min_epochs` on; there the look that gained last is
-    kept: what comes after it moves vectors within the noise, away from the night before. With fewer than LEAST_PAIRS
-    held-out pairs none counts: it is trained to the end, the last state is kept, and a warning says so.
+    kept: what comes after it moves vectors within the noise, away from the night before. A start that knows no relation
+    is a cold one, whichever entities it holds. With fewer than LEAST_PAIRS held-out pairs none counts: it is trained to
+    the end, the last state is kept, and a warning says so.
 
     deterministic: one thread; equal arguments give equal bits. resume: a scratch file, written after every look at the
     held-out edges, from which the same call goes on after a kill; the caller removes it. progress: called with each
     epoch's record. Diverged for a loss that is not finite, before the state is kept or saved.
     """
     snapshot = _snapshot(resume, triples, hyper, seed, deterministic, initial)
-    warm = initial is not None
+    warm = initial is not None and bool(initial.relation_known.any())
     min_epochs = min(hyper.epochs, hyper.warm_min_epochs if warm else hyper.min_epochs)
     stopping = EarlyStopping(hyper.patience, min_epochs, keeps_gains=warm)
     run = _Run.taken_up(snapshot) or _Run.begun(initialise(triples, hyper, seed, initial), stopping)

@@ -121,6 +121,17 @@ def test_no_look_counts_before_the_least_number_of_epochs(cold: bool, min_epochs
     assert result.best_epoch == min_epochs - 1 + (int(np.argmax(counting)) if cold else 0)
 
 
+def test_a_start_that_knows_no_relation_is_a_cold_one() -> None:
+    """Users and items that stay, around which all relations and values are random."""
+    triples = twins()
+    hyper = replace(LOOKS, min_epochs=12, warm_min_epochs=4, patience=2, min_gain=1.0)
+    start = warm(triples, train_transe(triples, SMALL, seed=0, deterministic=True).state)
+    start = replace(start, relation_known=np.zeros(triples.n_relations, bool), entity_known=triples.entity_type < 2)
+    result = train_transe(triples, hyper, seed=1, deterministic=True, initial=start)
+    counting = [record["validation_mrr"] for record in result.history[11:]]
+    assert len(result.history) == 14 and result.best_epoch == 11 + int(np.argmax(counting))
+
+
 def test_fewer_epochs_than_the_least_number_keep_the_last_one() -> None:
     result = train_transe(twins(), replace(LOOKS, epochs=6, min_epochs=20, patience=1), seed=1, deterministic=True)
     assert len(result.history) == 6 and result.best_epoch == 5
