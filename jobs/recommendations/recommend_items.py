@@ -7,8 +7,9 @@ items that have a vector and that `recommendations.items` allows; everybody with
 fewer items are left; equal scores are in an order of each user's own; a rerun gives the same lists. How much an item's
 popularity counts beside the model's score is learned from what was bought in [D - L, D) by the vectors of D - L:
 nothing from D on is known. Where they are in another space, or not there, the score stands alone. The backtest counts
-the users who had a list and did something in the window; where only unseen items are recommended, only what was new to
-them counts. Beside the lists stand those of what was most popular at D - L, by the same rules.
+the users who had a list and did something in the window, with items that lists of D - L could hold; where only unseen
+items are recommended, only what was new to them counts. Beside the lists stand those of what was most popular at D - L,
+by the same rules.
 """
 
 from __future__ import annotations
@@ -50,6 +51,15 @@ class Config:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Offered:
+    """What lists of D - L could hold, by ledger id: the items that `recommendations.items` allowed and that had a
+    vector, and the lists of those best known."""
+
+    items: np.ndarray
+    popular: Lists
+
+
 def as_table(lists: Lists, catalogue: Catalogue) -> pa.Table:
     """The rows of the table, by user id."""
     schema = TABLES["recommendations"].arrow_schema()
@@ -62,52 +72,65 @@ def as_table(lists: Lists, catalogue: Catalogue) -> pa.Table:
 
 
 def backtest(
-    model: str, date: datetime.date, tables: Tables, recommendations: Input, ledgers: Ledgers, popular: Lists | None,
+    model: str, date: datetime.date, tables: Tables, recommendations: Input, ledgers: Ledgers, offered: Offered | None,
     config: Config,
 ) -> list[dict[str, object]]:  # fmt: skip
-    """The figures of the lists of D - L, a row per number of places; none where there are no such lists, or no
-    interactions of D - L any more that tell what was new then. popular: lists of the items best known at
-    D - L, by ledger id, to stand beside; None where nothing is known of then any more."""
+    """The figures of the lists of D - L, a row per number of places; none where there are no such lists, or where what
+    tells which purchases they could hold is not there any more. offered: None where nothing is known of then."""
     start = date - datetime.timedelta(days=config.lookalike.label_window_days)
     before, dt = recommendations.table(model), start.isoformat()
     needed = [before, *[tables.interactions.table()] * config.recommendations.unseen_only]
     if any(table.manifest(dt) is None for table in needed):
         log.info("no lists or interactions of %s, the label window's start: nothing to hold against what happened", dt)
         return []
+    if offered is None and config.recommendations.items:
+        log.info("which items recommendations.items allowed on %s is not known any more: no backtest", dt)
+        return []
     users, items, rows = ledgers.users, ledgers.items, before.read(dt)
     lists = Lists(*(ledger.ids_of(rows.column(c)) for ledger, c in ((users, "user_id"), (items, "item_id"))),
                   rows.column("score").to_numpy(), rows.column("rank").to_numpy())  # fmt: skip
-    pairs = np.unique(np.stack(bought_between(tables, start, date, ledgers, config.graph.purchase)), axis=1)
-    if config.recommendations.unseen_only:
-        seen = tables.interactions.table().read(dt, columns=["user", "item"])
-        width = int(max(items.ids.max(initial=0), 0)) + 1
-        known = seen.column("user").to_numpy() * width + seen.column("item").to_numpy()
-        pairs = pairs[:, ~np.isin(pairs[0] * width + pairs[1], known)]
+    pairs = asked_for(tables, start, date, ledgers, offered, config)
     n_items = int(before.existing_manifest(dt).fields["items"])
     top_k = config.recommendations.top_k
     figures = []
     for at in [n for n in PLACES if n <= top_k] or [top_k]:
-        row = {"at": at, "date": dt} | list_figures(lists, tuple(pairs), n_items, at)
-        if popular is not None:
-            of_popular = list_figures(popular, tuple(pairs), n_items, at)
+        row = {"at": at, "date": dt} | list_figures(lists, pairs, n_items, at)
+        if offered is not None:
+            of_popular = list_figures(offered.popular, pairs, n_items, at)
             row |= {f"popular_{name}": of_popular[name] for name in ("hr", "ndcg")}
         figures.append({k: number(v) if isinstance(v, float) else v for k, v in row.items()})
     return figures
 
 
+def asked_for(
+    tables: Tables, start: datetime.date, date: datetime.date, ledgers: Ledgers, offered: Offered | None, config: Config
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Users and items by ledger id, each pair once, of what was bought in the window and lists of its start could
+    hold: items that were offered then, new to the user where only such are recommended."""
+    pairs = np.unique(np.stack(bought_between(tables, start, date, ledgers, config.graph.purchase)), axis=1)
+    if offered is not None:
+        pairs = pairs[:, np.isin(pairs[1], offered.items)]
+    if config.recommendations.unseen_only:
+        seen = tables.interactions.table().read(start.isoformat(), columns=["user", "item"])
+        width = int(max(ledgers.items.ids.max(initial=0), 0)) + 1
+        known = seen.column("user").to_numpy() * width + seen.column("item").to_numpy()
+        pairs = pairs[:, ~np.isin(pairs[0] * width + pairs[1], known)]
+    return tuple(pairs)
+
+
 def looking_back(
     predicting: Predicting, before: Snapshot | None, teaches: bool, date: datetime.date, config: Config
-) -> tuple[Weights, Lists | None]:
-    """(what was bought since teaches of score and popularity, lists of the items best known then by ledger id).
-    before: what was known at D - L; teaches: whether its vectors are in tonight's space."""
+) -> tuple[Weights, Offered | None]:
+    """(what was bought since teaches of score and popularity, what lists of then could hold). before: what was known at
+    D - L; teaches: whether its vectors are in tonight's space."""
     then, section = predicting.offers_if_any(before), config.recommendations
     if then is None:
         return Weights(), None
-    popular = then.best_known(section)
+    offered = Offered(then.catalogue.item_ids[then.catalogue.allowed], then.best_known(section))
     if not teaches or not section.popularity:
-        return Weights(), popular
+        return Weights(), offered
     bought = bought_between(predicting.tables, before.date, date, predicting.ledgers, config.graph.purchase)
-    return then.weights(then.catalogue.pairs(*bought), section, config.seed), popular
+    return then.weights(then.catalogue.pairs(*bought), section, config.seed), offered
 
 
 def describe(lists: Lists, offers: Offers) -> None:
@@ -153,7 +176,7 @@ def run(
         tables, ledgers, model, config.graph, dataclasses.replace(config.recommendations, relations=told), config.seed)
     snapshot, before = tables.snapshot(date, config.graph), known_then(tables, model, start, config.graph)
     teaches = before is not None and of_one_space(tables, model, start, date)
-    weights, popular = looking_back(predicting, before, teaches, date, config)
+    weights, offered = looking_back(predicting, before, teaches, date, config)
     offers = predicting.offers(snapshot)
     lists = offers.lists(config.recommendations, weights)
     fields = {
@@ -171,7 +194,7 @@ def run(
     if config.recommendations.popularity:
         metrics.put("weights", detail=dataclasses.asdict(weights))
     describe(lists, offers)
-    metrics.put("backtest", detail=backtest(model, date, tables, recommendations, ledgers, popular, config))
+    metrics.put("backtest", detail=backtest(model, date, tables, recommendations, ledgers, offered, config))
 
 
 if __name__ == "__main__":

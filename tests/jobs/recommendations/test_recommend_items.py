@@ -119,6 +119,44 @@ def test_the_figures_are_those_of_the_lists_and_of_the_log(root: Path, unseen_on
     assert ten["users"] == len(judged) and ten["hr"] == pytest.approx(len(hits) / len(judged))
 
 
+@pytest.mark.parametrize("unseen_only", [True, False])
+def test_purchases_that_no_list_could_hold_do_not_count(root: Path, tmp_path: Path, unseen_only: bool) -> None:
+    """Of the brands that may be recommended alone: who bought of others missed nothing, and nothing more was
+    possible."""
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    section = {"unseen_only": unseen_only, "items": {"brand": ["b1", "b2"]}, "top_k": ITEMS}
+    before, _ = night(tmp_path, START, **section)
+    _, figures = night(tmp_path, DATE, **section | {"top_k": 10})
+    events, known = table_input(tmp_path, "clean_events").table(), touched_by(tmp_path, START)
+    days = [str(START + datetime.timedelta(days=n)) for n in range((DATE - START).days)]
+    bought = {(event["user_id"], event["item_id"]) for day in days for event in events.read(day).to_pylist()
+              if event["behavior"] == "purchase" and int(event["item_id"][1:]) % BRANDS in (1, 2)}  # fmt: skip
+    bought -= known if unseen_only else set()
+    listed = {(row["user_id"], row["item_id"]): row["rank"] for row in before}
+    assert bought and bought <= set(listed), "lists as long as the catalogue hold all of them"
+    at, gains = {user: [] for user, _ in bought}, 1 / np.log2(np.arange(2, 12))
+    for pair in bought:
+        at[pair[0]].append(listed[pair])
+    ndcg = [
+        sum(gains[place - 1] for place in places if place <= 10) / gains[: len(places)].sum() for places in at.values()]
+    (ten,) = figures["backtest"]
+    assert ten["users"] == len(at) < len({user for user, _ in listed})
+    assert ten["hr"] == pytest.approx(np.mean([min(places) <= 10 for places in at.values()]), abs=1e-6)
+    assert ten["ndcg"] == pytest.approx(np.mean(ndcg), abs=1e-6)
+    assert ten["popular_hr"] > 0 and ten["popular_ndcg"] < 1
+
+
+def test_where_it_is_not_known_any_more_what_was_allowed_nothing_is_held_against_it(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    only = {"brand": "b1"}
+    night(tmp_path, START, items=only)
+    assert night(tmp_path, DATE, items=only)[1]["backtest"]
+    shutil.rmtree(tmp_path / "knowledge_graph" / f"dt={START}")
+    assert night(tmp_path, DATE, items=only)[1]["backtest"] == []
+    (ten, _) = night(tmp_path, DATE)[1]["backtest"]
+    assert ten["users"] > 0 and "popular_hr" not in ten, "all are allowed by rule"
+
+
 def touched_by(root: Path, date: datetime.date) -> set[tuple[str, str]]:
     """(user, item) by raw id, of the graph's window."""
     raw = {kind: dict(zip(*(table_input(root, "entity_ids").segments(kind).read().column(c).to_pylist()
