@@ -244,7 +244,8 @@ def run(
     starts = [start] if not is_pooled else [window.past.date for window in together.lessons.windows]
     index = {
         "label_start": start.isoformat(), "chosen": chosen, "chosen_of": by_client, "vocabulary": alone.vocabulary,
-        "spaces": alone.spaces, "label_windows": [one.isoformat() for one in starts]}  # fmt: skip
+        "spaces": alone.spaces, "excluded": sorted(look.exclude_attributes),
+        "label_windows": [one.isoformat() for one in starts]}  # fmt: skip
     with lookalike_models.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         index |= {"models": write(fitted, commit), ENTRY: lists and lists.write(commit)}
         commit.write_bytes(".json", to_json(index), hint="index", hashed=to_json(repeatable_entry(repeatable(index))))

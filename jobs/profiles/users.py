@@ -61,7 +61,8 @@ def with_baseline(
     snapshot = read_snapshot(date, *tables, config.graph)
     user_id = users.user_id.cast(pa.large_string())
     everybody = Eligible(user_id, Ledger.read(tables[2].segments("user")).ids_of(user_id))
+    look = config.lookalike
     vocabulary = choose_vocabulary(
-        snapshot, everybody, config.lookalike.history_attribute, config.graph.purchase)
+        snapshot, everybody, look.history_attribute, config.graph.purchase, look.exclude_attributes)
     columns = baseline(snapshot, everybody, vocabulary, config.graph)
     return dataclasses.replace(users, features=np.concatenate([users.features, columns.values], axis=1))

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from jobs.audiences.backtest import backtest
 from jobs.audiences.population import NOBODYS_SHARE, draw_sample, never_trained_on, uniform
-from jobs.audiences.score_lookalike import backtest
 from jobs.program import Skip
 from jobs.tables import TABLES
 from tests.jobs.audiences.worlds import DATE, config, figures, planted, score, train

@@ -16,15 +16,14 @@ import pytest
 from jobs.audiences import learn_pool, pooled
 from jobs.audiences.event_log import day_number, read_log
 from jobs.audiences.item_sets import item_sets
-from jobs.audiences.learn_pool import KEPT_SETS, lessons_of, log_before, past_of
+from jobs.audiences.learn_pool import KEPT_SETS, lessons_of, past_of
 from jobs.audiences.nights import Tables
 from jobs.audiences.pooled_rows import NOBODYS, RATIO, draw, odds_of_draw
 from jobs.audiences.set_columns import columns, names
-from jobs.audiences.stand_ins import stand_ins
 from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError
-from jobs.program import Skip, metrics
+from jobs.program import JobError, Skip, metrics
 from tests.jobs.audiences.worlds import (
     DATE,  # fmt: skip
     START,
@@ -140,19 +139,6 @@ def test_an_attribute_with_another_value_for_each_item_teaches_nothing(tmp_path:
     assert re.match(r"\d+ sets of items have buyers enough .* 20 are needed", str(found))
 
 
-@pytest.mark.parametrize("wanted", [5, 12])
-def test_too_few_values_are_joined_by_single_items_and_groups(
-    tmp_path: Path, wanted: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    planted(tmp_path)
-    monkeypatch.setattr(learn_pool, "LEAST_SETS", wanted)
-    found = lessons(tmp_path, config(label_windows=1))
-    kinds = {name.split("=")[0].split(" ")[0] for name in found.sets.names}
-    more = {"item_id", "group"} if wanted > 9 else set()
-    assert {"brand", "category"} <= kinds and kinds & {"item_id", "group"} == more
-    assert found.windows[0].usable().sum() >= wanted
-
-
 def test_one_client_alone_is_served(tmp_path: Path) -> None:
     planted(tmp_path, styles=24)
     settings = config(clients={"brand_0": {"brand": "b0"}}, label_windows=1)
@@ -256,37 +242,18 @@ def test_a_set_of_the_same_items_counts_once_under_the_clients_name(world: tuple
     assert len(set(members)) == len(members)
 
 
-def test_single_items_and_groups_of_vectors_stand_in_for_attributes(world: tuple) -> None:
-    root, log, *_ = world
-    clients = {"one_item": {"item_id": ["i7"]}}
-    settings, tables = config(exclude_attributes=["brand", "category", "style"], clients=clients), Tables(**reads(root))
-    snapshot, look = tables.snapshot(DATE, settings.graph), settings.lookalike
-    before = log_before(tables, DATE, snapshot, settings.graph, look)
-    found = stand_ins(before, tables, START, ["transe"], "purchase", seed=0)
-    sets = item_sets(snapshot, before, clients_of(settings), look.exclude_attributes).and_also(found)
-    singles = [name for name in sets.names if name.startswith("item_id=")]
-    assert len(singles) > 40 and "item_id=i7" not in singles, "a client counts once"
-    brand = dict(zip(log.items["brand"]["id"], log.items["brand"]["value"], strict=True))
-    raw = np.array(before.items.to_pylist())
-    kinds = [{brand[item] for item in raw[items]} for name, items in found.items() if name.startswith("group ")]
-    assert len(kinds) == 8 and sum(len(kind) == 1 for kind in kinds) >= 6, "items of one brand lie together there"
-
-
-def test_vectors_that_have_seen_a_label_window_group_no_items(world: tuple) -> None:
-    root, *_ = world
-    tables, settings = Tables(**reads(root)), config()
-    before = log_before(tables, DATE, tables.snapshot(DATE, settings.graph), settings.graph, settings.lookalike)
-    none = stand_ins(before, tables, START - datetime.timedelta(days=1), ["transe"], "purchase", seed=0)
-    at_start = stand_ins(before, tables, START, ["transe"], "purchase", seed=0)
-    assert none and {name.split("=")[0] for name in none} == {"item_id"} and len(at_start) == len(none) + 8
-
-
 def test_an_excluded_attribute_makes_no_set_and_says_nothing_of_kind(world: tuple) -> None:
     root, *_ = world
     all_sets, sets = lessons(root, config()).sets, lessons(root, config(exclude_attributes=["category"])).sets
     assert any(name.startswith("category=") for name in all_sets.names)
     assert not any(name.startswith("category=") for name in sets.names)
     assert sets.values.shape[1] == all_sets.values.shape[1] - 5
+
+
+def test_models_that_learned_with_other_attributes_score_nobody(world: tuple) -> None:
+    root, *_ = world
+    with pytest.raises(JobError, match=r"exclude_attributes \[\]; found \['category'\] now. Run train_lookalike again"):
+        score(root, config(exclude_attributes=["category"]))
 
 
 def test_history_is_counted_from_the_events_themselves(world: tuple) -> None:
