@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from feature_store.errors import PartitionMissing
 from jobs.configuration.profiles import Label
+from jobs.configuration.sections import Lookalike
 from jobs.program import JobError, Skip
 from models.classifiers.folds import A, B, C
 from tests.jobs.audiences.worlds import events, log_of
@@ -206,6 +208,10 @@ def test_several_models_and_the_baseline_stand_side_by_side(spark: SparkSession,
     assert plain["features"] == 6 and plain["users"] == 400 and set(predictions(tmp_path)["user_id"]) == set(names(400))
     found = train(tmp_path, config(baseline_features=True, **changes))["gender"]
     assert found["features"] > 6 + 10
+    settings = config(baseline_features=True, **changes)
+    excluding = dataclasses.replace(settings, lookalike=Lookalike(exclude_attributes=[*GRAPH.user_attributes]))
+    without = len({value for mine in log.users.values() for value in mine["value"]})
+    assert found["features"] - train(tmp_path, excluding)["gender"]["features"] == without > 0
     fields = table_input(tmp_path, "profile_predictions").table().existing_manifest(DATE.isoformat()).fields
     vectors = {f"feature_store/user_embeddings/model={model}" for model in changes["models"]}
     assert {one["table"] for one in fields["inputs"]} == vectors | {"knowledge_graph", "interactions", "user_labels"}
