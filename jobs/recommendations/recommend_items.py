@@ -7,9 +7,9 @@ items that have a vector and that `recommendations.items` allows; everybody with
 fewer items are left; equal scores are in an order of each user's own; a rerun gives the same lists. How much an item's
 popularity counts beside the model's score is learned from what was bought in [D - L, D) by the vectors of D - L:
 nothing from D on is known. Where they are in another space, or not there, the score stands alone. The backtest counts
-the users who had a list and did something in the window, with items that lists of D - L could hold; where only unseen
-items are recommended, only what was new to them counts. Beside the lists stand those of what was most popular at D - L,
-by the same rules.
+the users who had a list and did something in the window, with items that `recommendations.items` allowed at D - L;
+where only unseen items are recommended, only what was new to them counts. Beside the lists stand those of what was most
+popular at D - L, by the same rules.
 """
 
 from __future__ import annotations
@@ -105,10 +105,11 @@ def backtest(
 def asked_for(
     tables: Tables, start: datetime.date, date: datetime.date, ledgers: Ledgers, offered: Offered | None, config: Config
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Users and items by ledger id, each pair once, of what was bought in the window and lists of its start could
-    hold: items that were offered then, new to the user where only such are recommended."""
+    """Users and items by ledger id, each pair once, of what was bought in the window: of items that
+    `recommendations.items` allowed at its start, new to the user where only such are recommended. An item that came
+    later counts as one that no list held, unless there is such a predicate."""
     pairs = np.unique(np.stack(bought_between(tables, start, date, ledgers, config.graph.purchase)), axis=1)
-    if offered is not None:
+    if offered is not None and config.recommendations.items:
         pairs = pairs[:, np.isin(pairs[1], offered.items)]
     if config.recommendations.unseen_only:
         seen = tables.interactions.table().read(start.isoformat(), columns=["user", "item"])
