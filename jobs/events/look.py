@@ -153,6 +153,9 @@ def columns(sample: Sample, looks: dict[str, Look]) -> Iterator[str]:
         yield f"  {cut(one_line(name), 40):24} {cut(sample.types[name], 24):24} {share:4.0%}  {shown}  {look.words}"
     if len(looks) > MOST_COLUMNS:
         yield f"  … and {len(looks) - MOST_COLUMNS} more columns"
+    for name in sample.twice:
+        yield (f"  {one_line(name)!r} stands more than once among the names: shown is the last such column, and no "
+               "night reads any of them; write the file with a name for each")
 
 
 def understood(found: Judged, sample: Sample, events: Events | None, setting: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from jobs.events import times
 from jobs.events.epochs import readings
 from jobs.events.files import at_once, common_folder
 from jobs.events.folders import folder_columns
+from jobs.events.names_twice import require_once, require_parquet_once
 from jobs.events.parquet_frames import FILE, ROW, is_text, load, parquet_schema, require_kindred
 from jobs.events.parquet_times import time_columns
 from jobs.events.places import SourceError, in_words, require_readable_by_spark
@@ -65,6 +66,7 @@ def columns_of(source: SourceTable, files: list[str]) -> dict[str, str]:
         of_folders = folder_columns(files)
         for file in files:
             names = header(source, file)
+            require_once(file, names, columns)
             _require_columns(file, names and [*names, *of_folders], columns)
     return columns
 
@@ -107,10 +109,11 @@ def _read_parquet(spark: SparkSession, source: SourceTable, files: list[str], co
 
 
 def check_parquet_columns(files: list[str], columns: dict[str, str]) -> None:
-    """SourceError unless every file has the columns, of usable types that can be one."""
+    """SourceError unless every file has the columns, each once, of usable types that can be one."""
     at_once(parquet_schema, files)
     of_folders, schemas = folder_columns(files), {file: parquet_schema(file) for file in files}
     for file, schema in schemas.items():
+        require_parquet_once(file, schema.names, columns)
         _require_columns(file, [*schema.names, *of_folders], columns)
         for ours, theirs in columns.items():
             kind = schema.field(theirs).type if theirs in schema.names else pa.string()

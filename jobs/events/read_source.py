@@ -11,6 +11,7 @@ import codecs
 import csv
 import itertools
 import json
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from jobs.configuration.ranges import is_far
@@ -19,6 +20,7 @@ from jobs.events.damage import AGAIN, BROKEN_GZIP, PEEK_LINES, check_whole, malf
 from jobs.events.files import at_once
 from jobs.events.folders import folder_column, folder_columns
 from jobs.events.lake_tables import files_of
+from jobs.events.names_twice import names_twice, require_once, require_parquet_once
 from jobs.events.parquet_frames import FILE, ROW, file_path, load, parquet_schema
 from jobs.events.parquet_times import time_columns
 from jobs.events.places import SourceError, in_words, require_readable_by_spark
@@ -33,20 +35,22 @@ MAX_ID_BYTES = 1024
 
 
 def read_entities(
-    spark: SparkSession, source: SourceTable, key: str, files: list[str] | None = None
+    spark: SparkSession, source: SourceTable, key: str, files: list[str] | None = None, read: Collection[str] = ()
 ) -> DataFrame:
     """The table of items or users: `key` (cast to string) and every other column, under our names.
 
-    files: those that `files_of` gave, where they are known. Rows with an unusable key (null, over 1,024 bytes, NUL,
-    not UTF-8) are left in: filter with `unusable_id(key)`.
-    SourceError: nothing there, a file that is not of the format, `key` or a mapped column missing.
+    files: those that `files_of` gave, where they are known. read: our columns that the caller reads besides the key and
+    those that are mapped; what stands twice in a CSV, and is none of them, is not to be found under its name. Rows with
+    an unusable key (null, over 1,024 bytes, NUL, not UTF-8) are left in: filter with `unusable_id(key)`.
+    SourceError: nothing there, a file that is not of the format, `key` or a mapped column missing, or standing twice.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     files = files_of(source, "source.*") if files is None else files
-    times = _check_entities(source, files)
+    wanted = {ours: source.theirs(ours) for ours in (key, *source.names, *read) if ours not in source.constants}
+    times = _check_entities(source, files, wanted)
     try:
         frame = _load(spark, source, files)
         columns = resolve_columns(source, frame.columns, required=(key,))
@@ -157,12 +161,13 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def _require_one_header(source: SourceTable, files: list[str]) -> None:
+def _require_one_header(source: SourceTable, files: list[str], read: dict[str, str]) -> None:
     """Spark takes columns by their place, as the first file has them: in another order they would trade names
-    unnoticed."""
+    unnoticed. What is read stands once, capitals or not: Spark would give the two names of its own."""
     found = {file: names for file in files if (names := header(source, file))}
     first = next(iter(found), "")
     for file, names in found.items():
+        require_once(file, names, read, str.lower)
         if names != found[first]:
             raise SourceError(
                 f"{file} has the columns {in_words(names)}, and {first} has {in_words(found[first])}. "
@@ -191,16 +196,22 @@ def _object(line: str) -> dict:
     return row if isinstance(row, dict) else {}
 
 
-def _check_entities(source: SourceTable, files: list[str]) -> dict[str, Column]:
-    """SourceError for files that are not whole, or that Spark would not take; the columns that stand for times."""
+def _check_entities(source: SourceTable, files: list[str], read: dict[str, str]) -> dict[str, Column]:
+    """SourceError for files that are not whole, or that Spark would not take; the columns that stand for times.
+
+    read: our column → the source's, of those that somebody reads."""
     require_readable_by_spark(files)
     at_once(lambda file: check_whole(file, source.file_format, source.encoding), files)
     for file in files:
         if not is_far(file):
             check_whole(file, source.file_format, source.encoding)
     if source.file_format == "csv":
-        _require_one_header(source, files)
-    return time_columns(files) if source.file_format == "parquet" else {}
+        _require_one_header(source, files, read)
+    if source.file_format != "parquet":
+        return {}
+    for file in files:
+        require_parquet_once(file, parquet_schema(file).names, read)
+    return time_columns(files)
 
 
 def _load(spark: SparkSession, source: SourceTable, files: list[str]) -> DataFrame:
@@ -224,6 +235,8 @@ def _load_parsed(spark: SparkSession, source: SourceTable, files: list[str]) -> 
     from pyspark.sql import functions as F
 
     names = column_names(source, files)
+    twice = names_twice(names, str.lower)
+    names = [name for name in names if name not in twice]
     text = TextSource("csv", {name: name for name in names}, source.delimiter, source.encoding)
     rows, said = text_frame(spark, files, text), [F.lit(f"{source.path} has a "), F.lit(" in row "), F.lit(" of ")]
     problem = F.concat(said[0], "problem", said[1], "row_number", said[2], "source_file")

@@ -89,7 +89,7 @@ def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Cata
     key = f"{kind.entity_type}_id"
     files = files_of(kind.source, kind.path, date)
     before = statuses(files)
-    frame = read_entities(spark, kind.source, key, files)
+    frame = read_entities(spark, kind.source, key, files, (*VALIDITY, *kind.attributes))
     missing = [name for name in kind.attributes if name not in frame.columns]
     if missing:
         raise SourceError(

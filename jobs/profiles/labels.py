@@ -18,7 +18,7 @@ from jobs.configuration.profiles import Label, Profiles
 from jobs.configuration.sections import SourceTable
 from jobs.events.places import SourceError, in_words
 from jobs.events.read_source import quoted, read_entities, unusable_id
-from jobs.graphs.catalogue import Kind, as_number, validity
+from jobs.graphs.catalogue import VALIDITY, Kind, as_number, validity
 from jobs.graphs.ledgers import USER
 from jobs.program import Input, JobError, MayPass
 from jobs.spark import explained
@@ -89,7 +89,7 @@ def read_rows(
     seen: the user_id of those who count; None: everybody. files: those of the source, where they are known. What is
     wrong with a label (no such column, no number) stops no other. SourceError: no such table.
     """
-    found, frame = {}, read_entities(spark, users, KEY, files)
+    found, frame = {}, read_entities(spark, users, KEY, files, VALIDITY)
     frame = frame if seen is None else frame.join(seen, KEY, "left_semi")
     for name, label in profiles.labels.items():
         try:

@@ -18,6 +18,7 @@ from jobs.events.damage import BROKEN_GZIP, GZIP, PARQUET, kind_of
 from jobs.events.far_places import files_below_far
 from jobs.events.files import ends, is_file, is_folder, open_binary
 from jobs.events.looking.names import behavior_of_file, is_called_like
+from jobs.events.names_twice import names_twice
 from jobs.events.places import SUFFIXES, SourceError, files_below, find_files, lake_format, refuse_lake_formats
 from jobs.events.read_source import column_names
 from jobs.events.time_texts import canonical, form_of
@@ -177,9 +178,11 @@ def _delimiter(lines: list[str]) -> tuple[str, int]:
 
 
 def _is_header(rows: list[list[str]]) -> bool:
-    """Whether the first line has names: none twice, none a number or a time."""
-    names = rows[0]
-    if len(set(names)) < len(names) or not all(WORDY.match(name.strip()) for name in names):
+    """Whether the first line has names: none a number or a time, none twice that is also a value below."""
+    names, twice = rows[0], names_twice(rows[0])
+    if any(name in twice for row in rows[1:] for name in row):
+        return False
+    if not all(WORDY.match(name.strip()) for name in names):
         return False
     return not any(re.fullmatch(NUMBER, name) or canonical(name) for name in names)
 

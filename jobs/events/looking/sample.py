@@ -14,6 +14,7 @@ from jobs.events.damage import AGAIN, BROKEN_GZIP, check_parquet, check_whole, f
 from jobs.events.files import at_once, open_arrow, statuses
 from jobs.events.folders import folder_values
 from jobs.events.lake_tables import files_of
+from jobs.events.names_twice import names_twice
 from jobs.events.parquet_times import kinds_of
 from jobs.events.places import SourceError
 from jobs.events.read_source import column_names
@@ -36,6 +37,7 @@ class Sample:
     rows: list[Row]
     types: dict[str, str]  # column → type, of the first file
     instants: frozenset[str]  # columns of timestamps without a zone that are instants all the same
+    twice: list[str]  # names that stand more than once in the first file
 
     @property
     def is_whole(self) -> bool:
@@ -66,7 +68,7 @@ def take(source: SourceTable, setting: str, most_rows: int = MOST_ROWS) -> Sampl
         if len(files) <= MOST_COUNTED:
             at_once(check_parquet, files)
             total = sum(check_parquet(file).num_rows for file in files)
-    return Sample(source, files, looked_at, size, total, rows, types, instants)
+    return Sample(source, files, looked_at, size, total, rows, types, instants, names_twice(names))
 
 
 def spread(files: Sequence[str], most: int) -> list[str]:
