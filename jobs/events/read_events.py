@@ -95,17 +95,24 @@ def _read_parquet(spark: SparkSession, source: SourceTable, files: list[str], co
     check_parquet_columns(files, columns)
     found = time_columns(files)
     frame = load(spark, files, wanted=set(columns.values()))
-    root = common_folder(files)
-    path = F.col(FILE)
     cells = {theirs: found.get(theirs, F.col(quoted(theirs))) for theirs in columns.values()}
     row = F.to_json(F.struct(*[cell.alias(theirs) for theirs, cell in cells.items()]))
     return frame.select(
-        F.substring(path, F.instr(path, root) + len(root) + 1, F.length(path)).alias("source_file"),
+        label_of(F.col(FILE), files).alias("source_file"),
         F.col(ROW).alias("row_number"),
         F.lit(None).cast("string").alias("problem"),
         row.alias("row"),
         *(cells[theirs].alias(ours) for ours, theirs in columns.items()),
     )
+
+
+def label_of(path: Column, files: list[str]) -> Column:
+    """The name in rejected rows of the file at a path, one of these: as `fingerprint.labels` has it."""
+    from pyspark.sql import functions as F
+
+    root = common_folder(files)  # "/" alone ends in a slash
+    below = F.substring(path, F.instr(path, root) + len(root), F.length(path))
+    return F.regexp_replace(below, "^/+", "")
 
 
 def check_parquet_columns(files: list[str], columns: dict[str, str]) -> None:

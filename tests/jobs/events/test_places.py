@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jobs.configuration.sections import SourceTable
+from jobs.events.fingerprint import labels
 from jobs.events.places import find_files
-from jobs.events.read_events import read_events
+from jobs.events.read_events import label_of, read_events
 from jobs.events.read_source import read_entities
 from jobs.events.readers import source_files
 from jobs.program import JobError
 from tests.jobs.events.night import DATE, Sandbox, event, every_day
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 HOSTILE = ["e*.parquet", "events[1].parquet", "e{1,2}.parquet", "e?.parquet", "back\\slash.parquet", "100% +#é.parquet"]
 
@@ -167,3 +172,22 @@ def test_a_folder_called_metadata_alone_is_no_table(tmp_path: Path) -> None:
     marked(tmp_path, "metadata/about.json")
     (tmp_path / "part.parquet").write_bytes(b"x")
     assert names(tmp_path) == ["part.parquet"]
+
+
+PLACES = {
+    "a folder": ["/data/log/a.parquet", "/data/log/b/c.parquet"],
+    "one file": ["/data/log/a.parquet"],
+    "the root alone in common": ["/north/a.parquet", "/south/b/c.parquet"],
+    "a file in the root": ["/a.parquet", "/south/b.parquet"],
+    "its own name below it": ["/data/data/a.parquet", "/data/b/data/c.parquet"],
+    "a bucket": ["s3://bucket/north/a.parquet", "s3://bucket/south/b.parquet"],
+    "nothing but a store": ["s3://north/a.parquet", "s3://south/b.parquet"]}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_rows_name_their_file_as_its_fingerprint_does(place: str, spark: SparkSession) -> None:
+    files = PLACES[place]
+    rows = spark.createDataFrame([(file,) for file in files], "path string")
+    found = {row.path: row.label for row in rows.select("path", label_of(rows.path, files).alias("label")).collect()}
+    assert found == labels(files)
+    assert not any(label.startswith("/") or not label for label in found.values())
