@@ -221,6 +221,7 @@ def train_hugt(
             measure="validation_ndcg",
             min_gain=hyper.min_gain if judges else None,
             keeps_gains=initial is not None,
+            held_out=None if look else len(trainer.judged),
             progress=progress,
             resume=going_on,
         )

@@ -250,6 +250,7 @@ def train_interactions(
             measure="validation_ndcg",
             min_gain=hyper.min_gain,
             keeps_gains=initial is not None,
+            held_out=len(trainer.held_out[0]),
             progress=progress,
             resume=snapshot,
         )

@@ -285,16 +285,17 @@ def train_ram_gnn(
     if not any(side.rows.n_rows for side in trainer.sides.values()):
         return RAMGNNResult(trainer.state(), [], -1)
     with deterministic_kernels(deterministic):
-        looks = any(len(side.evaluate()) for side in trainer.sides.values())  # none where everybody has the value
+        looked_at = sum(len(side.evaluate()) for side in trainer.sides.values())  # none where everybody has the value
         best, history, best_epoch = run_epochs(
             hyper,
             trainer.epoch,
             trainer.state,
-            evaluate=trainer.evaluate if looks else None,
+            evaluate=trainer.evaluate if looked_at else None,
             measure="validation_accuracy",
             min_gain=hyper.min_gain,
             keeps_gains=initial is not None,
             min_epochs=hyper.min_epochs if initial is None else 0,
+            held_out=looked_at,
             progress=progress,
             resume=_resume(resume, trainer, sides, hyper, seed, deterministic, initial),
         )

@@ -24,7 +24,7 @@ from models.relgnn import RelGNN, engine_of, vectors_of
 from models.relgnn_attributes import Attribute, AttributeNetworks, check_attributes
 from models.relgnn_candidates import Candidates, Ends, Siblings, Validation
 from models.relgnn_hyperparameters import RelGNNHyperparameters
-from models.transe import Triples, held_out_edges
+from models.transe import Triples, held_out_edges, pair_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,6 +280,7 @@ def train_relgnn(
             measure=measure,
             min_gain=hyper.min_gain,
             keeps_gains=initial is not None,
+            held_out=None if look else len(np.unique(pair_keys(triples, seed, held_out))),
             progress=progress,
             resume=going_on,
         )

@@ -13,11 +13,10 @@ import numpy as np
 from models.hyperparameters import TransEHyperparameters
 from models.learning.divergence import require_finite_loss
 from models.learning.initialisation import WarmStart
-from models.learning.training import EarlyStopping, Snapshot, fingerprint, least_gain
+from models.learning.training import LEAST_HELD_OUT, EarlyStopping, Snapshot, fingerprint, least_gain
 from models.transe import TransE, TransEState, Triples, initialise
 
 _logger = logging.getLogger(__name__)
-LEAST_PAIRS = 30  # held out: of fewer the MRR's standard error is some half of it, so that no look tells of a gain
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ def train_transe(
 
     Looks count from `min_epochs` on, on a warm start from `warm_min_epochs` on; there the look that gained last is
     kept: what comes after it moves vectors within the noise, away from the night before. A start that knows no relation
-    is a cold one, whichever entities it holds. With fewer than LEAST_PAIRS held-out pairs none counts: it is trained to
-    the end, the last state is kept, and a warning says so.
+    is a cold one, whichever entities it holds. With fewer than LEAST_HELD_OUT held-out pairs none counts: it is
+    trained to the end, the last state is kept, and a warning says so.
 
     deterministic: one thread; equal arguments give equal bits. resume: a scratch file, written after every look at the
     held-out edges, from which the same call goes on after a kill; the caller removes it. progress: called with each
@@ -60,11 +59,11 @@ def train_transe(
     stopping = EarlyStopping(hyper.patience, min_epochs, keeps_gains=warm)
     run = _Run.taken_up(snapshot) or _Run.begun(initialise(triples, hyper, seed, initial), stopping)
     model = TransE(triples, hyper, seed=seed, deterministic=deterministic, state=run.state)
-    counts = model.held_out_pairs >= LEAST_PAIRS
+    counts = model.held_out_pairs >= LEAST_HELD_OUT
     if hyper.validation_share and hyper.patience and not counts:
         _logger.warning(
             "%d pairs of this graph's %d edges are held out, and fewer than %d tell no gain from chance: all %d epochs "
-            "are trained", model.held_out_pairs, len(triples.heads), LEAST_PAIRS, hyper.epochs)  # fmt: skip
+            "are trained", model.held_out_pairs, len(triples.heads), LEAST_HELD_OUT, hyper.epochs)  # fmt: skip
     for epoch in range(len(run.history), hyper.epochs):
         if run.stopped:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
@@ -13,8 +14,9 @@ import torch
 from torch import nn
 
 from models.learning.divergence import require_finite, require_finite_loss
-from models.learning.training import EarlyStopping, Snapshot, least_gain
+from models.learning.training import LEAST_HELD_OUT, EarlyStopping, Snapshot, least_gain
 
+_logger = logging.getLogger(__name__)
 _OPTIMISER = "optimiser."
 State = TypeVar("State")
 Arrays = dict[str, np.ndarray]
@@ -90,6 +92,7 @@ def run_epochs(
     min_gain: float | None = None,
     keeps_gains: bool = False,
     min_epochs: int = 0,
+    held_out: int | None = None,
     resume: Resume | None = None,
 ) -> tuple[State, list[dict[str, float]], int]:
     """(best state, history, best epoch) of a training that looks at held-out data now and then.
@@ -99,14 +102,21 @@ def run_epochs(
     is better than the one before. measure: which of them decides, higher being better, or lower where it falls.
     min_gain: the share of it that a look has to gain to count, and never less than its standard error, which stands in
     the history under <measure>_error; None: any gain counts. Whether it stopped early or not, the best look is kept, or
-    with keeps_gains the one that gained last. min_epochs: before so many no look counts. resume: written after every
-    look, from where the same call goes on after a kill; the state is then arrays by name, and the caller removes the
-    file. Diverged for a loss that is not finite: nothing of that epoch is looked at, kept or saved.
+    with keeps_gains the one that gained last. min_epochs: before so many no look counts. held_out: how many
+    independent cases a look judges; with fewer than LEAST_HELD_OUT none counts: it is trained to the end, the last
+    state is kept, and a warning says so; None: all count. resume: written after every look, from where the same call
+    goes on after a kill; the state is then arrays by name, and the caller removes the file. Diverged for a loss that is
+    not finite: nothing of that epoch is looked at, kept or saved.
     """
     run = _Run(EarlyStopping(hyper.patience, min(min_epochs, hyper.epochs), keeps_gains))
     if resume is not None:
         run.take_up(resume)
     run.best = state() if run.best is None else run.best
+    counts = evaluate is None or held_out is None or held_out >= LEAST_HELD_OUT
+    if hyper.patience and not counts:
+        _logger.warning(
+            "%s is that of %d held out, and fewer than %d tell no gain from chance: all %d epochs are trained", measure,
+            held_out, LEAST_HELD_OUT, hyper.epochs)  # fmt: skip
     for epoch in range(len(run.history), hyper.epochs):
         if run.stopped:
             break
@@ -121,8 +131,8 @@ def run_epochs(
             entry |= evaluate()
             found = entry[measure]
             least = 0.0 if min_gain is None else least_gain(found, entry[f"{measure}_error"], min_gain)
-            run.stopped = run.stopping.update(epoch, -found if falls else found, least)
-            improved = run.stopping.improved
+            run.stopped = counts and run.stopping.update(epoch, -found if falls else found, least)
+            improved = run.stopping.improved or not counts
         if improved:
             run.best, run.best_epoch = state(), epoch
         run.history.append(entry)

@@ -91,7 +91,7 @@ def test_a_state_of_other_rows_keys_or_start_is_not_gone_on_from(sides: dict[str
 
 
 def test_it_stops_when_held_out_rows_gain_no_more(sides: dict[str, Side]) -> None:
-    hyper = dataclasses.replace(FAST, epochs=60, patience=2, min_gain=0.5)
+    hyper = dataclasses.replace(FAST, epochs=60, patience=2, min_gain=0.5, validation_share=0.15)
     result = trained(sides, hyper)
     looks = [entry for entry in result.history if "validation_accuracy" in entry]
     assert len(looks) == 3 and len(result.history) == 6, "the first look is a gain, two are none"
@@ -100,7 +100,7 @@ def test_it_stops_when_held_out_rows_gain_no_more(sides: dict[str, Side]) -> Non
 
 
 def test_looks_before_the_least_epochs_do_not_count_on_a_cold_start(sides: dict[str, Side]) -> None:
-    hyper = dataclasses.replace(FAST, epochs=20, patience=1, min_gain=0.5, min_epochs=9)
+    hyper = dataclasses.replace(FAST, epochs=20, patience=1, min_gain=0.5, min_epochs=9, validation_share=0.15)
     first = trained(sides, hyper)
     assert [e["epoch"] for e in first.history if "validation_accuracy" in e][-1] == 11 and first.best_epoch >= 9
     places = {name: stays(side) for name, side in sides.items()}

@@ -43,6 +43,19 @@ def test_a_gain_below_the_share_of_the_figure_does_not_count(min_gain: float | N
     assert best_of(patience=2, min_gain=min_gain)[1] == epochs
 
 
+@pytest.mark.parametrize(("held_out", "best", "epochs"), [(29, 4, 5), (30, 1, 3), (None, 1, 3)])
+def test_of_few_held_out_no_look_counts_and_it_is_said(
+    held_out: int | None, best: int, epochs: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last is kept, which is not the best where the measure falls."""
+    assert best_of(patience=2, falls=True, min_gain=1.0, held_out=held_out) == (best, epochs)
+    told = "validation_x is that of 29 held out, and fewer than 30 tell no gain from chance: all 5 epochs are trained"
+    assert (told in caplog.text) == (held_out == 29)
+    caplog.clear()
+    best_of(held_out=29)
+    assert not caplog.text, "without patience nothing would have stopped it"
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_ends_it_before_that_epoch_is_looked_at_kept_or_saved(
     loss: float, tmp_path: Path
