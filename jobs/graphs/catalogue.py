@@ -71,8 +71,8 @@ def kinds(graph: Graph, source: Source) -> list[Kind]:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The rows of a kind that are known at D: raw, enters (bool: in the graph without an event), the attributes'
-    columns."""
+    """The rows of a kind that are known at D: raw, enters (bool: in the graph without an event), values (a struct of
+    the attributes, whose names are anybody's: `raw` may be one of them; no such column without attributes)."""
 
     kind: Kind
     frame: DataFrame
@@ -98,8 +98,9 @@ def read_catalogue(spark: SparkSession, kind: Kind, date: datetime.date) -> Cata
             f"Map it: {kind.path}.columns.{missing[0]}: <their name>."
         )
     known, since = validity(frame, kind, date)
+    values = [F.struct(*(F.col(quoted(name)) for name in kind.attributes)).alias("values")] if kind.attributes else []
     chosen = frame.where(unusable_id(key).isNull() & known).select(
-        F.col(key).alias("raw"), since.isNotNull().alias("enters"), *(F.col(quoted(n)) for n in kind.attributes)
+        F.col(key).alias("raw"), since.isNotNull().alias("enters"), *values
     )
     read = fingerprints(files, kind.source.file_format, kind.source.encoding)
     return Catalogue(kind, chosen, "valid_from" not in frame.columns, read, before)
@@ -138,7 +139,7 @@ def _time(frame: DataFrame, kind: Kind, name: str, reading: Reading) -> Column:
 
 def attribute_rows(frame: DataFrame, kind: Kind, keep: Sequence[str]) -> DataFrame:
     """One row per entity, attribute and usable value: the columns `keep`, relation, tail_type, value (null for
-    numbers), number (null for categories)."""
+    numbers), number (null for categories). frame: a catalogue's, or its rows joined with others."""
     from pyspark.sql import functions as F
 
     lists = [_values(frame, kind, name, attribute) for name, attribute in kind.attributes.items()]
@@ -152,7 +153,7 @@ def _values(frame: DataFrame, kind: Kind, name: str, attribute: Attribute) -> Co
     """array<struct<relation, tail_type, value, number>> of one row's values of one attribute."""
     from pyspark.sql import functions as F
 
-    column, found = F.col(quoted(name)), frame.schema[name].dataType.simpleString()
+    column, found = F.col("values").getField(name), frame.schema["values"].dataType[name].dataType.simpleString()
     nothing = {"value": F.lit(None).cast("string"), "number": F.lit(None).cast("double")}
 
     def one(**value: Column) -> Column:

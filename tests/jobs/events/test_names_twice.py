@@ -92,7 +92,7 @@ def test_an_attribute_that_stands_twice_is_one_message(encoding: str, tmp_path: 
         return Kind("item", SourceTable(str(items), "csv", encoding=encoding), {name: Attribute()})
 
     (row,) = read_catalogue(spark, of("colour"), DATE).frame.collect()
-    assert row.colour == "red"
+    assert row["values"].colour == "red"
     with pytest.raises(SourceError, match=r"items.csv has 2 columns of the name 'brand' \(our 'brand'\); expected one"):
         read_catalogue(spark, of("brand"), DATE)
     items.write_text("item_id,colour,valid_from,Valid_From\ni1,red,2026-01-01,2027-01-01\n")

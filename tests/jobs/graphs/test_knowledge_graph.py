@@ -138,6 +138,21 @@ def test_a_ledger_filled_by_later_nights_changes_ids_alone(built: tuple[Path, Wo
     assert not ledger(tmp_path, "user").equals(ledger(root, "user"))
 
 
+def test_attributes_may_be_called_as_the_columns_beside_them(spark: SparkSession, tmp_path: Path) -> None:
+    """Nothing but an attribute's entity type is bound to a form."""
+    world = random_world(5)
+    items, users = {"brand": "raw", "tags": "enters", "price": "head"}, {"region": "has_event", "likes": "A b.`c`"}
+    named = World(world.events, world.items.rename(columns=items), world.users.rename(columns=users))
+    graph = configuration()["graph"] | {
+        "item_attributes": {"raw": {}, "enters": {"entity_type": "tag"}, "head": {"type": "number", "bins": 5}},
+        "user_attributes": {"has_event": {}, "A b.`c`": {"entity_type": "tag"}}}
+    run_jobs(named.write(tmp_path, graph=graph), assign_ids.run, build_knowledge_graph.run)
+    relations = {f"item_{was}": f"item_{now}" for was, now in items.items()}
+    relations |= {f"user_{was}": f"user_{now}" for was, now in users.items()}
+    expected = [(relations.get(name, name), *rest) for name, *rest in expected_edges(world)]
+    assert committed_edges(tmp_path) == sorted(expected)
+
+
 def test_validity_lets_entities_in_and_keeps_them_out(spark: SparkSession, tmp_path: Path) -> None:
     world = random_world(3)
     random = np.random.default_rng(0)
