@@ -18,7 +18,8 @@ from models.kernels.sampling import mark_candidates
 from models.kqgc import KQGC, check_vectors
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
-from models.learning.negatives import Known, Pools, known_triples
+from models.learning.held_out import first_by_key
+from models.learning.negatives import Known, Pools, keyed_edges, known_triples
 from models.learning.samplers import choose
 from models.learning.training import standard_error
 from models.messages.passing import Messages
@@ -228,6 +229,7 @@ def train_kqgc(
     hyper: KQGCHyperparameters,
     *,
     seed: int,
+    keys: np.ndarray | None = None,
     deterministic: bool = False,
     initial: dict[str, np.ndarray] | None = None,
     progress: Callable[[dict[str, float]], None] | None = None,
@@ -236,7 +238,8 @@ def train_kqgc(
 
     entities, relations: float32 (n, d) and (m, d), TransE's, in the graph's dense indices. pairs: int64 users and items
     of the purchase relation. item_candidates: int64, what negatives are drawn from, uniformly. initial: a former
-    `checkpoint()`, from which all parameters start warm. progress: called with each entry of the history.
+    `checkpoint()`, from which all parameters start warm. progress: called with each entry of the history. keys: uint64
+    (n,), who the entities are, by which pairs are held out; None: their numbers, where no other night has others.
     deterministic: equal arguments give equal bits (one thread while sampling; on a GPU torch's deterministic kernels).
     Without pairs, or with `learned` off, nothing is learned and the initial parameters come back.
     Raises ShapeError for arrays that do not fit each other, ValueError for an `initial` of another shape of model.
@@ -246,6 +249,8 @@ def train_kqgc(
     for name, nodes in (("users", users), ("items", items), ("item_candidates", item_candidates)):
         expect_indices(name, nodes, graph.n_entities, "entities")
     expect("items", items, users.shape, "int64")
+    keys = np.arange(graph.n_entities, dtype=np.uint64) if keys is None else keys
+    expect("keys", keys, (graph.n_entities,), "uint64")
     model = KQGC(entities.shape[1], hyper, seed).to(hyper.device)
     given = (graph, (entities, relations), purchase_relation, item_candidates, model)
     trainer = _Trainer(*given, seed, deterministic, pairs)
@@ -254,19 +259,26 @@ def train_kqgc(
     if not users.size or not item_candidates.size or not hyper.learned:
         return KQGCResult(*trainer.state(), [], -1)
     with deterministic_kernels(deterministic):
-        return _run_epochs(trainer, users, items, initial is not None, progress)
+        held_out = held_out_pairs(keys[users], keys[items], hyper, seed)
+        return _run_epochs(trainer, users, items, held_out, initial is not None, progress)
+
+
+def held_out_pairs(of_users: np.ndarray, of_items: np.ndarray, hyper: KQGCHyperparameters, seed: int) -> np.ndarray:
+    """bool (pairs,): pairs kept out of training, by the keys of their users and items, uint64 each."""
+    wanted = min(int(hyper.validation_share * len(of_users)), hyper.evaluate_pairs)
+    return first_by_key(keyed_edges(of_users, np.zeros_like(of_users), of_items, key_of(seed, 4)), wanted)
 
 
 def _run_epochs(
     trainer: _Trainer,
     users: np.ndarray,
     items: np.ndarray,
+    chosen: np.ndarray,
     warm: bool,
     progress: Callable[[dict[str, float]], None] | None,
 ) -> KQGCResult:
     hyper = trainer.model.hyper
-    order = trainer.random.permutation(users.size)
-    held_out, trained = np.split(order, [min(int(hyper.validation_share * users.size), hyper.evaluate_pairs)])
+    held_out, trained = np.flatnonzero(chosen), np.flatnonzero(~chosen)
     best, history, best_epoch = run_epochs(
         hyper,
         lambda epoch: trainer.epoch(epoch, users[trained], items[trained]),

@@ -25,17 +25,25 @@ from models.shapes import expect, expect_indices
 class Pretrained:
     """What pretraining gives of one side: float32 vectors of entities (n, D) and of values (Z, D / 2), and the rows.
 
-    A side without attributes has no row, no type and no value.
+    A side without attributes has no row, no type and no value. keys: uint64 (n,), who the entities are, by which
+    training chooses what it holds out; None: their numbers, where no other night has others.
     """
 
     entities: np.ndarray
     values: np.ndarray
     rows: AttributeRows
+    keys: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, d = self.entities.shape
+        expect("keys", self.entity_keys, (n,), "uint64")
         expect("entities", self.entities, (self.rows.n_entities, None), "float32")
         expect("values", self.values, (self.rows.n_values, d // 2), "float32")
+
+    @property
+    def entity_keys(self) -> np.ndarray:
+        """uint64 (n,)."""
+        return np.arange(len(self.entities), dtype=np.uint64) if self.keys is None else self.keys
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,8 @@ import torch
 from models.kernels.draws import key_of
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import Resume, as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
+from models.learning.held_out import first_by_key
+from models.learning.negatives import keyed_edges
 from models.learning.pairwise import bpr_mean
 from models.learning.training import Snapshot, fingerprint, standard_error
 from models.ram_gnn_hyperparameters import InteractionHyperparameters
@@ -48,7 +50,8 @@ class InteractionTrainer:
         n_users, n_items = len(users.entities), len(items.entities)
         of_users, of_items, of_times = latest_times(*pairs, times_of(pairs, hyper, times), n_items)
         if held_out is None:
-            held = held_out_pairs(of_users, n_users, hyper, seed, of_times if hyper.recent else None)
+            keys = users.entity_keys, items.entity_keys
+            held = held_out_pairs(of_users, of_items, keys, hyper, seed, of_times if hyper.recent else None)
         else:
             held = np.isin(of_users * n_items + of_items, held_out[0] * n_items + held_out[1])
         self.held_out = of_users[held], of_items[held]
@@ -180,22 +183,20 @@ def histories_of(
 
 
 def held_out_pairs(
-    of_users: np.ndarray, n_users: int, hyper: InteractionHyperparameters, seed: int,
-    of_times: np.ndarray | None = None,
+    of_users: np.ndarray, of_items: np.ndarray, keys: tuple[np.ndarray, np.ndarray],
+    hyper: InteractionHyperparameters, seed: int, of_times: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """bool (pairs,): one pair of some of the users who have at least three: any, or given the times one of the latest.
-    of_users: ascending."""
+    Who and which is by the keys of users and items, uint64 each. of_users: ascending."""
     held = np.zeros(len(of_users), bool)
-    counts = np.bincount(of_users, minlength=n_users)
+    counts = np.bincount(of_users, minlength=len(keys[0]))
     able = np.flatnonzero(counts >= 3)
-    rng = np.random.default_rng([seed, 7])
-    chosen = rng.permutation(able)[: min(int(np.ceil(hyper.validation_share * len(able))), hyper.evaluate_users)]
-    starts = np.cumsum(counts) - counts
-    if of_times is None:
-        held[starts[chosen] + rng.integers(counts[chosen])] = True
-        return held
-    order = np.lexsort((rng.random(len(of_users)), of_times, of_users))
-    held[order[starts[chosen] + counts[chosen] - 1]] = True
+    wanted = min(int(np.ceil(hyper.validation_share * len(able))), hyper.evaluate_users)
+    of_able, of_both = np.zeros((2, len(able)), np.uint64), np.zeros(len(of_users), np.uint64)
+    chosen = able[first_by_key(keyed_edges(keys[0][able], *of_able, key_of(seed, 7)), wanted)]
+    of_pairs = keyed_edges(keys[0][of_users], of_both, keys[1][of_items], key_of(seed, 8))
+    order = np.lexsort((of_pairs, np.zeros_like(of_users) if of_times is None else of_times, of_users))
+    held[order[np.cumsum(counts)[chosen] - 1]] = True
     return held
 
 
@@ -235,7 +236,7 @@ def train_interactions(
     snapshot = None
     if resume is not None:
         parts = [
-            part for side in (users, items) for part in (side.entities, side.values, *(
+            part for side in (users, items) for part in (side.entities, side.values, side.entity_keys, *(
                 getattr(side.rows, name).numpy() for name in ("entities", "values", "value_types")))]  # fmt: skip
         former = [] if initial is None else [part for name in sorted(initial) for part in (name, initial[name])]
         when = times_of(pairs, hyper, times)

@@ -19,6 +19,8 @@ from models.kernels.draws import key_of
 from models.learning.contrast import contrast, contrast_of_products
 from models.learning.determinism import deterministic_kernels
 from models.learning.epochs import Resume, as_checkpoint, load_checkpoint, optimiser_state, parameters_of, run_epochs
+from models.learning.held_out import first_by_key
+from models.learning.negatives import keyed_edges
 from models.learning.training import Snapshot, fingerprint, standard_error
 from models.ram_gnn import RAMGNN, infer_ram_gnn, start_tables
 from models.ram_gnn_hyperparameters import RAMGNNHyperparameters
@@ -39,6 +41,13 @@ class Side:
     type_keys: np.ndarray
     value_keys: np.ndarray
     names: tuple[str, ...]
+
+    def row_keys(self, seed: int) -> np.ndarray:
+        """uint64 (R,): a random number of each row's entity and value."""
+        rows = self.rows
+        entities, types, values = (ends.cpu().numpy() for ends in (rows.entities, rows.types, rows.values))
+        ends = self.entity_keys[entities], self.type_keys[types], self.value_keys[values]
+        return keyed_edges(*ends, key_of(seed, 0))
 
     def model(self, hyper: RAMGNNHyperparameters, seed: int) -> RAMGNN:
         """A new one for it."""
@@ -75,7 +84,7 @@ class SideTrainer:
         self.names, self.model, rows = side.names, side.model(hyper, seed), side.rows.to(hyper.device)
         first = np.full(rows.n_types, hyper.threshold)
         self.bandit = Bandit.of(first, hyper.threshold_step, hyper.max_threshold, hyper.termination_bound)
-        self.held_out = held_out_rows(rows, hyper, self.random(0))
+        self.held_out = held_out_rows(rows, side.row_keys(self.seed), hyper)
         self.all_rows, self.rows = rows, rows.kept(~self.held_out)
 
     def random(self, *draws: int) -> torch.Generator:
@@ -200,12 +209,11 @@ def penalty(model: RAMGNN, e_ND: torch.Tensor) -> torch.Tensor:
     return sum((w * w).sum() for w in weights) + sum((t * t).sum() / max(len(t), 1) for t in tables)
 
 
-def held_out_rows(rows: AttributeRows, hyper: RAMGNNHyperparameters, random: torch.Generator) -> torch.Tensor:
-    """bool (R,): rows kept out of training: never an entity's last ones, nor the last two of a value."""
-    order = torch.randperm(rows.n_rows, generator=random, device=rows.device)
+def held_out_rows(rows: AttributeRows, keys: np.ndarray, hyper: RAMGNNHyperparameters) -> torch.Tensor:
+    """bool (R,): rows kept out of training, by their keys (uint64): never an entity's last ones, nor the last two of a
+    value."""
     wanted = min(int(hyper.validation_share * rows.n_rows), hyper.evaluate_rows)
-    chosen = torch.zeros(rows.n_rows, dtype=torch.bool, device=rows.device)
-    chosen[order[:wanted]] = True
+    chosen = torch.from_numpy(first_by_key(keys, wanted)).to(rows.device)
     for of, size, least in ((rows.entities, rows.n_entities, 1), (rows.values, rows.n_values, 2)):
         left = torch.bincount(of[~chosen], minlength=size)
         chosen &= left[of] >= least

@@ -53,12 +53,13 @@ class Config(training.Config):
 
 def pretrained_of(night: Night, kind: str, side: NightSide | None, start: Checkpoint, length: float) -> Pretrained:
     """One side's vectors, of so much length, and those of its values."""
-    vectors = start.entities[night.of_type(kind)] * np.float32(length)
+    mine = night.of_type(kind)
+    vectors, keys = start.entities[mine] * np.float32(length), night.entity_keys()[mine]
     if side is None:
         nothing, width = np.zeros(0, np.int64), vectors.shape[1] // 2
         rows = AttributeRows.of(nothing, nothing, nothing, len(vectors), 0)
-        return Pretrained(vectors, np.zeros((0, width), np.float32), rows)
-    return Pretrained(vectors, start.parameters("ram_gnn")[f"{kind}.values"], side.side.rows)
+        return Pretrained(vectors, np.zeros((0, width), np.float32), rows, keys)
+    return Pretrained(vectors, start.parameters("ram_gnn")[f"{kind}.values"], side.side.rows, keys)
 
 
 def places_of(night: Night, kind: str, side: NightSide | None, former: Checkpoint) -> Places:

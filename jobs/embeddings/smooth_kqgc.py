@@ -63,7 +63,8 @@ def train(
     with Progress("KQGC", hyper.epochs) as progress:
         result = train_kqgc(
             graph, start.entities, start.relations, pairs, purchase, candidates, hyper, seed=config.seed,
-            deterministic=config.deterministic, initial=initial, progress=progress)  # fmt: skip
+            keys=night.entity_keys(), deterministic=config.deterministic, initial=initial,
+            progress=progress)  # fmt: skip
     return result, len(pairs[0])
 
 

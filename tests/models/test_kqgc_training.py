@@ -70,7 +70,7 @@ def test_a_checkpoint_of_another_shape_is_used_only_where_it_fits(change: dict[s
 
 
 def test_early_stopping_returns_the_best_epochs_parameters() -> None:
-    data = planted()
+    data = planted(n_users=100)
     hyper = dataclasses.replace(FAST, epochs=60, learning_rate=0.05, patience=3)
     result = trained(data, hyper)
     losses = [entry["validation_loss"] for entry in result.history]

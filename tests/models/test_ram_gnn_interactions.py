@@ -180,7 +180,9 @@ def test_ranks_leave_known_items_out_and_share_ties() -> None:
 def test_held_out_pairs_are_one_of_a_user_who_has_three() -> None:
     users = np.repeat(np.arange(40), np.arange(40) % 5)
     hyper = dataclasses.replace(PLAIN, validation_share=0.5)
-    held = held_out_pairs(users, 40, hyper, seed=1)
+    keys = np.arange(40, dtype=np.uint64), np.arange(4, dtype=np.uint64)
+    items = np.concatenate([np.arange(n % 5) for n in range(40)])
+    held = held_out_pairs(users, items, keys, hyper, seed=1)
     assert held.sum() == 8 and np.bincount(users[held]).max() == 1
     assert (np.bincount(users)[users[held]] >= 3).all()
 

@@ -132,9 +132,10 @@ def test_what_is_published_and_what_stops_training_know_what_everybody_had_last(
 def test_without_times_any_pair_is_held_out_and_with_them_one_of_the_latest_by_the_seed() -> None:
     users, times = np.repeat(np.arange(100), 4), np.tile([3, 9, 9, 1], 100)
     hyper = dataclasses.replace(HYPER, validation_share=0.5)
-    held = [np.flatnonzero(held_out_pairs(users, 100, hyper, seed, times)) % 4 for seed in (1, 1, 2)]
+    given = users, np.tile(np.arange(4), 100), (np.arange(100, dtype=np.uint64), np.arange(4, dtype=np.uint64)), hyper
+    held = [np.flatnonzero(held_out_pairs(*given, seed, times)) % 4 for seed in (1, 1, 2)]
     assert set(held[0].tolist()) == {1, 2} and (held[0] == held[1]).all() and (held[0] != held[2]).any()
-    assert set((np.flatnonzero(held_out_pairs(users, 100, hyper, 1)) % 4).tolist()) == {0, 1, 2, 3}
+    assert set((np.flatnonzero(held_out_pairs(*given, 1)) % 4).tolist()) == {0, 1, 2, 3}
 
 
 def test_it_learns_what_comes_next() -> None:
