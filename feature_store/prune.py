@@ -69,8 +69,8 @@ def plan(
     nothing at all is refused, but with `allow_missing`: a table that no night has written yet.
     `keep` names dates that a label window still needs; those of the windows that manifests record are known without it.
     Kept as well: each table's newest partition, every predecessor that a remaining partition was built on, and what a
-    night that is under way may read: of D, by its lease, as much before D as the retention leaves, and the partition
-    before that. `manifests`, where given, tells afterwards which are broken.
+    night that is under way may read: of D, by its lease, as much before D as the retention leaves, and the newest
+    partition before D, however old. `manifests`, where given, tells afterwards which are broken.
     """
     manifests = manifests or Manifests(root)
     keep_dates = {check_date("--keep", date) for date in keep} | _label_window_dates(root, manifests)
@@ -180,13 +180,13 @@ def _old_values(table: Table, days: int, as_of: str | None) -> list[str]:
 
 def _read_by_nights(root: DataRoot, retention_days: Mapping[str, int]) -> dict[tuple[str, str], str]:
     """What nights with a lease may read, and of which that is."""
-    found = {}
-    for lease in Leases(f"{root.path}/{NIGHTS}", filesystem=root.disk).holding():
-        for name, days in retention_days.items():
+    found, leases = {}, Leases(f"{root.path}/{NIGHTS}", filesystem=root.disk).holding()
+    for name, days in retention_days.items() if leases else ():
+        values = root.tables[name].values()
+        for lease in leases:
             first = (datetime.date.fromisoformat(lease.value) - datetime.timedelta(days=days)).isoformat()
-            values = [value for value in root.tables[name].values() if value <= lease.value]
-            before = [value for value in values if value < first]
-            for value in [*before[-1:], *values[len(before) :]]:
+            newest = [value for value in values if value < lease.value][-1:]
+            for value in [*newest, *(value for value in values if first <= value <= lease.value)]:
                 found[name, value] = f"the night of {lease.value}, which is under way, may read it"
     return found
 
