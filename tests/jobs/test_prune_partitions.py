@@ -55,7 +55,8 @@ def test_a_broken_manifest_is_told_when_the_rest_is_pruned(tmp_path: Path, caplo
 
 def test_what_a_night_under_way_may_read_stays_until_it_has_ended(tmp_path: Path) -> None:
     """As a backfill's: of its date and what goes before it by the retention, and the one that it starts from."""
-    reports, nights = commit_dates(tmp_path, "reports"), Leases(str(tmp_path / "data" / "nights"))
+    reports = commit_dates(tmp_path, "reports", {DATES[5]: DATES[0]})
+    nights = Leases(str(tmp_path / "data" / "nights"))
     checkpoints = commit_dates(tmp_path, "checkpoints/transe")
     for date in DATES[3:16]:
         shutil.rmtree(checkpoints.path(date))
@@ -63,7 +64,7 @@ def test_what_a_night_under_way_may_read_stays_until_it_has_ended(tmp_path: Path
         tmp_path, retention={"reports": 10, "checkpoints": 10}, lookalike={"label_window_days": 7})
     for date in (DATES[15], DATES[-1]):  # the night that prunes has a lease itself
         nights.write(date, datetime.timedelta(hours=1))
-    assert prune(config) == 0 and reports.values() == [*DATES[5:16], *DATES[-11:]]
+    assert prune(config) == 0 and reports.values() == [DATES[0], *DATES[5:16], *DATES[-11:]]
     assert checkpoints.values() == [DATES[2], *DATES[-11:]]
     nights.end(DATES[15])
     assert prune(config) == 0 and reports.values() == checkpoints.values() == DATES[-11:]
