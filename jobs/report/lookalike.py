@@ -154,7 +154,7 @@ def backtest(night: Night) -> Row:
     chosen, everybody = ([r for r in drawn if r[name]] for name in ("chosen", "everybody"))
     curves = {_of(curve): curve for curve in stage.table("backtest_curves")}
     lines = [(_of(r)[0], r["colour"], curves[_of(r)]) for r in chosen if curves.get(_of(r))]
-    gains = [(base, _mean_gain(rows, sets, base, chosen)) for base in BASELINES if base in sets]
+    gains = [(base, _mean_gain(rows, base, chosen)) for base in BASELINES if base in sets]
     return {
         "baseline": base_of(sets), "rows": drawn,
         "clients": [[r for r in drawn if str(r["client"]) == client] for client in colours],
@@ -210,9 +210,11 @@ def says_nothing(everybody: Sequence[Row]) -> str:
     return f"lookalike.top_k took in all {users} users who were scored, so that the lift is 1; set it lower"
 
 
-def _mean_gain(rows: Sequence[Row], sets: Sequence[str], base: str, chosen: Sequence[Row]) -> float | None:
-    """Mean gain of the chosen features over a baseline, None where that one was chosen."""
-    return mean_gains(rows, sets, base).get(str(chosen[0]["feature_set"])) if chosen else None
+def _mean_gain(rows: Sequence[Row], base: str, chosen: Sequence[Row]) -> float | None:
+    """Mean over the clients of what the features that scored gained over a baseline; None where that one scored."""
+    found = gains_over(rows, base)
+    known = [gain for row in chosen if (gain := found.get(_of(row))) is not None]
+    return float(np.mean(known)) if known else None
 
 
 def gain_by_group(night: Night) -> list[Row]:

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.audiences import learn_pool
 from jobs.audiences.item_sets import item_sets
-from jobs.audiences.learn_pool import log_before
+from jobs.audiences.learn_pool import lessons_of, log_before
 from jobs.audiences.nights import Tables
 from jobs.audiences.stand_ins import stand_ins
 from jobs.audiences.train_lookalike import clients_of
@@ -61,3 +61,15 @@ def test_vectors_that_have_seen_a_label_window_group_no_items(world: tuple[Path,
     none = stand_ins(before, tables, START - datetime.timedelta(days=1), ["transe"], "purchase", seed=0)
     at_start = stand_ins(before, tables, START, ["transe"], "purchase", seed=0)
     assert none and {name.split("=")[0] for name in none} == {"item_id"} and len(at_start) == len(none) + 8
+
+
+def test_lessons_ask_for_groups_as_of_the_oldest_label_window(
+    world: tuple[Path, Log], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = world
+    settings, tables, asked = config(label_windows=2), Tables(**reads(root)), []
+    monkeypatch.setattr(learn_pool, "LEAST_SETS", 1000)
+    monkeypatch.setattr(learn_pool, "stand_ins", lambda log, tables, since, *_: asked.append(since) or {})
+    snapshot, look = tables.snapshot(DATE, settings.graph), settings.lookalike
+    assert isinstance(lessons_of(tables, DATE, snapshot, {}, ["transe"], settings.graph, look, 0), str)
+    assert asked == [DATE - datetime.timedelta(days=14)]

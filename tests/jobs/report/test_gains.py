@@ -76,3 +76,12 @@ def test_the_baseline_alone_has_nothing_to_be_held_against(root: Path) -> None:
     train(root, *figures("acme", {"baseline": 0.5}))
     page = Page(report(root))
     assert "Best PR-AUC gain–no figure of other features to hold against baseline" in page.text
+
+
+def test_where_clients_are_scored_by_different_features_each_counts_by_what_scored_it(root: Path) -> None:
+    """lookalike.score_with: strong, of which a client has no model."""
+    rows = [*figures("acme", {"baseline": 0.5, "strong": 0.6}), *figures("tiny", {"baseline": 0.5, "blend": 0.8})]
+    for row in rows:
+        row["chosen"] = row["feature_set"] != "baseline"
+    score(root, *rows)
+    assert "The features that scored gained +40.0 % over baseline" in Page(report(root)).text
