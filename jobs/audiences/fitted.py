@@ -16,7 +16,7 @@ import numpy as np
 
 from feature_store import Commit
 from jobs.audiences.features import Vocabulary
-from jobs.program import Input
+from jobs.program import Input, JobError
 from models.classifiers.forest import Forest
 from models.classifiers.lookalike import Calibration, from_bytes, margins_of, to_bytes
 
@@ -124,6 +124,15 @@ class Trained:
 
     def calibration(self, model: dict[str, Any]) -> Calibration:
         return Calibration(**model["calibration"])
+
+
+def require_same_attributes(then: list[str] | None, excluded: list[str], dt: str) -> None:
+    """JobError where models by sets learned with other attributes: no name of their columns tells that. then: what the
+    index says was excluded; None where it does not."""
+    if then is not None and set(then) != set(excluded):
+        raise JobError(
+            f"The models of {dt} were learned with lookalike.exclude_attributes {sorted(then)}; found "
+            f"{sorted(excluded)} now. Run train_lookalike again.")
 
 
 def read_models(lookalike_models: Input, dt: str) -> Trained | None:

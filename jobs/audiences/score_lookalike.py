@@ -30,7 +30,7 @@ from jobs.audiences.audience_reasons import blended, reasons, with_texts
 from jobs.audiences.backtest import marks_of, report_backtest
 from jobs.audiences.campaign import Campaign, campaign_of, known_among, provenance, read_lists
 from jobs.audiences.event_log import read_log
-from jobs.audiences.fitted import OF_SETS, Files, Trained, read_models
+from jobs.audiences.fitted import OF_SETS, Files, Trained, read_models, require_same_attributes
 from jobs.audiences.item_sets import item_sets
 from jobs.audiences.learn_pool import columns_of, first_of, past_of
 from jobs.audiences.nights import Tables
@@ -147,17 +147,6 @@ def columns_alone(
     return found
 
 
-def refuse_other_attributes(
-    trained: Trained, scored: list[dict[str, Any]], excluded: list[str], date: datetime.date
-) -> None:
-    """JobError where the models by sets learned with other attributes: no name of their columns tells that."""
-    then = set(trained.index.get("excluded", excluded))
-    if then != set(excluded) and any(m["feature_set"] in OF_SETS for m in scored):
-        raise JobError(
-            f"The models of {date} were learned with lookalike.exclude_attributes {sorted(then)}; found "
-            f"{sorted(excluded)} now. Run train_lookalike again.")
-
-
 def columns_of_sets(
     scored: list[dict[str, Any]], tables: Tables, date: datetime.date, config: Config
 ) -> dict[str, Scored]:
@@ -201,7 +190,8 @@ def run(
     if not scored:
         least = f"lookalike.min_positives is {look.min_positives}"
         raise Skip(f"No client has a lookalike model of {date}: train_lookalike tells the buyers of each, and {least}.")
-    refuse_other_attributes(trained, scored, look.exclude_attributes, date)
+    if any(m["feature_set"] in OF_SETS for m in scored):
+        require_same_attributes(trained.index.get("excluded"), look.exclude_attributes, dt)
     of_sets = columns_of_sets(scored, tables, date, config)
     scores = score_all(trained, scored, of_sets, tables, date, config)
     pairs = [(m, table) for m, table in zip(scored, scores, strict=True) if trained.is_chosen(m)]

@@ -39,12 +39,14 @@ ENTRY = "seed_lists"  # of the index of lookalike_models
 
 @dataclass(frozen=True)
 class SeedModel:
-    """boosters, by fold of users; the columns they read; the models whose vectors stand in these."""
+    """boosters, by fold of users; the columns they read; the models whose vectors stand in these; which attributes were
+    excluded, None where the index does not say."""
 
     boosters: list[xgboost.Booster]
     columns: list[str]
     models: list[str]
     figures: dict[str, float]
+    excluded: list[str] | None = None
 
     def write(self, commit: Commit) -> dict[str, Any]:
         """Puts the boosters' bytes; the entry of the index."""
@@ -62,7 +64,7 @@ def read_seed_model(lookalike_models: Input, dt: str) -> SeedModel | None:
     if (entry := index.get(ENTRY)) is None:
         return None
     boosters = [from_bytes(content[file]) for file in entry["files"]]
-    return SeedModel(boosters, entry["columns"], entry["models"], entry["figures"])
+    return SeedModel(boosters, entry["columns"], entry["models"], entry["figures"], index.get("excluded"))
 
 
 def repeatable_entry(index: dict[str, Any]) -> dict[str, Any]:

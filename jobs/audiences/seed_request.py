@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from jobs.audiences.event_log import day_number, moved_to, read_log
+from jobs.audiences.fitted import require_same_attributes
 from jobs.audiences.item_sets import item_sets
 from jobs.audiences.learn_pool import CHUNK, first_of, past_of
 from jobs.audiences.lessons import Lesson
@@ -137,7 +138,9 @@ def learned(
     model: SeedModel, lesson: Lesson, clean_events: Input, date: datetime.date, parts: int, graph: Graph,
     look: Lookalike, seed: int, name: str,
 ) -> Learned:  # fmt: skip
-    """The margins of everybody. The list is of the lesson's positives."""
+    """The margins of everybody. The list is of the lesson's positives. JobError where the model learned with other
+    attributes."""
+    require_same_attributes(model.excluded, look.exclude_attributes, date.isoformat())
     request = asked(model, lesson, clean_events, date, graph, look, seed)
     past = request.now.past
     seeds = past.eligible[lesson.positive]

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import io
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -75,9 +77,17 @@ def _plain_text(path: str) -> str:
     check_whole(path, "csv", cure=AS_LIST)
     with open_binary(path) as content:
         text = content.read().decode("utf-8-sig")
-    if re.match(r'\s*[\[{]\s*["{]', text):
+    if _is_json(text.strip()):
         raise JobError(f"{path} is JSON; expected user ids. Nothing was read from it: {AS_LIST}.")
     return text
+
+
+def _is_json(text: str) -> bool:
+    """A list or an object, or one a line."""
+    for part in (text, text.partition("\n")[0]) if text.startswith(("[", "{")) else ():
+        with contextlib.suppress(ValueError, RecursionError):
+            return isinstance(json.loads(part), (list, dict))
+    return False
 
 
 def read_days(path: Path | str) -> dict[str, datetime.date] | None:

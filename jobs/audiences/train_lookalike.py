@@ -165,19 +165,19 @@ def choose(fitted: list[Fitted], together: bool, score_with: str | None) -> str:
 
 def chosen_of(fitted: list[Fitted], chosen: str, score_with: str | None) -> dict[str, str]:
     """What scores each client: the feature set that is asked for, else the chosen one; of a client that has no model of
-    it the mean of pooled and own model."""
+    it the mean of pooled and own model, or where each client is learnt alone the chosen one."""
     sets: dict[str, set[str]] = {}
     for one in fitted:
         sets.setdefault(one.client, set()).add(one.feature_set)
     wanted = score_with or chosen
-    others = sorted(client for client, names in sets.items() if wanted not in names)
-    if others:
+    rest = {client: BLEND if BLEND in names else chosen for client, names in sets.items()}
+    found = {client: wanted if wanted in names else rest[client] for client, names in sets.items()}
+    if others := sorted(client for client, name in found.items() if name != wanted):
         more = f" and {len(others) - SAID_CLIENTS} more" if len(others) > SAID_CLIENTS else ""
         log.warning(
-            "nothing of %s was learned for %s%s, for want of buyers or of a night at the window's start: %s scores",
-            wanted, ", ".join(others[:SAID_CLIENTS]), more, BLEND)  # fmt: skip
-    return {
-        client: wanted if wanted in names else BLEND if BLEND in names else chosen for client, names in sets.items()}
+            "lookalike.score_with is %s, of which there is no model tonight for %s%s: scored by %s",
+            wanted, ", ".join(others[:SAID_CLIENTS]), more, " or ".join(sorted({rest[one] for one in others})))
+    return found
 
 
 def report(alone: Alone, together: Together | str, chosen: dict[str, str]) -> None:

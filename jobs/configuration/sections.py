@@ -263,7 +263,7 @@ class Lookalike:
     # strong + affinities of each of those models
     feature_sets: list[str] | None = None
     # the feature set that scores; none: blend, or where each client is learnt alone the best mean validation PR-AUC. A
-    # client that has no model of it is scored by blend, and the log says so
+    # client that has no model of it is scored as if there were none, and the log says so
     score_with: str | None = None
     # item attribute whose values are the categories of purchases and of attention; none: the coarsest that most items
     # have

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 
 from jobs.audiences.backtest import backtest
 from jobs.audiences.population import NOBODYS_SHARE, draw_sample, never_trained_on, uniform
+from jobs.audiences.train_lookalike import chosen_of
 from jobs.program import Skip
 from jobs.tables import TABLES
 from tests.jobs.audiences.worlds import DATE, config, figures, planted, score, train
@@ -81,6 +83,14 @@ def test_a_night_without_any_model_is_skipped_with_the_key_and_the_counts(tmp_pa
         score(tmp_path, config(**few))
     written = table_input(tmp_path, "lookalike_scores").table().manifest(DATE.isoformat())
     assert written is None, "not scored by the models of an earlier run"
+
+
+def test_without_the_features_that_are_to_score_the_log_says_which_do(caplog: pytest.LogCaptureFixture) -> None:
+    fitted = [SimpleNamespace(client=client, feature_set=name) for client in "ab" for name in ("baseline", "strong")]
+    assert chosen_of(fitted, "strong", "blend") == {"a": "strong", "b": "strong"}
+    assert "score_with is blend, of which there is no model tonight for a, b: scored by strong" in caplog.text
+    caplog.clear()
+    assert chosen_of(fitted, "strong", None) == {"a": "strong", "b": "strong"} and not caplog.text
 
 
 def test_a_skip_names_a_few_of_many_clients(tmp_path: Path) -> None:

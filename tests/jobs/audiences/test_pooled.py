@@ -301,7 +301,8 @@ def test_a_client_without_the_model_that_is_to_score_is_scored_by_blend(
     used = {row["client"]: row["feature_set"] for row in score(root, settings)["audiences"]}
     assert used.keys() == CLIENTS.keys() and set(used.values()) == {"strong", "blend"}
     assert used["nothing"] == "blend" and used["brand_0"] == "strong"
-    assert re.search(r"nothing of strong was learned for .*nothing.*: blend scores", caplog.text)
+    said = r"score_with is strong, of which there is no model tonight for .*nothing.*: scored by blend"
+    assert re.search(said, caplog.text)
     chosen = rows(root, "lookalike_scores").query("chosen")
     assert dict(zip(chosen["client"], chosen["feature_set"], strict=True)) == used
     train(root, config())

@@ -194,3 +194,10 @@ def test_a_request_under_another_window_than_the_night_learned_by_is_refused(wor
     shorter = dataclasses.replace(config(), graph=dataclasses.replace(config().graph, window_days=25))
     with pytest.raises(JobError, match="cannot be had now, e.g. .*last_30_days.*graph.window_days"):
         ask(root, tmp_path, liking[:6], "other_window", config=shorter)
+
+
+def test_a_model_that_learned_with_other_attributes_ranks_no_list(world: tuple, tmp_path: Path) -> None:
+    root, _, liking = world
+    changed = config(exclude_attributes=["category"])
+    with pytest.raises(JobError, match=r"exclude_attributes \[\]; found \['category'\] now. Run train_lookalike again"):
+        ask(root, tmp_path, liking[:5], "other", config=changed)

@@ -81,6 +81,7 @@ def test_ids_with_such_marks_are_ids_all_the_same(tmp_path: Path) -> None:
 
 OTHER_FORMATS = {
     "ids.json": b'["u1", "u2"]', "lines.jsonl": b'{"user_id": "u1"}\n', "pretty.json": b'[\n  {\n "user_id": "u1"}]',
+    "numbers.json": b"[1, 2,\n 3]",
     "json.csv": b'["u1"]', "sheet.xlsx": b"PK\x03\x04\x14\x00\x06\x00", "sheet.parquet": b"PK\x03\x04" * 4}
 
 
@@ -107,3 +108,8 @@ def test_seeds_of_a_lake_table_are_refused_and_damage_names_the_file(tmp_path: P
     many.write_bytes(content)
     with pytest.raises(JobError, match="many.parquet is damaged"):
         read_seeds(many)
+
+
+def test_an_id_that_begins_like_json_is_an_id(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text('["weird\n{"u2\n' + "[" * 5000, encoding="utf-8")
+    assert read_seeds(tmp_path / "ids.txt").to_pylist()[:2] == ['["weird', '{"u2']
