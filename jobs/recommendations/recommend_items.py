@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +73,11 @@ def as_table(lists: Lists, catalogue: Catalogue) -> pa.Table:
     return table.sort_by([("user_id", "ascending"), ("rank", "ascending")])
 
 
+def mark_of(section: Recommendations) -> str:
+    """What tells whether the same items are allowed."""
+    return hashlib.sha256(json.dumps(section.items, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
 def backtest(
     model: str, date: datetime.date, tables: Tables, recommendations: Input, ledgers: Ledgers, offered: Offered | None,
     config: Config,
@@ -83,6 +90,10 @@ def backtest(
     if any(table.manifest(dt) is None for table in needed):
         log.info("no lists or interactions of %s, the label window's start: nothing to hold against what happened", dt)
         return []
+    manifest, allowed = before.existing_manifest(dt), mark_of(config.recommendations)
+    if manifest.fields.get("allowed", allowed) != allowed:
+        log.warning("no backtest: the lists of %s were made by another recommendations.items", dt)
+        return []
     if offered is None and config.recommendations.items:
         log.info("which items recommendations.items allowed on %s is not known any more: no backtest", dt)
         return []
@@ -90,7 +101,7 @@ def backtest(
     lists = Lists(*(ledger.ids_of(rows.column(c)) for ledger, c in ((users, "user_id"), (items, "item_id"))),
                   rows.column("score").to_numpy(), rows.column("rank").to_numpy())  # fmt: skip
     pairs = asked_for(tables, start, date, ledgers, offered, config)
-    n_items = int(before.existing_manifest(dt).fields["items"])
+    n_items = int(manifest.fields["items"])
     top_k = config.recommendations.top_k
     figures = []
     for at in [n for n in PLACES if n <= top_k] or [top_k]:
@@ -181,7 +192,8 @@ def run(
     offers = predicting.offers(snapshot)
     lists = offers.lists(config.recommendations, weights)
     fields = {
-        "model": model, "items": int(offers.catalogue.allowed.sum()), "space_id": offers.vectors.space_id,
+        "model": model, "allowed": mark_of(config.recommendations), "items": int(offers.catalogue.allowed.sum()),
+        "space_id": offers.vectors.space_id,
         "weights": dataclasses.asdict(weights), "inputs": tables.lineage([start, date], [model]),
         "config_hash": config_hash(config), "code_version": code_version()}  # fmt: skip
     commit_rows(as_table(lists, offers.catalogue), recommendations, model, dt, fields, config)

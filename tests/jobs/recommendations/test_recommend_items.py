@@ -153,7 +153,10 @@ def test_where_it_is_not_known_any_more_what_was_allowed_nothing_is_held_against
     assert night(tmp_path, DATE, items=only)[1]["backtest"]
     shutil.rmtree(tmp_path / "knowledge_graph" / f"dt={START}")
     assert night(tmp_path, DATE, items=only)[1]["backtest"] == []
-    (ten, _) = night(tmp_path, DATE)[1]["backtest"]
+    shutil.copytree(root, tmp_path / "without")
+    night(tmp_path / "without", START)
+    shutil.rmtree(tmp_path / "without" / "knowledge_graph" / f"dt={START}")
+    (ten, _) = night(tmp_path / "without", DATE)[1]["backtest"]
     assert ten["users"] > 0 and "popular_hr" not in ten, "all are allowed by rule"
 
 
@@ -291,3 +294,25 @@ def test_it_is_off_where_no_model_is_named(tmp_path: Path) -> None:
     assert dataclasses.asdict(load_settings(write_config(tmp_path)).recommendations) == {
         "models": [], "top_k": 20, "unseen_only": True, "items": {}, "relations": [],
         "popularity": True}  # fmt: skip
+
+
+def test_without_a_predicate_a_purchase_of_what_came_later_counts_as_missed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    night(tmp_path, START)
+    honest, looking_back = night(tmp_path, DATE)[1]["backtest"], recommend_items.looking_back
+
+    def nothing_offered(*given: Any) -> tuple[Any, Any]:
+        weights, offered = looking_back(*given)
+        return weights, dataclasses.replace(offered, items=offered.items[:0])
+
+    monkeypatch.setattr(recommend_items, "looking_back", nothing_offered)
+    assert night(tmp_path, DATE)[1]["backtest"] == honest and honest[0]["users"] > 0
+
+
+def test_lists_of_another_predicate_are_held_against_nothing(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    night(tmp_path, START, items={"brand": "b1"})
+    assert night(tmp_path, DATE, items={"brand": "b2"})[1]["backtest"] == []
+    assert night(tmp_path, DATE, items={"brand": "b1"})[1]["backtest"]
