@@ -148,7 +148,7 @@ def _by_table(root: DataRoot, retention_days: Mapping[str, int], allow_missing: 
         )
     folders: dict[str, int] = {}
     for name, days in retention_days.items():
-        if folder := _folder(root, name):
+        if (folder := _folder(root, name)) is not None:
             folders[folder] = max(days, folders.get(folder, 0))
     chosen = {}
     for table in root.tables:

@@ -247,6 +247,8 @@ def test_prune_knows_the_label_windows_that_manifests_record(root: Place) -> Non
 def test_prune_counts_from_the_data_and_never_takes_everything(root: Place) -> None:
     data = DataRoot(str(root))
     assert prune.plan(data, {"clean_events": 100}) == []
+    table_alone = prune.plan(DataRoot(str(root / "clean_events")), {"": 7})
+    assert [one.value for one in table_alone] == [one.value for one in prune.plan(data, {"clean_events": 7})] != []
     plan = prune.plan(data, {"clean_events": 1}, as_of="2030-01-01")
     assert [candidate.value for candidate in plan][-1] == "2026-01-08"  # the newest, the 9th, stays
     for wrong in ({"nix": 3}, {"clean_events": 0}, {"clean_events": True}):

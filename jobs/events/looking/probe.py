@@ -56,7 +56,9 @@ def tables(paths: Iterable[str]) -> list[Table]:
 def _together(path: str, header: Iterable[str], group: list[Table], found: dict[tuple, list[Table]]) -> list[Table]:
     """Files of a folder with the same columns: a table each where each is a behaviour by its name, else one, the path
     itself where nothing else lies there."""
-    if len(group) == 1 or _say_behaviors(header, group):
+    if len(group) == 1 or group[0].problem:
+        return group[:1]
+    if _say_behaviors(header, group):
         return group
     if sum(key[0] == path for key in found) == 1:
         return [Table(dataclasses.replace(group[0].source, path=path))]

@@ -202,6 +202,12 @@ def test_what_no_source_can_be_is_said(name: str, tmp_path: Path, capsys) -> Non
     assert expected in text and "No events among them" in text
 
 
+def test_what_is_wrong_with_a_file_is_said_where_it_is_named_twice(tmp_path: Path, capsys) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    text = said(capsys, "--source", tmp_path / "empty.csv", tmp_path / "empty.csv")
+    assert text.count("it is empty") == 1 and "No events among them" in text
+
+
 def test_a_source_that_is_not_there_or_damaged_is_one_message(sandbox: Sandbox, tmp_path: Path, capsys) -> None:
     assert "Nothing to read at" in said(capsys, "--source", tmp_path / "nowhere", status=1)
     path = sandbox.write_parquet(every_day())
