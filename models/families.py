@@ -118,7 +118,7 @@ FAMILIES: tuple[Family, ...] = (
             "init": "kqgc.init", "transe": "transe.norm", "learned": "kqgc.learned", "degree_share": "kqgc.share",
             "repeats": "kqgc.repeated"},
         unsaid={"learned": True, "degree_share": 0.0, "repeats": False},
-        shaped_by=("layers", "attention_normalisation", "bias"),
+        shaped_by=("layers", "attention_normalisation"),
     ),
     Family(
         name="rhgn",
@@ -212,8 +212,7 @@ FAMILIES: tuple[Family, ...] = (
             "it goes on from its last snapshot. Diverged: lower `hugt.learning_rate`.",
         ),
         same={"variant": "hugt.variant"},
-        shaped_by=(
-            "layers", "heads", "sequence_heads", "head_width", "arrangement", "neighbours", "longest_path", "svd_rank"),
+        shaped_by=("heads", "neighbours", "svd_rank"),
         aligned_by="item",
         builders=("graphs.build_sequences",),
         section="jobs.report.hugt_lengths",

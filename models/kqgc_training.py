@@ -288,6 +288,7 @@ def _run_epochs(
         falls=True,
         min_gain=hyper.min_gain,
         keeps_gains=warm,
+        held_out=held_out.size,
         progress=progress,
     )
     return KQGCResult(*best, history, best_epoch)

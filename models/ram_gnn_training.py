@@ -320,6 +320,7 @@ def _resume(
     for name, side in sides.items():
         rows = (side.rows.entities.numpy(), side.rows.values.numpy(), side.rows.value_types.numpy())
         arrays += [name, side.names, *rows, side.entity_keys, side.type_keys, side.value_keys]
+        arrays.append(trainer.sides[name].held_out.cpu().numpy())
     former = [] if initial is None else [part for name in sorted(initial) for part in (name, initial[name])]
     of_all = fingerprint(*arrays, *former, dataclasses.asdict(hyper), seed, deterministic)
     return Resume(Snapshot(Path(path), of_all), trainer.restore)

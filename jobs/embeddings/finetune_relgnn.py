@@ -4,8 +4,8 @@ Reads: knowledge_graph, entity_ids, relations and the checkpoint that it starts 
 checkpoint. Writes: checkpoints/relgnn of D. Guarantees: users with fewer events than training.min_train_events teach
 nothing and are inferred; held-out edges are neither learned from nor heard in training; the vectors handed out hear all
 edges. On a night without training the predecessor's parameters infer everybody, newcomers by their attributes and
-neighbours; a relation, an entity type or an attribute that is new makes the night train. A killed run goes on where it
-was.
+neighbours; a relation, an entity type or an attribute that is new, or a changed setting that vectors follow from, makes
+the night train. A killed run goes on where it was.
 """
 
 from __future__ import annotations

@@ -104,9 +104,9 @@ def run_epochs(
     the history under <measure>_error; None: any gain counts. Whether it stopped early or not, the best look is kept, or
     with keeps_gains the one that gained last. min_epochs: before so many no look counts. held_out: how many
     independent cases a look judges; with fewer than LEAST_HELD_OUT none counts: it is trained to the end, the last
-    state is kept, and a warning says so; None: all count. resume: written after every look, from where the same call
-    goes on after a kill; the state is then arrays by name, and the caller removes the file. Diverged for a loss that is
-    not finite: nothing of that epoch is looked at, kept or saved.
+    state is kept, and a warning says so where it could have stopped early; None: all count. resume: written after every
+    look, from where the same call goes on after a kill; the state is then arrays by name, and the caller removes the
+    file. Diverged for a loss that is not finite: nothing of that epoch is looked at, kept or saved.
     """
     run = _Run(EarlyStopping(hyper.patience, min(min_epochs, hyper.epochs), keeps_gains))
     if resume is not None:

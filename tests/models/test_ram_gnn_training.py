@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import ram_gnn_training
 from models.learning.epochs import load_parameters
 from models.learning.training import SnapshotError
 from models.ram_gnn import infer_ram_gnn
@@ -88,6 +89,18 @@ def test_a_state_of_other_rows_keys_or_start_is_not_gone_on_from(sides: dict[str
         for _ in range(2):
             trained(sides | changed, resume=tmp_path / "run", progress=lambda e: seen.append(e["epoch"]), **more)
         assert len(seen) == number * FAST.epochs, "from the beginning, and the second call had nothing left to do"
+
+
+def test_a_state_that_was_held_against_other_rows_is_not_gone_on_from(
+    sides: dict[str, Side], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a program that chose them otherwise: it learned from some of those that are held out now."""
+    seen, held_out_rows = [], ram_gnn_training.held_out_rows
+    for turn in (1, 2):
+        trained(sides, resume=tmp_path / "run", progress=lambda e: seen.append(e["epoch"]))
+        assert len(seen) == turn * FAST.epochs
+        monkeypatch.setattr(
+            ram_gnn_training, "held_out_rows", lambda rows, keys, hyper: held_out_rows(rows, ~keys, hyper))
 
 
 def test_it_stops_when_held_out_rows_gain_no_more(sides: dict[str, Side]) -> None:
