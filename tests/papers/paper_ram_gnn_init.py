@@ -16,7 +16,6 @@ import argparse
 import json
 import logging
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ import numpy as np
 
 from jobs.configuration.load import config_hash
 from jobs.configuration.sections import Spark
-from jobs.configuration.settings import Settings
 from jobs.spark import session
 from models.hyperparameters import KQGCHyperparameters
 from tests.papers import lookalike_rows
@@ -56,16 +54,6 @@ class InitNights(Nights):
         super().__init__(shop, DATA, WORK / shop.config, overrides, EARLIER, [init, "kqgc_mean"])
         self.init = init
 
-    def settings(self, seed: int = 0) -> Settings:
-        """Whatever the neighbours that two nights share: RAM-GNN's at Online Retail are a fifth, and with one seed of
-        three a hair less, which would stop a night."""
-        found = super().settings(seed)
-        return replace(found, publishing=replace(found.publishing, min_neighbour_overlap=0.0))
-
-    def key(self, seed: int) -> str:
-        """What vectors and scores hang on, which that bound is not of."""
-        return config_hash(super().settings(seed))
-
     def table(self, name: str, seed: int | None, kind: Any = None) -> Any:
         found = super().table(name, seed, *([kind] if kind else []))
         if name in GRAPH_TABLES:
@@ -74,7 +62,7 @@ class InitNights(Nights):
 
     def prepared(self, seed: int) -> InitNights:
         """With the vectors of the seed, made where they are not there."""
-        mark = self.root / f"done-{self.init}-{seed}-{self.key(seed)}"
+        mark = self.root / f"done-{self.init}-{seed}-{config_hash(self.settings(seed))}"
         if not mark.exists():
             self.train(seed)
             mark.touch()
@@ -107,7 +95,7 @@ def scores_of(nights: InitNights, seed: int) -> Arrays:
                     found[f"{FROM[nights.init] if variant else BARE}{SEPARATOR}{client}"] = row.margins
         return found
 
-    key = nights.key(seed), date, seed, code_of("lookalike_frames", "lookalike_rows")
+    key = config_hash(nights.settings(seed)), date, seed, code_of("lookalike_frames", "lookalike_rows")
     return cached(nights.root / "scores", key, compute)
 
 

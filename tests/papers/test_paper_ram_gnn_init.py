@@ -79,7 +79,6 @@ def test_what_is_scored_of_either_start(
     frame = SimpleNamespace(labels={"acme": np.array([True, False])})
     monkeypatch.setattr(paper_ram_gnn_init, "frame_of", create_autospec(frame_of, return_value=frame))
     monkeypatch.setattr(lookalike_rows, "pooled", create_autospec(lookalike_rows.pooled, side_effect=pooled))
-    monkeypatch.setattr(InitNights, "key", lambda *_: "key")
     nights = InitNights(SHOPS[0], init)
     nights.root = tmp_path
     assert sorted(scores_of(nights, 0)) == sorted(["labels\tacme", *(f"{row}\tacme" for row in rows)])
