@@ -114,7 +114,7 @@ def _copy_ledger(name: str, source: Segments, target: Segments) -> Iterator[Copi
             if not is_new and target.disk.read_bytes(copy) != content:
                 raise StoreError(
                     f"{copy} is there and is not {path}: the two ledgers gave their ids apart. "
-                    "Ledgers are never rewritten: copy to an empty root."
+                    "If users were erased of one since, erase them of the other too; else copy to an empty root."
                 )
         yield Copied(name, str(number), len(content) if is_new else 0, was_there=not is_new)
 

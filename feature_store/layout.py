@@ -27,6 +27,7 @@ _MODEL = re.compile(r"[a-z0-9_]{1,100}")
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}")
 _HINT = re.compile(r"[A-Za-z0-9_-]{0,64}")
+_PART = re.compile(r"part-\d{5}-((?P<hint>[A-Za-z0-9_-]{1,64})-)?[0-9a-f]{32}(?P<suffix>(\.[A-Za-z0-9]{1,16}){1,2})")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
 
 
@@ -93,6 +94,14 @@ def part_name(number: int, suffix: str, hint: str = "") -> str:
     if not _HINT.fullmatch(hint):
         raise BadName(f"Found the name hint {hint!r}; expected at most 64 letters, digits, _ and -.")
     return f"part-{number:05d}-{hint + '-' if hint else ''}{uuid.uuid4().hex}{suffix}"
+
+
+def part_hint(name: str) -> tuple[str, str]:
+    """(hint, suffix) of a name that `part_name` made. BadName."""
+    found = _PART.fullmatch(name)
+    if not found:
+        raise BadName(f"Found the file name {name!r}; expected one like 'part-00000-<hint>-<unique>.csv'.")
+    return found["hint"] or "", found["suffix"]
 
 
 def is_plain_name(name: str) -> bool:

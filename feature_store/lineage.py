@@ -47,6 +47,7 @@ class Finding:
 
 
 OPENED, WANTED, CHANGED, SINCE, NEARER, GONE = range(6)  # kinds of findings
+FORMER = "erased_from"  # content hashes of before users were erased from a partition (erasure.py)
 ON_DEMAND = "requested_audiences/"  # no night writes these again
 
 
@@ -132,7 +133,7 @@ def _check(current: "_Current", name: str, table: Table, value: str, manifest: M
         source = f"its {'predecessor' if edge.is_predecessor else 'input'} {edge.table}"
         if found is None:
             gone.setdefault(source, []).append(edge.value)
-        elif found.content_hash != edge.content_hash:
+        elif edge.content_hash not in (found.content_hash, *found.fields.get(FORMER, ())):
             changed.setdefault(source, []).append(edge.value)
         nearer = [other for other in current.values(edge.table) if edge.value < other < value]
         if nearer and edge.is_predecessor:

@@ -63,6 +63,13 @@ def problems_of_version(disk: Disk, folder: str, version: str, manifest: Manifes
     return [problem for path, file in kept if (problem := problem_of(disk, path, file))]
 
 
+def parquet_files(disk: Disk, folder: str) -> list[str]:
+    """Full paths of the Parquet files of all kept versions."""
+    kept = versions(disk, folder)
+    names = [(path, file.name) for path, manifest in kept for file in manifest.files]
+    return [_place(disk, folder, path, name) for path, name in names if name.endswith(".parquet")]
+
+
 def names_in_place(disk: Disk, folder: str) -> frozenset[str]:
     """Names of the partition's own folder that a kept version needs."""
     if not disk.in_place:

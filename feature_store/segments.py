@@ -15,7 +15,7 @@ _PREFIX, _SUFFIX = "segment-", ".parquet"
 
 
 class Segments:
-    """`<uri>/segment-00000001.parquet`, ...: never changed, never deleted.
+    """`<uri>/segment-00000001.parquet`, ...: never deleted, and changed by nothing but the erasure of a user.
 
     Each is put whole, and only if its name was free.
 
@@ -52,10 +52,11 @@ class Segments:
 
     def read(self) -> pa.Table | None:
         """All rows of all segments in order; None when there is no segment."""
-        tables = [self._read(path) for path in self.files()]
+        tables = [self.segment(path) for path in self.files()]
         return pa.concat_tables(tables) if tables else None
 
-    def _read(self, path: str) -> pa.Table:
+    def segment(self, path: str) -> pa.Table:
+        """The rows of one of `files`. DataDamaged."""
         try:
             with self.disk.open(path) as source:
                 file = pq.ParquetFile(source, page_checksum_verification=True)
@@ -102,6 +103,24 @@ class Segments:
             )
         if number < there:
             return False
+        content = self._bytes_of(number, rows)
+        state = "The segment is whole or absent, and the ones before it are unchanged."
+        with explain_os_errors(f"appending segment {number}", self.uri, state):
+            self.disk.make_folder(self.uri)
+            self.disk.remove_strays(self.uri)
+            return self.disk.put_if_absent(f"{self.uri}/{_name(number)}", content)
+
+    def rewrite(self, number: int, rows: pa.Table) -> None:
+        """Puts other rows in place of a segment's, as many: for an erasure alone, since nothing else may change one.
+        StoreError where there are not as many."""
+        path = self.files()[number - 1]
+        if rows.num_rows != (there := self.row_count(path)):
+            raise StoreError(f"Asked to put {rows.num_rows} rows in place of the {there} of {path}; expected as many.")
+        content = self._bytes_of(number, rows)
+        with explain_os_errors(f"rewriting segment {number}", self.uri, "The segment is as it was, or as asked."):
+            self.disk.put_atomic(path, content)
+
+    def _bytes_of(self, number: int, rows: pa.Table | pa.RecordBatchReader) -> pa.Buffer:
         check_columns(rows.schema, f"segment {number} of {self.uri}", self.schema_problem)
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(sink, rows.schema, compression="zstd", write_page_checksum=True) as writer:
@@ -110,11 +129,7 @@ class Segments:
                 content.update(batch)
                 writer.write_batch(batch)
             writer.add_key_value_metadata({_CONTENT_HASH.decode(): content.hexdigest()})
-        state = "The segment is whole or absent, and the ones before it are unchanged."
-        with explain_os_errors(f"appending segment {number}", self.uri, state):
-            self.disk.make_folder(self.uri)
-            self.disk.remove_strays(self.uri)
-            return self.disk.put_if_absent(f"{self.uri}/{_name(number)}", sink.getvalue())
+        return sink.getvalue()
 
 
 def _verify_segment(disk: Disk, path: str) -> list[str]:

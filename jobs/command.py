@@ -21,8 +21,9 @@ OURS = {"dags", "feature_store", "jobs", "models"}
 # Jobs that no model family names; a test compares them with what there is.
 JOBS = (
     "audiences.find_audience", "audiences.resolve_request", "audiences.score_lookalike", "audiences.train_lookalike",
-    "embeddings.publish_users", "embeddings.resolve_predecessor", "events.validate_events", "graphs.assign_ids",
-    "graphs.build_attributes", "graphs.build_graphs", "graphs.build_interactions", "graphs.build_knowledge_graph",
+    "embeddings.publish_users", "embeddings.resolve_predecessor", "erase_users", "events.validate_events",
+    "graphs.assign_ids", "graphs.build_attributes", "graphs.build_graphs", "graphs.build_interactions",
+    "graphs.build_knowledge_graph",
     "graphs.build_sequences", "graphs.build_user_activity", "profiles.read_labels", "profiles.train_profiles",
     "prune_partitions", "recommendations.recommend_items", "report.write_report", "size_pods")  # fmt: skip
 

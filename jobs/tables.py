@@ -244,6 +244,18 @@ TABLES: dict[str, Contract] = {
         ),
         "Seconds, peak memory, row counts and quality figures of one stage."),
     "reports": Contract("reports", "dt", (), "The night's page (HTML)."),
+    "erasures": Contract(
+        "erasures", "dt",
+        (
+            Field("reference", "string", "what the request to erase was called"),
+            Field("users", "int64", "ids on its list"),
+            Field("table", "string", "of which something was erased, as a path below the data root"),
+            Field("partitions", "int64", "of it that held something; for the ledger 1"),
+            Field("rows", "int64", "that were erased; for reports pages that were written anew or deleted, for the "
+                  "ledger names"),
+            Field("versions", "int64", "replaced versions that were dropped"),
+        ),
+        "Receipts of the day's erasures (jobs/erase_users.py); they name nobody."),
     "nights": Contract(
         "nights", "dt", (),
         "The lease of each night under way: a file `dt=…` that its first task writes, every task renews and the last "

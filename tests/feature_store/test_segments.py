@@ -33,6 +33,18 @@ def test_a_taken_number_is_refused_and_what_was_there_stays(ledger: Segments, mo
     assert ledger.read().equals(ROWS)
 
 
+def test_an_erasure_puts_as_many_rows_in_place_of_a_segments(ledger: Segments) -> None:
+    others = pa.table({"id": pa.array([2], pa.int64()), "raw": ["b"]})
+    ledger.append(1, ROWS)
+    ledger.append(2, others)
+    new = pa.table({"id": pa.array([1], pa.int64()), "raw": ["x"]})
+    ledger.rewrite(1, new)
+    assert ledger.read().equals(pa.concat_tables([new, others])) and ledger.verify() == []
+    with pytest.raises(StoreError, match="2 rows in place of the 1 of .*segment-00000001"):
+        ledger.rewrite(1, pa.concat_tables([new, new]))
+    assert ledger.read().equals(pa.concat_tables([new, others]))
+
+
 def test_no_number_is_left_out(ledger: Segments) -> None:
     with pytest.raises(StoreError, match="segment 2 .*which has 0. Expected 1"):
         ledger.append(2, ROWS)

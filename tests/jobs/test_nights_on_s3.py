@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from feature_store import FeatureStore, Leases, Table
+from feature_store import FeatureStore, Leases, Segments, Table
 from feature_store.__main__ import main as store_command
+from feature_store.tree import DataRoot
+from jobs import erase_users
 from jobs.audiences import find_audience
 from jobs.configuration.load import load_settings
 from jobs.embeddings import publish_users
@@ -103,3 +105,23 @@ def test_partitions_beyond_their_retention_go(far: Path, root: str) -> None:
     rows = [name for name in table.disk.statuses(table.uri) if name.endswith(".parquet")]  # of the others, a lease
     left = {name.removeprefix(table.uri).split("/")[1] for name in rows}
     assert left and left <= {f"day={day}" for day in before[-4:]}
+
+
+def test_a_user_is_erased_and_his_pages_are_written_anew(
+    far: Path, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(erase_users.People, "named_in", lambda *_: True)  # these pages name nobody
+    users = Table(f"{root}/audiences").read(SECOND).column("user_id")
+    gone, before = users[0].as_py(), Table(f"{root}/reports").existing_manifest(SECOND).created_timestamp
+    (tmp_path / "ids.txt").write_text(gone)
+    base = ["--date", SECOND, "--config", str(far)]
+    assert execute(erase_users.run, [*base, "--user-ids", str(tmp_path / "ids.txt")]) == 0
+    named = [
+        (name, value) for name, table in DataRoot(root).tables.items() for value in table.values()
+        if table.existing_manifest(value).row_count and "user_id" in (rows := table.read(value)).column_names
+        and gone in rows.column("user_id").to_pylist()]  # fmt: skip
+    assert named == []
+    assert gone not in Segments(f"{root}/entity_ids/user").read().column("raw").to_pylist()
+    assert b"<html" in next(iter(Table(f"{root}/reports").blobs(SECOND).values()))
+    assert Table(f"{root}/reports").existing_manifest(SECOND).created_timestamp > before
+    assert store_command(["verify", "--root", root]) == 0, capsys.readouterr().out

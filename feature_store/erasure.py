@@ -1,0 +1,110 @@
+"""Taking rows out of what is committed, for ever: of a partition's current version and of the replaced ones.
+
+A partition of which rows go is published anew without them, in one commit; replaced versions are dropped, since they
+hold the rows still. The manifest tells the content hashes of before (`lineage.FORMER`), so that what was built on the
+partition is not stale for that. A segment of a ledger keeps its ids and gets other texts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_store import retired
+from feature_store.errors import explain_os_errors
+from feature_store.layout import part_hint
+from feature_store.lineage import FORMER
+from feature_store.publish import clean_up, writing
+from feature_store.segments import Segments
+from feature_store.table import Table
+
+WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What goes of one partition: rows of the current version, and replaced versions, each as a whole."""
+
+    rows: int = 0
+    versions: int = 0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows go: `marks` (bool per row) reads the columns `columns`, and nothing else is read to look for them.
+
+    `text` gives the new content of a file that is no table, from its suffix and old content. `forgotten`: names of
+    the manifest's fields that count rows.
+    """
+
+    columns: Sequence[str]
+    marks: Callable[[pa.Table], pa.Array]
+    text: Callable[[str, bytes], bytes] = lambda suffix, content: content
+    forgotten: Sequence[str] = ()
+
+    def count(self, table: pa.Table) -> int:
+        return pc.sum(self.marks(table)).as_py() or 0
+
+
+def count(table: Table, value: str, rows: Rows) -> Erased:
+    """What `erase` would take out of a committed partition. DataDamaged, ManifestBroken where that cannot be told."""
+    current = rows.count(table.read(value, list(rows.columns)))
+    return Erased(current, len(table.versions(value)) if current or _in_versions(table, value, rows) else 0)
+
+
+def erase(table: Table, value: str, rows: Rows) -> Erased:
+    """Takes them out; a partition that has none of them stays as it is. LockHeld, DiskFull, CannotWrite: it is as it
+    was, or without them."""
+    found = count(table, value, rows)
+    if found.rows:
+        version = table.existing_manifest(value).schema_version
+        with table.replace(value, schema_version=version, keep_versions=0, wait_seconds=WAIT_SECONDS) as commit:
+            former = table.existing_manifest(value)  # under the lock: no other publish comes between
+            whole, texts = table.read(value), table.blobs(value)
+            commit.provenance = list(former.provenance)
+            commit.write_table(whole.filter(pc.invert(rows.marks(whole))), sorted_by=former.sorted_by)
+            for name, content in texts.items():
+                hint, suffix = part_hint(name)
+                commit.write_bytes(suffix, rows.text(suffix, content), hint=hint)
+            commit.fields |= {name: field for name, field in former.fields.items() if name not in rows.forgotten}
+            commit.fields[FORMER] = [*former.fields.get(FORMER, []), former.content_hash]
+    elif found.versions:
+        drop_versions(table, value)
+    return found
+
+
+def drop_versions(table: Table, value: str) -> None:
+    """All replaced versions of a committed partition."""
+    folder = table.path(value)
+    with writing(table, folder, WAIT_SECONDS) as held, explain_os_errors("dropping replaced versions", folder):
+        clean_up(held, table.existing_manifest(value), keep_versions=0)
+
+
+def rename(ledger: Segments, names: Mapping[str, str], column: str = "raw") -> int:
+    """Gives the ids of some texts, the keys of `names`, others; how many there were. DataDamaged."""
+    ledger.check()
+    old, renamed = pa.array(names.keys(), pa.string()), 0
+    for number, path in enumerate(ledger.files(), 1):
+        rows = ledger.segment(path)
+        texts = rows.column(column)
+        at = pc.index_in(texts, value_set=old)
+        if there := len(at) - at.null_count:
+            given = pc.coalesce(pa.array(names.values(), pa.string()).take(at), texts)
+            place = rows.schema.get_field_index(column)
+            ledger.rewrite(number, rows.set_column(place, rows.schema.field(place), given))
+            renamed += there
+    return renamed
+
+
+def _in_versions(table: Table, value: str, rows: Rows) -> bool:
+    """Whether a replaced version holds one of them; one that cannot be read may."""
+    for path in retired.parquet_files(table.disk, table.path(value)):
+        try:
+            with table.disk.open(path) as source:
+                if rows.count(pq.ParquetFile(source).read(list(rows.columns))):
+                    return True
+        except (OSError, pa.ArrowException, KeyError):
+            return True
+    return False

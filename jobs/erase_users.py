@@ -1,0 +1,228 @@
+"""Erase users for ever: their rows in every table, their names in the ledger; with a receipt.
+
+Reads: a list of user ids (one a line, CSV or Parquet with a column user_id); every table below the data root. Writes:
+every partition that has a row of theirs, anew without it; the ledger of users, in which their numbers get names that no
+user can have; reports that name them, anew; erasures of D, the receipt: a row a table.
+Guarantees: a partition is as it was, or without them, whenever this ends; replaced versions that hold them are gone for
+`rollback`. The ledger comes last, so that whoever runs it again after a failure finds their numbers still, and a
+damaged partition is told when the rest is done. What was built on a partition does not count as stale for an erasure
+(feature_store/erasure.py). Nothing is erased while a night is under way, which could bring them back.
+Stays: what the sources hold, which is to be taken out there before this; the numbers in checkpoints, of nobody by then;
+backups and copies of the data root; files that were handed out. `--dry-run=true` only counts.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import re
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from markupsafe import escape
+
+from feature_store import Leases, erasure
+from feature_store.erasure import Erased, Rows
+from feature_store.errors import StoreError, may_pass
+from feature_store.prune import Candidate, delete, problem_of_deleting
+from feature_store.spreadsheet import plain
+from feature_store.tree import DataRoot
+from jobs.audiences.seeds import read_ids
+from jobs.audiences.snapshot import Ledger
+from jobs.configuration.settings import Settings
+from jobs.contracts import Contract
+from jobs.events.returns import COUNT
+from jobs.graphs.ledgers import USER
+from jobs.program import Input, JobError, MayPass, Output, log, main, metrics, run_stage
+from jobs.report import write_report
+from jobs.report.text import shown
+from jobs.tables import TABLES
+
+LEDGER = f"{TABLES['entity_ids'].folder}/{USER}"
+REPORTS = TABLES["reports"].folder
+Found = dict[str, list[Erased]]  # of each table, of the partitions that held somebody
+
+
+class People:
+    """Those to be erased: raw ids, and their numbers in the ledger. relations: of the graph, with users at an end."""
+
+    def __init__(self, raw: pa.Array, ledger: Ledger, relations: pa.Table | None) -> None:
+        self.raw, numbers = raw.cast(pa.string()), ledger.ids_of(raw)
+        self.texts = frozenset(self.raw.to_pylist())
+        self.numbers = pa.array(numbers[numbers >= 0])
+        self._relations = relations
+
+    def rows_of(self, contract: Contract) -> Rows | None:
+        """Which rows of a table are theirs; None of tables that name no user."""
+        columns = set(contract.columns)
+        if "user_id" in columns:
+            return Rows(["user_id"], lambda rows: self._named(rows, "user_id"), self._without_cells, (COUNT,))
+        if {"entity_type", "raw"} <= columns:
+            return Rows(["entity_type", "raw"], lambda rows: self._of_users(rows, "entity_type", "raw", True))
+        if {"entity_type", "entity"} <= columns:
+            return Rows(["entity_type", "entity"], lambda rows: self._of_users(rows, "entity_type", "entity", False))
+        if "user" in columns:
+            return Rows(["user"], lambda rows: self._numbered(rows, "user"))
+        if {"head_type", "tail_type", "head", "tail"} <= columns:
+            return Rows(["head_type", "head", "tail_type", "tail"], lambda rows: pc.or_(
+                self._of_users(rows, "head_type", "head", True), self._of_users(rows, "tail_type", "tail", True)))
+        if {"head", "relation", "tail"} <= columns:
+            return Rows(["head", "relation", "tail"], self._of_edges)
+        return None
+
+    def _named(self, rows: pa.Table, column: str) -> pa.Array:
+        return pc.is_in(rows.column(column), value_set=self.raw).combine_chunks()
+
+    def _numbered(self, rows: pa.Table, column: str) -> pa.Array:
+        return pc.is_in(rows.column(column), value_set=self.numbers).combine_chunks()
+
+    def _of_users(self, rows: pa.Table, kind: str, column: str, by_name: bool) -> pa.Array:
+        theirs = self._named(rows, column) if by_name else self._numbered(rows, column)
+        return pc.and_(pc.equal(rows.column(kind), USER).combine_chunks(), theirs)
+
+    def _of_edges(self, rows: pa.Table) -> pa.Array:
+        ends = [pc.and_(pc.is_in(rows.column("relation"), value_set=self._with_users(f"{end}_type")),
+                        pc.is_in(rows.column(end), value_set=self.numbers)) for end in ("head", "tail")]  # fmt: skip
+        return pc.or_(*ends).combine_chunks()
+
+    def _with_users(self, end: str) -> pa.Array:
+        if self._relations is None:
+            return pa.array([], pa.int64())
+        return self._relations.filter(pc.equal(self._relations.column(end), USER)).column("id").combine_chunks()
+
+    def _without_cells(self, suffix: str, content: bytes) -> bytes:
+        """A CSV of the store's without their lines; every other line as it was."""
+        if suffix != ".csv":
+            return content
+        lines = list(io.StringIO(content.decode(), newline=""))
+        reader, kept, start, place = csv.reader(iter(lines)), [], 0, None
+        for row in reader:
+            place = row.index("user_id") if place is None else place
+            if plain(row[place]) not in self.texts:
+                kept += lines[start : reader.line_num]
+            start = reader.line_num
+        return "".join(kept).encode()
+
+    def named_in(self, page: bytes) -> bool:
+        """Whether a page names one of them; a number in it that reads like an id counts as well."""
+        text = page.decode()
+        forms = {str(escape(form)) for one in self.texts for form in (one, shown(one))}
+        return any(form in text and re.search(rf"(?<!\w){re.escape(form)}(?!\w)", text) for form in forms)
+
+    def nameless(self, ledger: Ledger) -> dict[str, str]:
+        """The names that their numbers get: NUL is in no usable id."""
+        return {raw: f"\0erased {number}" for raw, number in zip(
+            self.raw.to_pylist(), ledger.ids_of(self.raw).tolist(), strict=True) if number >= 0}  # fmt: skip
+
+
+def refuse_nights(root: DataRoot) -> None:
+    """MayPass while a night is under way: it has read them, and may write them after this."""
+    if leases := Leases(f"{root.path}/{TABLES['nights'].folder}", filesystem=root.disk).holding():
+        nights = ", ".join(lease.value for lease in leases)
+        raise MayPass(f"Nights are under way: {nights}. They have read these users and may write them again. Nothing "
+                      "was erased: run this again when they have ended.")
+
+
+def contract_of(name: str) -> Contract | None:
+    """Of a table by its path below the root; None where it is none of ours."""
+    for contract in TABLES.values():
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[a-z0-9_]+", re.escape(contract.path)), name):
+            return contract
+    return None
+
+
+def erase_from_tables(root: DataRoot, people: People, found: Found, dry_run: bool) -> list[StoreError]:
+    """Tells what went in `found`; what kept partitions from being read or written."""
+    problems: list[StoreError] = []
+    for name, table in root.tables.items():
+        contract = contract_of(name)
+        rows = people.rows_of(contract) if contract else None
+        for value in table.values() if rows else ():
+            try:
+                gone = (erasure.count if dry_run else erasure.erase)(table, value, rows)
+            except StoreError as error:
+                problems.append(error)
+                continue
+            if gone != Erased():
+                log.info("%s %s: %d rows, %d replaced versions", name, value, gone.rows, gone.versions)
+                found.setdefault(name, []).append(gone)
+        if rows and not dry_run:
+            problems += filter(None, (problem_of_deleting(root, _left(name, value)) for value in table.unfinished()))
+    return problems
+
+
+def _left(name: str, value: str) -> Candidate:
+    return Candidate(name, value, 0, None)
+
+
+def write_reports_again(root: DataRoot, people: People, settings: Settings, found: Found, dry_run: bool) -> None:
+    """Pages that name them, from the tables as they are now; one that cannot be written so is deleted. Replaced pages
+    are dropped, whomever they name."""
+    table = root.tables.get(REPORTS)
+    for dt in table.values() if table else ():
+        named, versions = any(map(people.named_in, table.blobs(dt).values())), len(table.versions(dt))
+        if named or versions:
+            found.setdefault(REPORTS, []).append(Erased(int(named), versions))
+        if named and not dry_run:
+            _write_again(root, dt, settings)
+        if (named or versions) and not dry_run and table.manifest(dt):
+            erasure.drop_versions(table, dt)
+
+
+def _write_again(root: DataRoot, dt: str, settings: Settings) -> None:
+    try:
+        status = run_stage(write_report.run, {"date": datetime.date.fromisoformat(dt)}, settings)
+        problem = f"it ended with {status}" if status else ""
+    except (JobError, StoreError) as error:
+        problem = str(error)
+    if problem:
+        log.warning("%s %s is deleted, since it cannot be written anew: %s", REPORTS, dt, problem)
+        delete(root, _left(REPORTS, dt))
+
+
+def receipt(erasures: Output, dt: str, found: Found, users: int, reference: str) -> None:
+    """Appends to what was erased on that date before."""
+    schema, table = erasures.contract.arrow_schema(), erasures.table()
+    rows = [{
+        "reference": reference, "users": users, "table": name, "partitions": len(gone),
+        "rows": sum(one.rows for one in gone), "versions": sum(one.versions for one in gone)}
+        for name, gone in sorted(found.items())]  # fmt: skip
+    new = pa.Table.from_pylist(rows, schema)
+    former = [table.read(dt)] if table.manifest(dt) else []
+    with table.replace(dt, keep_versions=0) as commit:
+        commit.write_table(pa.concat_tables([*former, new]))
+
+
+def run(
+    date: datetime.date, entity_ids: Input, relations: Input, erasures: Output, config: Settings, user_ids: str,
+    reference: str = "", dry_run: bool = False,
+) -> None:  # fmt: skip
+    """Tables, reports, ledger, receipt. user_ids: the list's file; reference: what the receipt is to say of it."""
+    root, segments = DataRoot(config.data_root), entity_ids.segments(USER)
+    refuse_nights(root)
+    ledger = Ledger.read(segments)
+    people = People(read_ids(user_ids, "the parameter user_ids"), ledger, relations.segments().read())
+    found: Found = {}
+    try:
+        problems = erase_from_tables(root, people, found, dry_run)
+        write_reports_again(root, people, config, found, dry_run)
+        names = people.nameless(ledger)
+        if names and not problems:
+            found[LEDGER] = [Erased(len(names) if dry_run else erasure.rename(segments, names))]
+    finally:  # also of what was done before a failure
+        if found and not dry_run:
+            receipt(erasures, date.isoformat(), found, len(people.raw), reference)
+    rows = sum(one.rows for gone in found.values() for one in gone)
+    metrics.put("rows_in", len(people.raw))
+    metrics.put("rows_out", rows)
+    log.info("%d users, of whom the ledger knows %d: %d rows of %d tables %s", len(people.raw), len(names), rows,
+             len(found), "would be erased" if dry_run else "were erased")
+    if problems:
+        kind = MayPass if any(map(may_pass, problems)) else JobError
+        raise kind(f"{len(problems)} partitions may hold them still, and the ledger does; the rest is done. "
+                   f"{problems[0]} Mend that, and run this again.")
+
+
+if __name__ == "__main__":
+    main(run)

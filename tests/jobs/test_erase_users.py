@@ -1,0 +1,288 @@
+"""Erasure: nothing names or numbers a user afterwards, nobody else's row changes, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from markupsafe import escape
+
+from feature_store import Leases, Segments, Table, lineage
+from feature_store.__main__ import main as store_command
+from feature_store.spreadsheet import to_csv
+from feature_store.tree import DataRoot
+from jobs import erase_users
+from jobs.contracts import Contract
+from jobs.program import FAILED, FINAL, execute
+from jobs.tables import TABLES
+from tests.jobs.embeddings.planted import write_config
+
+D, NEXT = "2026-01-05", "2026-01-06"
+GONE, STAYS = '=cmd|"/c, <b>&\r\nx\'', "user-2"
+USERS = [STAYS, GONE, "user-3"]
+NUMBER = {name: number for number, name in enumerate(USERS)}
+# without a row that is a user's
+NAMELESS = {
+    "checkpoints", "lookalike_models", "run_metrics", "reports", "nights", "erasures", "entity_ids", "relations"}
+NAMING = sorted(set(TABLES) - NAMELESS)
+SOME = ["attributes", "audiences", "clean_events"]
+TIME = datetime.datetime(2026, 1, 4, tzinfo=datetime.UTC)
+PLAIN = {"int32": 1, "int64": 7, "float32": 0.5, "float64": 0.5, "bool": True, "timestamp": TIME, "vector": [1.0, 0.0],
+         "string": "x"}  # fmt: skip
+
+
+def row_of(contract: Contract, user: str) -> dict[str, Any]:
+    """One row of a user, whatever the table."""
+    row = {field.name: PLAIN[field.type] for field in contract.fields}
+    number = NUMBER[user]
+    own = {"user_id": user, "user": number, "entity_type": "user", "entity": number, "raw": user, "head_type": "user",
+           "tail_type": "item", "relation": 0, "head": user if "head_type" in row else number}  # fmt: skip
+    if row.get("relation") == "x":
+        own["relation"] = "purchase"
+    return row | {name: value for name, value in own.items() if name in row}
+
+
+def table_of(root: Path, name: str) -> Table:
+    contract = TABLES[name]
+    return Table(str(root / "data" / contract.path.format(**dict.fromkeys(("model", "name", "stage"), "one"))),
+                 contract.key)  # fmt: skip
+
+
+def commit(root: Path, name: str, value: str, users: list[str], **fields: Any) -> Table:
+    """A partition as a job leaves it; of audiences with the CSV beside the rows."""
+    table, contract = table_of(root, name), TABLES[name]
+    users = sorted(users) if name == "user_embeddings" else users
+    rows = pa.Table.from_pylist([row_of(contract, user) for user in users], contract.arrow_schema(2))
+    with table.replace(value, schema_version=contract.schema_version) as part:
+        part.write_table(rows)
+        if name in ("audiences", "requested_audiences"):
+            part.write_bytes(".csv", to_csv(rows), hint="a-control")
+        part.fields |= fields
+    return table
+
+
+def fill(root: Path, names: list[str]) -> None:
+    """Those tables, each with a replaced version, and the ledgers."""
+    for name in names:
+        commit(root, name, D, USERS)
+        commit(root, name, D, USERS[::-1])
+    ledger = Segments(str(root / "data" / "entity_ids" / "user"))
+    for number, part in ((1, USERS[:2]), (2, USERS[2:])):
+        ids = pa.array([NUMBER[name] for name in part], pa.int64())
+        ledger.append(number, pa.table([ids, pa.array(part)], schema=TABLES["entity_ids"].arrow_schema()))
+    relations = [{"id": n, "name": name, "head_type": "user", "tail_type": "item"} for n, name in enumerate("ab")]
+    Segments(str(root / "data" / "relations")).append(
+        1, pa.Table.from_pylist(relations, TABLES["relations"].arrow_schema()))
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """Every table that names users."""
+    fill(tmp_path, NAMING)
+    return tmp_path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Some of them."""
+    fill(tmp_path, SOME)
+    return tmp_path
+
+
+def erase(root: Path, *more: str, users: tuple[str, ...] = (GONE, "of nobody")) -> int:
+    pq.write_table(pa.table({"user_id": list(users)}), root / "ids.parquet")
+    config = write_config(root)
+    base = ["--date", NEXT, "--config", str(config), "--user-ids", str(root / "ids.parquet"), "--reference", "T-1"]
+    return execute(erase_users.run, [*base, *more])
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    """All but run_metrics, which every program writes."""
+    files = (path for path in sorted((root / "data").rglob("*")) if path.is_file() and path.name != "_lock")
+    return {str(path): path.read_bytes() for path in files if "run_metrics" not in str(path)}
+
+
+def names_left(root: Path) -> list[str]:
+    """Files that hold him, in cells or bytes."""
+    found = []
+    for path, content in files_of(root).items():
+        if content.startswith(b"PAR1"):
+            rows = pq.read_table(pa.BufferReader(content))
+            is_named = any(GONE in column.to_pylist() for column in rows.columns)
+        else:
+            is_named = b"cmd|" in content
+        found += [path] if is_named else []
+    return found
+
+
+def test_nothing_names_him_afterwards_and_all_else_is_as_it_was(whole: Path) -> None:
+    root = whole
+    before = {name: table_of(root, name).read(D) for name in NAMING}
+    assert len(names_left(root)) > 2 * 12
+    assert erase(root) == 0
+    assert names_left(root) == []
+    for name, rows in before.items():
+        table, sorts = table_of(root, name), name == "user_embeddings"
+        assert table.read(D).equals(rows.take([1, 2] if sorts else [0, 2])), name
+        assert table.versions(D) == [] and table.orphans(D) == [], name
+    assert store_command(["verify", "--root", str(root / "data")]) == 0
+
+
+@pytest.mark.parametrize("name", ["audiences", "requested_audiences"])
+def test_files_beside_the_rows_lose_his_line_alone(root: Path, name: str) -> None:
+    commit(root, name, D, USERS)
+    (before,) = table_of(root, name).blobs(D).values()
+    assert erase(root) == 0
+    ((file, after),) = table_of(root, name).blobs(D).items()
+    wanted = to_csv(table_of(root, name).read(D))
+    assert after == wanted and len(after) < len(before) and file.startswith("part-00001-a-control-")
+
+
+def test_tables_without_users_are_known_to_be_such() -> None:
+    """A new table that names users under a column of another name would be forgotten here, not in production."""
+    people = erase_users.People(pa.array([GONE]), erase_users.Ledger.read(Segments("/nowhere")), None)
+    of_nobody = {name for name, contract in TABLES.items() if people.rows_of(contract) is None}
+    assert of_nobody == NAMELESS
+
+
+def test_numbers_stay_and_get_names_that_nobody_can_have(root: Path) -> None:
+    assert erase(root) == 0
+    ledger = Segments(str(root / "data" / "entity_ids" / "user"))
+    assert ledger.read().to_pydict() == {"id": [0, 1, 2], "raw": [STAYS, "\0erased 1", "user-3"]}
+    assert ledger.verify() == []
+
+
+def test_items_of_his_number_and_name_stay(root: Path) -> None:
+    contract = TABLES["entity_embeddings"]
+    rows = [row_of(contract, GONE) | {"entity_type": "item"}, row_of(contract, GONE)]
+    with table_of(root, "entity_embeddings").replace(NEXT) as part:
+        part.write_table(pa.Table.from_pylist(rows, contract.arrow_schema(2)))
+    edges = [row_of(TABLES["knowledge_graph"], GONE) | more for more in ({"relation": 9}, {"head": 0, "tail": 1}, {})]
+    with table_of(root, "knowledge_graph").replace(NEXT) as part:
+        part.write_table(pa.Table.from_pylist(edges, TABLES["knowledge_graph"].arrow_schema()))
+    assert erase(root) == 0
+    assert table_of(root, "entity_embeddings").read(NEXT).column("entity_type").to_pylist() == ["item"]
+    assert table_of(root, "knowledge_graph").read(NEXT).to_pylist() == edges[:2]
+
+
+def test_the_receipt_counts_and_names_nobody(root: Path) -> None:
+    assert erase(root) == 0
+    receipt = Table(str(root / "data" / "erasures")).read(NEXT).to_pylist()
+    of = {row["table"]: row for row in receipt}
+    assert of["audiences"] == {
+        "reference": "T-1", "users": 2, "table": "audiences", "partitions": 1, "rows": 1, "versions": 1}
+    assert of["entity_ids/user"]["rows"] == 1 and len(receipt) == len(SOME) + 1
+    commit(root, "audiences", NEXT, [GONE])
+    assert erase(root, "--reference", "T-2") == 0
+    more = Table(str(root / "data" / "erasures")).read(NEXT).to_pylist()
+    assert more[: len(receipt)] == receipt
+    assert [(row["reference"], row["table"]) for row in more[len(receipt) :]] == [("T-2", "audiences")]
+
+
+def test_what_was_built_on_an_erased_partition_is_not_stale(root: Path) -> None:
+    for users in ([GONE, "user-3"], [GONE]):  # twice: it is known by every hash that it had
+        source = table_of(root, "clean_events").existing_manifest(D).content_hash
+        commit(root, "user_activity", NEXT, ["user-3"], inputs={"clean_events": {D: source}})
+        assert erase(root, users=tuple(users)) == 0
+    assert list(lineage.findings(DataRoot(str(root / "data")))) == []
+    commit(root, "clean_events", D, [STAYS, STAYS])
+    assert len(list(lineage.findings(DataRoot(str(root / "data")), "user_activity"))) == 1
+
+
+def test_a_partition_without_him_keeps_its_versions(root: Path) -> None:
+    table = commit(root, "audiences", NEXT, [STAYS])
+    commit(root, "audiences", NEXT, ["user-3"])
+    before = table.existing_manifest(NEXT).hash
+    assert erase(root) == 0
+    assert table.existing_manifest(NEXT).hash == before and len(table.versions(NEXT)) == 1
+
+
+def test_a_replaced_version_that_alone_has_him_goes(root: Path) -> None:
+    table = commit(root, "audiences", NEXT, [GONE])
+    commit(root, "audiences", NEXT, ["user-3"])
+    before = table.existing_manifest(NEXT).hash
+    assert erase(root) == 0
+    assert table.existing_manifest(NEXT).hash == before and table.versions(NEXT) == []
+
+
+def test_a_count_of_returns_is_not_kept(root: Path) -> None:
+    commit(root, "clean_events", D, [GONE, STAYS], returns=1, files=["a"])
+    assert erase(root) == 0
+    fields = table_of(root, "clean_events").existing_manifest(D).fields
+    assert "returns" not in fields and fields["files"] == ["a"]
+
+
+def test_a_dry_run_counts_and_changes_nothing(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = files_of(root)
+    assert erase(root, "--dry-run", "true") == 0
+    assert files_of(root) == before
+    assert f"{len(SOME) + 1} rows of {len(SOME) + 1} tables would be erased" in caplog.text
+
+
+def test_nothing_is_erased_while_a_night_is_under_way(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    leases, before = Leases(str(root / "data" / "nights")), files_of(root)
+    leases.write(D, datetime.timedelta(hours=1))
+    assert erase(root) == FAILED and f"Nights are under way: {D}" in caplog.text
+    leases.end(D)
+    assert files_of(root) == before
+    assert erase(root) == 0
+
+
+def test_a_damaged_partition_is_told_and_his_number_is_kept_until_it_is_mended(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = table_of(root, "attributes")
+    (file,) = table.files(D)
+    content = Path(file).read_bytes()
+    Path(file).write_bytes(content[:-20])
+    assert erase(root) == FINAL and file in caplog.text and "the rest is done" in caplog.text
+    ledger = Segments(str(root / "data" / "entity_ids" / "user"))
+    assert GONE in ledger.read().column("raw").to_pylist()
+    assert GONE not in table_of(root, "audiences").read(D).column("user_id").to_pylist()
+    Path(file).write_bytes(content)
+    assert erase(root) == 0 and names_left(root) == []
+    assert table.read(D).column("entity").to_pylist() == [2, 0]
+
+
+def test_what_a_publish_that_crashed_left_goes(root: Path) -> None:
+    folder = Path(table_of(root, "audiences").path(NEXT))
+    folder.mkdir()
+    pq.write_table(pa.table({"user_id": [GONE]}), folder / "part-00000-crashed.parquet")
+    assert erase(root) == 0
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("can_be_written", [True, False])
+def test_a_page_that_names_him_is_written_anew_or_deleted(
+    root: Path, can_be_written: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = {D: f"<td>{escape(GONE)}</td>", NEXT: f"<td>{STAYS}</td>"}
+    table = table_of(root, "reports")
+    for value, page in pages.items():
+        with table.replace(value) as part:
+            part.write_bytes(".html", page.encode())
+
+    def write(run: object, given: dict[str, Any], settings: object) -> int:
+        assert given == {"date": datetime.date.fromisoformat(D)}
+        if not can_be_written:
+            return 99
+        with table.replace(D) as part:
+            part.write_bytes(".html", b"anew")
+        return 0
+
+    monkeypatch.setattr(erase_users, "run_stage", write)
+    before = table.existing_manifest(NEXT).hash
+    assert erase(root) == 0
+    assert table.existing_manifest(NEXT).hash == before
+    assert table.values() == ([D, NEXT] if can_be_written else [NEXT])
+    assert not can_be_written or (list(table.blobs(D).values()) == [b"anew"] and table.versions(D) == [])
+
+
+def test_an_id_within_another_does_not_count_as_its_name() -> None:
+    people = erase_users.People(pa.array(["12"]), erase_users.Ledger.read(Segments("/nowhere")), None)
+    assert people.named_in(b"<td>12</td>") and people.named_in(b"user 12.")
+    assert not people.named_in(b"<td>u12</td><td>120</td>")
