@@ -142,7 +142,8 @@ def train_lookalike():
         trigger_rule=TriggerRule.NONE_FAILED,  # a model may be skipped
         doc_md="Learns one classifier for all clients from past label windows, and each client's own beside it. With "
         "few sets of items that have buyers, or lookalike.pooled off, each client alone, on vectors of D − L and "
-        "labels from [D − L, D): then skipped, with its reason, if D − L is missing or no client has buyers enough.")
+        "labels from [D − L, D): then skipped, with its reason, if D − L is missing or no client has buyers enough. "
+        "Also the model of seed lists for audiences on demand: without clients that alone, skipped where it cannot be.")
 
 
 def score_lookalike():
@@ -151,7 +152,7 @@ def score_lookalike():
         outputs=["lookalike_scores", "audiences", "audience_reasons"], outlets=[datasets.audiences(SETTINGS)],
         trigger_rule=TriggerRule.NONE_FAILED,  # the backtest needs no training tonight
         doc_md="Scores everybody eligible at D, hands out the k likeliest per client, and holds the scores of D − L "
-        "against what happened. Skipped where neither is there.")  # fmt: skip
+        "against what happened. Skipped where neither is there, and without clients.")  # fmt: skip
 
 
 def train_profiles():

@@ -39,7 +39,8 @@ AFTER_TRAINING = (
         "`train_lookalike` skipped",
         "Fewer than 20 item sets with buyers, or a log too short: then clients are learnt alone, and D − L has to be "
         "there, in the same space; the reason names the dates to rerun. Or no client has `lookalike.min_positives` "
-        "buyers: the reason has their counts.",
+        "buyers: the reason has their counts. Without clients: the reason says why no model of seed lists can be "
+        "learned; audiences on demand then take 30 seeds.",
     ),
     (
         "`score_lookalike`",

@@ -7,8 +7,8 @@ audiences and audience_reasons of D (Parquet, and of the audiences per client a 
 control group, with cells that are safe in a spreadsheet, see feature_store/spreadsheet.py).
 Guarantees: who is scored follows the rule of training; the backtest is the only figure called test. The baselines
 score as well, so that the backtest can tell what the chosen feature set gains out of time; audiences are the chosen
-one's alone. Who is on a suppression list is scored, and in no audience (campaign.py). Skips where there is no model of
-D; the backtest is reported all the same.
+one's alone. Who is on a suppression list is scored, and in no audience (campaign.py). Skips without clients; and where
+there is no model of D, but the backtest is reported all the same.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from jobs.audiences.learn_pool import columns_of, first_of, past_of
 from jobs.audiences.nights import Tables
 from jobs.audiences.pooled_rows import keys_of
 from jobs.audiences.set_columns import behaviors_of
-from jobs.audiences.train_lookalike import Config, clients_of, near_models
+from jobs.audiences.train_lookalike import NO_CLIENT, Config, clients_of, near_models
 from jobs.configuration.feature_names import FeatureSet, models_of
 from jobs.events.returns import counted
 from jobs.program import Input, JobError, Output, Skip, code_version, log, main, metrics
@@ -176,6 +176,8 @@ def run(
     lookalike_scores: Output, audiences: Output, audience_reasons: Output, config: Config,
 ) -> None:  # fmt: skip
     """Backtest, score, commit."""
+    if not config.lookalike.clients:
+        raise Skip(f"{NO_CLIENT.capitalize()}: nobody is to be scored. Lists of seeds can be asked for all the same.")
     graph, dt, look = (knowledge_graph, interactions, entity_ids, relations), date.isoformat(), config.lookalike
     lists = read_lists(look, look.clients)  # before the work: without one of them there is no audience
     clean_events = counted(clean_events, date, config.events.returns)

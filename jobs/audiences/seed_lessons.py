@@ -23,7 +23,6 @@ from jobs.audiences.pooled_rows import Window, draw, odds_of_draw, order_of
 from jobs.audiences.seed_sets import SeedLists
 from jobs.configuration.sections import Lookalike
 from jobs.program import Input
-from jobs.program import log as logger
 from models.classifiers.lookalike import OneClassError, from_bytes, to_bytes
 
 if TYPE_CHECKING:
@@ -117,19 +116,17 @@ def played(lessons: Lessons, lists: list[SeedLists]) -> Iterator[Rows]:
                 yield rows
 
 
-def fit_seed_lists(lessons: Lessons, models: list[str], lookalike: Lookalike, seed: int) -> SeedModel | None:
-    """None, with the reason in the log, where too few lists can be played."""
+def fit_seed_lists(lessons: Lessons, models: list[str], lookalike: Lookalike, seed: int) -> SeedModel | str:
+    """Learned by playing requests; or why there is none."""
     started, lists, hyper = time.perf_counter(), lists_of(lessons, models), lookalike.pooled_trees
     parts = list(played(lessons, lists))
     if len(parts) < LEAST_LISTS:
-        logger.info("no model of seed lists: %d lists can be played, %d are needed", len(parts), LEAST_LISTS)
-        return None
+        return f"{len(parts)} lists of seeds can be played; {LEAST_LISTS} are needed"
     rows = Rows.together(parts)
     try:
         boosters = fit_rows(rows, hyper.boosters, hyper, seed)
     except OneClassError as error:
-        logger.info("no model of seed lists: %s", error)
-        return None
+        return str(error)
     figures = {
         "lists": len(parts), "rows": len(rows.labels), "columns": rows.features.shape[1],
         "trees": sum(booster.num_boosted_rounds() for booster in boosters),

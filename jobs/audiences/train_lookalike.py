@@ -3,15 +3,16 @@
 
 One pooled classifier learns from every set of items with buyers, in several past label windows (learn_pool.py), and two
 baselines are fitted beside it for comparison. Where fewer than 20 sets have buyers enough, or with
-`lookalike.pooled: false`, each client is learnt alone (one_client.py).
+`lookalike.pooled: false`, each client is learnt alone (one_client.py). The same lessons teach the model of lists of
+seeds (seed_lessons.py), which is all there is to learn without clients.
 
 Reads: clean_events of the days before D; knowledge_graph, interactions, entity_ids, relations of D; for the baselines
 and for affinities also the tables of D - L, and of earlier label windows' starts where a night was run: user_embeddings
 and entity_embeddings of these dates. Writes: lookalike_models of D.
 Guarantees: the columns of a label window know nothing from its start on, labels are of the window, buyers and others
 are drawn from the same eligible users, and a user's rows are never on both sides of a split.
-Learnt alone it skips, with what to rerun, where D - L was not run or is in another space; and, with each client's
-count, where no client has buyers enough.
+Learnt alone it skips, with what to rerun, where D - L was not run or is in another space; with each client's count,
+where no client has buyers enough; and without clients, where no model of lists can be learned.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from jobs.audiences.nights import Tables, skip_unless_comparable
 from jobs.audiences.one_client import Task, fit_all, make_task
 from jobs.audiences.pooled import Lessons
 from jobs.audiences.population import purchases_between
-from jobs.audiences.seed_lessons import ENTRY, fit_seed_lists, repeatable_entry
+from jobs.audiences.seed_lessons import ENTRY, SeedModel, fit_seed_lists, repeatable_entry
 from jobs.audiences.snapshot import Snapshot
 from jobs.configuration.feature_names import FeatureSet, default_names, models_of
 from jobs.configuration.load import config_hash
@@ -43,6 +44,7 @@ from jobs.program import Input, Output, Skip, code_version, log, main, metrics
 from models.classifiers.lookalike import OneClassError
 
 SAID_CLIENTS = 5  # of those without a model, in the reason of a skip
+NO_CLIENT = "no client is configured under lookalike.clients"
 
 
 @dataclass(frozen=True)
@@ -95,25 +97,29 @@ def near_models(config: Config) -> list[str]:
 
 
 def clients_of(config: Config) -> dict[str, Predicate]:
-    """The configured clients' predicates by name. Skip when there is none."""
-    if not config.lookalike.clients:
-        raise Skip("No client is configured under lookalike.clients: nothing to prospect for.")
+    """The configured clients' predicates by name."""
     known = config.graph.item_attributes
     return {name: parse(tree, f"lookalike.clients.{name}", known) for name, tree in config.lookalike.clients.items()}
 
 
-def learn_together(
+def lessons_tonight(
     tables: Tables, date: datetime.date, snapshot: Snapshot, clients: dict[str, Predicate], config: Config
-) -> Together | str:
-    """By the pooled classifier; or why each client is learnt alone."""
-    look, seed = config.lookalike, config.seed
+) -> Lessons | str:
+    """What the pooled classifier and the model of seed lists learn from; or why there is too little."""
+    look = config.lookalike
     if not look.pooled:
         return "lookalike.pooled is false"
-    lessons = lessons_of(tables, date, snapshot, clients, near_models(config), config.graph, look, seed)
+    return lessons_of(tables, date, snapshot, clients, near_models(config), config.graph, look, config.seed)
+
+
+def learn_together(lessons: Lessons | str, clients: dict[str, Predicate], config: Config) -> Together | str:
+    """By the pooled classifier; or why there is none."""
     if isinstance(lessons, str):
         return lessons
+    if not clients:
+        return NO_CLIENT
     try:
-        fitted, pool = fit_clients(lessons, list(clients), look, seed)
+        fitted, pool = fit_clients(lessons, list(clients), config.lookalike, config.seed)
     except OneClassError as error:
         return str(error)
     group = functools.partial(group_of, purchase=config.graph.purchase)
@@ -133,6 +139,27 @@ def learn_alone(
     fitted, left_out = fit_all(tasks, sets, look, seed, beside_pool)
     vocabulary = dataclasses.asdict(source.vocabulary)
     return Alone(tasks, fitted, left_out, tables.spaces(models, start), vocabulary)
+
+
+def learn_each(
+    tables: Tables, start: datetime.date, date: datetime.date, snapshot: Snapshot, clients: dict[str, Predicate],
+    together: Together | str, config: Config,
+) -> Alone:  # fmt: skip
+    """What is learned of each client alone: baselines beside the pooled classifier, none where D - L cannot be compared
+    with D; or all there is, and then Skip there."""
+    if not clients:
+        return Alone()
+    is_pooled = not isinstance(together, str)
+    if not is_pooled:
+        log.info("each client is learnt alone: %s", together)
+    sets = feature_sets_of(config, is_pooled)
+    try:
+        return learn_alone(tables, start, date, snapshot, clients, sets, is_pooled, config)
+    except Skip as skip:
+        if not is_pooled:
+            raise Skip(f"{skip} Each client is learnt alone, which takes that date: {together}.", skip.wanted) from None
+        log.info("no baselines beside the pooled classifier, as on the first night of a log: %s", skip)
+        return Alone()
 
 
 def skip_without_models(fitted: list[Fitted], left_out: list[str], label_window_days: int) -> None:
@@ -180,19 +207,25 @@ def chosen_of(fitted: list[Fitted], chosen: str, score_with: str | None) -> dict
     return found
 
 
-def report(alone: Alone, together: Together | str, chosen: dict[str, str]) -> None:
-    """The night's figures of this stage. `pr_auc`, `curves`: one row per client and feature set; `clients`: one per
-    client; `pool`: what the pooled classifier learned from, or why there is none."""
+def report(
+    alone: Alone, together: Together | str, lessons: Lessons | str, lists: SeedModel | str, chosen: dict[str, str]
+) -> None:
+    """The night's figures of this stage. `rows_in`: users to learn from; `rows_out`: models; `pr_auc`, `curves`: one
+    row per client and feature set; `clients`: one per client; `pool`: what the pooled classifier learned from, or why
+    there is none; `seed_lists`: the same of the model of seed lists, null without one."""
     pooled = None if isinstance(together, str) else together
     fitted = [*alone.fitted, *(pooled.fitted if pooled else [])]
-    metrics.put("rows_in", len(pooled.lessons.windows[0].past.eligible if pooled else alone.tasks[0].sample.labels))
-    metrics.put("rows_out", len(fitted))
+    of_lists = None if isinstance(lists, str) else lists
+    of_tasks = max((len(task.sample.labels) for task in alone.tasks), default=0)  # the same users for each client
+    metrics.put("rows_in", of_tasks if isinstance(lessons, str) else len(lessons.windows[0].past.eligible))
+    metrics.put("rows_out", len(fitted) + (of_lists is not None))
     metrics.put("spaces", detail=alone.spaces)
     metrics.put("clients", detail=_of_pool(pooled) if pooled else _of_tasks(alone))
     metrics.put("pool", detail=pooled.figures if pooled else {"reason": together})
     metrics.put("pr_auc", detail=[f.figures for f in fitted])
     metrics.put("curves", detail=[f.curves for f in fitted])
     metrics.put("chosen", detail=chosen)
+    metrics.put("seed_lists", detail=of_lists and of_lists.figures)
 
 
 def _of_tasks(alone: Alone) -> list[dict[str, Any]]:
@@ -223,39 +256,35 @@ def run(
     tables = Tables(clean_events, *graph, user_embeddings, entity_embeddings)
     start = date - datetime.timedelta(days=look.label_window_days)
     clients, snapshot = clients_of(config), tables.snapshot(date, config.graph)
-    together = learn_together(tables, date, snapshot, clients, config)
-    is_pooled = not isinstance(together, str)
-    if not is_pooled:
-        log.info("each client is learnt alone: %s", together)
-    sets = feature_sets_of(config, is_pooled)
-    try:
-        alone = learn_alone(tables, start, date, snapshot, clients, sets, is_pooled, config)
-    except Skip as skip:
-        if not is_pooled:
-            raise Skip(f"{skip} Each client is learnt alone, which takes that date: {together}.", skip.wanted) from None
-        log.info("no baselines beside the pooled classifier, as on the first night of a log: %s", skip)
-        alone = Alone()
+    lessons = lessons_tonight(tables, date, snapshot, clients, config)
+    together = learn_together(lessons, clients, config)
+    is_taught, is_pooled = not isinstance(lessons, str), not isinstance(together, str)
+    alone = learn_each(tables, start, date, snapshot, clients, together, config)
     fitted = [*alone.fitted, *(together.fitted if is_pooled else [])]
-    lists = fit_seed_lists(together.lessons, near_models(config), look, config.seed) if is_pooled else None
+    lists = fit_seed_lists(lessons, near_models(config), look, config.seed) if is_taught else lessons
+    if isinstance(lists, str):
+        log.info("no model of seed lists: %s", lists)
     chosen = choose(fitted, is_pooled, look.score_with) if fitted else None
     by_client = chosen_of(fitted, chosen, look.score_with) if chosen else {}
-    report(alone, together, by_client)
-    metrics.put("seed_lists", detail=lists and lists.figures)
-    starts = [start] if not is_pooled else [window.past.date for window in together.lessons.windows]
+    report(alone, together, lessons, lists, by_client)
+    starts = [window.past.date for window in lessons.windows] if is_taught else [start] if clients else []
     index = {
         "label_start": start.isoformat(), "chosen": chosen, "chosen_of": by_client, "vocabulary": alone.vocabulary,
         "spaces": alone.spaces, "excluded": sorted(look.exclude_attributes),
         "label_windows": [one.isoformat() for one in starts]}  # fmt: skip
     with lookalike_models.table().replace(dt, keep_versions=config.publishing.keep_versions) as commit:
-        index |= {"models": write(fitted, commit), ENTRY: lists and lists.write(commit)}
+        index |= {"models": write(fitted, commit), ENTRY: None if isinstance(lists, str) else lists.write(commit)}
         commit.write_bytes(".json", to_json(index), hint="index", hashed=to_json(repeatable_entry(repeatable(index))))
-        models = near_models(config) if is_pooled else models_of(sets)
+        models = list(dict.fromkeys([*(near_models(config) if is_taught else []), *alone.spaces]))
         commit.fields |= {
             "label_window": [start.isoformat(), dt], "spaces": alone.spaces, "chosen": chosen,
             "config_hash": config_hash(config), "code_version": code_version(),
             "inputs": [*tables.lineage(starts, models), knowledge_graph.lineage(dt)]}  # fmt: skip
-    # after the commit: nobody is to score by the models of an earlier run
-    skip_without_models(fitted, alone.left_out, look.label_window_days)
+    # after the commit: nobody is to score, or to rank a list, by the models of an earlier run
+    if clients:
+        skip_without_models(fitted, alone.left_out, look.label_window_days)
+    elif isinstance(lists, str):
+        raise Skip(f"{NO_CLIENT.capitalize()}, and no model of seed lists can be learned: {lists}.")
 
 
 if __name__ == "__main__":

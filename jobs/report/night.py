@@ -80,7 +80,8 @@ class Night:
     @property
     def prospects(self) -> bool:
         """Whether there are clients to find prospects for, or figures of some."""
-        return any(s.name in ("train_lookalike", "score_lookalike") for s in self.stages)
+        known = self["train_lookalike"].table("clients") or self["score_lookalike"].table("backtest")
+        return self.flow.clients or bool(known)
 
     @property
     def profiles(self) -> bool:

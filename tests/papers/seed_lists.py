@@ -66,9 +66,9 @@ def scores_of(nights: Nights, settings: Settings, date: datetime.date, logs: Log
     models = nights.models
     sets = hidden(logs.sets_before, together)
     lessons = lessons_from(logs.before, sets, tables, date, models, graph, look, seed)
-    model = None if isinstance(lessons, str) else fit_seed_lists(lessons, models, look, seed)
-    if model is None:
-        raise SystemExit(f"{nights.shop.name} without {', '.join(together)}: no model of lists can be learned")
+    model = lessons if isinstance(lessons, str) else fit_seed_lists(lessons, models, look, seed)
+    if isinstance(model, str):
+        raise SystemExit(f"{nights.shop.name} without {', '.join(together)}: no model of lists can be learned: {model}")
     past = past_of(logs.around, date, graph, look)
     keys, fold = keys_of(past.log.users, seed), folds(past.log, len(model.boosters), seed)[past.eligible]
     published = vectors_of(tables, models, graph, look, seed)(past)

@@ -283,7 +283,8 @@ def test_feature_sets_and_clients_are_checked_with_the_configuration(tmp_path: P
             check(build(Settings, tree | {"lookalike": lookalike}, ""))
 
 
-def test_no_client_is_no_work(world: tuple) -> None:
+def test_no_client_and_too_few_sets_is_no_work(world: tuple) -> None:
     root, *_ = world
-    with pytest.raises(Skip, match="No client"):
+    said = "No client .*, and no model of seed lists can be learned: .* sets of items .*; 20 are needed"
+    with pytest.raises(Skip, match=said):
         train(root, config(clients={}))

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feature_store import Table
-from jobs.audiences import learn_pool, seed_lessons
+from feature_store import Table, lineage
+from feature_store.tree import DataRoot
+from jobs.audiences import learn_pool, seed_lessons, train_lookalike
+from jobs.audiences.backtest import own_buyers_at
 from jobs.audiences.fitted import repeatable
 from jobs.audiences.learn_pool import lessons_of
 from jobs.audiences.nights import Tables
@@ -27,7 +29,19 @@ from jobs.audiences.seed_lessons import (
     seeds_played,
 )
 from jobs.audiences.seed_sets import SeedLists
-from tests.jobs.audiences.worlds import DATE, DIMENSION, GRAPH, START, config, planted, reads, train
+from jobs.program import Skip
+from tests.jobs.audiences.worlds import (
+    DATE,
+    DIMENSION,
+    GRAPH,
+    START,
+    config,
+    figures,
+    planted,
+    reads,
+    score,
+    train,
+)
 from tests.jobs.report.tables_by_hand import table_input, write_vectors
 
 DT = DATE.isoformat()
@@ -53,6 +67,12 @@ def lessons(root: Path, few_sets: None) -> Lessons:
     found = lessons_of(tables, DATE, tables.snapshot(DATE, GRAPH), {}, ["transe"], GRAPH, look, 0)
     assert not isinstance(found, str), found
     return found
+
+
+def index_of(root: Path) -> dict[str, Any]:
+    blobs = Table(f"{root}/lookalike_models").blobs(DT)
+    (index,) = (json.loads(blob) for name, blob in blobs.items() if name.endswith(".json"))
+    return index
 
 
 def test_a_window_that_begins_before_anybody_bought_goes_without_vectors(tmp_path: Path, few_sets: None) -> None:
@@ -142,11 +162,11 @@ def test_trees_of_a_fold_learn_from_no_user_of_it(lessons: Lessons, monkeypatch:
     assert set(np.unique(rows.features[:, sizes])) == set(map(float, SIZES))
 
 
-def test_too_few_lists_or_a_window_without_buyers_give_no_model(lessons: Lessons, caplog: Any) -> None:
-    few = dataclasses.replace(lessons, windows=lessons.windows[:0])
-    assert fit_seed_lists(few, ["transe"], config().lookalike, 0) is None
+def test_too_few_lists_or_a_window_without_buyers_give_no_model(lessons: Lessons) -> None:
+    said, few = "0 lists of seeds can be played; 5 are needed", dataclasses.replace(lessons, windows=[])
+    assert fit_seed_lists(few, ["transe"], config().lookalike, 0) == said
     nobody = [dataclasses.replace(w, bought=w.bought * 0) for w in lessons.windows]
-    assert fit_seed_lists(dataclasses.replace(lessons, windows=nobody), [], config().lookalike, 0) is None
+    assert fit_seed_lists(dataclasses.replace(lessons, windows=nobody), [], config().lookalike, 0) == said
 
 
 def test_the_night_keeps_it_and_equal_nights_keep_the_same(root: Path, few_sets: None) -> None:
@@ -156,7 +176,7 @@ def test_the_night_keeps_it_and_equal_nights_keep_the_same(root: Path, few_sets:
     model = read_seed_model(table_input(root, "lookalike_models"), DT)
     assert model is not None and model.models == ["transe"]
     assert [b.num_features() for b in model.boosters] == [len(model.columns)] * len(model.boosters)
-    (index,) = (json.loads(blob) for name, blob in table.blobs(DT).items() if name.endswith(".json"))
+    index = index_of(root)
     shown = repeatable_entry(repeatable(index))
     assert "files" in index["seed_lists"] and "files" not in shown["seed_lists"]
     assert "seconds" not in shown["seed_lists"]["figures"]
@@ -171,3 +191,45 @@ def test_a_night_that_learns_each_client_alone_has_none(root: Path) -> None:
 
 def test_a_night_without_classifiers_has_none(tmp_path: Path) -> None:
     assert read_seed_model(table_input(tmp_path, "lookalike_models"), DT) is None
+
+
+def test_without_clients_it_alone_is_learned_and_kept(
+    root: Path, few_sets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_lookalike, "fit_clients", None)  # nobody's
+    settings = config(clients={})
+    found = train(root, settings)
+    assert found["seed_lists"]["lists"] > 10 and found["rows_out"] == 1 and found["rows_in"] > 300
+    assert found["clients"] == found["pr_auc"] == found["curves"] == [] and found["chosen"] == found["spaces"] == {}
+    assert found["pool"] == {"reason": "no client is configured under lookalike.clients"}
+    index = index_of(root)
+    assert index["models"] == [] and index["chosen"] is None and START.isoformat() in index["label_windows"]
+    models = table_input(root, "lookalike_models")
+    assert read_seed_model(models, DT).models == ["transe"] and own_buyers_at(models, DATE) == {}
+    manifest = models.table().existing_manifest(DT)
+    read = {(one["table"], one.get("dt")) for one in manifest.fields["inputs"]}
+    assert {("knowledge_graph", DT), ("feature_store/user_embeddings/model=transe", START.isoformat())} <= read
+    assert [found for found in lineage.findings(DataRoot(str(root)), "lookalike_models") if found.rerun] == []
+    train(root, settings)
+    assert models.table().existing_manifest(DT).content_hash == manifest.content_hash
+    with pytest.raises(Skip, match="No client is configured under lookalike.clients: .*Lists of seeds can be asked"):
+        score(root, settings)
+    assert not figures(), "no backtest either"
+
+
+def test_without_clients_a_night_that_cannot_learn_it_is_skipped_and_keeps_no_former_one(
+    root: Path, few_sets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for changed, patched, said in (
+        ({"pooled": False}, {}, "lookalike.pooled is false"),
+        ({}, {"LEAST_LISTS": 1000}, r"\d+ lists of seeds can be played; 1000 are needed"),
+        ({"label_window_days": 28}, {}, "the log begins less than two label windows before"),
+    ):  # fmt: skip
+        train(root, config(clients={}))
+        assert index_of(root)["seed_lists"]
+        with monkeypatch.context() as patch, pytest.raises(Skip, match=f"No client is configured.*: {said}"):
+            for name, value in patched.items():
+                patch.setattr(seed_lessons, name, value)
+            train(root, config(clients={}, **changed))
+        assert figures()["seed_lists"] is None and figures()["rows_out"] == 0
+        assert read_seed_model(table_input(root, "lookalike_models"), DT) is None, "a list is not ranked by it"

@@ -13,13 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from jobs.audiences import find_audience, learn_pool, seed_lessons, seed_request
+from jobs.audiences import find_audience, learn_pool, seed_lessons, seed_request, train_lookalike
 from jobs.audiences.population import active_users
 from jobs.audiences.seed_request import dealt, in_order, own_share
 from jobs.audiences.seed_sets import SeedLists
 from jobs.configuration.sections import Publishing
 from jobs.program import JobError, Output
-from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, ITEMS, config, planted, reads_of_request, train
+from tests.jobs.audiences.worlds import BRANDS, DATE, DIMENSION, ITEMS, config, planted, reads, reads_of_request, train
 from tests.jobs.report.tables_by_hand import Log, table_input, write_vectors
 
 USERS = 700
@@ -104,6 +104,19 @@ def test_where_the_night_has_no_model_it_is_as_before_and_said(world: tuple, tmp
     assert "The night has no model of seed lists" in page and "has no model of seed lists" in caplog.text
     with pytest.raises(JobError, match=r"at least 30 \(the night of .* with which 5 would do\) active ones are needed"):
         ask(root, tmp_path, liking[:10], "bare_few", **bare)
+
+
+def test_a_night_without_clients_has_the_model_all_the_same(
+    world: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _, liking = world
+    monkeypatch.setattr(learn_pool, "LEAST_SETS", 5)
+    monkeypatch.setattr(seed_lessons, "LEAST_LISTS", 5)
+    settings, models = config(clients={}), table_input(tmp_path, "lookalike_models", Output)
+    train_lookalike.run(date=DATE, **reads(root), lookalike_models=models, config=settings)
+    found, report, _ = ask(root, tmp_path, liking[:5], "nobodys", config=settings, lookalike_models=models)
+    assert report["weights"] == {"own": 0.0, "learned": 1.0} and report["learned"]["spaces"] == ["transe"]
+    assert np.mean([user in liking for user in found]) > 1.4 * len(liking) / USERS
 
 
 @pytest.mark.parametrize(("number", "said"), [(1, "1 were active"), (4, "4 were active"), (0, "0 are known")])

@@ -222,6 +222,20 @@ def test_a_night_without_clients_has_no_gap_where_audiences_would_be(root: Path)
     assert links <= {f"#{value}" for value in anchors}
 
 
+def test_a_night_that_learned_from_lists_alone_tells_of_no_audience(root: Path) -> None:
+    """Without clients `train_lookalike` may have its model of seed lists, and is done."""
+    nobodys = {"clients": [], "pr_auc": [], "curves": [], "chosen": {}, "pool": {"reason": "no client"}}
+    night.put(root, "train_lookalike", rows_out=1, seed_lists={"lists": 60}, **nobodys)
+    night.put(root, "score_lookalike", 99, "No client is configured")
+    config = root / "night.yaml"
+    config.write_text(config.read_text(encoding="utf-8").partition("lookalike:")[0], encoding="utf-8")
+    page = Page(report(root))
+    assert "Every stage done" in page.text and "11 of 11 stages done" in page.text
+    anchors = {value for _, name, value in page.attributes if name == "id"}
+    assert not {"quality", "backtest", "audiences"} & anchors
+    assert "PR-AUC gain" not in page.text and "not there tonight" not in page.text and "learnt alone" not in page.text
+
+
 def test_figures_of_another_night_are_not_taken(root: Path) -> None:
     shutil.rmtree(root / "data" / "run_metrics" / "stage=validate_events")
     night.put(root, "validate_events", rows_in=777_777, date=DATE - datetime.timedelta(days=7))
