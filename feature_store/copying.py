@@ -111,7 +111,7 @@ def _copy_ledger(name: str, source: Segments, target: Segments) -> Iterator[Copi
             target.disk.make_folder(target.uri)
             if is_new:
                 is_new = target.disk.put_if_absent(copy, content)
-            if not is_new and target.disk.read_bytes(copy) != content:
+            if not is_new and not target.segment(copy).equals(source.segment(path)):
                 raise StoreError(
                     f"{copy} is there and is not {path}: the two ledgers gave their ids apart. "
                     "If users were erased of one since, erase them of the other too; else copy to an empty root."

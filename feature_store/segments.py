@@ -116,7 +116,7 @@ class Segments:
         path = self.files()[number - 1]
         if rows.num_rows != (there := self.row_count(path)):
             raise StoreError(f"Asked to put {rows.num_rows} rows in place of the {there} of {path}; expected as many.")
-        content = self._bytes_of(number, rows)
+        content = self._bytes_of(number, rows.replace_schema_metadata(None))  # that of a segment has its own hash
         with explain_os_errors(f"rewriting segment {number}", self.uri, "The segment is as it was, or as asked."):
             self.disk.put_atomic(path, content)
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from feature_store import FeatureStore, Segments, Table, copying
@@ -155,6 +156,22 @@ def test_ledgers_that_were_written_apart_are_refused(roots: tuple[Place, Place],
     Segments(f"{roots[1]}/entity_ids/user").append(1, pa.table({"id": [9]}))
     with pytest.raises(StoreError, match="gave their ids apart.*Copy to an empty root|copy to an empty root"):
         list(copy_root(DataRoot(str(source)), *open_disk(str(roots[1]))))
+
+
+def test_after_an_erasure_in_both_ledgers_they_go_on_together(roots: tuple[Place, Place], source: Place) -> None:
+    """Also where another release wrote the other's bytes."""
+    data, target = DataRoot(str(source)), open_disk(str(roots[1]))
+    list(copy_root(data, *target))
+    ours, theirs = (Segments(f"{root}/entity_ids/user") for root in (source, roots[1]))
+    first = ours.segment(ours.files()[0])
+    new = first.set_column(0, "id", pa.array([7], pa.int64())).replace_schema_metadata(None)
+    ours.rewrite(1, new)
+    with pytest.raises(StoreError, match="If users were erased of one since, erase them of the other too"):
+        list(copy_root(data, *target))
+    sink = pa.BufferOutputStream()
+    pq.write_table(new, sink, compression="none")
+    at(theirs.files()[0]).write_bytes(sink.getvalue().to_pybytes())
+    assert all(one.was_there for one in copy_root(data, *target))
 
 
 def test_a_root_is_not_copied_onto_itself_nor_out_of_nothing(
