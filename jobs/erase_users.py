@@ -33,7 +33,7 @@ from jobs.audiences.snapshot import Ledger
 from jobs.configuration.settings import Settings
 from jobs.contracts import Contract
 from jobs.events.returns import COUNT
-from jobs.graphs.ledgers import USER
+from jobs.graphs.ledgers import ERASED, USER
 from jobs.program import Input, JobError, MayPass, Output, log, main, metrics, run_stage
 from jobs.report import write_report
 from jobs.report.text import shown
@@ -111,8 +111,8 @@ class People:
         return any(form in text and re.search(rf"(?<!\w){re.escape(form)}(?!\w)", text) for form in forms)
 
     def nameless(self, ledger: Ledger) -> dict[str, str]:
-        """The names that their numbers get: NUL is in no usable id."""
-        return {raw: f"\0erased {number}" for raw, number in zip(
+        """The names that their numbers get."""
+        return {raw: f"{ERASED}{number}" for raw, number in zip(
             self.raw.to_pylist(), ledger.ids_of(self.raw).tolist(), strict=True) if number >= 0}  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from jobs.configuration.settings import Families
 from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.embeddings.family import compared, family, newest_before
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
-from jobs.graphs.ledgers import ITEM
+from jobs.graphs.ledgers import ERASED, ITEM, USER
 from jobs.program import Input, Output, code_version, log, main, metrics, midnight
 from jobs.tables import TABLES
 from models.families import family_of
@@ -63,6 +63,16 @@ def events_in_graph(dt: str, knowledge_graph: Input, relations: Input, behaviors
     of_behaviors = pc.field("relation").isin(ids.combine_chunks())
     edges = knowledge_graph.table().read(dt, columns=["head", "count"], filter=of_behaviors)
     return edges.group_by("head").aggregate([("count", "sum")]).rename_columns(["user", "events"])
+
+
+def without_erased(checkpoint: Checkpoint, ids: Input) -> Checkpoint:
+    """A checkpoint keeps the rows of users who were erased since, which are published no more."""
+    rows = np.flatnonzero(checkpoint.entity_type == checkpoint.types.index(USER))
+    raw = raw_of(ids.segments(USER), checkpoint.entity_id[rows], USER)
+    erased = rows[pc.starts_with(raw, ERASED).to_numpy(zero_copy_only=False)]
+    source = checkpoint.source.copy()
+    source[erased] = NONE
+    return dataclasses.replace(checkpoint, source=source) if len(erased) else checkpoint
 
 
 def users_of(checkpoint: Checkpoint, seen: pa.Table, ids: Input) -> Users:
@@ -193,7 +203,7 @@ def run(
 ) -> None:  # fmt: skip
     """Align, check, publish."""
     dt, table = date.isoformat(), user_embeddings.table(model)
-    checkpoint = read_checkpoint(checkpoints.table(model), dt)
+    checkpoint = without_erased(read_checkpoint(checkpoints.table(model), dt), entity_ids)
     seen = events_in_graph(dt, knowledge_graph, relations, config.graph.behaviors)
     users = users_of(checkpoint, seen, entity_ids)
     former = published_before(table, model, date, predecessor, config)

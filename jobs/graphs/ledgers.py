@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 USER, ITEM = "user", "item"
+ERASED = "\0erased "  # before the number of an erased user, in place of his raw id: NUL is in no usable id
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 
 from feature_store import FeatureStore, Segments, Table
 from feature_store.local_disk import LocalDisk
+from jobs import erase_users
 from jobs.arrays import read_checkpoint
 from jobs.embeddings import pretrain_transe, publish_users, resolve_predecessor
 from jobs.program import FINAL, execute, midnight
@@ -92,6 +93,21 @@ def test_a_cold_retraining_is_rotated_back_into_the_former_space(root: Path, tmp
     raw = native.entities[native.entity_type == native.types.index("user")]
     before = (raw * then).sum(1) / np.linalg.norm(raw, axis=1) / np.linalg.norm(then, axis=1)
     assert np.median(cosine) > np.median(before) + 0.3
+
+
+def test_an_erased_user_is_not_published_again_from_a_checkpoint_that_still_has_his_number(root: Path) -> None:
+    config = write_config(root)
+    night(config, DATES[0])
+    (root / "ids.txt").write_text("u003")
+    given = ["--config", str(config), "--date", str(DATES[0])]
+    assert execute(erase_users.run, [*given, "--user-ids", str(root / "ids.txt")]) == 0
+    assert execute(publish_users.run, [*given, "--model", "transe"]) == 0
+    rest = [user for user in USERS if user != "u003"]
+    store = FeatureStore(str(root / "data" / "feature_store"))
+    assert store.read("user_embeddings", model="transe", dt="2026-01-05").user_ids() == rest
+    entities = Table(str(root / "data/entity_embeddings/transe")).read(str(DATES[0]))
+    users = entities.filter(pc.equal(entities.column("entity_type"), "user"))
+    assert users.column("raw").to_pylist() == rest
 
 
 def test_users_whose_events_are_not_in_the_graph_are_not_missed(root: Path) -> None:
