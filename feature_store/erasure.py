@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from feature_store import retired
 from feature_store.errors import explain_os_errors
-from feature_store.layout import part_hint
+from feature_store.layout import RETIRED, part_hint
 from feature_store.lineage import FORMER
 from feature_store.publish import clean_up, writing
 from feature_store.segments import Segments
@@ -70,16 +70,28 @@ def erase(table: Table, value: str, rows: Rows) -> Erased:
                 commit.write_bytes(suffix, rows.text(suffix, content), hint=hint)
             commit.fields |= {name: field for name, field in former.fields.items() if name not in rows.forgotten}
             commit.fields[FORMER] = [*former.fields.get(FORMER, []), former.content_hash]
-    elif found.versions:
-        drop_versions(table, value)
+    elif found.versions or _leftovers(table, value):
+        tidy(table, value, keep_versions=0 if found.versions else None)
     return found
 
 
-def drop_versions(table: Table, value: str) -> None:
-    """All replaced versions of a committed partition."""
+def tidy(table: Table, value: str, keep_versions: int | None) -> None:
+    """Removes what neither a committed partition nor its newest replaced versions need (None: all stay)."""
     folder = table.path(value)
-    with writing(table, folder, WAIT_SECONDS) as held, explain_os_errors("dropping replaced versions", folder):
-        clean_up(held, table.existing_manifest(value), keep_versions=0)
+    with writing(table, folder, WAIT_SECONDS) as held, explain_os_errors("cleaning up", folder):
+        clean_up(held, table.existing_manifest(value), keep_versions)
+
+
+def uncommitted(table: Table) -> list[str]:
+    """Values whose folder has no manifest and holds something all the same: files, or replaced versions."""
+    there = [value for value in table.folders() if table.manifest(value) is None]
+    return [value for value in there if table.orphans(value) or table.disk.list(f"{table.path(value)}/{RETIRED}")]
+
+
+def _leftovers(table: Table, value: str) -> bool:
+    """Whether a crash left files that no manifest names: this module's own too, after its commit."""
+    kept = table.disk.list(f"{table.path(value)}/{RETIRED}")
+    return bool(table.orphans(value)) or len(kept) > len(table.versions(value))
 
 
 def rename(ledger: Segments, names: Mapping[str, str], column: str = "raw") -> int:

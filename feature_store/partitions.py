@@ -41,17 +41,18 @@ class Partitions:
 
     def values(self) -> list[str]:
         """Committed partition values, ascending. Other names (`dt=2026-01-05.bak`) are no partitions: see strays."""
-        folders = self._folders()
+        folders = self.folders()
         with explain_os_errors("looking for manifests", self.uri, "Nothing was changed."):
             committed = self.disk.folders_with(self.uri, (MANIFEST,)) if folders else set()
         return [value for value in folders if f"{self.key}={value}" in committed]
 
     def strays(self) -> list[str]:
         """Names beside the partitions that are none: copies, files, links. Nothing here reads them, a glob may."""
-        partitions = {f"{self.key}={value}" for value in self._folders()}
+        partitions = {f"{self.key}={value}" for value in self.folders()}
         return [e.name for e in self._entries() if e.name not in partitions and not e.name.startswith((".", "_"))]
 
-    def _folders(self) -> list[str]:
+    def folders(self) -> list[str]:
+        """Values with a folder, committed or not, ascending."""
         prefix = f"{self.key}="
         names = [entry.name for entry in self._entries() if entry.is_folder and entry.name.startswith(prefix)]
         values = (name.removeprefix(prefix) for name in names)

@@ -118,6 +118,7 @@ class Segments:
             raise StoreError(f"Asked to put {rows.num_rows} rows in place of the {there} of {path}; expected as many.")
         content = self._bytes_of(number, rows.replace_schema_metadata(None))  # that of a segment has its own hash
         with explain_os_errors(f"rewriting segment {number}", self.uri, "The segment is as it was, or as asked."):
+            self.disk.remove_strays(self.uri)
             self.disk.put_atomic(path, content)
 
     def _bytes_of(self, number: int, rows: pa.Table | pa.RecordBatchReader) -> pa.Buffer:

@@ -35,7 +35,7 @@ class Table(Partitions):
     def unfinished(self) -> list[str]:
         """Values whose folder holds files and no manifest:
         of a first publish that crashed or runs now, or of a prune that crashed."""
-        return [value for value in self._folders() if not self._is_committed(value) and self.orphans(value)]
+        return [value for value in self.folders() if not self._is_committed(value) and self.orphans(value)]
 
     def replace(
         self,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import json
 import re
 
 import pyarrow as pa
@@ -41,14 +42,15 @@ from jobs.tables import TABLES
 
 LEDGER = f"{TABLES['entity_ids'].folder}/{USER}"
 REPORTS = TABLES["reports"].folder
-Found = dict[str, list[Erased]]  # of each table, of the partitions that held somebody
+SCRATCH = ("_staging", "_scratch")  # folders beside partitions and ledgers that a night works in
 
 
 class People:
     """Those to be erased: raw ids, and their numbers in the ledger. relations: of the graph, with users at an end."""
 
     def __init__(self, raw: pa.Array, ledger: Ledger, relations: pa.Table | None) -> None:
-        self.raw, numbers = raw.cast(pa.string()), ledger.ids_of(raw)
+        self.raw = _as_known(raw, ledger)
+        numbers = ledger.ids_of(self.raw)
         self.texts = frozenset(self.raw.to_pylist())
         self.numbers = pa.array(numbers[numbers >= 0])
         self._relations = relations
@@ -67,6 +69,8 @@ class People:
         if {"head_type", "tail_type", "head", "tail"} <= columns:
             return Rows(["head_type", "head", "tail_type", "tail"], lambda rows: pc.or_(
                 self._of_users(rows, "head_type", "head", True), self._of_users(rows, "tail_type", "tail", True)))
+        if {"metric", "detail"} <= columns:
+            return Rows(["metric", "detail"], self._of_examples)
         if {"head", "relation", "tail"} <= columns:
             return Rows(["head", "relation", "tail"], self._of_edges)
         return None
@@ -85,6 +89,12 @@ class People:
         ends = [pc.and_(pc.is_in(rows.column("relation"), value_set=self._with_users(f"{end}_type")),
                         pc.is_in(rows.column(end), value_set=self.numbers)) for end in ("head", "tail")]  # fmt: skip
         return pc.or_(*ends).combine_chunks()
+
+    def _of_examples(self, rows: pa.Table) -> pa.Array:
+        """Figures that show some users, as `recommend_items` does; all others name nobody."""
+        texts = zip(rows.column("metric").to_pylist(), rows.column("detail").to_pylist(), strict=True)
+        shown_in = [json.loads(detail) if metric == "examples" and detail else [] for metric, detail in texts]
+        return pa.array([any(one.get("user") in self.texts for one in users) for users in shown_in], pa.bool_())
 
     def _with_users(self, end: str) -> pa.Array:
         if self._relations is None:
@@ -116,12 +126,21 @@ class People:
             self.raw.to_pylist(), ledger.ids_of(self.raw).tolist(), strict=True) if number >= 0}  # fmt: skip
 
 
+def _as_known(raw: pa.Array, ledger: Ledger) -> pa.Array:
+    """The ids; one that the ledger does not know as the cell of a CSV of ours, where it knows that."""
+    ids, known = raw.cast(pa.string()).to_pylist(), (ledger.ids_of(raw) >= 0).tolist()
+    cells = pa.array([plain(one) for one in ids], pa.string())
+    is_cell = (ledger.ids_of(cells) >= 0).tolist()
+    meant = [cells[k].as_py() if is_cell[k] and not known[k] else one for k, one in enumerate(ids)]
+    return pc.unique(pa.array(meant, pa.string()))
+
+
 def refuse_nights(root: DataRoot) -> None:
     """MayPass while a night is under way: it has read them, and may write them after this."""
     if leases := Leases(f"{root.path}/{TABLES['nights'].folder}", filesystem=root.disk).holding():
         nights = ", ".join(lease.value for lease in leases)
-        raise MayPass(f"Nights are under way: {nights}. They have read these users and may write them again. Nothing "
-                      "was erased: run this again when they have ended.")
+        raise MayPass(f"Nights are under way: {nights}. They have read these users and may write them again. Run this "
+                      "again when they have ended: the ledger has them still.")
 
 
 def contract_of(name: str) -> Contract | None:
@@ -132,23 +151,48 @@ def contract_of(name: str) -> Contract | None:
     return None
 
 
-def erase_from_tables(root: DataRoot, people: People, found: Found, dry_run: bool) -> list[StoreError]:
-    """Tells what went in `found`; what kept partitions from being read or written."""
+class Receipt:
+    """What is erased, table by table, in erasures of D beside what was erased on that date before; a dry run only
+    counts."""
+
+    def __init__(self, erasures: Output, dt: str, users: int, reference: str, dry_run: bool) -> None:
+        self.erasures, self.dt, self.dry_run = erasures, dt, dry_run
+        self.of_all, self.rows, self.tables = {"reference": reference, "users": users}, 0, 0
+
+    def add(self, name: str, gone: list[Erased]) -> None:
+        self.rows, self.tables = self.rows + sum(one.rows for one in gone), self.tables + 1
+        if self.dry_run:
+            return
+        counts = {
+            "table": name, "partitions": len(gone), "rows": sum(one.rows for one in gone),
+            "versions": sum(one.versions for one in gone)}  # fmt: skip
+        table = self.erasures.table()
+        former = [table.read(self.dt)] if table.manifest(self.dt) else []
+        new = pa.Table.from_pylist([self.of_all | counts], self.erasures.contract.arrow_schema())
+        with table.replace(self.dt, keep_versions=0) as commit:
+            commit.write_table(pa.concat_tables([*former, new]))
+
+
+def erase_from_tables(root: DataRoot, people: People, receipt: Receipt) -> list[StoreError]:
+    """What kept partitions from being read or written."""
     problems: list[StoreError] = []
     for name, table in root.tables.items():
         contract = contract_of(name)
-        rows = people.rows_of(contract) if contract else None
+        rows, gone = people.rows_of(contract) if contract else None, []
         for value in table.values() if rows else ():
             try:
-                gone = (erasure.count if dry_run else erasure.erase)(table, value, rows)
+                one = (erasure.count if receipt.dry_run else erasure.erase)(table, value, rows)
             except StoreError as error:
                 problems.append(error)
                 continue
-            if gone != Erased():
-                log.info("%s %s: %d rows, %d replaced versions", name, value, gone.rows, gone.versions)
-                found.setdefault(name, []).append(gone)
-        if rows and not dry_run:
-            problems += filter(None, (problem_of_deleting(root, _left(name, value)) for value in table.unfinished()))
+            if one != Erased():
+                log.info("%s %s: %d rows, %d replaced versions", name, value, one.rows, one.versions)
+                gone.append(one)
+        if gone:
+            receipt.add(name, gone)
+        if rows and not receipt.dry_run:
+            left = (problem_of_deleting(root, _left(name, value)) for value in erasure.uncommitted(table))
+            problems += filter(None, left)
     return problems
 
 
@@ -156,42 +200,45 @@ def _left(name: str, value: str) -> Candidate:
     return Candidate(name, value, 0, None)
 
 
-def write_reports_again(root: DataRoot, people: People, settings: Settings, found: Found, dry_run: bool) -> None:
+def clear_scratch(root: DataRoot) -> None:
+    """What killed nights were at work on: none is under way."""
+    disk = root.disk
+    for folder in ("clean_events", "entity_ids"):
+        for entry in disk.list(f"{root.path}/{TABLES[folder].folder}"):
+            if entry.is_folder and entry.name.startswith(SCRATCH):
+                disk.delete_folder(f"{root.path}/{TABLES[folder].folder}/{entry.name}")
+
+
+def write_reports_again(root: DataRoot, people: People, settings: Settings, receipt: Receipt) -> list[StoreError]:
     """Pages that name them, from the tables as they are now; one that cannot be written so is deleted. Replaced pages
     are dropped, whomever they name."""
-    table = root.tables.get(REPORTS)
+    table, gone, problems = root.tables.get(REPORTS), [], []
     for dt in table.values() if table else ():
-        named, versions = any(map(people.named_in, table.blobs(dt).values())), len(table.versions(dt))
-        if named or versions:
-            found.setdefault(REPORTS, []).append(Erased(int(named), versions))
-        if named and not dry_run:
-            _write_again(root, dt, settings)
-        if (named or versions) and not dry_run and table.manifest(dt):
-            erasure.drop_versions(table, dt)
+        try:
+            named, versions = any(map(people.named_in, table.blobs(dt).values())), len(table.versions(dt))
+            gone += [Erased(int(named), versions)] if named or versions else []
+            if receipt.dry_run:
+                continue
+            if named:
+                _write_again(root, dt, settings)
+            if table.manifest(dt):
+                erasure.tidy(table, dt, keep_versions=0)
+        except StoreError as error:
+            problems.append(error)
+    if gone:
+        receipt.add(REPORTS, gone)
+    return problems
 
 
 def _write_again(root: DataRoot, dt: str, settings: Settings) -> None:
     try:
         status = run_stage(write_report.run, {"date": datetime.date.fromisoformat(dt)}, settings)
         problem = f"it ended with {status}" if status else ""
-    except (JobError, StoreError) as error:
-        problem = str(error)
+    except Exception as error:  # also a bug on figures of an old release: the page has to go all the same
+        problem = f"{type(error).__name__}: {error}"
     if problem:
         log.warning("%s %s is deleted, since it cannot be written anew: %s", REPORTS, dt, problem)
         delete(root, _left(REPORTS, dt))
-
-
-def receipt(erasures: Output, dt: str, found: Found, users: int, reference: str) -> None:
-    """Appends to what was erased on that date before."""
-    schema, table = erasures.contract.arrow_schema(), erasures.table()
-    rows = [{
-        "reference": reference, "users": users, "table": name, "partitions": len(gone),
-        "rows": sum(one.rows for one in gone), "versions": sum(one.versions for one in gone)}
-        for name, gone in sorted(found.items())]  # fmt: skip
-    new = pa.Table.from_pylist(rows, schema)
-    former = [table.read(dt)] if table.manifest(dt) else []
-    with table.replace(dt, keep_versions=0) as commit:
-        commit.write_table(pa.concat_tables([*former, new]))
 
 
 def run(
@@ -203,21 +250,22 @@ def run(
     refuse_nights(root)
     ledger = Ledger.read(segments)
     people = People(read_ids(user_ids, "the parameter user_ids"), ledger, relations.segments().read())
-    found: Found = {}
-    try:
-        problems = erase_from_tables(root, people, found, dry_run)
-        write_reports_again(root, people, config, found, dry_run)
-        names = people.nameless(ledger)
-        if names and not problems:
-            found[LEDGER] = [Erased(len(names) if dry_run else erasure.rename(segments, names))]
-    finally:  # also of what was done before a failure
-        if found and not dry_run:
-            receipt(erasures, date.isoformat(), found, len(people.raw), reference)
-    rows = sum(one.rows for gone in found.values() for one in gone)
+    names = people.nameless(ledger)
+    if unknown := len(people.raw) - len(names):
+        log.warning("%d of %d ids of %s are nobody's in the ledger; they must be the log's own, byte by byte",
+                    unknown, len(people.raw), user_ids)  # fmt: skip
+    receipt = Receipt(erasures, date.isoformat(), len(people.raw), reference, dry_run)
+    problems = erase_from_tables(root, people, receipt)
+    if not dry_run:
+        clear_scratch(root)
+    problems += write_reports_again(root, people, config, receipt)
+    refuse_nights(root)  # one that began meanwhile: the numbers are needed once more
+    if not problems:
+        receipt.add(LEDGER, [Erased(len(names) if dry_run or not names else erasure.rename(segments, names))])
     metrics.put("rows_in", len(people.raw))
-    metrics.put("rows_out", rows)
-    log.info("%d users, of whom the ledger knows %d: %d rows of %d tables %s", len(people.raw), len(names), rows,
-             len(found), "would be erased" if dry_run else "were erased")
+    metrics.put("rows_out", receipt.rows)
+    log.info("%d users, of whom the ledger knows %d: %d rows of %d tables %s", len(people.raw), len(names),
+             receipt.rows, receipt.tables, "would be erased" if dry_run else "were erased")  # fmt: skip
     if problems:
         kind = MayPass if any(map(may_pass, problems)) else JobError
         raise kind(f"{len(problems)} partitions may hold them still, and the ledger does; the rest is done. "

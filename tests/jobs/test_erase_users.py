@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from markupsafe import escape
 
 from feature_store import Leases, Segments, Table, lineage
 from feature_store.__main__ import main as store_command
-from feature_store.spreadsheet import to_csv
+from feature_store.spreadsheet import safe, to_csv
 from feature_store.tree import DataRoot
 from jobs import erase_users
 from jobs.contracts import Contract
@@ -27,7 +28,7 @@ USERS = [STAYS, GONE, "user-3"]
 NUMBER = {name: number for number, name in enumerate(USERS)}
 # without a row that is a user's
 NAMELESS = {
-    "checkpoints", "lookalike_models", "run_metrics", "reports", "nights", "erasures", "entity_ids", "relations"}
+    "checkpoints", "lookalike_models", "reports", "nights", "erasures", "entity_ids", "relations"}
 NAMING = sorted(set(TABLES) - NAMELESS)
 SOME = ["attributes", "audiences", "clean_events"]
 TIME = datetime.datetime(2026, 1, 4, tzinfo=datetime.UTC)
@@ -43,6 +44,8 @@ def row_of(contract: Contract, user: str) -> dict[str, Any]:
            "tail_type": "item", "relation": 0, "head": user if "head_type" in row else number}  # fmt: skip
     if row.get("relation") == "x":
         own["relation"] = "purchase"
+    if "metric" in row:
+        own |= {"metric": "examples", "detail": json.dumps([{"user": user, "had": []}])}
     return row | {name: value for name, value in own.items() if name in row}
 
 
@@ -101,9 +104,9 @@ def erase(root: Path, *more: str, users: tuple[str, ...] = (GONE, "of nobody")) 
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """All but run_metrics, which every program writes."""
+    """All but its own figures, which every program writes."""
     files = (path for path in sorted((root / "data").rglob("*")) if path.is_file() and path.name != "_lock")
-    return {str(path): path.read_bytes() for path in files if "run_metrics" not in str(path)}
+    return {str(path): path.read_bytes() for path in files if "stage=erase_users" not in str(path)}
 
 
 def names_left(root: Path) -> list[str]:
@@ -180,7 +183,8 @@ def test_the_receipt_counts_and_names_nobody(root: Path) -> None:
     assert erase(root, "--reference", "T-2") == 0
     more = Table(str(root / "data" / "erasures")).read(NEXT).to_pylist()
     assert more[: len(receipt)] == receipt
-    assert [(row["reference"], row["table"]) for row in more[len(receipt) :]] == [("T-2", "audiences")]
+    since = [(row["reference"], row["table"], row["rows"]) for row in more[len(receipt) :]]
+    assert since == [("T-2", "audiences", 1), ("T-2", "entity_ids/user", 0)]
 
 
 def test_what_was_built_on_an_erased_partition_is_not_stale(root: Path) -> None:
@@ -256,6 +260,71 @@ def test_what_a_publish_that_crashed_left_goes(root: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("holds_him", [True, False])
+def test_what_a_crash_left_beside_a_committed_version_goes(root: Path, holds_him: bool) -> None:
+    """Its own crash too, between the commit and the cleaning up."""
+    table = commit(root, "audiences", NEXT, [GONE if holds_him else STAYS])
+    commit(root, "audiences", NEXT, ["user-3"])
+    orphan = Path(table.path(NEXT), "part-00000-crashed.parquet")
+    unfinished = Path(table.path(NEXT), "_retired", "000009-crashed")
+    unfinished.mkdir()
+    for path in (orphan, unfinished / "part-00000-crashed.parquet.retired"):
+        pq.write_table(pa.table({"user_id": [GONE]}), path)
+    assert erase(root) == 0 and names_left(root) == []
+    assert not orphan.exists() and not unfinished.exists()
+    assert len(table.versions(NEXT)) == (0 if holds_him else 1)
+
+
+def test_a_folder_with_replaced_versions_alone_goes(root: Path) -> None:
+    table = commit(root, "audiences", NEXT, [GONE])
+    commit(root, "audiences", NEXT, ["user-3"])
+    for path in [path for path in Path(table.path(NEXT)).iterdir() if path.is_file()]:
+        path.unlink()
+    assert erase(root) == 0 and names_left(root) == []
+
+
+def test_what_killed_nights_worked_in_goes(root: Path) -> None:
+    folders = [root / "data/clean_events/_staging/dt=2026-01-09", root / "data/entity_ids/_scratch-1"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"user_id": [GONE]}), folder / "part.parquet")
+    assert erase(root) == 0 and names_left(root) == []
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_a_night_that_begins_meanwhile_leaves_the_number_for_the_next_run(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases, pages = Leases(str(root / "data" / "nights")), erase_users.write_reports_again
+
+    def begun(*given: Any) -> list[Any]:
+        leases.write(NEXT, datetime.timedelta(hours=1))
+        commit(root, "interactions", NEXT, [GONE])
+        return pages(*given)
+
+    monkeypatch.setattr(erase_users, "write_reports_again", begun)
+    assert erase(root) == FAILED
+    monkeypatch.undo()
+    leases.end(NEXT)
+    assert erase(root) == 0
+    assert table_of(root, "interactions").read(NEXT).num_rows == 0
+    assert Segments(str(root / "data/entity_ids/user")).read().column("raw").to_pylist()[1] == "\0erased 1"
+
+
+def test_a_list_of_nobody_is_told_and_has_a_receipt(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = {path: content for path, content in files_of(root).items() if "erasures" not in path}
+    assert erase(root, users=("user-2 ",)) == 0
+    assert "1 of 1 ids of" in caplog.text and "are nobody's in the ledger" in caplog.text
+    assert {path: content for path, content in files_of(root).items() if "erasures" not in path} == before
+    (row,) = Table(str(root / "data" / "erasures")).read(NEXT).to_pylist()
+    assert (row["table"], row["rows"]) == ("entity_ids/user", 0)
+
+
+def test_an_id_may_be_a_cell_of_our_own_csv(root: Path) -> None:
+    assert erase(root, users=(safe(GONE),)) == 0 and safe(GONE) != GONE
+    assert names_left(root) == []
+
+
 @pytest.mark.parametrize("can_be_written", [True, False])
 def test_a_page_that_names_him_is_written_anew_or_deleted(
     root: Path, can_be_written: bool, monkeypatch: pytest.MonkeyPatch
@@ -269,7 +338,7 @@ def test_a_page_that_names_him_is_written_anew_or_deleted(
     def write(run: object, given: dict[str, Any], settings: object) -> int:
         assert given == {"date": datetime.date.fromisoformat(D)}
         if not can_be_written:
-            return 99
+            raise KeyError("a figure of an old release")
         with table.replace(D) as part:
             part.write_bytes(".html", b"anew")
         return 0
