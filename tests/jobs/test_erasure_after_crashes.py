@@ -1,0 +1,84 @@
+"""Erasure: what crashes and killed nights left goes too, and a night that begins meanwhile brings nobody back."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_store import Leases, Segments
+from jobs import erase_users
+from jobs.program import FAILED
+from tests.jobs.erasing import (
+    GONE,
+    NEXT,
+    SOME,
+    STAYS,
+    commit,
+    erase,
+    fill,
+    names_left,
+    table_of,
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Some tables."""
+    fill(tmp_path, SOME)
+    return tmp_path
+
+
+@pytest.mark.parametrize("holds_him", [True, False])
+def test_what_a_crash_left_beside_a_committed_version_goes(root: Path, holds_him: bool) -> None:
+    """Its own crash too, between the commit and the cleaning up."""
+    table = commit(root, "audiences", NEXT, [GONE if holds_him else STAYS])
+    commit(root, "audiences", NEXT, ["user-3"])
+    orphan = Path(table.path(NEXT), "part-00000-crashed.parquet")
+    unfinished = Path(table.path(NEXT), "_retired", "000009-crashed")
+    unfinished.mkdir()
+    for path in (orphan, unfinished / "part-00000-crashed.parquet.retired"):
+        pq.write_table(pa.table({"user_id": [GONE]}), path)
+    assert erase(root) == 0 and names_left(root) == []
+    assert not orphan.exists() and not unfinished.exists()
+    assert len(table.versions(NEXT)) == (0 if holds_him else 1)
+
+
+def test_a_folder_with_replaced_versions_alone_goes(root: Path) -> None:
+    table = commit(root, "audiences", NEXT, [GONE])
+    commit(root, "audiences", NEXT, ["user-3"])
+    for path in [path for path in Path(table.path(NEXT)).iterdir() if path.is_file()]:
+        path.unlink()
+    assert erase(root) == 0 and names_left(root) == []
+
+
+def test_what_killed_nights_worked_in_goes(root: Path) -> None:
+    folders = [root / "data/clean_events/_staging/dt=2026-01-09", root / "data/entity_ids/_scratch-1"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"user_id": [GONE]}), folder / "part.parquet")
+    assert erase(root) == 0 and names_left(root) == []
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_a_night_that_begins_meanwhile_leaves_the_number_for_the_next_run(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases, pages = Leases(str(root / "data" / "nights")), erase_users.write_reports_again
+
+    def begun(*given: Any) -> list[Any]:
+        leases.write(NEXT, datetime.timedelta(hours=1))
+        commit(root, "interactions", NEXT, [GONE])
+        return pages(*given)
+
+    monkeypatch.setattr(erase_users, "write_reports_again", begun)
+    assert erase(root) == FAILED
+    monkeypatch.undo()
+    leases.end(NEXT)
+    assert erase(root) == 0
+    assert table_of(root, "interactions").read(NEXT).num_rows == 0
+    assert Segments(str(root / "data/entity_ids/user")).read().column("raw").to_pylist()[1] == "\0erased 1"
