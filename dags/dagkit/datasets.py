@@ -35,6 +35,7 @@ FOLDERS = {
     "predicted_relations": "predicted_relations",
     "run_metrics": "run_metrics",
     "reports": "reports",
+    "erasures": "erasures",
     "nights": "nights",
 }
 
