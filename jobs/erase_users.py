@@ -18,14 +18,17 @@ import datetime
 import io
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import escape
 
-from feature_store import Leases, erasure
+from feature_store import Leases, Table, erasure
 from feature_store.erasure import Erased, Rows
-from feature_store.errors import StoreError, may_pass
+from feature_store.errors import StoreError, explain_os_errors, may_pass
+from feature_store.layout import LOCK
 from feature_store.prune import Candidate, delete, problem_of_deleting
 from feature_store.spreadsheet import plain
 from feature_store.tree import DataRoot
@@ -33,7 +36,9 @@ from jobs.audiences.seeds import read_ids
 from jobs.audiences.snapshot import Ledger
 from jobs.configuration.settings import Settings
 from jobs.contracts import Contract
+from jobs.events import staging
 from jobs.events.returns import COUNT
+from jobs.graphs import scratch
 from jobs.graphs.ledgers import ERASED, USER
 from jobs.program import Input, JobError, MayPass, Output, log, main, metrics, run_stage
 from jobs.report import write_report
@@ -42,18 +47,18 @@ from jobs.tables import TABLES
 
 LEDGER = f"{TABLES['entity_ids'].folder}/{USER}"
 REPORTS = TABLES["reports"].folder
-SCRATCH = ("_staging", "_scratch")  # folders beside partitions and ledgers that a night works in
 
 
 class People:
-    """Those to be erased: raw ids, and their numbers in the ledger. relations: of the graph, with users at an end."""
+    """Those to be erased: raw ids, and their numbers in the ledger. relations: the graph's."""
 
     def __init__(self, raw: pa.Array, ledger: Ledger, relations: pa.Table | None) -> None:
         self.raw = _as_known(raw, ledger)
         numbers = ledger.ids_of(self.raw)
         self.texts = frozenset(self.raw.to_pylist())
         self.numbers = pa.array(numbers[numbers >= 0])
-        self._relations = relations
+        of_users = relations and relations.filter(pc.equal(relations.column("head_type"), USER))
+        self._relations = of_users.column("id").combine_chunks() if of_users else pa.array([], pa.int64())
 
     def rows_of(self, contract: Contract) -> Rows | None:
         """Which rows of a table are theirs; None of tables that name no user."""
@@ -66,13 +71,12 @@ class People:
             return Rows(["entity_type", "entity"], lambda rows: self._of_users(rows, "entity_type", "entity", False))
         if "user" in columns:
             return Rows(["user"], lambda rows: self._numbered(rows, "user"))
-        if {"head_type", "tail_type", "head", "tail"} <= columns:
-            return Rows(["head_type", "head", "tail_type", "tail"], lambda rows: pc.or_(
-                self._of_users(rows, "head_type", "head", True), self._of_users(rows, "tail_type", "tail", True)))
+        if {"head_type", "head"} <= columns:
+            return Rows(["head_type", "head"], lambda rows: self._of_users(rows, "head_type", "head", True))
         if {"metric", "detail"} <= columns:
             return Rows(["metric", "detail"], self._of_examples)
-        if {"head", "relation", "tail"} <= columns:
-            return Rows(["head", "relation", "tail"], self._of_edges)
+        if {"head", "relation"} <= columns:
+            return Rows(["head", "relation"], self._of_edges)
         return None
 
     def _named(self, rows: pa.Table, column: str) -> pa.Array:
@@ -86,20 +90,15 @@ class People:
         return pc.and_(pc.equal(rows.column(kind), USER).combine_chunks(), theirs)
 
     def _of_edges(self, rows: pa.Table) -> pa.Array:
-        ends = [pc.and_(pc.is_in(rows.column("relation"), value_set=self._with_users(f"{end}_type")),
-                        pc.is_in(rows.column(end), value_set=self.numbers)) for end in ("head", "tail")]  # fmt: skip
-        return pc.or_(*ends).combine_chunks()
+        """No relation of the graph has users as its tails."""
+        of_users = pc.is_in(rows.column("relation"), value_set=self._relations).combine_chunks()
+        return pc.and_(of_users, self._numbered(rows, "head"))
 
     def _of_examples(self, rows: pa.Table) -> pa.Array:
         """Figures that show some users, as `recommend_items` does; all others name nobody."""
         texts = zip(rows.column("metric").to_pylist(), rows.column("detail").to_pylist(), strict=True)
         shown_in = [json.loads(detail) if metric == "examples" and detail else [] for metric, detail in texts]
         return pa.array([any(one.get("user") in self.texts for one in users) for users in shown_in], pa.bool_())
-
-    def _with_users(self, end: str) -> pa.Array:
-        if self._relations is None:
-            return pa.array([], pa.int64())
-        return self._relations.filter(pc.equal(self._relations.column(end), USER)).column("id").combine_chunks()
 
     def _without_cells(self, suffix: str, content: bytes) -> bytes:
         """A CSV of the store's without their lines; every other line as it was."""
@@ -135,6 +134,15 @@ def _as_known(raw: pa.Array, ledger: Ledger) -> pa.Array:
     return pc.unique(pa.array(meant, pa.string()))
 
 
+@contextmanager
+def alone(root: DataRoot, erasures: Output) -> Iterator[None]:
+    """One erasure at a time: each of two would put the other's names back into the ledger. LockHeld."""
+    with explain_os_errors("making the folder of the receipts", erasures.uri):
+        root.disk.make_folder(erasures.uri)
+    with root.disk.lock(f"{erasures.uri}/{LOCK}", 0):
+        yield
+
+
 def refuse_nights(root: DataRoot) -> None:
     """MayPass while a night is under way: it has read them, and may write them after this."""
     if leases := Leases(f"{root.path}/{TABLES['nights'].folder}", filesystem=root.disk).holding():
@@ -167,9 +175,9 @@ class Receipt:
             "table": name, "partitions": len(gone), "rows": sum(one.rows for one in gone),
             "versions": sum(one.versions for one in gone)}  # fmt: skip
         table = self.erasures.table()
-        former = [table.read(self.dt)] if table.manifest(self.dt) else []
         new = pa.Table.from_pylist([self.of_all | counts], self.erasures.contract.arrow_schema())
         with table.replace(self.dt, keep_versions=0) as commit:
+            former = [table.read(self.dt)] if table.manifest(self.dt) else []
             commit.write_table(pa.concat_tables([*former, new]))
 
 
@@ -201,12 +209,12 @@ def _left(name: str, value: str) -> Candidate:
 
 
 def clear_scratch(root: DataRoot) -> None:
-    """What killed nights were at work on: none is under way."""
-    disk = root.disk
-    for folder in ("clean_events", "entity_ids"):
-        for entry in disk.list(f"{root.path}/{TABLES[folder].folder}"):
-            if entry.is_folder and entry.name.startswith(SCRATCH):
-                disk.delete_folder(f"{root.path}/{TABLES[folder].folder}/{entry.name}")
+    """What killed nights were at work on."""
+    clean, rejected, ids = (f"{root.path}/{TABLES[name].folder}" for name in (
+        "clean_events", "rejected_events", "entity_ids"))  # fmt: skip
+    with explain_os_errors("removing what killed nights left", root.path):
+        staging.remove_abandoned(Table(clean, "day", root.disk), Table(rejected, "dt", root.disk))
+        scratch.remove_abandoned(root.disk, ids)
 
 
 def write_reports_again(root: DataRoot, people: People, settings: Settings, receipt: Receipt) -> list[StoreError]:
@@ -246,30 +254,32 @@ def run(
     reference: str = "", dry_run: bool = False,
 ) -> None:  # fmt: skip
     """Tables, reports, ledger, receipt. user_ids: the list's file; reference: what the receipt is to say of it."""
-    root, segments = DataRoot(config.data_root), entity_ids.segments(USER)
-    refuse_nights(root)
-    ledger = Ledger.read(segments)
-    people = People(read_ids(user_ids, "the parameter user_ids"), ledger, relations.segments().read())
-    names = people.nameless(ledger)
-    if unknown := len(people.raw) - len(names):
-        log.warning("%d of %d ids of %s are nobody's in the ledger; they must be the log's own, byte by byte",
-                    unknown, len(people.raw), user_ids)  # fmt: skip
-    receipt = Receipt(erasures, date.isoformat(), len(people.raw), reference, dry_run)
-    problems = erase_from_tables(root, people, receipt)
-    if not dry_run:
-        clear_scratch(root)
-    problems += write_reports_again(root, people, config, receipt)
-    refuse_nights(root)  # one that began meanwhile: the numbers are needed once more
-    if not problems:
-        receipt.add(LEDGER, [Erased(len(names) if dry_run or not names else erasure.rename(segments, names))])
-    metrics.put("rows_in", len(people.raw))
-    metrics.put("rows_out", receipt.rows)
-    log.info("%d users, of whom the ledger knows %d: %d rows of %d tables %s", len(people.raw), len(names),
-             receipt.rows, receipt.tables, "would be erased" if dry_run else "were erased")  # fmt: skip
-    if problems:
-        kind = MayPass if any(map(may_pass, problems)) else JobError
-        raise kind(f"{len(problems)} partitions may hold them still, and the ledger does; the rest is done. "
-                   f"{problems[0]} Mend that, and run this again.")
+    root = DataRoot(config.data_root)
+    with alone(root, erasures):
+        segments = entity_ids.segments(USER)
+        refuse_nights(root)
+        ledger = Ledger.read(segments)
+        people = People(read_ids(user_ids, "the parameter user_ids"), ledger, relations.segments().read())
+        names = people.nameless(ledger)
+        if unknown := len(people.raw) - len(names):
+            log.warning("%d of %d ids of %s are nobody's in the ledger; they must be the log's own, byte by byte",
+                        unknown, len(people.raw), user_ids)  # fmt: skip
+        receipt = Receipt(erasures, date.isoformat(), len(people.raw), reference, dry_run)
+        problems = erase_from_tables(root, people, receipt)
+        if not dry_run:
+            clear_scratch(root)
+        problems += write_reports_again(root, people, config, receipt)
+        refuse_nights(root)  # one that began meanwhile: the numbers are needed once more
+        if not problems:
+            receipt.add(LEDGER, [Erased(len(names) if dry_run or not names else erasure.rename(segments, names))])
+        metrics.put("rows_in", len(people.raw))
+        metrics.put("rows_out", receipt.rows)
+        log.info("%d users, of whom the ledger knows %d: %d rows of %d tables %s", len(people.raw), len(names),
+                 receipt.rows, receipt.tables, "would be erased" if dry_run else "were erased")  # fmt: skip
+        if problems:
+            kind = MayPass if any(map(may_pass, problems)) else JobError
+            raise kind(f"{len(problems)} partitions may hold them still, and the ledger does; the rest is done. "
+                       f"{problems[0]} Mend that, and run this again.")
 
 
 if __name__ == "__main__":

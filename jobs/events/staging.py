@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store import Table
 from feature_store.disk import Disk
-from feature_store.errors import explain_os_errors
+from feature_store.errors import LockHeld, explain_os_errors
+from feature_store.layout import LOCK
 from feature_store.manifest import FileEntry
 from jobs.contracts import Contract
 from jobs.events.returns import COUNT
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 # half a gigabyte: up to here the checks run on Arrow (a tenth of the time), beyond it on Spark
 MAX_ROWS_IN_MEMORY = 5_000_000
+_STAGING = "_staging"
 
 
 @dataclass
@@ -82,7 +85,7 @@ class Staged:
 def staged(clean_events: Output, date: datetime.date) -> Iterator[Staged]:
     """An empty place for this date's days, removed afterwards; leftovers of a killed run are removed first."""
     table = clean_events.table()
-    parent = f"{table.uri}/_staging"
+    parent = f"{table.uri}/{_STAGING}"
     path = f"{parent}/dt={date}"
     with explain_os_errors("making room for staged days", path):
         table.disk.delete_folder(path)
@@ -92,6 +95,19 @@ def staged(clean_events: Output, date: datetime.date) -> Iterator[Staged]:
         table.disk.delete_folder(path)
         if not table.disk.list(parent):
             table.disk.delete_folder(parent)
+
+
+def remove_abandoned(clean_events: Table, rejected_events: Table) -> None:
+    """What killed runs staged: the locks of their nights are free."""
+    disk, parent = clean_events.disk, f"{clean_events.uri}/{_STAGING}"
+    for entry in disk.list(parent):
+        folder = rejected_events.path(entry.name.removeprefix("dt="))
+        disk.make_folder(folder)
+        try:
+            with disk.lock(f"{folder}/{LOCK}", 0):
+                disk.delete_folder(f"{parent}/{entry.name}")
+        except LockHeld:
+            continue  # its run lives
 
 
 def check_staged(spark: SparkSession, days: Staged, suite: Suite, page: str | None = None) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ def scratch_folder(disk: Disk, parent: str) -> Iterator[str]:
     free)."""
     with explain_os_errors("making a scratch folder", parent):
         disk.make_folder(parent)
-        _remove_abandoned(disk, parent)
+        remove_abandoned(disk, parent)
     folder = f"{parent}/{_PREFIX}{uuid.uuid4().hex}"
     with disk.lock(folder + _LOCK, 0):  # held before the folder exists: whoever finds it can tell that it is in use
         try:
@@ -29,7 +29,8 @@ def scratch_folder(disk: Disk, parent: str) -> Iterator[str]:
             disk.delete(folder + _LOCK)
 
 
-def _remove_abandoned(disk: Disk, parent: str) -> None:
+def remove_abandoned(disk: Disk, parent: str) -> None:
+    """Folders of killed runs."""
     for entry in disk.list(parent):
         if not (entry.is_folder and entry.name.startswith(_PREFIX)):
             continue

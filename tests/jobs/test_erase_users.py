@@ -34,7 +34,7 @@ from tests.jobs.erasing import (
     names_left,
     row_of,
     table_of,
-)
+)  # fmt: skip
 
 
 @pytest.fixture

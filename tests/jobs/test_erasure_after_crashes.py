@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store import Leases, Segments
+from feature_store.local_disk import LocalDisk
 from jobs import erase_users
 from jobs.program import FAILED
 from tests.jobs.erasing import (
@@ -20,10 +21,11 @@ from tests.jobs.erasing import (
     STAYS,
     commit,
     erase,
+    files_of,
     fill,
     names_left,
     table_of,
-)
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -63,6 +65,28 @@ def test_what_killed_nights_worked_in_goes(root: Path) -> None:
         pq.write_table(pa.table({"user_id": [GONE]}), folder / "part.parquet")
     assert erase(root) == 0 and names_left(root) == []
     assert not any(folder.exists() for folder in folders)
+
+
+def test_what_a_living_run_works_in_stays(root: Path) -> None:
+    """Its locks tell it."""
+    staged, scratch = root / "data/clean_events/_staging/dt=2026-01-09", root / "data/entity_ids/_scratch-1"
+    for folder in (staged, scratch, root / "data/rejected_events/dt=2026-01-09"):
+        folder.mkdir(parents=True)
+    disk = LocalDisk()
+    with disk.lock(f"{root}/data/rejected_events/dt=2026-01-09/_lock", 0), disk.lock(f"{scratch}.lock", 0):
+        assert erase(root) == 0
+        assert staged.exists() and scratch.exists()
+    assert erase(root) == 0
+    assert not staged.exists() and not scratch.exists()
+
+
+def test_of_two_at_a_time_the_second_does_nothing(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before, folder = files_of(root), root / "data" / "erasures"
+    folder.mkdir()
+    with LocalDisk().lock(f"{folder}/_lock", 0):
+        assert erase(root) == FAILED and "erasures" in caplog.text
+    assert files_of(root) == before
+    assert erase(root) == 0 and names_left(root) == []
 
 
 def test_a_night_that_begins_meanwhile_leaves_the_number_for_the_next_run(
