@@ -18,7 +18,7 @@ from jobs.program import execute
 from jobs.tables import TABLES
 from tests.jobs.embeddings.planted import write_config
 
-D, NEXT = "2026-01-05", "2026-01-06"
+D, NEXT, LATER = "2026-01-05", "2026-01-06", "2026-01-07"
 GONE, STAYS = "=cmd|\"/c, <b>&\r\nx'", "user-2"
 USERS = [STAYS, GONE, "user-3"]
 NUMBER = {name: number for number, name in enumerate(USERS)}
@@ -56,7 +56,8 @@ def commit(root: Path, name: str, value: str, users: list[str], **fields: Any) -
     users = sorted(users) if name == "user_embeddings" else users
     rows = pa.Table.from_pylist([row_of(contract, user) for user in users], contract.arrow_schema(2))
     with table.replace(value, schema_version=contract.schema_version) as part:
-        part.write_table(rows)
+        part.provenance = list(contract.provenance)
+        part.write_table(rows, sorted_by=["user_id"] if name == "user_embeddings" else [])
         if name in ("audiences", "requested_audiences"):
             part.write_bytes(".csv", to_csv(rows), hint="a-control")
         part.fields |= fields

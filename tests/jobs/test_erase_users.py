@@ -20,6 +20,7 @@ from jobs.program import FAILED, FINAL
 from jobs.tables import TABLES
 from tests.jobs.erasing import (
     GONE,
+    LATER,
     NAMELESS,
     NAMING,
     NEXT,
@@ -54,6 +55,7 @@ def root(tmp_path: Path) -> Path:
 def test_nothing_names_him_afterwards_and_all_else_is_as_it_was(whole: Path) -> None:
     root = whole
     before = {name: table_of(root, name).read(D) for name in NAMING}
+    said = {name: table_of(root, name).existing_manifest(D) for name in NAMING}
     assert len(names_left(root)) > 2 * 12
     assert erase(root) == 0
     assert names_left(root) == []
@@ -61,6 +63,9 @@ def test_nothing_names_him_afterwards_and_all_else_is_as_it_was(whole: Path) -> 
         table, sorts = table_of(root, name), name == "user_embeddings"
         assert table.read(D).equals(rows.take([1, 2] if sorts else [0, 2])), name
         assert table.versions(D) == [] and table.orphans(D) == [], name
+        for kept in ("schema_version", "provenance", "sorted_by"):
+            assert getattr(table.existing_manifest(D), kept) == getattr(said[name], kept), name
+    assert {one.schema_version for one in said.values()} > {(1, 0)} and any(one.provenance for one in said.values())
     assert store_command(["verify", "--root", str(root / "data")]) == 0
 
 
@@ -117,13 +122,16 @@ def test_the_receipt_counts_and_names_nobody(root: Path) -> None:
 
 
 def test_what_was_built_on_an_erased_partition_is_not_stale(root: Path) -> None:
-    for users in ([GONE, "user-3"], [GONE]):  # twice: it is known by every hash that it had
+    for user, value in ((GONE, NEXT), ("user-3", LATER)):  # by every content that it had
         source = table_of(root, "clean_events").existing_manifest(D).content_hash
-        commit(root, "user_activity", NEXT, ["user-3"], inputs={"clean_events": {D: source}})
-        assert erase(root, users=tuple(users)) == 0
+        commit(root, "user_activity", value, [STAYS], inputs={"clean_events": {D: source}})
+        assert erase(root, users=(user,)) == 0
+    hashes = {table_of(root, "user_activity").existing_manifest(value).fields["inputs"]["clean_events"][D]
+              for value in (NEXT, LATER)}  # fmt: skip
+    assert len(hashes | {table_of(root, "clean_events").existing_manifest(D).content_hash}) == 3
     assert list(lineage.findings(DataRoot(str(root / "data")))) == []
     commit(root, "clean_events", D, [STAYS, STAYS])
-    assert len(list(lineage.findings(DataRoot(str(root / "data")), "user_activity"))) == 1
+    assert len(list(lineage.findings(DataRoot(str(root / "data")), "user_activity"))) == 2
 
 
 def test_a_partition_without_him_keeps_its_versions(root: Path) -> None:
