@@ -17,6 +17,7 @@ from feature_store.spreadsheet import safe, to_csv
 from feature_store.tree import DataRoot
 from jobs import erase_users
 from jobs.program import FAILED, FINAL
+from jobs.report.text import shown
 from jobs.tables import TABLES
 from tests.jobs.erasing import (
     GONE,
@@ -241,3 +242,10 @@ def test_an_id_within_another_does_not_count_as_its_name() -> None:
     people = erase_users.People(pa.array(["12"]), erase_users.Ledger.read(Segments("/nowhere")), None)
     assert people.named_in(b"<td>12</td>") and people.named_in(b"user 12.")
     assert not people.named_in(b"<td>u12</td><td>120</td>")
+
+
+def test_an_id_is_found_as_a_page_shows_it() -> None:
+    """Marks that turn text are spelled out there, and long ids cut."""
+    for raw in ("a\u202eb", "long" * 30):
+        people = erase_users.People(pa.array([raw]), erase_users.Ledger.read(Segments("/nowhere")), None)
+        assert shown(raw) != raw and people.named_in(f"<td>{shown(raw)}</td>".encode())

@@ -50,6 +50,24 @@ def test_what_a_crash_left_beside_a_committed_version_goes(root: Path, holds_him
     assert len(table.versions(NEXT)) == (0 if holds_him else 1)
 
 
+def test_a_replaced_version_that_has_no_manifest_yet_goes(root: Path) -> None:
+    table = commit(root, "audiences", NEXT, [STAYS])
+    unfinished = Path(table.path(NEXT), "_retired", "000009-crashed")
+    unfinished.mkdir(parents=True)
+    pq.write_table(pa.table({"user_id": [GONE]}), unfinished / "part-00000-crashed.parquet.retired")
+    assert erase(root) == 0 and names_left(root) == []
+    assert not unfinished.exists()
+
+
+def test_a_replaced_version_that_cannot_be_read_may_hold_him(root: Path) -> None:
+    table = commit(root, "audiences", NEXT, [STAYS])
+    commit(root, "audiences", NEXT, ["user-3"])
+    (old,) = Path(table.path(NEXT), "_retired").rglob("*.parquet.retired")
+    old.write_bytes(b"PAR?")
+    assert erase(root) == 0
+    assert table.versions(NEXT) == [] and table.read(NEXT).column("user_id").to_pylist() == ["user-3"]
+
+
 def test_a_folder_with_replaced_versions_alone_goes(root: Path) -> None:
     table = commit(root, "audiences", NEXT, [GONE])
     commit(root, "audiences", NEXT, ["user-3"])
