@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import multiprocessing
+import os
+import random
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ from tests.jobs.erasing import (
     NEXT,
     SOME,
     STAYS,
+    D,
     commit,
     erase,
     files_of,
@@ -26,6 +32,8 @@ from tests.jobs.erasing import (
     names_left,
     table_of,
 )  # fmt: skip
+
+KILLS, SECONDS = int(os.environ.get("KILLS", "8")), 0.5  # at random within so many after its start
 
 
 @pytest.fixture
@@ -124,3 +132,26 @@ def test_a_night_that_begins_meanwhile_leaves_the_number_for_the_next_run(
     assert erase(root) == 0
     assert table_of(root, "interactions").read(NEXT).num_rows == 0
     assert Segments(str(root / "data/entity_ids/user")).read().column("raw").to_pylist()[1] == "\0erased 1"
+
+
+def test_it_is_killed_at_any_time_and_the_next_run_goes_on(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    processes, chance, killed = multiprocessing.get_context("forkserver"), random.Random(0), 0
+    processes.set_forkserver_preload(["tests.jobs.erasing"])
+    for _ in range(KILLS):
+        copy = tmp_path_factory.mktemp("killed")
+        shutil.copytree(root, copy, dirs_exist_ok=True)
+        process = processes.Process(target=erase, args=(copy,))
+        process.start()
+        process.join(chance.uniform(0.0, SECONDS))
+        process.kill()
+        process.join(20)
+        killed += process.exitcode == -signal.SIGKILL
+        for name in SOME:  # whole: of him or without him, with everybody else
+            assert table_of(copy, name).read(D).num_rows in (2, 3) and table_of(copy, name).verify(D) == []
+        assert erase(copy) == 0 and names_left(copy) == []
+        assert all(table_of(copy, name).read(D).num_rows == 2 for name in SOME)
+        ledger = Segments(str(copy / "data/entity_ids/user"))
+        assert ledger.read().column("raw").to_pylist() == [STAYS, "\0erased 1", "user-3"] and ledger.verify() == []
+    assert killed >= KILLS // 3
