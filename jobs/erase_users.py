@@ -242,6 +242,7 @@ def _write_again(root: DataRoot, dt: str, settings: Settings) -> None:
     try:
         status = run_stage(write_report.run, {"date": datetime.date.fromisoformat(dt)}, settings)
         problem = f"it ended with {status}" if status else ""
+        metrics.told.clear()  # the page's name is for a night's scheduler
     except Exception as error:  # also a bug on figures of an old release: the page has to go all the same
         problem = f"{type(error).__name__}: {error}"
     if problem:
