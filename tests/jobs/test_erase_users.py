@@ -218,7 +218,7 @@ def test_a_page_that_names_him_is_written_anew_or_deleted(
 ) -> None:
     pages = {D: f"<td>{escape(GONE)}</td>", NEXT: f"<td>{STAYS}</td>"}
     table = table_of(root, "reports")
-    for value, page in pages.items():
+    for value, page in [*pages.items(), *pages.items()]:  # twice: each has a replaced page
         with table.replace(value) as part:
             part.write_bytes(".html", page.encode())
 
@@ -236,6 +236,9 @@ def test_a_page_that_names_him_is_written_anew_or_deleted(
     assert table.existing_manifest(NEXT).hash == before
     assert table.values() == ([D, NEXT] if can_be_written else [NEXT])
     assert not can_be_written or (list(table.blobs(D).values()) == [b"anew"] and table.versions(D) == [])
+    assert table.versions(NEXT) == []
+    (row,) = (one for one in Table(str(root / "data" / "erasures")).read(NEXT).to_pylist() if one["table"] == "reports")
+    assert (row["partitions"], row["rows"], row["versions"]) == (2, 1, 2)
 
 
 def test_an_id_within_another_does_not_count_as_its_name() -> None:
