@@ -129,8 +129,8 @@ def train_model(model: str):
 
 def publish_model(model: str):
     return job(
-        SETTINGS, "embeddings.publish_users", task_id=f"publish_{model}", outputs=PUBLISHED,
-        inputs=["checkpoints", *GRAPH, "user_activity"],
+        SETTINGS, "embeddings.publish_users", task_id=f"publish_{model}", outputs=[*PUBLISHED, "canaries"],
+        inputs=["checkpoints", *GRAPH, "user_activity", "user_labels"],
         options={"model": model} | predecessor(model), outlets=[datasets.user_embeddings(SETTINGS, model)],
         doc_md="Turns the vectors into the predecessor's space, checks them, and publishes them in one step. Readers "
         "keep the former version if a check fails; other models are published all the same.")  # fmt: skip

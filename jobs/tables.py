@@ -135,6 +135,19 @@ TABLES: dict[str, Contract] = {
         ),
         "User vectors for everybody downstream. Columns of version 1.1.", sorted_by=("user_id",),
         schema_version=(1, 1)),
+    "canaries": Contract(
+        "canaries/{model}", "dt",
+        (
+            Field("user_id", "string", "one of those who were drawn when the questions were frozen"),
+            Field("embedding", "vector", "his published vector of that night"),
+            Field("asked", "bool", "he is asked about; the rest is to learn from"),
+            Field("likes", "bool", "bought of the kind that the manifest names; null without one", nullable=True),
+            Field("label", "bool", "is of the class that the manifest names; null where of neither", nullable=True),
+            Field("item", "string", "raw id of an item that he bought", nullable=True),
+            Field("other", "string", "of one that he did not, and somebody else among them did", nullable=True),
+        ),
+        "Questions with known answers, handed on from night to night, which vectors have to answer to be published.",
+        sorted_by=("user_id",)),
     "lookalike_models": Contract("lookalike_models", "dt", (), "XGBoost models (JSON) and their validation figures."),
     "lookalike_scores": Contract(
         "lookalike_scores", "dt",

@@ -24,6 +24,7 @@ FOLDERS = {
     "checkpoints": "checkpoints",
     "entity_embeddings": "entity_embeddings",
     "user_embeddings": "feature_store/user_embeddings",
+    "canaries": "canaries",
     "lookalike_models": "lookalike_models",
     "lookalike_scores": "lookalike_scores",
     "audiences": "audiences",

@@ -227,6 +227,10 @@ class Publishing:
     min_norm: Annotated[float, Range(0, MOST)] = 1e-3  # a shorter vector has collapsed
     # a longer one has exploded; both may befall a share of 1 − min_coverage
     max_norm: Annotated[float, Range(0, MOST, open_minimum=True)] = 1e3
+    # users about whom a space's first night freezes questions that every later night is asked (canaries.py); 0: none
+    canaries: Annotated[int, Range(0, 1_000_000)] = 2000
+    min_canary_lead: Share = 0.5  # of the lead over guessing that the night before has, what tonight has to keep
+    on_canary_failure: Literal["fail", "publish"] = "fail"
     keep_versions: Annotated[int, Range(0, 1000)] = 1  # replaced versions kept for rollback
 
 

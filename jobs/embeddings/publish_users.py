@@ -1,9 +1,9 @@
 """Bring a model's vectors of D into the space that readers know, check them, and publish them.
 
-Reads: checkpoints/<model>, knowledge_graph, entity_ids, relations of D; user_activity of D, where there is one; the
-predecessor's published vectors. Writes: entity_embeddings/<model> and feature_store/user_embeddings/model=<model> of D,
-in this order. Guarantees: one orthogonal R for everything published (DESIGN section 6.2); what fails a check is not
-published, and readers keep what they had.
+Reads: checkpoints/<model>, knowledge_graph, entity_ids, relations of D; user_activity and user_labels of D, where there
+are any; the predecessor's published vectors and canaries. Writes: canaries/<model>, entity_embeddings/<model> and
+feature_store/user_embeddings/model=<model> of D, in this order. Guarantees: one orthogonal R for everything published
+(DESIGN section 6.2); what fails a check or the canaries is not published, and readers keep what they had.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Table
-from jobs.arrays import NONE, SOURCES, Checkpoint, raw_of, read_checkpoint, vectors
+from jobs.arrays import NONE, SOURCES, TRAINED, Checkpoint, raw_of, read_checkpoint, vectors
 from jobs.configuration.load import config_hash
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Lookalike, Publishing, Quality, Training
 from jobs.configuration.settings import Families
+from jobs.embeddings.canaries import Questions, Vectors, check_canaries
+from jobs.embeddings.canary_questions import Graphs, freeze
 from jobs.embeddings.checks import check_entities, check_vectors
 from jobs.embeddings.family import compared, family, newest_before
 from jobs.embeddings.space import Former, Space, choose_space, drift_between
@@ -31,6 +33,7 @@ from jobs.graphs.ledgers import ERASED, ITEM, USER
 from jobs.program import Input, Output, code_version, log, main, metrics, midnight
 from jobs.tables import TABLES
 from models.families import family_of
+from models.vectors.comparison import Comparer
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,11 @@ class Config:
 
 @dataclass(frozen=True)
 class Users:
-    """Tonight's users in the order of their ids' bytes: user_id strings, native vectors (n, d), source and events in
-    the graph of each."""
+    """Tonight's users in the order of their ids' bytes: user_id strings, ledger ids, native vectors (n, d), source and
+    events in the graph of each."""
 
     user_id: pa.ChunkedArray
+    ids: np.ndarray
     native: np.ndarray
     source: np.ndarray
     n_events: np.ndarray
@@ -81,14 +85,15 @@ def users_of(checkpoint: Checkpoint, seen: pa.Table, ids: Input) -> Users:
     known, counts = (seen.column(name).to_numpy() for name in ("user", "events"))
     events = dict_lookup(known, counts, checkpoint.entity_id[rows])
     user_id = raw_of(ids.segments("user"), checkpoint.entity_id[rows], "user")
-    return Users(user_id, checkpoint.entities[rows], checkpoint.source[rows], events)
+    return Users(user_id, checkpoint.entity_id[rows], checkpoint.entities[rows], checkpoint.source[rows], events)
 
 
 def items_of(checkpoint: Checkpoint, ids: Input) -> Users:
     """Every item of the checkpoint that has a vector, in the same form."""
     rows = np.flatnonzero((checkpoint.entity_type == checkpoint.types.index(ITEM)) & (checkpoint.source != NONE))
     raw = raw_of(ids.segments(ITEM), checkpoint.entity_id[rows], ITEM)
-    return Users(raw, checkpoint.entities[rows], checkpoint.source[rows], np.zeros(len(rows), np.int64))
+    of_items, nothing = checkpoint.entity_id[rows], np.zeros(len(rows), np.int64)
+    return Users(raw, of_items, checkpoint.entities[rows], checkpoint.source[rows], nothing)
 
 
 def items_before(former: Former, entities: Table) -> Former:
@@ -196,10 +201,34 @@ def entity_table(checkpoint: Checkpoint, space: Space, ids: Input, relations: In
     return pa.concat_tables(tables)
 
 
+def ask_canaries(
+    dt: str, tonight: Vectors, users: Users, before: tuple[Former | None, Space], tables: tuple[Output, Table, Graphs],
+    fields: dict[str, Any], config: Config,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """How tonight's vectors answer; commits the questions for the nights to come. JobError: not to be published.
+
+    before: the predecessor and tonight's space; tables: canaries, entity_embeddings, and what answers are read from;
+    fields: of the vectors' manifest."""
+    (former, space), (canaries, entities, graphs) = before, tables
+    model, trained = fields["family"]["model"], pc.equal(tonight.users.column("source"), SOURCES[TRAINED])
+    drawn_from, ids = tonight.users.filter(trained), users.ids[users.source == TRAINED]
+    table, handed_on = canaries.table(model), Questions.handed_on(canaries.table(model), former, space)
+    questions, figures = check_canaries(
+        handed_on, lambda: Questions(*freeze(dt, drawn_from, ids, graphs, config)),
+        Vectors.before(former, entities) if handed_on else None, tonight,
+        Comparer.of(model, fields["norm"], fields.get("compared")), config)  # fmt: skip
+    with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:
+        commit.write_table(questions.rows, sorted_by=["user_id"])
+        commit.fields |= {name: fields[name] for name in ("space_id", "inputs", "config_hash", "code_version")} | {
+            "questions": questions.facts, "asked": figures,
+            "predecessor": canaries.lineage(former.date.isoformat(), model) if questions is handed_on else None}
+    return figures
+
+
 def run(
     date: datetime.date, model: str, checkpoints: Input, knowledge_graph: Input, entity_ids: Input, relations: Input,
-    user_activity: Input, user_embeddings: Output, entity_embeddings: Output, config: Config,
-    predecessor: datetime.date | None = None,
+    user_activity: Input, user_labels: Input, user_embeddings: Output, entity_embeddings: Output, canaries: Output,
+    config: Config, predecessor: datetime.date | None = None,
 ) -> None:  # fmt: skip
     """Align, check, publish."""
     dt, table = date.isoformat(), user_embeddings.table(model)
@@ -252,6 +281,11 @@ def run(
         quality["checks"] += check_entities(
             rotated, checkpoint.entities.shape[1], config.quality.page(date, "entity_embeddings", model)
         )
+        if config.publishing.canaries:
+            graphs = Graphs(knowledge_graph, entity_ids, relations, user_labels)
+            quality["canaries"] = ask_canaries(
+                dt, Vectors(published, rotated, space.rotation), users, (former, space),
+                (canaries, entity_embeddings.table(model), graphs), fields, config)
         entities.write_table(rotated, sorted_by=["entity_type", "raw"])
         entities.fields |= fields
         commit.write_table(published, sorted_by=["user_id"])
@@ -281,6 +315,7 @@ def report(published: pa.Table, quality: dict[str, Any], space: Space) -> None:
     metrics.put("alignment", detail=space.report())
     metrics.put("drift", detail=quality.get("drift"))
     metrics.put("checks", detail=quality["checks"])
+    metrics.put("canaries", detail=quality.get("canaries"))
 
 
 if __name__ == "__main__":

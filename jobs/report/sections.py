@@ -116,6 +116,7 @@ def _space(model: str, stage: Stage, moved: Sequence[float]) -> Row:
         "model": model, "status": stage.status, "message": stage.message, "alignment": alignment,
         "reason": alignment.get("reason") or "", "before": drift.get("since_predecessor") or {},
         "label_start": drift.get("since_label_start") or {}, "users": published(stage),
+        "canaries": stage.table("canaries"),
         "histogram": _histogram(model, moved)}
 
 

@@ -151,12 +151,12 @@ def neighbour_overlap(
     k = min(k, candidates.size - 1)
     if k < 1:
         return float("nan")
-    nearest = [_nearest(vectors[candidates], queries, k) for vectors in (first, second)]
+    nearest = [nearest_rows(vectors[candidates], queries, k) for vectors in (first, second)]
     shares = [np.isin(mine, theirs, assume_unique=True).mean() for mine, theirs in zip(*nearest, strict=True)]
     return float(np.mean(shares))
 
 
-def _nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+def nearest_rows(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
     """int (queries, k): the k nearest other rows of each query row."""
     # exact differences far from the origin
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)

@@ -114,10 +114,7 @@ class Comparer:
 
     def row_by_row(self, users: np.ndarray, others: np.ndarray) -> np.ndarray:
         """(n,): from each of users (n, d) to the one of others (n, d) in the same row, as `between_users`."""
-        if self.kind != "translation":
-            return 1 - (_directions(users) * _directions(others)).sum(1)
-        differences = others - users
-        return np.abs(differences).sum(1) if self.norm == "l1" else np.sqrt((differences**2).sum(1))
+        return self.of_users.row_by_row(self.user_points(users), self.user_points(others))
 
 
 @dataclass(frozen=True)
@@ -135,6 +132,13 @@ class Measure:
             products = points @ others.T
             return self.offset - products if self.offset else -products
         return _distances(points, others, "l1" if self.code == L1 else "l2")
+
+    def row_by_row(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """(n,): from each of points (n, d) to the one of others (n, d) in the same row."""
+        if self.code == DOT:
+            return self.offset - (points * others).sum(1)
+        differences = others - points
+        return np.abs(differences).sum(1) if self.code == L1 else np.sqrt((differences**2).sum(1))
 
     def nearest(self, points: np.ndarray, others: np.ndarray, himself: np.ndarray, near: int) -> np.ndarray:
         """float32 (n, 4): the least distance, the mean of the `near` least, the mean of all, and that to the last of
