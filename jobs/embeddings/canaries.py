@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from feature_store import Table
 from feature_store.view import as_matrix
+from jobs.configuration.messages import cut, printable
 from jobs.configuration.sections import Publishing
 from jobs.embeddings.space import Former, Space
 from jobs.graphs.ledgers import ITEM
@@ -30,6 +31,7 @@ from models.vectors.comparison import Comparer
 
 CLASSES, PAIRS, NEIGHBOURS = ("likes", "label"), "item", "neighbours"  # tasks; the first three are columns
 LEAST_ALIVE = 0.5  # share of the users
+LONGEST = 80  # of a value in words
 
 
 class Configured(Protocol):
@@ -116,13 +118,14 @@ class Questions:
         return self.rows.column("asked").to_numpy()
 
     def named(self, task: str) -> str:
-        """A task in words."""
-        facts = self.facts.get(task) or {}
+        """A task in words; values of attributes and labels are foreign text."""
+        facts = {"relation": self.facts["relation"]} | (self.facts.get(task) or {})
+        facts = {name: cut(printable(value), LONGEST) for name, value in facts.items()}
         return {
-            "likes": "who has {relation} of {attribute} {value}",
-            "label": "{label} {ours}, not {rest}",
-            PAIRS: f"which of two items has {self.facts['relation']}",
-            NEIGHBOURS: "ten nearest of those asked, as when frozen"}[task].format(**facts)  # fmt: skip
+            "likes": "who has {relation} of items with {attribute} '{value}'",
+            "label": "whose {label} is '{ours}', not '{rest}'",
+            PAIRS: "which of two items a user has {relation} of",
+            NEIGHBOURS: "ten nearest among those asked, as when frozen"}[task].format(**facts)  # fmt: skip
 
 
 @dataclass(frozen=True)

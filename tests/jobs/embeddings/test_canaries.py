@@ -17,6 +17,7 @@ from feature_store.lineage import findings
 from feature_store.tree import DataRoot
 from jobs.arrays import Checkpoint, vectors
 from jobs.embeddings import pretrain_transe, publish_users
+from jobs.embeddings.canaries import Questions
 from jobs.embeddings.space import Space
 from jobs.program import FINAL, execute
 from jobs.tables import TABLES
@@ -144,8 +145,8 @@ def test_a_rotation_that_is_not_the_spaces_is_not_published(
     before = Table(str(root / "data/entity_embeddings/transe")).values()
     assert second_night(config) == FINAL
     said = caplog.text
-    assert "Not published; readers keep what they have" in said and "who has purchase of item_brand b" in said
-    assert str(DATES[0]) in said and "publishing.on_canary_failure" in said
+    assert "Not published; readers keep what they have" in said and str(DATES[0]) in said
+    assert "who has purchase of items with item_brand 'b" in said and "publishing.on_canary_failure" in said
     for name in (f"{PUBLISHED}transe", "entity_embeddings/transe", "canaries/transe"):
         assert Table(str(root / "data" / name)).values() == before == [str(DATES[0])]
 
@@ -167,7 +168,7 @@ def test_items_that_no_longer_belong_to_the_users_are_not_published(
     monkeypatch.setattr(publish_users, "read_checkpoint", lambda *given: items_exchanged(read(*given)))
     assert second_night(config) == FINAL
     said = caplog.text
-    assert "which of two items has purchase" in said and "who has purchase of" not in said
+    assert "which of two items a user has purchase of" in said and "who has purchase of" not in said
 
 
 def test_who_wants_it_published_all_the_same_is_asked_anew(
@@ -202,6 +203,14 @@ def test_a_slow_decline_is_told_and_asked_anew(root: Path, caplog: pytest.LogCap
     assert canaries(root, DATES[1])[1].fields["questions"]["frozen"] == str(DATES[1])
     likes = told(root, DATES[1])["likes"]
     assert likes["since"] == str(DATES[0]) and likes["frozen"] > 0.8 > likes["tonight"]
+
+
+def test_foreign_text_keeps_to_its_line() -> None:
+    facts = {"frozen": "2026-01-05", "relation": "pur{chase}", "label": None,
+             "likes": {"relation": "buy", "attribute": "item_brand", "value": "a\n{b}" + "c" * 100}}  # fmt: skip
+    questions = Questions(pa.table({}), facts)
+    assert questions.named("likes") == f"who has buy of items with item_brand 'a\\n{{b}}{'c' * 73}…'"
+    assert questions.named("item") == "which of two items a user has pur{chase} of"
 
 
 def test_a_new_space_has_questions_of_its_own(root: Path) -> None:
