@@ -26,10 +26,12 @@ from jobs.configuration.sections import Publishing
 from jobs.embeddings.space import Former, Space
 from jobs.graphs.ledgers import ITEM
 from jobs.program import JobError, log
+from jobs.tables import TABLES
 from models.vectors.canaries import FEWEST, Answers, classify, compare, falls_short, remain, teach
 from models.vectors.comparison import Comparer
 
 CLASSES, PAIRS, NEIGHBOURS = ("likes", "label"), "item", "neighbours"  # tasks; the first three are columns
+RELATION = "relation"  # the entity type
 LEAST_ALIVE = 0.5  # share of the users
 LONGEST = 80  # of a value in words
 
@@ -49,42 +51,37 @@ class Vectors:
     rotation: np.ndarray
 
     @classmethod
-    def before(cls, former: Former, entities: Table) -> Vectors:
-        """The predecessor's; without items and relations where those are gone."""
+    def before(cls, former: Former, entities: Table, questions: Questions) -> Vectors:
+        """The predecessor's, of entities those that are asked of; none where they are gone."""
         dt, columns = former.date.isoformat(), ["entity_type", "raw", "embedding"]
-        wanted = pc.field("entity_type").isin([ITEM, "relation"])
-        there = entities.manifest(dt) is not None
-        rows = entities.read(dt, columns, wanted) if there else former.table.slice(0, 0).select(["embedding"])
-        return cls(former.table, rows, former.rotation)
+        items = pa.concat_arrays([questions.rows.column(name).combine_chunks() for name in (PAIRS, "other")])
+        wanted = ((pc.field("entity_type") == ITEM) & pc.field("raw").isin(items)) | (
+            pc.field("entity_type") == RELATION)  # fmt: skip
+        if entities.manifest(dt) is None:
+            schema = TABLES["entity_embeddings"].arrow_schema(len(former.rotation))
+            return cls(former.table, schema.empty_table(), former.rotation)
+        return cls(former.table, entities.read(dt, columns, wanted), former.rotation)
 
     def users_of(self, raw: pa.ChunkedArray) -> np.ndarray:
         """float32 (n, d), published; NaN rows for those without a vector of their own: a carried one is a copy."""
-        own = self.users.filter(pc.not_equal(self.users.column("source"), "carried"))
-        return _rows_of(own.column("user_id"), own.column("embedding"), raw)
+        return _rows_of(self.users, "user_id", raw, pc.not_equal(self.users.column("source"), "carried"))
 
-    def native_items_of(self, raw: pa.ChunkedArray) -> np.ndarray:
-        """float64 (n, d), with R undone; NaN rows for those without one."""
-        items = self._entities(ITEM)
-        return self.native(_rows_of(items.column("raw"), items.column("embedding"), raw))
-
-    def native_relation(self, name: str) -> np.ndarray:
-        """float64 (d,); NaN where nothing has the relation."""
-        relations = self._entities("relation")
-        found = _rows_of(relations.column("raw"), relations.column("embedding"), pa.chunked_array([[name]]))
-        return self.native(found)[0]
+    def native_of(self, kind: str, raw: pa.ChunkedArray) -> np.ndarray:
+        """float64 (n, d), with R undone, of items or relations; NaN rows for those without one."""
+        return self.native(_rows_of(self.entities, "raw", raw, pc.equal(self.entities.column("entity_type"), kind)))
 
     def native(self, published: np.ndarray) -> np.ndarray:
         return published.astype(np.float64) @ self.rotation.T
 
-    def _entities(self, kind: str) -> pa.Table:
-        return self.entities.filter(pc.equal(self.entities.column("entity_type"), kind))
 
-
-def _rows_of(known: pa.ChunkedArray, embedding: pa.ChunkedArray, wanted: pa.ChunkedArray) -> np.ndarray:
-    ids, asked = (column.cast(pa.string()).combine_chunks() for column in (known, wanted))
-    at = pc.index_in(asked, value_set=ids)
-    out = np.full((len(wanted), embedding.type.list_size), np.nan, np.float32)
-    out[at.is_valid().to_numpy(zero_copy_only=False)] = _matrix(embedding.take(at.drop_null()))
+def _rows_of(table: pa.Table, key: str, wanted: pa.ChunkedArray, of_kind: pa.ChunkedArray) -> np.ndarray:
+    """float32 (n, d): the embeddings of `wanted` among the rows of a kind; NaN where there is none. Only those rows are
+    copied."""
+    asked = wanted.cast(table.schema.field(key).type).combine_chunks()
+    rows = table.filter(pc.and_(of_kind, pc.is_in(table.column(key), value_set=pc.unique(asked.drop_null()))))
+    at = pc.index_in(asked, value_set=rows.column(key).combine_chunks())
+    out = np.full((len(asked), rows.schema.field("embedding").type.list_size), np.nan, np.float32)
+    out[at.is_valid().to_numpy(zero_copy_only=False)] = _matrix(rows.column("embedding"))[at.drop_null().to_numpy()]
     return out
 
 
@@ -166,9 +163,9 @@ def ask(questions: Questions, before: Vectors | None, tonight: Vectors, comparer
 def _pairs(questions: Questions, night: Vectors, users: np.ndarray, comparer: Comparer) -> np.ndarray:
     """float64 (2, n): from each user to the own item and to the other; NaN where one of the three is not there."""
     out = np.full((2, len(users)), np.nan)
-    relation = night.native_relation(questions.facts["relation"]) if comparer.takes_relation else None
+    relation = night.native_of(RELATION, pa.chunked_array([[questions.facts["relation"]]]))[0]
     for side, column in enumerate((PAIRS, "other")):
-        items = night.native_items_of(questions.rows.column(column))
+        items = night.native_of(ITEM, questions.rows.column(column))
         there = _there(items) & _there(users)
         queries = comparer.item_queries(night.native(users[there]), relation)
         out[side, there] = comparer.of_items.row_by_row(queries, comparer.item_points(items[there]))

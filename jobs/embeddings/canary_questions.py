@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.arrays import keys_of, raw_of
+from jobs.arrays import SOURCES, TRAINED, keys_of, raw_of
 from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Publishing
 from jobs.graphs.ledgers import ITEM, USER, attribute_relation, value_type
@@ -78,12 +78,13 @@ class Bought:
 def freeze(
     dt: str, users: pa.Table, ids: np.ndarray, graphs: Graphs, config: Configured
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """(rows of the table `canaries`, what its manifest says of them). users: user_id and embedding of those who may be
-    drawn; ids (n,): their ledger ids."""
-    raw = users.column("user_id").to_numpy(zero_copy_only=False)
-    keys = keys_of(np.zeros(len(raw), np.int64), [USER], raw)
+    """(rows of the table `canaries`, what its manifest says of them). users: tonight's as they are published; ids (n,):
+    ledger ids of those who were trained."""
+    trained = users.column("user_id").filter(pc.equal(users.column("source"), SOURCES[TRAINED]))
+    keys = keys_of(np.zeros(len(ids), np.int64), [USER], trained.to_numpy())
     drawn = np.sort(np.argsort(keys, kind="stable")[: config.publishing.canaries])
-    rows, ids = users.take(pa.array(drawn)), ids[drawn]
+    rows = users.filter(pc.is_in(users.column("user_id"), value_set=trained.take(pa.array(drawn)).combine_chunks()))
+    ids = ids[drawn]
     bought = _bought_of(dt, ids, graphs, config.graph)
     likes, kind = _who_like(dt, bought, len(ids), graphs, config.graph)
     labels, label = _who_are(dt, rows.column("user_id"), graphs, config.profiles)
@@ -94,7 +95,7 @@ def freeze(
         "item": own, "other": other}  # fmt: skip
     schema = TABLES["canaries"].arrow_schema(rows.schema.field("embedding").type.list_size)
     table = pa.table([columns[name] for name in schema.names], schema.names).cast(schema)
-    return table.sort_by("user_id"), {"frozen": dt, "likes": kind, "label": label, "relation": config.graph.purchase}
+    return table, {"frozen": dt, "likes": kind, "label": label, "relation": config.graph.purchase}
 
 
 def _bought_of(dt: str, ids: np.ndarray, graphs: Graphs, graph: Graph) -> Bought:

@@ -210,12 +210,11 @@ def ask_canaries(
     before: the predecessor and tonight's space; tables: canaries, entity_embeddings, and what answers are read from;
     fields: of the vectors' manifest."""
     (former, space), (canaries, entities, graphs) = before, tables
-    model, trained = fields["family"]["model"], pc.equal(tonight.users.column("source"), SOURCES[TRAINED])
-    drawn_from, ids = tonight.users.filter(trained), users.ids[users.source == TRAINED]
+    model, ids = fields["family"]["model"], users.ids[users.source == TRAINED]
     table, handed_on = canaries.table(model), Questions.handed_on(canaries.table(model), former, space)
     questions, figures = check_canaries(
-        handed_on, lambda: Questions(*freeze(dt, drawn_from, ids, graphs, config)),
-        Vectors.before(former, entities) if handed_on else None, tonight,
+        handed_on, lambda: Questions(*freeze(dt, tonight.users, ids, graphs, config)),
+        Vectors.before(former, entities, handed_on) if handed_on else None, tonight,
         Comparer.of(model, fields["norm"], fields.get("compared")), config)  # fmt: skip
     with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(questions.rows, sorted_by=["user_id"])
