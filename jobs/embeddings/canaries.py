@@ -155,9 +155,8 @@ def ask(questions: Questions, before: Vectors | None, tonight: Vectors, comparer
     answers = [compare(*distances[:, told]) for distances in pairs]
     if answers[0].enough:
         yield Asked(PAIRS, None, answers[0] if before else None, answers[-1])
-    if there.sum() >= FEWEST:
-        answers = [remain(questions.frozen[there], vectors[there]) for vectors in users]
-        yield Asked(NEIGHBOURS, None, answers[0] if before else None, answers[-1])
+    if before and there.sum() >= FEWEST:
+        yield Asked(NEIGHBOURS, None, *(remain(questions.frozen[there], vectors[there]) for vectors in users))
 
 
 def _pairs(questions: Questions, night: Vectors, users: np.ndarray, comparer: Comparer) -> np.ndarray:

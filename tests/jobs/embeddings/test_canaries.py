@@ -88,6 +88,7 @@ def test_questions_are_frozen_on_the_first_night_and_handed_on(root: Path) -> No
     assert opened.fields["predecessor"] is None
     assert manifest.fields["predecessor"] == {
         "table": "canaries/transe", "dt": str(DATES[1]), "content_hash": opened.content_hash}
+    assert set(told(root, DATES[0])) == {"likes", "item"}, "the neighbours are those that were frozen"
     tonight = told(root, DATES[2])
     assert set(tonight) == {"likes", "item", "neighbours"}, "there are no labels"
     assert all(0.8 < tonight["likes"][when] <= 1 for when in ("frozen", "before", "tonight"))
