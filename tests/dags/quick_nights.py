@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feature_store import Table
+from feature_store.__main__ import main as feature_store_command
 from jobs import program
 from jobs.configuration.load import load_settings
 from jobs.configuration.settings import Settings
@@ -58,6 +59,8 @@ def start(module: str, arguments: list[str]) -> None:
         build(given, "checkpoints")
     elif name == "publish_users":
         build(given, "user_embeddings")
+    elif name == "feature_store":
+        sys.exit(feature_store_command(arguments))
     elif name == "find_audience" and not Path(given["seeds"]).is_file():
         sys.exit(2)
 

@@ -1,6 +1,6 @@
-"""`airflow backfill create` with a real scheduler and the real jobs, then one of its dates again: every partition is
-there, once. One date of TransE; `make test-week` asks for three of KQGC too (NOCTURNE_WHOLE_BACKFILL=1), and has
-three at once (nights_at_once.py)."""
+"""`airflow backfill create` with a real scheduler, then one of its dates again: every partition is there, once. Two
+dates whose jobs are quick_nights.py's; `make test-week` asks for three with the real jobs (NOCTURNE_WHOLE_BACKFILL=1),
+and has three at once (nights_at_once.py). One night of real jobs: test_night.py."""
 
 from __future__ import annotations
 
@@ -12,29 +12,22 @@ from typing import Any
 import pytest
 
 from feature_store import Table
-from tests.dags import small_log
+from tests.dags import quick_nights, small_log
 from tests.dags.services import Services, running
 
 DAG = "nightly_user_embeddings"
 CONSUMER = "example_consumer"
 WHOLE = bool(os.environ.get("NOCTURNE_WHOLE_BACKFILL"))
-MODELS = ("transe", "kqgc_mean") if WHOLE else ("transe",)
-NIGHTS = small_log.NIGHTS[: 3 if WHOLE else 1]
+MODELS = ("transe", "kqgc_mean") if WHOLE else (quick_nights.MODEL,)
+NIGHTS = small_log.NIGHTS[: 3 if WHOLE else 2]
 # those and no other, which the scheduler would start too; not as a range: croniter takes 21-21 for every day
 SCHEDULE = f"0 0 {','.join(str(night.day) for night in NIGHTS)} 1 *"
 DATES = [d.isoformat() for d in NIGHTS]
-NIGHTLY_TABLES = [
-    "rejected_events",
-    "knowledge_graph",
-    "interactions",
-    "user_activity",
-    "reports",
-    *(
-        f"{table}{m}"
-        for m in MODELS
-        for table in ("checkpoints/", "entity_embeddings/", "feature_store/user_embeddings/model=")
-    ),
-]
+BY_MODEL = [f"{table}{model}" for model in MODELS for table in ("checkpoints/", quick_nights.LOCATION)]
+NIGHTLY_TABLES = [*BY_MODEL, *(
+    ["rejected_events", "knowledge_graph", "interactions", "user_activity", "reports",
+     *(f"{table}{model}" for model in MODELS for table in ("entity_embeddings/", "canaries/"))]
+    if WHOLE else [])]  # fmt: skip
 LOOKALIKE_TABLES = ["lookalike_models", "lookalike_scores", "audiences"]
 
 
@@ -62,9 +55,11 @@ def services(folder: Path) -> Iterator[Services]:
     ]
     unpause = ["dags", "unpause", f"{DAG}|{CONSUMER}", "--treat-dag-id-as-regex", "--yes"]
     # between one task and the next; 0.1 keeps a core busy
-    quick = {"AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5"}
+    variables = {"AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5"}
+    if not WHOLE:
+        variables["NOCTURNE_PYTHON"] = str(quick_nights.interpreter(folder))
     config = small_log.write(folder, MODELS, dag=small_log.configuration(MODELS)["dag"] | {"schedule": SCHEDULE})
-    with running(folder, config, unpause, backfill, variables=quick) as started:
+    with running(folder, config, unpause, backfill, variables=variables) as started:
         yield started
 
 
@@ -99,6 +94,7 @@ def test_every_date_succeeds(services: Services, first_hashes: dict[tuple[str, s
     assert {r["state"] for r in runs} == {"success"}, services.last_words()
 
 
+@pytest.mark.skipif(not WHOLE, reason="with real jobs: make test-week (by default in test_night.py and test_flow.py)")
 def test_lookalike_says_that_it_skips(
     services: Services, first_hashes: dict[tuple[str, str], str], folder: Path
 ) -> None:
@@ -145,17 +141,15 @@ def test_a_backfill_triggers_consumers_with_the_right_nights(
 def test_a_date_that_runs_again_replaces_itself(
     services: Services, first_hashes: dict[tuple[str, str], str], folder: Path
 ) -> None:
-    """The README's command for running a night again; in deterministic mode it gives the same content. The whole night
-    in `make test-week`, else what comes from publishing on."""
+    """The README's command for running a night again; in deterministic mode it gives the same content."""
     again = DATES[-1]
     before = {name: table(folder, name).manifest(again).hash for name in NIGHTLY_TABLES}
-    part = [] if WHOLE else ["--task-regex", "publish", "--downstream"]
-    services.run("tasks", "clear", DAG, "-s", again, "-e", again, "-y", *part)
+    services.run("tasks", "clear", DAG, "-s", again, "-e", again, "-y")
     services.wait("the rerun's end", lambda: ended(services))
     assert {r["state"] for r in backfilled(services)} == {"success"}, services.last_words()
     content = {key: value for key, value in hashes(folder).items() if key[0] != "reports"}  # the page shows seconds
     assert content == {key: value for key, value in first_hashes.items() if key[0] != "reports"}
     anew = {name for name in NIGHTLY_TABLES if table(folder, name).manifest(again).hash != before[name]}
-    assert anew >= {"reports", f"feature_store/user_embeddings/model={MODELS[-1]}"}, "it has run"
+    assert anew == set(NIGHTLY_TABLES), "it has run"
     for name in NIGHTLY_TABLES:
         assert table(folder, name).values() == DATES and not table(folder, name).verify(again)
