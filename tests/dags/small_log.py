@@ -76,6 +76,9 @@ def configuration(models: tuple[str, ...]) -> dict[str, Any]:
             "active_days": 10,
             "min_positives": 5,
             "top_k": 20,
+            "bootstrap_draws": 20,
+            "trees": {"rounds": 60, "learning_rate": 0.2},
+            "pooled_trees": {"rounds": 60, "learning_rate": 0.2},
         },
         "spark": {
             "driver_memory": "1g",

@@ -5,7 +5,7 @@ What is counted is printed. `KILLS` in the environment is their number, `SEED` w
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import polars
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pytest
 
 from feature_store import Table
 from tests.faulty_proxy import FAULTS, Proxy, proxy_before
-from tests.feature_store.breaking import broken_publishes
+from tests.feature_store.breaking import broken_prunes, broken_publishes, broken_rollbacks
 from tests.feature_store.kills import LEASE_SECONDS, kill_publishers, whole_version
 from tests.feature_store.samples import names_in
 from tests.feature_store.writers import DATE, publish_versions
@@ -39,6 +39,13 @@ def test_every_request_of_a_publish_breaks(
     assert seen["new"] >= 3
     if patience or fault in ("delay", "twice"):
         assert not seen["refused"] and not seen["old"]
+
+
+@pytest.mark.parametrize("breaking", [broken_rollbacks, broken_prunes])
+def test_every_request_of_a_rollback_and_a_prune_breaks(
+    bucket: str, s3_server: S3Server, proxy: Proxy, breaking: Callable[..., None]
+) -> None:
+    breaking(bucket, s3_server, proxy, every=1)
 
 
 def test_three_hundred_publishers_are_killed_under_looping_readers(bucket: str, s3_server: S3Server) -> None:

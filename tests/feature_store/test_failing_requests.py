@@ -1,16 +1,14 @@
 """Guarantee 1 on an object store, broken on purpose: each request of a publish breaks in turn."""
 
-import contextlib
 from collections.abc import Iterator
 
 import pytest
 
-from feature_store import Table, prune
+from feature_store import Table
 from feature_store.errors import StoreError
-from feature_store.tree import DataRoot
 from tests.faulty_proxy import Proxy, proxy_before
-from tests.feature_store.breaking import DATE, NEXT, OLD, broken_publishes, fresh
-from tests.feature_store.samples import embeddings, publish
+from tests.feature_store.breaking import DATE, NEXT, OLD, broken_prunes, broken_publishes, broken_rollbacks, fresh
+from tests.feature_store.samples import publish
 from tests.s3_server import S3Server
 
 
@@ -24,8 +22,8 @@ def proxy(s3_server: S3Server) -> Iterator[Proxy]:
 def test_a_publish_whose_requests_break_leaves_old_or_new(
     bucket: str, s3_server: S3Server, proxy: Proxy, fault: str, old: bool, only: str
 ) -> None:
-    """All kinds of breaking: `make test-s3`."""
-    seen = broken_publishes(bucket, s3_server, proxy, old, fault, only=only)
+    """Every second request of those; all, and all kinds of breaking: `make test-s3`."""
+    seen = broken_publishes(bucket, s3_server, proxy, old, fault, only=only, every=2)
     assert seen["old"] and seen["new"], "both sides of the commit were reached"
 
 
@@ -59,43 +57,15 @@ def test_a_commit_that_arrives_after_its_writer_has_given_up_is_refused(
 def test_a_rollback_whose_requests_break_leaves_one_whole_version(
     bucket: str, s3_server: S3Server, proxy: Proxy
 ) -> None:
-    proxy.start(lambda *_: None)
-    fresh(f"{bucket}/counted", s3_server, proxy, True)[1].rollback(DATE)
-    for number in range(1, len(proxy.requests) + 1, 2):
-        table, through = fresh(f"{bucket}/{number}", s3_server, proxy, True)
-        proxy.break_at(number, "cut")
-        with contextlib.suppress(StoreError):
-            through.rollback(DATE)
-        seen = table.read(DATE)
-        assert (seen.equals(OLD) or seen.equals(embeddings(0))) and table.verify(DATE) == [], number
+    """Every fourth of them; all: `make test-s3`."""
+    broken_rollbacks(bucket, s3_server, proxy, every=4)
 
 
 def test_a_prune_whose_requests_break_leaves_the_partition_whole_or_gone(
     bucket: str, s3_server: S3Server, proxy: Proxy
 ) -> None:
-    gone = number = 0
-    while True:
-        number += 1
-        table, through = fresh(f"{bucket}/{number}", s3_server, proxy, True)
-        publish(table, "2026-02-05", OLD)
-        proxy.start(lambda *_: None)
-        root = DataRoot(f"{bucket}/{number}", through.disk)
-        (candidate,) = prune.plan(root, dict.fromkeys(root.tables, 3))
-        proxy.break_at(number, "cut")
-        refused = prune.problem_of_deleting(root, candidate)
-        broke = len(proxy.requests) >= number
-        gone += table.values() == ["2026-02-05"]
-        if table.values() != ["2026-02-05"]:
-            assert refused and table.read(DATE).equals(OLD) and table.verify(DATE) == []
-        again = DataRoot(root.path, table.disk)
-        for left in prune.plan(again, dict.fromkeys(again.tables, 3)):
-            prune.delete(again, left)
-        assert table.values() == ["2026-02-05"] and table.unfinished() == []
-        publish(table, DATE, NEXT)
-        assert table.read(DATE).equals(NEXT)
-        if not broke:
-            break
-    assert gone >= 2 and number > 8
+    """Every third of them; all: `make test-s3`."""
+    broken_prunes(bucket, s3_server, proxy, every=3)
 
 
 def test_a_read_that_is_cut_is_an_error_and_never_short(bucket: str, s3_server: S3Server, proxy: Proxy) -> None:

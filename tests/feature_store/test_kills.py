@@ -16,10 +16,10 @@ from tests.feature_store.writers import DATE, publish_versions
 from tests.s3_server import S3Server
 
 
-def test_twenty_publishers_are_killed_under_looping_readers(bucket: str, s3_server: S3Server) -> None:
+def test_ten_publishers_are_killed_under_looping_readers(bucket: str, s3_server: S3Server) -> None:
     """300 of them: `make test-s3`."""
     table = Table(f"{bucket}/t", filesystem=s3_server.storage(lease_seconds=LEASE_SECONDS))
-    counted = kill_publishers(table, int(os.environ.get("KILLS", "20")), {"ours": lambda: table.read(DATE)})
+    counted = kill_publishers(table, int(os.environ.get("KILLS", "10")), {"ours": lambda: table.read(DATE)})
     assert counted["ours: versions"] > 10
     publish_versions(table.uri, 1_000_000, 1, LEASE_SECONDS)
     assert whole_version(table.read(DATE)) == 1_000_000

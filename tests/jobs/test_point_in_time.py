@@ -28,16 +28,8 @@ from jobs.embeddings import (
     smooth_kqgc,
     train_hugt,
 )
-from jobs.events import validate_events
-from jobs.graphs import (
-    assign_ids,
-    build_attributes,
-    build_interactions,
-    build_knowledge_graph,
-    build_sequences,
-    build_user_activity,
-)
-from jobs.profiles import read_labels, train_profiles
+from jobs.graphs import build_graphs
+from jobs.profiles import train_profiles
 from jobs.program import execute
 from jobs.recommendations import recommend_items
 
@@ -65,7 +57,7 @@ COMPARED = [
     "recommendations/model=ram_gnn_rec",
     *(
         table + model
-        for table in ("checkpoints/", "entity_embeddings/", "feature_store/user_embeddings/model=")
+        for table in ("checkpoints/", "entity_embeddings/", "canaries/", "feature_store/user_embeddings/model=")
         for model in MODELS
     ),
 ]
@@ -149,7 +141,8 @@ def configuration() -> dict:
             "min_positives": 10,
             "top_k": 20,
             "bootstrap_draws": 10,
-            "trees": {"rounds": 20},
+            "trees": {"rounds": 10},
+            "pooled_trees": {"rounds": 10},
             "clients": {"brand_zero": {"brand": "b0"}, "brand_one": {"brand": "b1"}},
         },
     }
@@ -191,10 +184,7 @@ def write_world(folder: Path, world: int | None) -> Path:
 def build(config: Path, date: datetime.date) -> list[str]:
     """The stages of one date that read the log and fill the ledgers; what every job is told."""
     base = ["--date", str(date), "--config", str(config)]
-    graphs = (assign_ids, build_knowledge_graph, build_interactions, build_user_activity, build_attributes,
-              build_sequences)  # fmt: skip
-    for job in (validate_events, *graphs, read_labels):
-        assert execute(job.run, base) == 0, job.__name__
+    assert execute(build_graphs.run, base) == 0
     return base
 
 
@@ -281,6 +271,7 @@ def test_the_worlds_do_differ_from_d_on(worlds: dict[str, Path]) -> None:
 def test_a_ledger_filled_by_another_future_changes_no_published_vector_or_audience(worlds: dict[str, Path]) -> None:
     of_raw_ids = (
         "feature_store",
+        "canaries",
         "lookalike_scores",
         "audiences",
         "audience_reasons",

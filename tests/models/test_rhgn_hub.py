@@ -1,4 +1,4 @@
-"""RHGN and a user with 100,000 neighbours: what such a user hears, and how much memory it takes."""
+"""RHGN and a user with 40,000 neighbours: what such a user hears, and how much memory it takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.hyperparameters import RHGNHyperparameters
 from models.rhgn import RHGN, code_types, infer_rhgn
 from models.rhgn_training import train_rhgn
 
-HUB, USERS = 100_000, 100  # neighbours of user 0; users in all
+HUB, USERS = 40_000, 100  # neighbours of user 0; users in all
 HYPER = RHGNHyperparameters(epochs=1, batch_size=32)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from jobs.audiences import score_lookalike, train_lookalike
 from jobs.configuration.sections import Attribute, Graph, Lookalike, Publishing, Relation
 from jobs.program import Output, metrics
-from models.hyperparameters import TreeHyperparameters
+from models.hyperparameters import PooledTreeHyperparameters, TreeHyperparameters
 from tests.jobs.report.tables_by_hand import Log, table_input, write_clean_events, write_graphs, write_vectors
 
 START, DATE = datetime.date(2026, 3, 2), datetime.date(2026, 3, 9)  # D - L and D
@@ -29,12 +29,16 @@ READS = (
     "entity_embeddings")  # fmt: skip
 
 
+FEW = {"rounds": 60, "learning_rate": 0.2, "early_stopping_rounds": 10}  # trees enough for what was planted
+
+
 def config(**changes: Any) -> train_lookalike.Config:
     """A configuration with one client per brand."""
     clients = {f"brand_{b}": {"brand": f"b{b}"} for b in range(BRANDS)}
     lookalike = Lookalike(
         clients=clients, active_days=28, top_k=40, min_positives=60, feature_sets=SETS, bootstrap_draws=20,
-        trees=TreeHyperparameters(threads=1))  # fmt: skip
+        trees=TreeHyperparameters(threads=1, **FEW),
+        pooled_trees=PooledTreeHyperparameters(threads=1, **FEW))  # fmt: skip
     return train_lookalike.Config(0, GRAPH, Publishing(models=["transe"]), dataclasses.replace(lookalike, **changes))
 
 

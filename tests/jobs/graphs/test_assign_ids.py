@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,33 +18,17 @@ from tests.jobs.graphs.small_world import HOSTILE, WINDOW, D, World, ledger, ran
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 
-# A process that has read the ledgers waits until the other has as well, before either appends.
-MEETING = """
-import sys
-from jobs.graphs import assign_ids
-from jobs.program import execute
-from tests.jobs.graphs.test_assign_ids import meet
-here, other, *argv = sys.argv[1:]
-meet(here, other)
-sys.exit(execute(assign_ids.run, argv))
-"""
+def after_another(other: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
+    """Whoever appends to the ledgers first has read them; before he does, another run reads and appends."""
+    append, waiting = ledgers.Snapshot.append, [other]
 
-
-def meet(here: str, other: str, patch: pytest.MonkeyPatch | None = None) -> None:
-    """Whoever appends to the ledgers in this process waits for the mark `other`, after a mark of its own, `here`."""
-    append = ledgers.Snapshot.append
-
-    def met(self: ledgers.Snapshot, raw: object) -> object:
-        Path(here).touch()
-        give_up = time.monotonic() + 240
-        while not Path(other).exists():
-            assert time.monotonic() < give_up, "the other did not come"
-            time.sleep(0.05)
+    def late(self: ledgers.Snapshot, raw: object) -> object:
+        if waiting:
+            waiting.pop()()
         return append(self, raw)
 
-    (patch or pytest.MonkeyPatch()).setattr(ledgers.Snapshot, "append", met)
+    patch.setattr(ledgers.Snapshot, "append", late)
 
 
 def test_ids_are_dense_and_follow_the_order_of_bytes(spark: SparkSession, tmp_path: Path) -> None:
@@ -83,34 +65,25 @@ def test_later_and_earlier_nights_keep_every_id(spark: SparkSession, tmp_path: P
     assert not [p for p in (tmp_path / "data/entity_ids").iterdir() if p.name.startswith("_")]
 
 
-def test_two_processes_at_once_give_no_id_twice_and_miss_none(
+def test_two_runs_at_once_give_no_id_twice_and_miss_none(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both read the ledgers before either appends: the second has to lose, and to read again."""
+    """Both have read the ledgers before either appends: the second has to lose, and to read again. (Two processes that
+    race for one segment: tests/feature_store/test_processes.py.)"""
     # much in common, and each something of its own, whichever is first
     worlds = [random_world(1, n_users=30), random_world(2, n_users=60)]
     events = worlds[0].events
     events["user_id"] = events["user_id"].replace(events["user_id"].iloc[0], "known to the first alone")
-    quick = {
-        "driver_memory": "512m",
-        "shuffle_partitions": 2,
-        "conf": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"},
-    }
-    configs = [
-        world.write(tmp_path / str(n), data_root=str(tmp_path / "shared"), spark=quick)
-        for n, world in enumerate(worlds)
-    ]
+    configs = [world.write(tmp_path / str(n), data_root=str(tmp_path / "shared")) for n, world in enumerate(worlds)]
     days = [str(tmp_path / str(n) / "data/clean_events") for n in range(2)]
     options = [
         ["--date", D.isoformat(), "--config", str(config), "--clean-events", events]
         for config, events in zip(configs, days, strict=True)
     ]
-    marks = [str(tmp_path / "first"), str(tmp_path / "second")]
-    command, said = [sys.executable, "-c", MEETING, *marks, *options[0]], tmp_path / "said"
-    with said.open("wb") as errors, subprocess.Popen(command, cwd=REPOSITORY, stderr=errors) as other:
-        meet(*reversed(marks), monkeypatch)
-        mine = execute(assign_ids.run, options[1])
-        assert (mine, other.wait(timeout=300)) == (0, 0), said.read_text(encoding="utf-8")
+    ended = []
+    after_another(lambda: ended.append(execute(assign_ids.run, options[0])), monkeypatch)
+    ended.append(execute(assign_ids.run, options[1]))
+    assert ended == [0, 0]
     assert len(Segments(str(tmp_path / "shared/entity_ids/user")).files()) == 2
     for kind, column in (("user", "user_id"), ("item", "item_id")):
         found = Segments(str(tmp_path / "shared/entity_ids" / kind)).read().to_pandas()
