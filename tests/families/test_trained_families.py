@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MODELS = ("ram_gnn", "ram_gnn_rec", "relgnn", "hugt", "toy")
 RECOMMENDED = MODELS[1:4]
 FAST = {
-    "ram_gnn": {"dimension": 8, "epochs": 10},
+    "ram_gnn": {"dimension": 8, "epochs": 20},
     "ram_gnn_rec": {"epochs": 10, "batches": 4},
     "relgnn": {
         "dimension": 8, "heads": 2, "attribute_width": 4, "epochs": 6, "batch_size": 256, "evaluate_every": 1},
