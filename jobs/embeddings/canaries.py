@@ -4,8 +4,9 @@ They are frozen when a space is opened and handed on from night to night (canary
 which learned on that night is asked every night whether it still reads the vectors, as one of somebody's downstream
 is. Other checks look at vectors by themselves, or at how users lie to each other; this one finds what else can go
 wrong: items or relations that no longer belong to the users, a rotation that is not the space's.
-They are frozen anew with a space, where less than half of those users are still there, and when they have aged:
-tonight keeps too little of the lead that there was when they were frozen, though no night lost it at once.
+They are frozen anew with a space, where those users who are still there are less than half of as many as could be drawn
+tonight (they went, or the shop has grown), and when they have aged: tonight keeps too little of the lead that there was
+when they were frozen, though no night lost it at once.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from models.vectors.comparison import Comparer
 
 CLASSES, PAIRS, NEIGHBOURS = ("likes", "label"), "item", "neighbours"  # tasks; the first three are columns
 RELATION = "relation"  # the entity type
-LEAST_ALIVE = 0.5  # share of the users
+LEAST_LEFT = 0.5  # of the users who could be drawn tonight
 LONGEST = 80  # of a value in words
 
 
@@ -61,6 +62,11 @@ class Vectors:
             schema = TABLES["entity_embeddings"].arrow_schema(len(former.rotation))
             return cls(former.table, schema.empty_table(), former.rotation)
         return cls(former.table, entities.read(dt, columns, wanted), former.rotation)
+
+    @property
+    def trained(self) -> int:
+        """How many users were trained."""
+        return pc.sum(pc.equal(self.users.column("source"), "trained")).as_py() or 0
 
     def users_of(self, raw: pa.ChunkedArray) -> np.ndarray:
         """float32 (n, d), published; NaN rows for those without a vector of their own: a carried one is a copy."""
@@ -216,8 +222,8 @@ def check_canaries(
     those that the predecessor hands on; `freeze` makes new ones."""
     asked = [] if questions is None else list(ask(questions, before, tonight, comparer))
     if questions is not None:
-        there = _there(tonight.users_of(questions.rows.column("user_id")))
-        if judge(questions, asked, config) and there.sum() >= LEAST_ALIVE * len(there):
+        left = _there(tonight.users_of(questions.rows.column("user_id"))).sum()
+        if judge(questions, asked, config) and left > LEAST_LEFT * min(tonight.trained, config.publishing.canaries):
             return questions, figures_of(questions, asked)
     anew = freeze()
     return anew, figures_of(questions, asked) or figures_of(anew, list(ask(anew, None, tonight, comparer)))

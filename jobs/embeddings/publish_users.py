@@ -216,11 +216,13 @@ def ask_canaries(
         handed_on, lambda: Questions(*freeze(dt, tonight.users, ids, graphs, config)),
         Vectors.before(former, entities, handed_on) if handed_on else None, tonight,
         Comparer.of(model, fields["norm"], fields.get("compared")), config)  # fmt: skip
+    new = questions is not handed_on
+    labels = {"user_labels": graphs.user_labels.lineage(dt)} if new and questions.facts["label"] else {}
     with table.replace(dt, keep_versions=config.publishing.keep_versions) as commit:
         commit.write_table(questions.rows, sorted_by=["user_id"])
-        commit.fields |= {name: fields[name] for name in ("space_id", "inputs", "config_hash", "code_version")} | {
-            "questions": questions.facts, "asked": figures,
-            "predecessor": canaries.lineage(former.date.isoformat(), model) if questions is handed_on else None}
+        commit.fields |= {name: fields[name] for name in ("space_id", "config_hash", "code_version")} | {
+            "questions": questions.facts, "asked": figures, "inputs": fields["inputs"] | labels,
+            "predecessor": None if new else canaries.lineage(former.date.isoformat(), model)}
     return figures
 
 

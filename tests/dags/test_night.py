@@ -111,6 +111,7 @@ def test_every_manifest_says_what_it_was_built_on(night: tuple[Path, subprocess.
         "checkpoints/transe": {"knowledge_graph"},
         vectors: {"checkpoints/transe", "knowledge_graph", "user_activity"},
         items: {"checkpoints/transe", "knowledge_graph", "user_activity"},
+        "canaries/transe": {"checkpoints/transe", "knowledge_graph", "user_activity", "user_labels"},
         "profile_predictions": {vectors, "user_labels"},
         "reports": {"rejected_events", "knowledge_graph", "interactions", vectors, items},
     }
@@ -153,6 +154,7 @@ def test_every_table_has_its_contracts_columns(night: tuple[Path, subprocess.Com
         "interactions",
         "user_activity",
         "entity_embeddings",
+        "canaries",
         "user_embeddings",
         "requested_audiences",
         "profile_predictions",

@@ -224,15 +224,27 @@ def test_a_new_space_has_questions_of_its_own(root: Path) -> None:
     assert told(root, DATES[1])["likes"]["before"] is None
 
 
-def test_who_has_mostly_gone_is_replaced(root: Path) -> None:
+def test_a_shop_that_shrinks_asks_those_who_are_left(root: Path) -> None:
     config = config_of(root)
     night(config, DATES[0])
     write_graph(root / "data", DATES[1], MANY[:100])
     night(config, DATES[1], DATES[0])
     rows, manifest = canaries(root, DATES[1])
+    assert manifest.fields["questions"]["frozen"] == str(DATES[0]) and rows.num_rows == len(MANY)
+    assert told(root, DATES[1])["item"]["questions"] <= 100, "carried vectors are copies"
+
+
+@pytest.mark.parametrize("before", [MANY[:60], MANY[160:]], ids=["it has grown", "most have gone"])
+def test_where_many_more_could_be_drawn_questions_are_frozen_anew(root: Path, before: list[str]) -> None:
+    config = config_of(root)
+    write_graph(root / "data", DATES[0], before)
+    night(config, DATES[0])
+    write_graph(root / "data", DATES[1], MANY[:200])
+    night(config, DATES[1], DATES[0])
+    rows, manifest = canaries(root, DATES[1])
     assert manifest.fields["questions"]["frozen"] == str(DATES[1])
-    assert rows.column("user_id").to_pylist() == MANY[:100], "carried vectors are copies"
-    assert told(root, DATES[1])["likes"]["since"] == str(DATES[0]), "those who are left were asked once more"
+    assert rows.column("user_id").to_pylist() == MANY[:200]
+    assert told(root, DATES[1])["item"]["since"] == str(DATES[0]), "those who are left were asked once more"
 
 
 def test_without_canaries_nothing_is_frozen(root: Path) -> None:
