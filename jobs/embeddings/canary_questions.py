@@ -22,7 +22,7 @@ from jobs.configuration.profiles import Profiles
 from jobs.configuration.sections import Graph, Publishing
 from jobs.graphs.ledgers import ITEM, USER, attribute_relation, value_type
 from jobs.profiles.labels import read_known
-from jobs.program import Input
+from jobs.program import Input, JobError, log
 from jobs.tables import TABLES
 
 ASKED_BIT = np.uint64(1)  # users are drawn by the first bits of their keys
@@ -146,7 +146,11 @@ def _who_are(
     if not profiles.labels or graphs.user_labels.table().manifest(dt) is None:
         return pa.nulls(n, pa.bool_()), None
     name = next(iter(profiles.labels))
-    known = read_known(graphs.user_labels, datetime.date.fromisoformat(dt), profiles)[name]
+    try:
+        known = read_known(graphs.user_labels, datetime.date.fromisoformat(dt), profiles)[name]
+    except JobError as error:  # vectors can be published without it
+        log.warning("no label is asked: %s", error)
+        return pa.nulls(n, pa.bool_()), None
     at = pc.index_in(user_ids.combine_chunks(), value_set=known.user_id)
     classes = known.classes.take(at).to_pylist()
     common = sorted(Counter(filter(None, classes)).items(), key=lambda one: (-one[1], one[0]))[:2]

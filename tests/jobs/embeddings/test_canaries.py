@@ -135,6 +135,17 @@ def test_labels_are_asked_where_there_are_any(root: Path) -> None:
     assert told(root, DATES[0])["label"]["tonight"] > 0.7
 
 
+def test_labels_that_were_read_for_others_keep_nobody_from_publishing(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Table(str(root / "data/user_labels")).replace(str(DATES[0])) as commit:
+        commit.write_table(TABLES["user_labels"].arrow_schema().empty_table())
+        commit.fields["labels"] = {}
+    config = write_config(root, profiles={"labels": {"taste": {}}}, publishing={"models": ["transe"]})
+    night(config, DATES[0])
+    assert "no label is asked" in caplog.text and canaries(root, DATES[0])[1].fields["questions"]["label"] is None
+
+
 def test_a_rotation_that_is_not_the_spaces_is_not_published(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
