@@ -7,6 +7,7 @@ wrong: items or relations that no longer belong to the users, a rotation that is
 They are frozen anew with a space, where those users who are still there are less than half of as many as could be drawn
 tonight (they went, or the shop has grown), and when they have aged: tonight keeps too little of the lead that there was
 when they were frozen, though no night lost it at once.
+A family whose users are where their last events have left them (its `aligned_by` is not "user") is asked nothing.
 """
 
 from __future__ import annotations

@@ -282,7 +282,7 @@ def run(
         quality["checks"] += check_entities(
             rotated, checkpoint.entities.shape[1], config.quality.page(date, "entity_embeddings", model)
         )
-        if config.publishing.canaries:
+        if config.publishing.canaries and kind == "user":  # else users are elsewhere with every event of theirs
             graphs = Graphs(knowledge_graph, entity_ids, relations, user_labels)
             quality["canaries"] = ask_canaries(
                 dt, Vectors(published, rotated, space.rotation), users, (former, space),
