@@ -32,6 +32,7 @@ from jobs.graphs import build_graphs
 from jobs.profiles import train_profiles
 from jobs.program import execute
 from jobs.recommendations import recommend_items
+from models.families import family_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -57,9 +58,10 @@ COMPARED = [
     "recommendations/model=ram_gnn_rec",
     *(
         table + model
-        for table in ("checkpoints/", "entity_embeddings/", "canaries/", "feature_store/user_embeddings/model=")
+        for table in ("checkpoints/", "entity_embeddings/", "feature_store/user_embeddings/model=")
         for model in MODELS
     ),
+    *(f"canaries/{model}" for model in MODELS if family_of(model).aligned_by == "user"),
 ]
 
 
