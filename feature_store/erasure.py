@@ -1,8 +1,9 @@
 """Taking rows out of what is committed, for ever: of a partition's current version and of the replaced ones.
 
 A partition of which rows go is published anew without them, in one commit; replaced versions are dropped, since they
-hold the rows still. The manifest tells the content hashes of before (`lineage.FORMER`), so that what was built on the
-partition is not stale for that. A segment of a ledger keeps its ids and gets other texts.
+hold the rows still. A file at a time is in memory. The manifest tells the content hashes of before
+(`lineage.FORMER`), so that what was built on the partition is not stale for that. A segment of a ledger keeps its ids
+and gets other texts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store import retired
+from feature_store.commit import Commit
 from feature_store.errors import explain_os_errors
 from feature_store.layout import RETIRED, part_hint
 from feature_store.lineage import FORMER
@@ -50,7 +52,7 @@ class Rows:
 
 def count(table: Table, value: str, rows: Rows) -> Erased:
     """What `erase` would take out of a committed partition. DataDamaged, ManifestBroken where that cannot be told."""
-    current = rows.count(table.read(value, list(rows.columns)))
+    current = sum(table.of_each_file(value, rows.count, list(rows.columns)))
     return Erased(current, len(table.versions(value)) if current or _in_versions(table, value, rows) else 0)
 
 
@@ -62,10 +64,11 @@ def erase(table: Table, value: str, rows: Rows) -> Erased:
         version = table.existing_manifest(value).schema_version
         with table.replace(value, schema_version=version, keep_versions=0, wait_seconds=WAIT_SECONDS) as commit:
             former = table.existing_manifest(value)  # under the lock: no other publish comes between
-            whole, texts = table.read(value), table.blobs(value)
             commit.provenance = list(former.provenance)
-            commit.write_table(whole.filter(pc.invert(rows.marks(whole))), sorted_by=former.sorted_by)
-            for name, content in texts.items():
+            schemas = table.of_each_file(value, lambda file: _write_others(commit, file, rows, former.sorted_by))
+            if not commit.files:
+                commit.write_table(schemas[0].empty_table(), sorted_by=former.sorted_by)
+            for name, content in table.blobs(value).items():
                 hint, suffix = part_hint(name)
                 commit.write_bytes(suffix, rows.text(suffix, content), hint=hint)
             commit.fields |= {name: field for name, field in former.fields.items() if name not in rows.forgotten}
@@ -73,6 +76,14 @@ def erase(table: Table, value: str, rows: Rows) -> Erased:
     elif found.versions or _leftovers(table, value):
         tidy(table, value, keep_versions=0 if found.versions else None)
     return found
+
+
+def _write_others(commit: Commit, file: pa.Table, rows: Rows, sorted_by: Sequence[str]) -> pa.Schema:
+    """The rows of a file that stay; its columns."""
+    others = file.filter(pc.invert(rows.marks(file)))
+    if others.num_rows:
+        commit.write_table(others, sorted_by=sorted_by)
+    return file.schema
 
 
 def tidy(table: Table, value: str, keep_versions: int | None) -> None:

@@ -1,5 +1,6 @@
 """A folder of partitions, for reading: which are committed, what their manifests say, the rows of one whole version."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from typing import TypeVar
@@ -127,6 +128,18 @@ class Partitions:
         """`read`, with the manifest of the very version that was read."""
         return self._reading(value, lambda manifest: self._read_files(value, manifest, columns, filter))
 
+    def of_each_file(
+        self, value: str, of: Callable[[pa.Table], _Result], columns: list[str] | None = None
+    ) -> list[_Result]:
+        """What `of` gives for the rows of each file of one whole version, in order; one file is in memory at a time.
+        Starts over as `read` does."""
+
+        def read(manifest: Manifest) -> list[_Result]:
+            parts = (dataclasses.replace(manifest, files=[one]) for one in self._tables_of(value, manifest))
+            return [of(self._read_files(value, part, columns, None)) for part in parts]
+
+        return self._reading(value, read)[0]
+
     def schema(self, value: str) -> pa.Schema:
         """The columns of a committed table."""
 
@@ -177,14 +190,18 @@ class Partitions:
     def _read_files(
         self, value: str, manifest: Manifest, columns: list[str] | None, filter: pc.Expression | None
     ) -> pa.Table:
+        entries = self._tables_of(value, manifest)
+        paths = [f"{self.path(value)}/{entry.name}" for entry in entries]
+        return read_rows(self.disk, paths, entries, columns, filter)
+
+    def _tables_of(self, value: str, manifest: Manifest) -> list[FileEntry]:
         entries = [file for file in manifest.files if file.name.endswith(".parquet")]  # beside them: CSV, pages, ...
         if not entries:
             raise StoreError(
                 f"{self.path(value)} holds no table but {[file.name for file in manifest.files]}. "
                 f"Open the paths that files({value!r}) gives."
             )
-        paths = [f"{self.path(value)}/{entry.name}" for entry in entries]
-        return read_rows(self.disk, paths, entries, columns, filter)
+        return entries
 
 
 def _name_of(uri: str) -> str:
