@@ -8,6 +8,8 @@ import os
 import random
 import shutil
 import signal
+import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from tests.jobs.erasing import (
     table_of,
 )  # fmt: skip
 
-KILLS, SECONDS = int(os.environ.get("KILLS", "8")), 0.5  # at random within so many after its start
+KILLS = int(os.environ.get("KILLS", "8"))
 
 
 @pytest.fixture
@@ -139,12 +141,21 @@ def test_it_is_killed_at_any_time_and_the_next_run_goes_on(
 ) -> None:
     processes, chance, killed = multiprocessing.get_context("forkserver"), random.Random(0), 0
     processes.set_forkserver_preload(["tests.jobs.erasing"])
-    for _ in range(KILLS):
+
+    def begun() -> tuple[Path, BaseProcess]:
         copy = tmp_path_factory.mktemp("killed")
         shutil.copytree(root, copy, dirs_exist_ok=True)
         process = processes.Process(target=erase, args=(copy,))
         process.start()
-        process.join(chance.uniform(0.0, SECONDS))
+        return copy, process
+
+    begun()[1].join()  # the server that forks starts as well
+    process, start = begun()[1], time.monotonic()
+    process.join()
+    seconds = time.monotonic() - start
+    for _ in range(KILLS):
+        copy, process = begun()
+        process.join(chance.uniform(0.0, seconds))
         process.kill()
         process.join(20)
         killed += process.exitcode == -signal.SIGKILL
