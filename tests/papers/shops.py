@@ -110,8 +110,8 @@ class Nights:
             if table := getattr(shipped.source, kind):
                 moved[kind] = dataclasses.replace(table, path=str(source / f"{kind}.parquet"))
         # whatever the neighbours that two dates share: RAM-GNN's at Online Retail are a fifth, and with some seeds a
-        # hair less, which would stop a night
-        publishing = dataclasses.replace(shipped.publishing, models=self.models, min_neighbour_overlap=0.0)
+        # hair less, which would stop a night, as canaries might: vectors are measured here, whatever they are
+        publishing = dataclasses.replace(shipped.publishing, models=self.models, min_neighbour_overlap=0.0, canaries=0)
         lookalike = dataclasses.replace(shipped.lookalike, history_attribute=self.shop.history_attribute)
         changed = dataclasses.replace(
             shipped,
