@@ -126,9 +126,9 @@ class Questions:
         facts = {"relation": self.facts["relation"]} | (self.facts.get(task) or {})
         facts = {name: cut(printable(value), LONGEST) for name, value in facts.items()}
         return {
-            "likes": "who has {relation} of items with {attribute} '{value}'",
-            "label": "whose {label} is '{ours}', not '{rest}'",
-            PAIRS: "which of two items a user has {relation} of",
+            "likes": "who has “{relation}” of items with {attribute} “{value}”",
+            "label": "whose {label} is “{ours}”, not “{rest}”",
+            PAIRS: "which of two items a user has “{relation}” of",
             NEIGHBOURS: "ten nearest among those asked, as when frozen"}[task].format(**facts)  # fmt: skip
 
 

@@ -158,7 +158,7 @@ def test_a_rotation_that_is_not_the_spaces_is_not_published(
     assert second_night(config) == FINAL
     said = caplog.text
     assert "Not published; readers keep what they have" in said and str(DATES[0]) in said
-    assert "who has purchase of items with item_brand 'b" in said and "publishing.on_canary_failure" in said
+    assert "who has “purchase” of items with item_brand “b" in said and "publishing.on_canary_failure" in said
     for name in (f"{PUBLISHED}transe", "entity_embeddings/transe", "canaries/transe"):
         assert Table(str(root / "data" / name)).values() == before == [str(DATES[0])]
 
@@ -180,7 +180,7 @@ def test_items_that_no_longer_belong_to_the_users_are_not_published(
     monkeypatch.setattr(publish_users, "read_checkpoint", lambda *given: items_exchanged(read(*given)))
     assert second_night(config) == FINAL
     said = caplog.text
-    assert "which of two items a user has purchase of" in said and "who has purchase of" not in said
+    assert "which of two items a user has “purchase” of" in said and "who has “purchase” of" not in said
 
 
 def test_who_wants_it_published_all_the_same_is_asked_anew(
@@ -221,8 +221,8 @@ def test_foreign_text_keeps_to_its_line() -> None:
     facts = {"frozen": "2026-01-05", "relation": "pur{chase}", "label": None,
              "likes": {"relation": "buy", "attribute": "item_brand", "value": "a\n{b}" + "c" * 100}}  # fmt: skip
     questions = Questions(pa.table({}), facts)
-    assert questions.named("likes") == f"who has buy of items with item_brand 'a\\n{{b}}{'c' * 73}…'"
-    assert questions.named("item") == "which of two items a user has pur{chase} of"
+    assert questions.named("likes") == f"who has “buy” of items with item_brand “a\\n{{b}}{'c' * 73}…”"
+    assert questions.named("item") == "which of two items a user has “pur{chase}” of"
 
 
 def test_a_new_space_has_questions_of_its_own(root: Path) -> None:
