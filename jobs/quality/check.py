@@ -103,6 +103,7 @@ def library() -> Any:
     postpone("altair")
     gx = importlib.import_module("great_expectations")
     importlib.import_module("great_expectations.expectations")
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.NOTSET)  # it sets one of its own
     return gx
 
 

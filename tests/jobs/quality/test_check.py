@@ -107,6 +107,12 @@ def test_counts_and_no_values() -> None:
     assert SECRET not in json.dumps(results) + str(error.value)
 
 
+def test_a_check_that_holds_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    check(pa.table({"head": [1], "relation": [2], "tail": [3], "count": [4]}), suites.knowledge_graph())
+    assert not caplog.records
+
+
 def test_the_page_tells_no_value_and_asks_no_server_for_a_picture(tmp_path: Path) -> None:
     page = tmp_path / "docs/2026-01-04/clean_events.html"
     check(events(user_id=[SECRET, None, "c", "d"], behavior=["view", SECRET, "cart", "view"]), EVENTS, str(page))
