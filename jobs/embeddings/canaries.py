@@ -106,7 +106,7 @@ class Questions:
     @classmethod
     def handed_on(cls, table: Table, former: Former | None, space: Space) -> Questions | None:
         """What the predecessor hands on; None where there is nothing, or tonight's space is another."""
-        manifest = table.manifest(former.date.isoformat()) if former and not space.opened else None
+        manifest = table.manifest(former.date.isoformat()) if former else None
         if manifest is None or manifest.fields["space_id"] != space.space_id:
             return None
         return cls(table.read(former.date.isoformat()), manifest.fields["questions"])

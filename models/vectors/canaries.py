@@ -54,19 +54,18 @@ class Answers:
 
 
 def teach(vectors: np.ndarray, is_of_class: np.ndarray) -> np.ndarray:
-    """float64 (d + 1,): a linear score of vectors (n, d), its constant last, that tells who is of the class, bool (n,).
-    ValueError with one class alone."""
+    """float64 (d,): a linear score of vectors (n, d) that tells who is of the class, bool (n,). ValueError with one
+    class alone."""
     from sklearn.linear_model import LogisticRegression  # late: a first night learns nothing
 
     mean, spread = vectors.mean(0, dtype=np.float64), vectors.std(0, dtype=np.float64) + 1e-12
     model = LogisticRegression(C=_PENALTY, max_iter=1000).fit((vectors - mean) / spread, is_of_class)
-    weights = model.coef_[0] / spread
-    return np.append(weights, model.intercept_[0] - weights @ mean)
+    return model.coef_[0] / spread
 
 
 def classify(weights: np.ndarray, vectors: np.ndarray, is_of_class: np.ndarray) -> Answers:
-    """What weights (d + 1,) say of vectors (n, d), whose answers bool (n,) are known."""
-    scores = vectors.astype(np.float64) @ weights[:-1]
+    """What weights (d,) say of vectors (n, d), whose answers bool (n,) are known."""
+    scores = vectors.astype(np.float64) @ weights
     ours, rest = scores[is_of_class], scores[~is_of_class]
     return Answers(_share_below(ours, rest), 1 - _share_below(rest, ours))
 
@@ -77,10 +76,10 @@ def compare(own: np.ndarray, other: np.ndarray) -> Answers:
 
 
 def remain(frozen: np.ndarray, vectors: np.ndarray) -> Answers:
-    """Which share of the ten nearest by vectors (n, d) are those by `frozen` (n, d), of each user among all. Guessing
-    gives less than 0.5."""
-    k, rows = min(NEAREST, max(len(vectors) - 1, 1)), np.arange(len(vectors))
-    was, now = (nearest_rows(each, rows, k) for each in (frozen, vectors))
+    """Which share of the ten nearest by vectors (n, d) are those by `frozen` (n, d), of each user among all, who are
+    more than ten. Guessing gives less than 0.5."""
+    rows = np.arange(len(vectors))
+    was, now = (nearest_rows(each, rows, NEAREST) for each in (frozen, vectors))
     return Answers(np.array([np.isin(a, b, assume_unique=True).mean() for a, b in zip(now, was, strict=True)]))
 
 

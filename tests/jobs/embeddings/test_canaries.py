@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from jobs.embeddings.canaries import Questions
 from jobs.embeddings.space import Space
 from jobs.program import FINAL, execute
 from jobs.tables import TABLES
-from tests.jobs.embeddings.planted import group_of, write_config, write_graph, write_ledgers
+from tests.jobs.embeddings.planted import GROUPS, group_of, write_config, write_graph, write_ledgers
 from tests.jobs.embeddings.planted_nights import DATES, night
 
 MANY = [f"u{n:03d}" for n in range(240)]
@@ -110,8 +111,11 @@ def test_answers_are_those_of_the_graph(root: Path) -> None:
     group = int(kind["value"][1:])
     likes = {row["user_id"]: row["likes"] for row in rows.to_pylist()}
     assert all(likes[user] for user in likes if group_of(user) == group), "five of their six items are of the brand"
-    assert 0 < sum(likes.values()) < 100
     bought = purchases(root)
+    of_brand = [sum(any(int(item[1:]) % GROUPS == brand for item in bought[user]) for user in likes)
+                for brand in range(GROUPS)]  # fmt: skip
+    assert sum(likes.values()) == of_brand[group] and len(set(of_brand)) > 1
+    assert abs(of_brand[group] - 50) == min(abs(count - 50) for count in of_brand), "the brand that divides them best"
     pairs = [row for row in rows.to_pylist() if row["item"] is not None]
     assert len(pairs) > 50 and all(row["item"] in bought[row["user_id"]] for row in pairs)
     assert not any(row["other"] in bought[row["user_id"]] for row in pairs)
@@ -133,6 +137,25 @@ def test_labels_are_asked_where_there_are_any(root: Path) -> None:
     of = {row["user_id"]: row["label"] for row in found.to_pylist()}
     assert of == {user: {0: True, 2: True, 3: False}.get(group_of(user)) for user in MANY}
     assert told(root, DATES[0])["label"]["tonight"] > 0.7
+
+
+def test_a_label_that_all_share_is_not_asked(root: Path) -> None:
+    schema = TABLES["user_labels"].arrow_schema()
+    with Table(str(root / "data/user_labels")).replace(str(DATES[0])) as commit:
+        commit.write_table(pa.Table.from_pylist(
+            [{"label": "taste", "user_id": user, "class": "same"} for user in MANY], schema))
+        commit.fields["labels"] = {"taste": {"column": "taste", "bounds": [], "problem": ""}}
+    night(write_config(root, profiles={"labels": {"taste": {}}}, publishing={"models": ["transe"]}), DATES[0])
+    rows, manifest = canaries(root, DATES[0])
+    assert rows.column("label").null_count == len(MANY) and manifest.fields["questions"]["label"] is None
+
+
+def test_where_the_items_of_the_night_before_are_gone_pairs_are_not_asked(root: Path) -> None:
+    config = config_of(root)
+    night(config, DATES[0])
+    shutil.rmtree(root / f"data/entity_embeddings/transe/dt={DATES[0]}")
+    assert second_night(config) == 0
+    assert set(told(root, DATES[1])) == {"likes", "neighbours"}
 
 
 def test_labels_that_were_read_for_others_keep_nobody_from_publishing(

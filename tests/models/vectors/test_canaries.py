@@ -21,9 +21,9 @@ def world(seed: int, apart: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
 def test_a_classes_figure_is_the_auc() -> None:
     vectors, of_class = world(1)
     vectors = vectors.round(1)  # equal scores count half
-    weights = np.append(np.eye(DIMENSION)[0], 0.3)
+    weights = np.eye(DIMENSION)[0]
     found = classify(weights, vectors, of_class)
-    assert found.figure == pytest.approx(roc_auc_score(of_class, vectors @ weights[:-1]))
+    assert found.figure == pytest.approx(roc_auc_score(of_class, vectors @ weights))
     assert found.of_rest.mean() == pytest.approx(found.figure) and found.n == N
 
 
@@ -52,7 +52,7 @@ def test_neighbours_that_stay_count_and_a_turned_space_has_all_of_them() -> None
 @pytest.mark.parametrize("apart", [0.0, 0.5, 2.0])
 def test_nights_of_one_quality_do_not_fall_short(apart: float) -> None:
     """Vectors of the same users with a noise of its own each night: no false alarm in 200."""
-    weights, alarms = np.append(np.eye(DIMENSION)[0], 0.0), 0
+    weights, alarms = np.eye(DIMENSION)[0], 0
     for seed in range(200):
         vectors, of_class = world(seed, apart)
         noise = np.random.default_rng([seed, 1]).normal(size=(2, *vectors.shape), scale=0.3)
@@ -76,6 +76,17 @@ def test_who_has_lost_less_than_may_be_lost_has_not_fallen_short() -> None:
     assert not falls_short(some, then, KEPT) and falls_short(most, then, KEPT) and falls_short(some, then, 0.99)
 
 
+def test_what_the_same_users_all_lose_is_no_chance() -> None:
+    """Placements differ much from user to user, and each has lost the same: little, and beyond doubt."""
+    then = Answers(np.linspace(0.2, 1.0, FEWEST))
+    a_little_less = KEPT * (then.figure - 0.5) + 0.5 - 0.01
+    now = Answers(KEPT * then.of_class + a_little_less - KEPT * then.figure)
+    assert now.figure == pytest.approx(a_little_less) and falls_short(now, then, KEPT)
+    assert not falls_short(Answers(now.of_class[::-1]), then, KEPT), "others have lost it: that may be chance"
+
+
 def test_few_questions_tell_nothing() -> None:
+    with np.errstate(all="raise"):
+        assert not classify(np.ones(DIMENSION), np.ones((FEWEST, DIMENSION)), np.ones(FEWEST, bool)).enough
     assert not Answers(np.ones(FEWEST - 1)).enough and Answers(np.ones(FEWEST)).enough
     assert not Answers(np.ones(FEWEST), np.ones(FEWEST - 1)).enough
