@@ -2,7 +2,7 @@
 
 A partition of which rows go is published anew without them, in one commit; replaced versions are dropped, since they
 hold the rows still. A file at a time is in memory. The manifest tells the content hashes of before
-(`lineage.FORMER`), so that what was built on the partition is not stale for that. A segment of a ledger keeps its ids
+(`ERASED_FROM`), so that what was built on the partition is not stale for that. A segment of a ledger keeps its ids
 and gets other texts.
 """
 
@@ -17,7 +17,7 @@ from feature_store import retired
 from feature_store.commit import Commit
 from feature_store.errors import explain_os_errors
 from feature_store.layout import RETIRED, part_hint
-from feature_store.lineage import FORMER
+from feature_store.manifest import ERASED_FROM
 from feature_store.publish import clean_up, writing
 from feature_store.segments import Segments
 from feature_store.table import Table
@@ -72,7 +72,7 @@ def erase(table: Table, value: str, rows: Rows) -> Erased:
                 hint, suffix = part_hint(name)
                 commit.write_bytes(suffix, rows.text(suffix, content), hint=hint)
             commit.fields |= {name: field for name, field in former.fields.items() if name not in rows.forgotten}
-            commit.fields[FORMER] = [*former.fields.get(FORMER, []), former.content_hash]
+            commit.fields[ERASED_FROM] = [*former.fields.get(ERASED_FROM, []), former.content_hash]
     elif found.versions or _leftovers(table, value):
         tidy(table, value, keep_versions=0 if found.versions else None)
     return found

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from feature_store.errors import StoreError
 from feature_store.layout import rerun_command
-from feature_store.manifest import Manifest
+from feature_store.manifest import ERASED_FROM, Manifest
 from feature_store.table import Table
 from feature_store.tree import DataRoot
 
@@ -47,7 +47,6 @@ class Finding:
 
 
 OPENED, WANTED, CHANGED, SINCE, NEARER, GONE = range(6)  # kinds of findings
-FORMER = "erased_from"  # content hashes of before users were erased from a partition (erasure.py)
 ON_DEMAND = "requested_audiences/"  # no night writes these again
 
 
@@ -133,7 +132,7 @@ def _check(current: "_Current", name: str, table: Table, value: str, manifest: M
         source = f"its {'predecessor' if edge.is_predecessor else 'input'} {edge.table}"
         if found is None:
             gone.setdefault(source, []).append(edge.value)
-        elif edge.content_hash not in (found.content_hash, *found.fields.get(FORMER, ())):
+        elif edge.content_hash not in (found.content_hash, *found.fields.get(ERASED_FROM, ())):
             changed.setdefault(source, []).append(edge.value)
         nearer = [other for other in current.values(edge.table) if edge.value < other < value]
         if nearer and edge.is_predecessor:

@@ -15,6 +15,7 @@ from feature_store.layout import is_plain_name
 
 FORMAT = 1
 READS_MAJOR = 1
+ERASED_FROM = "erased_from"  # a field: content hashes of before users were erased (erasure.py)
 # What JSON of another shape, or none at all, raises while it is read.
 _WRONG = (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError, RecursionError)
 

@@ -22,7 +22,7 @@ from feature_store.commit import Commit
 from feature_store.disk import Entry
 from feature_store.errors import LockLost, ManifestBroken, NothingToRollBackTo, StoreError, explain_os_errors
 from feature_store.layout import LOCK, MANIFEST, RETIRED, SUCCESS, check_value
-from feature_store.manifest import Manifest
+from feature_store.manifest import ERASED_FROM, Manifest
 from feature_store.partitions import Partitions
 from feature_store.whole import problem_of
 
@@ -77,6 +77,7 @@ def replacing(
         commit = Commit(table.disk, folder, known, schema_problem)
         try:
             yield commit
+            _keep_hashes_of_before_erasure(commit, old)
             new = _manifest_of(table, commit, value, schema_version)
             if not (only_if_changed and old and _is_still(table, folder, old, new)):
                 _put(held, old, new, keep_versions)
@@ -231,6 +232,12 @@ def _clean_after_failure(
             f"Cleaning up {folder} failed too ({second}); "
             "readers ignore the leftovers, and the next publish removes them."
         )
+
+
+def _keep_hashes_of_before_erasure(commit: Commit, old: Manifest | None) -> None:
+    """Who built on a partition before users were erased from it is not stale because it is published anew as it is."""
+    if old and ERASED_FROM in old.fields and commit.files and commit.content_hash() == old.content_hash:
+        commit.fields.setdefault(ERASED_FROM, old.fields[ERASED_FROM])
 
 
 def _manifest_of(table: Partitions, commit: Commit, value: str, schema_version: tuple[int, int]) -> Manifest:
