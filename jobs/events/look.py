@@ -35,6 +35,7 @@ from jobs.program import JobError
 
 MOST_COLUMNS, MOST_SHOWN = 60, 12
 CATALOGUE_ROWS = 20_000
+MIN_DAYS = 7  # for a word on times that are all at one hour
 EVENTS_AFTER_ALL = "if they are events, list the table under source.events, and name user, item and time in its columns"
 
 
@@ -165,6 +166,7 @@ def understood(found: Judged, sample: Sample, events: Events | None, setting: st
     constants = "".join(f", {ours} = {value!r} in every row" for ours, value in source.constants.items())
     yield f"  understood: {mapped}{constants}"
     yield f"  times: {_times(found, source)}"
+    yield from _known_to_the_day(found, source)
     known = {name for name in found.behaviors if events is None or name in events.behaviors}
     said = [f"{cut(one_line(name), 40)} {count:,}{'' if name in known else ' (not in events.behaviors)'}"
             for name, count in found.behaviors.most_common(MOST_SHOWN)]
@@ -188,6 +190,18 @@ def _times(found: Judged, source: SourceTable) -> str:
     zone = f"; those without a zone are of {source.timezone}" + (", known to the day" if source.day_only else "")
     how = f"{epochs.WORDS[unit]} since 1970" if unit else zone[2:]
     return f"{found.first:%Y-%m-%d %H:%M} to {found.last:%Y-%m-%d %H:%M} UTC; {how}"
+
+
+def _known_to_the_day(found: Judged, source: SourceTable) -> Iterator[str]:
+    """Where all times are one zone's midnights, with its summer time or without, though they are written as times."""
+    minutes = sorted(60 * clock.hour + clock.minute for clock in found.clocks)
+    is_finer = any(clock.second or clock.microsecond for clock in found.clocks)
+    if source.day_only or is_finer or len(found.days) < MIN_DAYS:
+        return
+    if len(minutes) == 1 or (len(minutes) == 2 and minutes[1] - minutes[0] in (60, 23 * 60)):
+        shown = " or ".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in minutes)
+        yield (f"  every time is at {shown} UTC. Where that is the midnight of days, an event counts before it happens: "
+               "set day_only: true, and timezone to the zone of these days")
 
 
 def _rejected(found: Judged, events: Events | None, setting: str) -> Iterator[str]:

@@ -33,6 +33,7 @@ class Judged:
     first: datetime.datetime | None = None
     last: datetime.datetime | None = None
     days: Counter[str] = field(default_factory=Counter)
+    clocks: set[datetime.time] = field(default_factory=set)  # times of day, in UTC
     users: dict[str, set[str]] = field(default_factory=dict)  # by day
     items: dict[str, set[str]] = field(default_factory=dict)
     readings: dict[str, Reading] = field(default_factory=dict)
@@ -84,6 +85,7 @@ def _judge(
     day = time.date().isoformat()
     found.first, found.last = min(found.first or time, time), max(found.last or time, time)
     found.days[day] += 1
+    found.clocks.add(time.time())
     found.users.setdefault(day, set()).add(texts["user_id"])
     found.items.setdefault(day, set()).add(texts["item_id"])
     quantity, value = numbers["quantity"] or 0, numbers["value"] or 0

@@ -185,6 +185,25 @@ def test_of_rows_that_were_not_all_looked_at_earlier_ones_are_let_in(tmp_path: P
         assert str(tree["events"]["earliest_event_time"]) == expected
 
 
+HOUR, DAY = 3600, 86400
+SUMMER, WINTER = 1774994400, 1764543600  # midnights of Europe/Berlin
+CLOCKS = {  # name → (times, what is said)
+    "midnights": ([WINTER + DAY * day for day in range(9)], "every time is at 23:00 UTC"),
+    "of both halves of a year": ([t + DAY * day for t in (WINTER, SUMMER) for day in range(5)], "at 22:00 or 23:00 UTC"),
+    "hours": ([WINTER + (DAY + HOUR) * day for day in range(9)], None),
+    "few": ([WINTER + DAY * day for day in range(5)], None),
+    "ends of days": ([WINTER - 1 + DAY * day for day in range(9)], None),
+}
+
+
+@pytest.mark.parametrize("name", CLOCKS)
+def test_midnights_written_as_times_are_told(name: str, tmp_path: Path, capsys) -> None:
+    times, expected = CLOCKS[name]
+    (tmp_path / "buy.csv").write_text("user,item,ts\n" + "".join(f"1,2,{time}\n" for time in times))
+    text = said(capsys, "--source", tmp_path / "buy.csv")
+    assert (expected in text and "day_only: true" in text) if expected else "every time is at" not in text
+
+
 CASES = {  # name → (content, what is said)
     "no names.csv": ("1,2,3\n4,5,6\n", "no names of columns but values, '9,9,9'"),
     "odd.dat": ("1::2::3\n4::5::6\n", "separated by '::'"),
