@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from models.shapes import ShapeError
-from models.vectors.alignment import drift, fit_rotation, neighbour_overlap, rotate, undo
+from models.vectors.alignment import drift, fit_rotation, nearest_rows, neighbour_overlap, rotate, undo
 
 D = 16
 
@@ -147,6 +149,20 @@ def test_neighbour_overlap_counts_by_hand() -> None:
     # two nearest, first: {1,2} {0,2} {1,0} {2,1}; second: {2,1} {3,2} {0,1} {1,2}
     assert neighbour_overlap(first, second, k=2) == pytest.approx((2 + 1 + 2 + 2) / 8)
     assert np.isnan(neighbour_overlap(first[:1], second[:1]))
+
+
+def test_nearest_rows_of_all_rows_take_no_table_of_all_pairs(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, everybody = rng.normal(size=(700, 3)), np.arange(700)
+    at_once = nearest_rows(vectors, everybody, 5)
+    monkeypatch.setattr("models.vectors.alignment._CELLS", 70_000)
+    tracemalloc.start()
+    in_parts = nearest_rows(vectors, everybody, 5)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [set(row) for row in in_parts.tolist()] == [set(row) for row in at_once.tolist()]
+    assert peak < 700 * 700 * 8, "of all pairs one number each"
 
 
 def test_drift_is_the_cosine_distance() -> None:
