@@ -21,7 +21,7 @@ from feature_store.errors import (
     explain_os_errors,
     explained,
 )
-from feature_store.layout import SUCCESS
+from feature_store.layout import SUCCESS, root_meant_by
 from feature_store.manifest import FileEntry, Manifest
 from feature_store.publish import clean_up, writing
 from feature_store.segments import Segments
@@ -90,12 +90,11 @@ def _check_apart(source: DataRoot, disk: Disk, path: str) -> None:
 
 
 def _check_name(path: str) -> None:
-    """Whoever names such a root is understood to mean the one around it (DataRoot): the copy would not be found."""
-    parent, _, name = path.rpartition("/")
-    if name == "feature_store":
+    """A copy to the feature store of another root would not be found."""
+    if (meant := root_meant_by(path)) != path:
         raise StoreError(
             f"Found {path} as the root to copy to; expected a folder of another name: this one is taken for the "
-            f"feature store of {parent}. Name {parent} itself, or another folder, with --to."
+            f"feature store of {meant}. Name {meant} itself, or another folder, with --to."
         )
 
 

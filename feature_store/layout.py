@@ -31,6 +31,12 @@ _PART = re.compile(r"part-\d{5}-((?P<hint>[A-Za-z0-9_-]{1,64})-)?[0-9a-f]{32}(?P
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
 
 
+def root_meant_by(path: str) -> str:
+    """Whoever names the feature store itself means the root around it: lineage reaches beyond the store. So no root may
+    be called that: configurations and copies refuse it."""
+    return path.removesuffix("/feature_store")
+
+
 def check_model(name: str) -> str:
     """A model or view name: `[a-z0-9_]+`."""
     if not isinstance(name, str) or not _MODEL.fullmatch(name):

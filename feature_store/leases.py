@@ -22,6 +22,7 @@ from feature_store.layout import LOCK, check_key, check_value, is_value
 from feature_store.storage import Storage
 from feature_store.whole import is_none
 
+NIGHTS = "nights"  # the folder of nights' leases, below a data root
 WAIT_SECONDS = 60.0  # for another that writes a lease, which takes no time
 
 

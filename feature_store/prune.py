@@ -10,14 +10,12 @@ from dataclasses import dataclass
 
 from feature_store.errors import StoreError, explain_os_errors
 from feature_store.layout import DATE_KEYS, LOCK, MANIFEST, check_date
-from feature_store.leases import Leases
+from feature_store.leases import NIGHTS, Leases
 from feature_store.lineage import built_on
 from feature_store.manifest import Manifest
 from feature_store.publish import writing
 from feature_store.table import Table
 from feature_store.tree import DataRoot
-
-NIGHTS = "nights"  # the folder of nights' leases
 
 
 @dataclass(frozen=True)

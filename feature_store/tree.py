@@ -4,7 +4,7 @@ from pyarrow import fs
 
 from feature_store.disk import Disk, Entry, open_disk
 from feature_store.errors import explain_os_errors
-from feature_store.layout import LOCK, MANIFEST, RETIRED, is_partition
+from feature_store.layout import LOCK, MANIFEST, RETIRED, is_partition, root_meant_by
 from feature_store.segments import Segments, is_segment
 from feature_store.storage import Storage
 from feature_store.table import Table
@@ -18,9 +18,7 @@ class DataRoot:
 
     def __init__(self, root: str, filesystem: fs.FileSystem | Disk | Storage | None = None) -> None:
         self.disk, path = open_disk(str(root), filesystem)
-        # Whoever names the feature store itself means the root around it: lineage reaches beyond the store. No root is
-        # called so: configurations and copies refuse it.
-        self.path = path.removesuffix("/feature_store")
+        self.path = root_meant_by(path)
         self.tables: dict[str, Table] = {}
         self.ledgers: dict[str, Segments] = {}
         self._look("", _MAX_DEPTH)

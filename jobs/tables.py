@@ -5,6 +5,7 @@ The path of a table below the data root may hold one name in braces, e.g. `check
 
 from __future__ import annotations
 
+from feature_store.leases import NIGHTS
 from jobs.contracts import Contract, Field
 
 _EVENT = (
@@ -270,7 +271,7 @@ TABLES: dict[str, Contract] = {
         ),
         "Receipts of the day's erasures (jobs/erase_users.py); they name nobody."),
     "nights": Contract(
-        "nights", "dt", (),
+        NIGHTS, "dt", (),
         "The lease of each night under way: a file `dt=…` that its first task writes, every task renews and the last "
         "one removes (jobs/nights.py)."),
 }

@@ -263,10 +263,6 @@ class TransE:
         """Pairs of entities between which edges are held out: independent draws of a look."""
         return len(np.unique(self._pair_of))
 
-    def validation_mrr(self) -> float:
-        """Filtered MRR of the held-out edges, both directions; NaN where none is held out."""
-        return self.look()[0]
-
     def look(self) -> tuple[float, float]:
         """(filtered MRR of the held-out edges in both directions, its standard error); NaN where none is held out.
 

@@ -154,11 +154,6 @@ def _recency_frequency_money(snapshot: Snapshot, users: Eligible, graph: Graph) 
     return Columns(names, np.stack(columns, axis=1))
 
 
-def purchase_columns(purchase: str) -> set[str]:
-    """The columns of `_recency_frequency_money` that purchases alone fill."""
-    return {f"{purchase}_events", f"{purchase}_items", f"days_since_{purchase}", "money", "money_per_purchase"}
-
-
 def _sum(row: np.ndarray, chosen: np.ndarray, weights: np.ndarray | None, n: int) -> np.ndarray:
     total = np.bincount(row[chosen], None if weights is None else weights[chosen], minlength=n)
     return np.clip(total, -MOST_MONEY, MOST_MONEY).astype(np.float32)

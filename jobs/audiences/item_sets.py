@@ -17,6 +17,7 @@ from scipy import sparse
 from jobs.audiences.event_log import EventLog
 from jobs.audiences.snapshot import Attribute, Snapshot
 from jobs.configuration.predicates import Predicate
+from models.places import positions
 
 CLIENT = "client:"  # before the names of clients, which no attribute can have: its name ends before "="
 
@@ -55,7 +56,6 @@ class ItemSets:
         carriers = np.maximum(1, known.astype(np.float32) @ self.values)
         return (self.values @ (share * np.log(known.sum() / carriers))).astype(np.float32)
 
-
     def and_also(self, named: Mapping[str, np.ndarray]) -> ItemSets:
         """With further sets, numbers of their items by name; one of the very items of another is left out."""
         n = self.members.shape[1]
@@ -74,7 +74,6 @@ def item_sets(
     """All sets of D's graph; clients first, each with its own name, then the values that are no client, but of
     attributes that are excluded."""
     at = log.items_among(snapshot.item_raw)  # the log numbers every item of the graph
-    numbers = {int(ledger): int(number) for ledger, number in zip(snapshot.items, at, strict=True)}
     names, members, values = [], [], []
     for name, predicate in clients.items():
         names.append(CLIENT + name)
@@ -84,7 +83,7 @@ def item_sets(
         if attribute in excluded:
             continue
         in_order = pc.sort_indices(edges.values)  # by raw value: the ledger's order says when each came up
-        of_value = _by_value(edges, numbers, len(log.items))[in_order.to_numpy()]
+        of_value = _by_value(edges, at[positions(snapshot.items, edges.heads)], len(log.items))[in_order.to_numpy()]
         values.append(of_value)
         for code, value in enumerate(edges.values.take(in_order).to_pylist()):
             items = of_value.indices[of_value.indptr[code] : of_value.indptr[code + 1]].astype(np.int64)
@@ -96,9 +95,8 @@ def item_sets(
     return ItemSets(names, rows_of(members, len(log.items)), sparse.csr_array(carried))
 
 
-def _by_value(edges: Attribute, numbers: dict[int, int], n: int) -> sparse.csr_array:
-    """float32 (values, n): 1 where an item has the value."""
-    items = np.fromiter((numbers[int(head)] for head in edges.heads), np.int64, len(edges.heads))
+def _by_value(edges: Attribute, items: np.ndarray, n: int) -> sparse.csr_array:
+    """float32 (values, n): 1 where an item has the value. items: the edges' heads by their numbers in the log."""
     ones = np.ones(len(items), np.float32)
     found = sparse.csr_array((ones, (edges.codes, items)), shape=(len(edges.values), n))
     found.data[:] = 1  # an edge that stands there twice

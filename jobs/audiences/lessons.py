@@ -73,7 +73,7 @@ def timed(now: Source, is_seed: np.ndarray, days: Days, clean_events: Input, act
     numbers = np.array([*(min(number(day), limit) for day in days.values()), UNKNOWN])
     own = np.where(is_seed, numbers[at], UNKNOWN)  # the last one for those without a day
     borders = drawn(own, limit, uniform(now.seed, "border", name, now.users.raw))
-    seen, last_day = events_before(borders, now, clean_events)
+    seen, last_day = events_before(borders, now, clean_events, active_days)
     then = dataclasses.replace(now, snapshot=dataclasses.replace(now.snapshot, interactions=seen))
     allowed = borders - last_day <= active_days
     return Lesson(now, then, allowed, is_seed & allowed, borders)
@@ -98,22 +98,26 @@ def first_days(clean_events: Input, first: datetime.date, end: datetime.date, pu
     return found
 
 
-def events_before(borders: np.ndarray, now: Source, clean_events: Input) -> tuple[Interactions, np.ndarray]:
-    """(what each user did in the graph's window before the own border; the last day of it, NEVER without one).
+def events_before(
+    borders: np.ndarray, now: Source, clean_events: Input, active_days: int
+) -> tuple[Interactions, np.ndarray]:
+    """(what each user did in the graph's window before the own border; the last day before it with an event, as far
+    back as the window or the active days go, NEVER without one).
 
     Times are moved by as much as the border lies before D, so that days since then count to the border. What is taken
     back from the border on was not yet.
     """
     date, window, raw = now.snapshot.date, now.graph.window_days, now.users.raw
-    start = EPOCH + datetime.timedelta(days=int(borders.min()) - window)
+    start = EPOCH + datetime.timedelta(days=int(borders.min()) - max(window, active_days))
     parts, last_day = [_NOTHING], np.full(len(borders), NEVER)
     for day in days_between(clean_events, start, date):
         rows, returned = with_returns(clean_events, day, _EVENT)
         of_user = pc.index_in(rows.column("user_id").cast(pa.large_string()), value_set=raw).fill_null(-1).to_numpy()
         border = np.where(of_user >= 0, borders[of_user], NEVER)
         today = number(datetime.date.fromisoformat(day))
-        chosen = (today < border) & (today >= border - window) & (returned >= border)
-        last_day[of_user[chosen]] = today
+        counts = (today < border) & (returned >= border)
+        last_day[of_user[counts]] = today
+        chosen = counts & (today >= border - window)
         moved = (number(date) - border[chosen]) * DAY_SECONDS
         parts.append(_rows(rows.filter(pa.array(chosen)), now.users.ids[of_user[chosen]], moved))
     return _summed(pa.concat_tables(parts), now.snapshot), last_day

@@ -143,7 +143,7 @@ def read_vectors(
     return Vectors(
         model, str(fields.get("space_id")), norm, rotation, users.ids_of(features.table.column("user_id")),
         finite_matrix(features.table.column("embedding"), f"{user_embeddings.location(model)}/dt={dt}"),
-        items.column("id").to_numpy(), finite_matrix(_whole(items, "embedding"), where), relation,
+        items.column("id").to_numpy(), finite_matrix(items.column("embedding"), where), relation,
         compared)  # fmt: skip
 
 
@@ -154,7 +154,7 @@ def read_entities(
     wanted, dt = pc.field("entity_type") == kind, date.isoformat()
     rows = entity_embeddings.table(model).read(dt, columns=["id", "embedding"], filter=wanted)
     where = f"{entity_embeddings.location(model)}/dt={dt}"
-    return rows.column("id").to_numpy(), finite_matrix(_whole(rows, "embedding"), where)
+    return rows.column("id").to_numpy(), finite_matrix(rows.column("embedding"), where)
 
 
 def _require_together(what: str, dt: str, of_users: dict[str, Any], of_items: dict[str, Any]) -> None:
@@ -177,9 +177,4 @@ def _relation(entities: pa.Table, name: str, where: str, model: str) -> np.ndarr
         raise RelationMissing(f"{where} has no vector of relation {name!r}: nothing had it in that night.", model)
     if found.num_rows > 1:
         raise JobError(f"{where} has {found.num_rows} vectors for relation {name!r}; expected 1. Publish it again.")
-    return finite_matrix(_whole(found, "embedding"), where)[0]
-
-
-def _whole(table: pa.Table, column: str) -> pa.ChunkedArray:
-    """The column in one chunk, so that its matrix is a view."""
-    return pa.chunked_array([table.column(column).combine_chunks()]) if table.num_rows else table.column(column)
+    return finite_matrix(found.column("embedding"), where)[0]

@@ -10,6 +10,7 @@ import zoneinfo
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from feature_store.layout import root_meant_by
 from jobs.configuration.feature_names import POOLED_SETS, FeatureSet
 from jobs.configuration.histories import are_read, check_sequences
 from jobs.configuration.messages import ConfigError, expect, listed
@@ -62,9 +63,9 @@ def check(settings: Settings) -> None:
 
 def check_data_root(root: str) -> None:
     """ConfigError for a root, absolute, that every program would take for the feature store of another."""
-    parent, _, name = root.rpartition("/")
-    wanted = f"a folder of another name, such as {parent}/nights: this one is taken for the feature store of {parent}"
-    expect(name != "feature_store", root, "data_root", f"{wanted}. Rename it where tables lie in it already")
+    meant = root_meant_by(root)
+    wanted = f"a folder of another name, such as {meant}/nights: this one is taken for the feature store of {meant}"
+    expect(meant == root, root, "data_root", f"{wanted}. Rename it where tables lie in it already")
 
 
 def _check_graph(graph: Graph, events: Events) -> None:

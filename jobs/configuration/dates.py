@@ -16,11 +16,11 @@ from jobs.configuration.settings import Settings
 DAY = datetime.timedelta(days=1)
 
 
-def parse_dates(given: str, name: str = "DATES") -> list[datetime.date]:
+def parse_dates(given: str) -> list[datetime.date]:
     """The dates of `2026-01-05,2026-01-12`, ascending; none of an empty text. ConfigError: one that is no date, that
     stands twice or before an earlier one: nights run in order, and each starts from the one before."""
-    dates = [_parse_date(part.strip(), name) for part in given.split(",") if part.strip()]
-    expect_order(dates, name)
+    dates = [_parse_date(part.strip()) for part in given.split(",") if part.strip()]
+    expect_order(dates, "DATES")
     return dates
 
 
@@ -52,10 +52,10 @@ def advice(date: datetime.date, window_days: int, first: datetime.date, last: da
     return f"The source has a gap from {begin} on: choose another date, or a longer graph.window_days"
 
 
-def _parse_date(text: str, name: str) -> datetime.date:
+def _parse_date(text: str) -> datetime.date:
     wanted = f"dates such as 2026-01-05,2026-01-12, from {EARLIEST} to {LATEST}"
     try:
         date = datetime.date.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"{name} holds {shown(text)}; expected {wanted}.") from None
-    return expect(EARLIEST <= date <= LATEST, date, name, wanted)
+        raise ConfigError(f"DATES holds {shown(text)}; expected {wanted}.") from None
+    return expect(EARLIEST <= date <= LATEST, date, "DATES", wanted)

@@ -88,12 +88,8 @@ def _rows_of(table: pa.Table, key: str, wanted: pa.ChunkedArray, of_kind: pa.Chu
     rows = table.filter(pc.and_(of_kind, pc.is_in(table.column(key), value_set=pc.unique(asked.drop_null()))))
     at = pc.index_in(asked, value_set=rows.column(key).combine_chunks())
     out = np.full((len(asked), rows.schema.field("embedding").type.list_size), np.nan, np.float32)
-    out[at.is_valid().to_numpy(zero_copy_only=False)] = _matrix(rows.column("embedding"))[at.drop_null().to_numpy()]
+    out[at.is_valid().to_numpy(zero_copy_only=False)] = as_matrix(rows.column("embedding"))[at.drop_null().to_numpy()]
     return out
-
-
-def _matrix(column: pa.ChunkedArray) -> np.ndarray:
-    return as_matrix(pa.chunked_array([column.combine_chunks()], column.type))
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ class Questions:
     @functools.cached_property
     def frozen(self) -> np.ndarray:
         """float32 (n, d): the users' published vectors when this was first asked."""
-        return _matrix(self.rows.column("embedding"))
+        return as_matrix(self.rows.column("embedding"))
 
     @functools.cached_property
     def asked(self) -> np.ndarray:

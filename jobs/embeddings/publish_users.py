@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Table
+from feature_store.view import as_matrix
 from jobs.arrays import NONE, SOURCES, TRAINED, Checkpoint, raw_of, read_checkpoint, vectors
 from jobs.configuration.load import config_hash
 from jobs.configuration.profiles import Profiles
@@ -146,7 +147,7 @@ def user_table(
     """The rows of the feature view, sorted by user id. activity: user_activity of D, where there is one."""
     rotated = space.rotate(users.native)
     n, n_carried = len(rotated), rest.num_rows if rest else 0
-    matrix = rotated if not n_carried else np.concatenate([rotated, matrix_of(rest)])
+    matrix = rotated if not n_carried else np.concatenate([rotated, as_matrix(rest.column("embedding"))])
     user_ids = pa.chunked_array(
         [*users.user_id.cast(pa.string()).chunks, *(rest.column("user_id").chunks if rest else [])], pa.string())
     moment = pa.timestamp("us", tz="UTC")
@@ -167,12 +168,6 @@ def user_table(
     schema = TABLES["user_embeddings"].arrow_schema(matrix.shape[1])
     table = pa.Table.from_arrays(list(columns.values()), names=list(columns)).cast(schema)
     return table if not n_carried else table.take(pc.sort_indices(table.column("user_id")))
-
-
-def matrix_of(table: pa.Table) -> np.ndarray:
-    """float32 (n, d) of the embedding column."""
-    column = table.column("embedding").combine_chunks()
-    return np.asarray(column.flatten(), np.float32).reshape(len(column), -1)
 
 
 def entity_table(checkpoint: Checkpoint, space: Space, ids: Input, relations: Input) -> pa.Table:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Manifest, Table
+from feature_store.view import as_matrix
 from jobs.arrays import TRAINED, finite_matrix
 from jobs.configuration.sections import Publishing
 from jobs.program import JobError, log
@@ -112,7 +113,7 @@ def choose_space(
     if not trained_tonight:
         return Space(space_id, inherited, False, f"not trained tonight: R of {former.date}")
     mine, theirs = common_trained(user_id, source, former)
-    previous = _matrix(former.table.column("embedding"))
+    previous = as_matrix(former.table.column("embedding"))
     alignment = fit_rotation(
         native[mine], previous[theirs], seed=config.seed, min_overlap=config.publishing.min_neighbour_overlap
     )
@@ -161,13 +162,7 @@ def _drift(published: pa.Table, earlier: pa.Table) -> dict[str, Any]:
     """Of users with a vector of their own in both: a carried one is a copy, and a copy has not moved."""
     published, earlier = (t.filter(pc.not_equal(t.column("source"), "carried")) for t in (published, earlier))
     at = pc.index_in(published.column("user_id"), value_set=earlier.column("user_id").combine_chunks())
-    now, then = (_matrix(t.column("embedding")) for t in (published, earlier))
+    now, then = (as_matrix(t.column("embedding")) for t in (published, earlier))
     found = at.is_valid().to_numpy(zero_copy_only=False)
     moved = drift(then[at.drop_null().to_numpy()], now[found])
     return {name: _number(value) for name, value in dataclasses.asdict(moved).items()}
-
-
-def _matrix(column: pa.ChunkedArray) -> np.ndarray:
-    from feature_store.view import as_matrix
-
-    return as_matrix(column)

@@ -75,11 +75,6 @@ def says(profiles: Profiles, name: str) -> dict[str, Any]:
     return {"column": profiles.column(name), "bounds": profiles.labels[name].bounds}
 
 
-def read_labels(spark: SparkSession, users: SourceTable, profiles: Profiles, date: datetime.date) -> dict[str, Known]:
-    """Every configured label, from the source. SourceError: no such table."""
-    return {name: Known.of(*found) for name, found in read_rows(spark, users, profiles, date).items()}
-
-
 def read_rows(
     spark: SparkSession, users: SourceTable, profiles: Profiles, date: datetime.date, seen: DataFrame | None = None,
     files: list[str] | None = None,

@@ -14,6 +14,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 340, 232
+MAP = 720, 520  # width, height
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 24, 36
 MOST_POINTS = 120
 COLOURS = 8  # classes c0 … c7 of the style sheet; "other" is grey
@@ -80,8 +81,7 @@ def _line(frame: _Frame, one: Series, xs: np.ndarray, ys: np.ndarray) -> Markup:
 
 
 def column_chart(
-    summary: str, values: Sequence[float], labels: Sequence[str], edges: Sequence[float], x: Axis, y: Axis,
-    colour: str = "c0",
+    summary: str, values: Sequence[float], labels: Sequence[str], edges: Sequence[float], x: Axis, y: Axis
 ) -> Markup | None:  # fmt: skip
     """Upright columns side by side, each with its label as a tooltip; of the edges between them (one more) the first,
     middle and last stand below."""
@@ -96,19 +96,17 @@ def column_chart(
         left, width = LEFT + i * step + step * 0.08, max(step * 0.84, 0.5)
         place = Markup('x="{:.2f}" y="{:.1f}" width="{:.2f}" height="{:.1f}"').format(
             left, top, width, HEIGHT - BOTTOM - top)
-        parts.append(Markup('<rect class="column {}" {}><title>{}: {}</title></rect>').format(
-            colour, place, label, f"{height:,.6g}"))
+        parts.append(Markup('<rect class="column c0" {}><title>{}: {}</title></rect>').format(
+            place, label, f"{height:,.6g}"))
     for i in sorted({0, heights.size // 2, heights.size}):
         parts.append(_tick_below(LEFT + i * step, x.tick(edges[i])))
     return _svg("chart", WIDTH, HEIGHT, summary, parts)
 
 
-def scatter(
-    summary: str, points: np.ndarray, colours: Sequence[str], names: Sequence[str], width: int = 720, height: int = 520
-) -> Markup:
+def scatter(summary: str, points: np.ndarray, colours: Sequence[str], names: Sequence[str]) -> Markup:
     """points (n, 2) to fill the picture, one colour class and one tooltip group each; no axes, since
     a map of this kind has none."""
-    low, high = points.min(axis=0), points.max(axis=0)
+    (width, height), low, high = MAP, points.min(axis=0), points.max(axis=0)
     scaled = (points - low) / np.where(high > low, high - low, 1) * [width - 24, height - 24] + 12
     parts = []
     for colour in sorted(set(colours), key=lambda c: (c != "other", c)):  # grey ones below the others

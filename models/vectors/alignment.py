@@ -4,7 +4,7 @@ See DESIGN section 6.2.
 Rows are vectors, so R acts from the right: `current @ R ≈ previous`. R may be a reflection (det R = −1): it keeps every
 L2 distance and every cosine just as a rotation does, and forbidding it would leave a mirrored training without a fit.
 There is no shift and no scale, since those would change distances to relations and from the origin. L1 is not kept:
-native scores need `undo`.
+native scores need R undone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ import numpy as np
 from models.shapes import ShapeError
 
 MAX_FITTED_ROWS = 200_000  # d² numbers are fitted: more rows than this add time and nothing else
+MAX_RESIDUAL = 0.8
+_ITERATIONS = 30
+_QUERIES, _CANDIDATES = 500, 20_000  # whose neighbours are compared, among whom
+_CELLS = 10_000_000  # distances held at a time
 _TUKEY = 4.685  # Tukey's biweight: 95 % efficient where residuals are normal
 _MAD_TO_SIGMA = 1.4826
 
@@ -51,16 +55,14 @@ def fit_rotation(
     previous: np.ndarray,
     *,
     seed: int = 0,
-    max_residual: float = 0.8,
     min_overlap: float = 0.1,
-    iterations: int = 30,
 ) -> Alignment:
     """Orthogonal Procrustes, robust to the few that moved far.
 
     Rows of `current` and `previous` (n, d) are the same users in order.
     Reweighted least squares, first with the weights of least absolute distances (from which a minority cannot pull it
     away), then with Tukey's biweight, which ignores those that moved far altogether. Above 200,000 rows a seeded sample
-    is fitted. `ok` needs a residual of at most `max_residual` and an overlap of at least `min_overlap` (for few users:
+    is fitted. `ok` needs a residual of at most 0.8 and an overlap of at least `min_overlap` (for few users:
     at least 3 times that of chance, up to 0.5).
     Raises ShapeError for shapes that differ or values that are not finite.
     """
@@ -76,7 +78,7 @@ def fit_rotation(
         return Alignment(None, float("nan"), float("nan"), n_common, 0, False, reason)
     chosen = _sample(n_common, MAX_FITTED_ROWS, np.random.default_rng([seed, 0]))
     source, target = current[chosen].astype(np.float64), previous[chosen].astype(np.float64)
-    rotation, weights = _robust_procrustes(source, target, iterations)
+    rotation, weights = _robust_procrustes(source, target)
     inliers = weights > 0
     distances = np.linalg.norm(source[inliers] @ rotation - target[inliers], axis=1)
     spread = np.linalg.norm(target - target.mean(axis=0), axis=1)
@@ -87,7 +89,7 @@ def fit_rotation(
     reason = "; ".join(
         text
         for broken, text in (
-            (residual > max_residual, f"residual {residual:.3f} is above {max_residual:g}"),
+            (residual > MAX_RESIDUAL, f"residual {residual:.3f} is above {MAX_RESIDUAL:g}"),
             (overlap < least, f"neighbour overlap {overlap:.3f} is below {least:.3g}"),
         )
         if broken
@@ -95,14 +97,14 @@ def fit_rotation(
     return Alignment(rotation, residual, overlap, n_common, n_inliers, not reason, reason)
 
 
-def _robust_procrustes(source: np.ndarray, target: np.ndarray, iterations: int) -> tuple[np.ndarray, np.ndarray]:
+def _robust_procrustes(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(R (d, d), weights (n,)), weight 0 for rows that moved far."""
     scale = max(float(np.median(np.linalg.norm(target, axis=1))), np.finfo(np.float64).tiny)
     weights = np.ones(len(source))
     rotation = _procrustes(source, target, weights)
-    for iteration in range(iterations):
+    for iteration in range(_ITERATIONS):
         distances = np.linalg.norm(source @ rotation - target, axis=1)
-        if iteration < iterations // 2:
+        if iteration < _ITERATIONS // 2:
             weights = 1 / np.maximum(distances, 1e-3 * scale)
         else:
             # a distance in many dimensions is never near 0 but near its median: far is far above that, not above 0
@@ -111,7 +113,7 @@ def _robust_procrustes(source: np.ndarray, target: np.ndarray, iterations: int) 
             limit = middle + _TUKEY * sigma + 1e-9 * scale  # the last term: rows that all fit exactly
             weights = np.maximum(1 - (distances / limit) ** 2, 0) ** 2
         former, rotation = rotation, _procrustes(source, target, weights)
-        if iteration >= iterations // 2 and np.abs(rotation - former).max() < 1e-12:
+        if iteration >= _ITERATIONS // 2 and np.abs(rotation - former).max() < 1e-12:
             break
     return rotation, weights
 
@@ -127,27 +129,20 @@ def rotate(vectors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     return (vectors @ rotation.astype(vectors.dtype)).astype(np.float32, copy=False)
 
 
-def undo(vectors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """float32 (n, d): published vectors back in the model's native space, where its L1 scores hold."""
-    return rotate(vectors, rotation.T)
-
-
 def neighbour_overlap(
     first: np.ndarray,
     second: np.ndarray,
     *,
     k: int = 10,
     seed: int = 0,
-    n_queries: int = 500,
-    n_candidates: int = 20_000,
 ) -> float:
     """Mean share of the k nearest rows (L2) in `first` that are among the k nearest in `second`.
 
     Over a seeded sample of rows. With fewer than k + 1 rows, k is the number of others; NaN with a single row.
     """
     random = np.random.default_rng([seed, 1])
-    candidates = _sample(len(first), n_candidates, random)
-    queries = _sample(candidates.size, n_queries, random)
+    candidates = _sample(len(first), _CANDIDATES, random)
+    queries = _sample(candidates.size, _QUERIES, random)
     k = min(k, candidates.size - 1)
     if k < 1:
         return float("nan")
@@ -160,10 +155,15 @@ def nearest_rows(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray
     """int (queries, k): the k nearest other rows of each query row."""
     # exact differences far from the origin
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
-    # |x − y|² less |y|², equal for a whole row
-    distances = (centred**2).sum(axis=1) - 2 * centred[queries] @ centred.T
-    distances[np.arange(queries.size), queries] = np.inf
-    return np.argpartition(distances, k - 1, axis=1)[:, :k]
+    squares, nearest = (centred**2).sum(axis=1), np.empty((queries.size, k), np.int64)
+    step = max(1, _CELLS // len(centred))
+    for first in range(0, queries.size, step):
+        some = queries[first : first + step]
+        # |x − y|² less |y|², equal for a whole row
+        distances = squares - 2 * centred[some] @ centred.T
+        distances[np.arange(some.size), some] = np.inf
+        nearest[first : first + step] = np.argpartition(distances, k - 1, axis=1)[:, :k]
+    return nearest
 
 
 @dataclasses.dataclass(frozen=True)

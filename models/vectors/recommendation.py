@@ -44,6 +44,7 @@ def best_items(
     order = np.argsort(left_out[0], kind="stable")
     of_users, of_items = (side[order] for side in left_out)
     columns, found = np.flatnonzero(allowed), []
+    keys = item_keys[columns]
     step = max(1, CHUNK_CELLS // max(len(allowed), 1))
     for first in range(0, len(user_keys), step):
         rows = np.arange(first, min(first + step, len(user_keys)))
@@ -51,7 +52,7 @@ def best_items(
         mine = slice(*np.searchsorted(of_users, [rows[0], rows[-1] + 1]))
         scores[of_users[mine] - first, of_items[mine]] = -np.inf
         for row, of_row in zip(rows, scores[:, columns], strict=True):
-            chosen = _best(of_row, item_keys[columns], user_keys[row], k)
+            chosen = _best(of_row, keys, user_keys[row], k)
             found.append((np.full(len(chosen), row), columns[chosen], of_row[chosen], np.arange(1, len(chosen) + 1)))
     users, items, scores, ranks = (np.concatenate(c) for c in zip(*found, strict=True)) if found else [np.zeros(0)] * 4
     return Lists(users.astype(np.int64), items.astype(np.int64), scores.astype(np.float32), ranks.astype(np.int32))

@@ -142,7 +142,7 @@ def test_a_requests_columns_end_at_each_users_border(world: tuple[Path, Log]) ->
     """As a night of the border's day counts: what is returned later is there, what was before is not."""
     tables = Tables(**reads(world[0]) | {"clean_events": clean_of(world[0], DATE)})
     now, border = tables.source(DATE, [], GRAPH, LOOK, 0), day_number(START)
-    seen, last = events_before(np.full(len(now.users), border), now, tables.clean_events)
+    seen, last = events_before(np.full(len(now.users), border), now, tables.clean_events, 28)
     then = clean_of(world[0], START).table()
     rows = pd.concat([then.read(one).to_pandas().assign(day=one) for one in then.values() if one < str(START)])
     rows = rows[rows["user_id"].isin(now.users.raw.to_pylist()) & (rows["day"] >= str(FIRST))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from pathlib import Path
 
@@ -105,6 +106,17 @@ def test_columns_end_before_the_day_of_each_seed(lesson: tuple) -> None:
     assert found.then.baseline.names == found.now.baseline.names
     more = found.now.baseline.values[is_seed, found.now.baseline.names.index("purchase_events")]
     assert (more > columns["purchase_events"][is_seed]).all(), "the purchase itself is known at D alone"
+
+
+def test_who_was_active_longer_ago_than_the_graphs_window_may_be_learned_from(lesson: tuple, tmp_path: Path) -> None:
+    log, days, is_seed, found = lesson
+    planted(tmp_path, users=80, seed=3)
+    graph = dataclasses.replace(GRAPH, window_days=2)
+    now = dataclasses.replace(found.now, graph=graph)
+    short = timed(now, is_seed, days, table_input(tmp_path, "clean_events"), 28, "x")
+    np.testing.assert_array_equal(short.allowed, found.allowed)
+    interactions = short.then.snapshot.interactions
+    assert (interactions.last >= short.now.snapshot.seconds - 2 * 86_400).all() and len(interactions.last)
 
 
 def test_others_have_days_as_the_seeds_have(lesson: tuple) -> None:

@@ -16,8 +16,7 @@ from feature_store.errors import PartitionMissing
 from jobs.configuration.profiles import Label, Profiles
 from jobs.configuration.sections import Graph, Publishing, Relation, Source, SourceTable, Spark
 from jobs.profiles import read_labels
-from jobs.profiles.labels import Known, read_known
-from jobs.profiles.labels import read_labels as read_from_source
+from jobs.profiles.labels import Known, read_known, read_rows
 from jobs.program import JobError, MayPass, Output, Skip, metrics
 from tests.jobs.embeddings.planted import write_day
 from tests.jobs.report.tables_by_hand import table_input
@@ -83,7 +82,8 @@ def test_what_is_read_back_is_what_spark_read(spark: SparkSession, tmp_path: Pat
     config = write(tmp_path, source())
     run(tmp_path, config)
     known = read_known(table_input(tmp_path, "user_labels"), DATE, config.profiles)
-    assert plain(known) == plain(read_from_source(spark, config.source.users, config.profiles, DATE))
+    of_source = read_rows(spark, config.source.users, config.profiles, DATE)
+    assert plain(known) == plain({name: Known.of(*found) for name, found in of_source.items()})
     assert list(known) == ["gender", "age_band", "colour"], "in the configuration's order"
     sexes = {"<b>x</b>": "f", "a": "f", "b": "f", "e\u0301": "m", "é": "m"}
     assert list(zip(*plain(known)["gender"][:2], strict=True)) == list(sexes.items())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from models.shapes import ShapeError
-from models.vectors.alignment import drift, fit_rotation, neighbour_overlap, rotate, undo
+from models.vectors.alignment import drift, fit_rotation, nearest_rows, neighbour_overlap, rotate
 
 D = 16
 
@@ -113,7 +115,7 @@ def test_too_few_common_users_leave_the_fit_to_the_predecessor(rng: np.random.Ge
     assert str(2 * D - 1) in found.reason and str(2 * D) in found.reason
 
 
-def test_rotation_keeps_l2_and_cosine_but_not_l1_and_undo_restores_l1(rng: np.random.Generator) -> None:
+def test_rotation_keeps_l2_and_cosine_but_not_l1_and_its_transpose_restores_l1(rng: np.random.Generator) -> None:
     native, rotation = unit(rng.normal(size=(50, D))), random_rotation(rng)
     published = rotate(native, rotation)
     assert published.dtype == np.float32
@@ -124,7 +126,7 @@ def test_rotation_keeps_l2_and_cosine_but_not_l1_and_undo_restores_l1(rng: np.ra
     np.testing.assert_allclose(distances(published, 2), distances(native, 2), atol=1e-6)
     np.testing.assert_allclose(published @ published.T, native @ native.T, atol=1e-6)
     assert np.abs(distances(published, 1) - distances(native, 1)).max() > 0.1
-    np.testing.assert_allclose(distances(undo(published, rotation), 1), distances(native, 1), atol=1e-5)
+    np.testing.assert_allclose(distances(rotate(published, rotation.T), 1), distances(native, 1), atol=1e-5)
 
 
 def test_same_seed_same_alignment_above_the_sample_sizes(
@@ -147,6 +149,20 @@ def test_neighbour_overlap_counts_by_hand() -> None:
     # two nearest, first: {1,2} {0,2} {1,0} {2,1}; second: {2,1} {3,2} {0,1} {1,2}
     assert neighbour_overlap(first, second, k=2) == pytest.approx((2 + 1 + 2 + 2) / 8)
     assert np.isnan(neighbour_overlap(first[:1], second[:1]))
+
+
+def test_nearest_rows_of_all_rows_take_no_table_of_all_pairs(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, everybody = rng.normal(size=(700, 3)), np.arange(700)
+    at_once = nearest_rows(vectors, everybody, 5)
+    monkeypatch.setattr("models.vectors.alignment._CELLS", 70_000)
+    tracemalloc.start()
+    in_parts = nearest_rows(vectors, everybody, 5)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [set(row) for row in in_parts.tolist()] == [set(row) for row in at_once.tolist()]
+    assert peak < 700 * 700 * 8, "of all pairs one number each"
 
 
 def test_drift_is_the_cosine_distance() -> None:
