@@ -162,7 +162,8 @@ def columns(sample: Sample, looks: dict[str, Look]) -> Iterator[str]:
 def understood(found: Judged, sample: Sample, events: Events | None, setting: str) -> Iterator[str]:
     """How the events of `setting` are read, and what of them would not be."""
     source = sample.source
-    mapped = ", ".join(f"{ours} = {theirs!r}" for ours, theirs in found.columns.items())
+    there = {ours: theirs for ours, theirs in found.columns.items() if theirs in sample.types or sample.values(theirs)}
+    mapped = ", ".join(f"{ours} = {theirs!r}" for ours, theirs in there.items())
     constants = "".join(f", {ours} = {value!r} in every row" for ours, value in source.constants.items())
     yield f"  understood: {mapped}{constants}"
     yield f"  times: {_times(found, source)}"

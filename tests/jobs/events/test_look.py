@@ -20,7 +20,7 @@ from jobs.configuration.load import load_settings
 from jobs.configuration.sections import SourceTable
 from jobs.events import look
 from jobs.events.look import main
-from jobs.events.looking import proposal, sample
+from jobs.events.looking import proposal
 from jobs.events.looking.column_kinds import examples, look_at
 from jobs.events.looking.plain_judge import judged
 from jobs.events.looking.plain_times import moment
@@ -177,12 +177,27 @@ def test_files_of_one_behaviour_or_with_a_column_of_them_are_one_table(tmp_path:
 
 
 def test_of_rows_that_were_not_all_looked_at_earlier_ones_are_let_in(tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(sample, "MOST_ROWS", 100)
     monkeypatch.setattr(look, "take", functools.partial(take, most_rows=100))
     for rows, expected in ((101, "2025-01-01"), (10, "2026-01-05")):
         (tmp_path / "buy.csv").write_text(written("user,item,ts", rows))
         tree = yaml.safe_load(proposed(said(capsys, "--source", tmp_path / "buy.csv")))
         assert str(tree["events"]["earliest_event_time"]) == expected
+
+
+def test_text_files_that_were_left_before_their_end_are_not_all(tmp_path: Path) -> None:
+    """Fewer rows than may be looked at are no sign: a long file beside a short one has its own share of them."""
+    for name, rows in (("a.csv", 60), ("b.csv", 1)):
+        (tmp_path / name).write_text(written("user,item,ts", rows))
+    for most, rows, is_whole in ((100, 51, False), (40, 21, False), (200, 61, True)):
+        found = take(SourceTable(str(tmp_path), format="csv"), "", most_rows=most)
+        assert (len(found.rows), found.is_whole) == (rows, is_whole)
+        assert ("looked at all" in next(look.heading("lake", found))) == is_whole
+
+
+def test_of_json_lines_no_column_is_said_that_is_not_there(tmp_path: Path, capsys) -> None:
+    """They may first occur anywhere, so a night looks for all of ours."""
+    (tmp_path / "x.jsonl").write_text('{"user_id": "u", "item_id": "i", "event_time": "2026-01-05T10:00"}\n' * 3)
+    assert "user_id = 'user_id'" in (text := said(capsys, "--source", tmp_path)) and "ingested_at" not in text
 
 
 HOUR, DAY = 3600, 86400
