@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from feature_store.errors import StoreError
 from jobs.configuration.load import load_settings
@@ -26,6 +27,7 @@ from jobs.events import epochs
 from jobs.events.looking.column_kinds import Look, examples, look_at
 from jobs.events.looking.names import is_called_like
 from jobs.events.looking.plain_judge import Judged, judged
+from jobs.events.looking.plain_times import as_number
 from jobs.events.looking.probe import tables
 from jobs.events.looking.proposal import Described, best, configuration, source_of
 from jobs.events.looking.sample import Sample, take
@@ -55,7 +57,7 @@ def of_configuration(settings: Settings) -> Iterator[str]:
         sample = take(table, f"source.{role}", CATALOGUE_ROWS)
         looks = looks_of(sample)
         yield from ["", *heading(f"source.{role}", sample), *columns(sample, looks)]
-        yield from catalogue(role, table, looks, {name: one.type for name, one in wanted.items()})
+        yield from catalogue(role, sample, looks, {name: one.type for name, one in wanted.items()})
 
 
 def of_files(paths: list[str]) -> Iterator[str]:
@@ -220,8 +222,9 @@ def _rejected(found: Judged, events: Events | None, setting: str) -> Iterator[st
         yield f"  texts that are not UTF-8: {setting}.encoding, of a CSV"
 
 
-def catalogue(role: str, table: SourceTable, looks: dict[str, Look], wanted: dict[str, str]) -> Iterator[str]:
+def catalogue(role: str, sample: Sample, looks: dict[str, Look], wanted: dict[str, str]) -> Iterator[str]:
     """Which attributes look like something else than they are configured as."""
+    table = sample.source
     for name, kind in wanted.items():
         look = looks.get(table.theirs(name))
         if look is None:
@@ -233,8 +236,18 @@ def catalogue(role: str, table: SourceTable, looks: dict[str, Look], wanted: dic
             yield f"  {name}: {look.words}: tells little of others"
         elif look.kind == "number" and kind == "category":
             yield f"  {name}: {look.words}; type: number puts them into bins"
+        elif kind == "number" and (wrong := _no_numbers(sample.values(table.theirs(name)))):
+            yield (f"  {name}: is configured as a number, and {len(wrong):,} of {len(sample.rows):,} rows have a text "
+                   f"that is none, like {examples(wrong, 1)[0]!r}: a night stops at it; correct the source, or declare "
+                   "the attribute a category")
         elif kind == "number" and look.kind not in ("number", "code", "id"):
             yield f"  {name}: is configured as a number; {look.words}"
+
+
+def _no_numbers(values: list[Any]) -> list[str]:
+    """The texts that stop a night (jobs/graphs/catalogue.py); blank ones are none given."""
+    texts = [value.strip(" ") for value in values if isinstance(value, str)]
+    return [text for text in texts if text and as_number(text, True) is None]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -98,11 +98,13 @@ def test_a_configuration_is_looked_at_source_by_source(sandbox: Sandbox, capsys)
     sandbox.write_parquet([*every_day(), event("secret-user-1", 7, behavior="sneeze"), event("r", 7, quantity=-1.0)])
     items = pd.DataFrame({
         "item_id": [f"i{n}" for n in range(40)], "cats": [f"c{n % 3}|c{n % 5}" if n % 4 else "c1" for n in range(40)],
-        "title": [f"thing {n}" for n in range(40)], "price": [n * 1.37 for n in range(40)]})
+        "title": [f"thing {n}" for n in range(40)], "price": [n * 1.37 for n in range(40)],
+        "cost": [f"{n % 9},50" if n % 8 else " 7.5 " if n % 16 else None for n in range(40)]})
     items.to_csv(sandbox.folder / "items.csv", index=False)
     tree = yaml.safe_load(sandbox.config_file().read_text())
     tree["source"]["items"] = {"path": "items.csv", "format": "csv", "columns": {"category": "cats"}}
-    tree["graph"]["item_attributes"] = {"category": {}, "title": {}, "price": {}, "weight": {}}
+    tree["graph"]["item_attributes"] = {"category": {}, "title": {}, "price": {}, "weight": {},
+                                       "cost": {"type": "number"}}
     path = sandbox.folder / "my.yaml"
     path.write_text(yaml.safe_dump(tree))
     text = said(capsys, "--config", path)
@@ -112,7 +114,9 @@ def test_a_configuration_is_looked_at_source_by_source(sandbox: Sandbox, capsys)
         "unknown behavior: 1", "returns: 1 rows of negative quantity or value; events.returns: drop",
         "source.items: csv, 1 file, 0.0 MB, 40 rows", "category: looks like lists, cut at '|': 5 values; columns: "
         "{category: {column: cats, separator: '|'}} under source.items", "title: ids: nearly all different",
-        "price: numbers, 40 different; type: number", "weight: no column 'weight'", "'aaaaaa-aaaa-9'",
+        "price: numbers, 40 different; type: number", "weight: no column 'weight'",
+        "cost: is configured as a number, and 35 of 40 rows have a text that is none, like '9,99': a night stops",
+        "'aaaaaa-aaaa-9'",
     ):
         assert line in text, line
     assert "secret-user" not in text and "thing 1" not in text
