@@ -1,5 +1,5 @@
 """Seed users from a file: one id per line, or CSV or Parquet with a column `user_id` (else the first column); beside
-`user_id` may stand `event_time`, when the user became a seed."""
+ids may stand `event_time`, when the user became a seed. Blanks and capitals of these two names say nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import contextlib
 import csv
 import datetime
 import io
+import itertools
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -128,28 +130,54 @@ def _parsed(text: str) -> datetime.date:
     return kind.fromisoformat(text)
 
 
+def _ids_and_times(names: Sequence[str]) -> tuple[int | None, int | None]:
+    """Where they stand among names of columns; None: no such column. Ids without a name of ours are the first column
+    that is not the times'; of names of which none is ours nothing is told, for they may be ids."""
+    ids, times = _place(COLUMN, names), _place(TIME, names)
+    if ids is None and times is not None and len(names) > 1:
+        ids = 0 if times else 1
+    return ids, times
+
+
+def _place(wanted: str, names: Sequence[str]) -> int | None:
+    """By the very name, else by one that differs in blanks and capitals alone."""
+    for spelled in (list(names), [name.strip().lower() for name in names]):
+        if wanted in spelled:
+            return spelled.index(wanted)
+    return None
+
+
+def _rows_of_csv(path: str) -> list[list[str]]:
+    """From the first that has a cell: spreadsheets write empty ones above a table."""
+    rows = csv.reader(io.StringIO(_plain_text(path), newline=""))
+    return list(itertools.dropwhile(lambda row: not any(row), rows))
+
+
 def _times_of_csv(path: str) -> list[tuple[str, str]] | None:
-    rows = list(csv.reader(io.StringIO(_plain_text(path), newline="")))
-    if not rows or not {COLUMN, TIME} <= set(rows[0]):
+    rows = _rows_of_csv(path)
+    ids, times = _ids_and_times(rows[0]) if rows else (None, None)
+    if ids is None or times is None:
         return None
-    ids, times = rows[0].index(COLUMN), rows[0].index(TIME)
     return [(row[ids], row[times].strip()) for row in rows[1:] if len(row) > max(ids, times)]
 
 
 def _times_of_parquet(path: str) -> list[tuple[str, object]] | None:
-    if not {COLUMN, TIME} <= set(parquet_schema(path).names):
+    names = parquet_schema(path).names
+    ids, time = _ids_and_times(names)
+    if ids is None or time is None:
         return None
-    table = read_parquet(path, [COLUMN, TIME])
-    times = table.column(TIME)
+    table = read_parquet(path, [names[ids], names[time]])
+    times = table.column(names[time])
     if pa.types.is_timestamp(times.type):  # Python's own have no nanoseconds
         times = times.cast(pa.timestamp("us", times.type.tz), safe=False)
-    return list(zip(table.column(COLUMN).cast(pa.large_string()).to_pylist(), times.to_pylist(), strict=True))
+    return list(zip(table.column(names[ids]).cast(pa.large_string()).to_pylist(), times.to_pylist(), strict=True))
 
 
 def _from_text(path: str) -> pa.Array:
     text = _plain_text(path)
     _require_one_id_a_line(text, path)
-    return pa.array(text.replace("\r\n", "\n").split("\n"), pa.large_string())
+    lines = text.replace("\r\n", "\n")
+    return pa.array(lines.split("\n" if "\n" in lines else "\r"), pa.large_string())
 
 
 def _require_one_id_a_line(text: str, path: str) -> None:
@@ -157,27 +185,28 @@ def _require_one_id_a_line(text: str, path: str) -> None:
     first = text.strip().partition("\n")[0]
     for separator in "\t,;|":
         cells = [cell.strip(' "\r') for cell in first.split(separator)]
-        if len(cells) > 1 and COLUMN in cells:
+        if len(cells) > 1 and _place(COLUMN, cells) is not None:
             raise JobError(
                 f"{path} has columns separated by {separator!r}, {COLUMN} among them, and no name that ends in .csv: "
                 f"each line would be taken for one id. Write it with commas and name it .csv, or with one id a line.")
 
 
 def _from_csv(path: str) -> pa.Array:
-    rows = list(csv.reader(io.StringIO(_plain_text(path), newline="")))
-    if not rows or not rows[0]:
+    rows = _rows_of_csv(path)
+    if not rows:
         return pa.array([""], pa.large_string())
     _require_commas(rows[0], path)
-    at = rows[0].index(COLUMN) if COLUMN in rows[0] else 0
-    body = rows[1:] if COLUMN in rows[0] else rows
-    return pa.array([row[at] for row in body if len(row) > at], pa.large_string())
+    at, _ = _ids_and_times(rows[0])
+    if at is None:
+        return pa.array([row[0] for row in rows if row], pa.large_string())
+    return pa.array([row[at] for row in rows[1:] if len(row) > at], pa.large_string())
 
 
 def _require_commas(header: list[str], path: str) -> None:
     """JobError where each line would be taken for one id."""
-    whole = header[0] if len(header) == 1 and header[0] != COLUMN else ""
     for separator in ";\t|":
-        if COLUMN in (name.strip('"') for name in whole.split(separator)):
+        names = [name.strip(' "') for name in header[0].split(separator)] if len(header) == 1 else []
+        if len(names) > 1 and _place(COLUMN, names) is not None:
             raise JobError(f"{path} has columns separated by {separator!r}; expected commas. Write it with commas.")
 
 
@@ -186,7 +215,8 @@ def _from_parquet(path: str) -> pa.Array:
     names = parquet_schema(path).names
     if not names:
         raise JobError(f"{path} has no column. Expected one with user ids, called {COLUMN}.")
-    column = read_parquet(path, [COLUMN if COLUMN in names else names[0]]).column(0)
+    at, _ = _ids_and_times(names)
+    column = read_parquet(path, [names[at or 0]]).column(0)
     return column.cast(pa.large_string()).combine_chunks()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.spreadsheet import to_csv
-from jobs.audiences.seeds import match, read_seeds
+from jobs.audiences.seeds import match, read_days, read_seeds
 from jobs.program import JobError
 
 IDS = ["u1", " u2", "=u3", 'q"u4', "é5"]
@@ -46,6 +47,46 @@ def test_a_csv_without_header_is_its_first_column(tmp_path: Path) -> None:
     path = tmp_path / "bare.csv"
     path.write_text("u1,x\nu2,y\n")
     assert read_seeds(path).to_pylist() == ["u1", "u2"]
+
+
+TABLES = {  # as spreadsheets and hands write them: ids u1 and u2, with the day of u1
+    "another name": "customer,event_time\nu1,2026-01-05\nu2,\n",
+    "times first": "event_time,who\n2026-01-05,u1\n,u2\n",
+    "a blank": "name, user_id , event_time\nx,u1, 2026-01-05\nx,u2,\n",
+    "an empty line": "\r\nuser_id,event_time\r\nu1,2026-01-05\r\nu2,\r\n",
+    "capitals": "Name,User_ID,Event_Time\nx,u1,2026-01-05\nx,u2,\n",
+    "empty cells": ",,\nname,user_id,event_time\nx,u1,2026-01-05\nx,u2,\n",
+    "both spellings": "User_ID,user_id,event_time\nx,u1,2026-01-05\nx,u2,\n"}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_ids_and_their_days_are_found_however_the_header_is_written(name: str, tmp_path: Path) -> None:
+    """Days that are not seen would let the list be learned from what made it one, and another column is nobody's id."""
+    (tmp_path / "seeds.csv").write_bytes(TABLES[name].encode())
+    assert read_seeds(tmp_path / "seeds.csv").to_pylist() == ["u1", "u2"]
+    assert read_days(tmp_path / "seeds.csv") == {"u1": datetime.date(2026, 1, 5)}
+
+
+def test_parquet_with_other_names_as_well(tmp_path: Path) -> None:
+    for n, names in enumerate((["customer", "event_time"], ["User_ID", "Event_Time"])):
+        day = datetime.date(2026, 1, 5)
+        pq.write_table(pa.table([pa.array(["u1", "u2"]), pa.array([day, None])], names), tmp_path / f"{n}.parquet")
+        assert read_seeds(tmp_path / f"{n}.parquet").to_pylist() == ["u1", "u2"]
+        assert read_days(tmp_path / f"{n}.parquet") == {"u1": day}
+
+
+def test_lines_of_an_old_mac_are_lines(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_bytes(b"u1\ru2\r")
+    assert read_seeds(tmp_path / "ids.txt").to_pylist() == ["u1", "u2"]
+    (tmp_path / "ids.txt").write_bytes(b"u1\rx\nu2\n")
+    assert read_seeds(tmp_path / "ids.txt").to_pylist() == ["u1\rx", "u2"], "an id of such a mark, a line"
+
+
+def test_a_header_in_capitals_with_other_separators_is_refused(tmp_path: Path) -> None:
+    for name, wanted in (("a.csv", "expected commas"), ("a.txt", "one id a line")):
+        (tmp_path / name).write_text("Name; User_ID\nx;u1\n")
+        with pytest.raises(JobError, match=wanted):
+            read_seeds(tmp_path / name)
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
