@@ -49,13 +49,14 @@ SCORED_AT_A_TIME = 16_384  # users, by each thread: their columns stay near the 
 @dataclass(frozen=True)
 class Scored:
     """Whom a client's model scores: rows, numbers of eligible users with ids `raw`, and columns: numbers → float32
-    (n, F)."""
+    (n, F). items: of the client, in D's graph; None where no set of items is read."""
 
     names: list[str]
     columns: Callable[[np.ndarray], np.ndarray]
     rows: np.ndarray
     raw: pa.Array
     date: datetime.date
+    items: int | None = None
 
 
 def score_client(models: list[dict[str, Any]], trained: Trained, of: Scored, config: Config) -> list[pa.Table]:
@@ -164,9 +165,10 @@ def columns_of_sets(
     everybody, found = np.ones(len(past.eligible), bool), {}
     for name in {m["client"] for m in models}:
         place = sets.place(name)
-        wanted = past.never_bought(sets.mask(place)) if look.exclude_past_buyers else everybody
+        of_client = sets.mask(place)
+        wanted = past.never_bought(of_client) if look.exclude_past_buyers else everybody
         columns = functools.partial(of, past, place)
-        found[name] = Scored(named, columns, np.flatnonzero(wanted), past.raw, date)
+        found[name] = Scored(named, columns, np.flatnonzero(wanted), past.raw, date, int(of_client.sum()))
     return found
 
 
@@ -222,18 +224,20 @@ def run(
         commit.fields |= fields | provenance(campaigns, lists)
     figures = [campaigns[model["client"]].figures(table.column("user_id"), top) for model, table, top in tops]
     warn_of_everybody(figures, look.top_k)
+    warn_of_no_items(of_sets)
     metrics.put("rows_in", max(t.num_rows for t in scores))
     metrics.put("rows_out", sum(top.num_rows for _, _, top in tops))
     metrics.put("suppression", detail=[listed.figures for listed in lists])
     metrics.put("audiences", detail=[
-        {"feature_set": m["feature_set"], **learned_from(m), **figure, **named}
+        {"feature_set": m["feature_set"], **learned_from(m, of_sets.get(m["client"])), **figure, **named}
         for (m, _, _), figure, named in zip(tops, figures, files, strict=True)])  # fmt: skip
 
 
-def learned_from(model: dict[str, Any]) -> dict[str, Any]:
-    """How many buyers of its own the client's model knows, and what its own model's share is; {} of a client learnt
-    alone."""
-    return {name: model["figures"][name] for name in ("own_buyers", "own_share") if name in model["figures"]}
+def learned_from(model: dict[str, Any], of: Scored | None) -> dict[str, Any]:
+    """How many items the client has, how many buyers of its own its model knows, and what its own model's share is; {}
+    of a client learnt alone."""
+    return ({} if of is None else {"items": of.items}) | {
+        name: model["figures"][name] for name in ("own_buyers", "own_share") if name in model["figures"]}
 
 
 def reasons_of(
@@ -256,6 +260,16 @@ def warn_of_everybody(figures: list[dict[str, Any]], top_k: int) -> None:
         if (n := of_client["eligible"] - of_client["suppressed"]) <= top_k:
             name = of_client["client"]
             log.warning("client %s: lookalike.top_k is %d and %d users are eligible: all of them", name, top_k, n)
+
+
+def warn_of_no_items(of_sets: Mapping[str, Scored]) -> None:
+    """Where a client's predicate fits nothing, as when a value is misspelt: it has an audience all the same."""
+    for name, of in sorted(of_sets.items()):
+        if of.items == 0:
+            log.warning(
+                "client %s: no item of the graph of %s is as lookalike.clients.%s says, and its audience is of whoever "
+                "buys much at large. Is a value misspelt, or had nobody to do with its items within graph.window_days?",
+                name, of.date, name)  # fmt: skip
 
 
 if __name__ == "__main__":

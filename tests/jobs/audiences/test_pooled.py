@@ -19,6 +19,7 @@ from jobs.audiences.item_sets import item_sets
 from jobs.audiences.learn_pool import KEPT_SETS, lessons_of, past_of
 from jobs.audiences.nights import Tables
 from jobs.audiences.pooled_rows import NOBODYS, RATIO, draw, odds_of_draw
+from jobs.audiences.score_lookalike import Scored, warn_of_no_items
 from jobs.audiences.set_columns import columns, names
 from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.configuration.load import load_settings
@@ -58,6 +59,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Log, dict, di
     root = tmp_path_factory.mktemp("pooled")
     log = planted(root, styles=24)
     return root, log, train(root, config()), score(root, config())
+
+
+def test_a_client_without_an_item_is_warned_of(caplog: pytest.LogCaptureFixture, world: tuple) -> None:
+    """A misspelt value gives an audience like another, so it has to be said."""
+    items = {row["client"]: row["items"] for row in world[3]["audiences"]}
+    assert items["nothing"] == 0 < items["brand_0"] < items["both"] < items["all_items"] and items["one_item"] == 1
+    of = Scored([], lambda rows: rows, np.arange(1), pa.array(["u"]), DATE)
+    warn_of_no_items({name: dataclasses.replace(of, items=n) for name, n in items.items()} | {"alone": of})
+    assert [record.args[0] for record in caplog.records] == ["nothing"]
 
 
 def test_every_client_has_an_audience_however_few_its_buyers(world: tuple) -> None:

@@ -120,3 +120,15 @@ def test_the_page_counts_what_campaigns_did_and_shows_hostile_names_as_text(root
     night.put(root, "score_lookalike", audiences=again, suppression=lists)
     report(root)
     assert Table(str(root / "data" / "reports")).existing_manifest(DATE.isoformat()).content_hash == before
+
+
+def test_a_client_whose_predicate_fits_no_item_is_told_from_one_without_buyers(root: Path) -> None:
+    night.put(root, "train_lookalike", pool={"sets": 40, "windows": 2})
+    rows = [
+        {"client": client, "feature_set": "blend", "eligible": 9, "k": 1, "file": "a.csv", "own_buyers": 0, **items}
+        for client, items in (("luna", {"items": 0}), ("sol", {"items": 7}), ("of_before", {}))]  # fmt: skip
+    night.put(root, "score_lookalike", audiences=rows)
+    audience(root, DATE, luna=["a"], sol=["b"], of_before=["c"])
+    text = Page(report(root)).text
+    assert text.count("none, nor an item in the graph: is its predicate right?") == 1
+    assert text.count("none: by other sets") == 2
