@@ -1,5 +1,5 @@
 """Seed users from a file: one id per line, or CSV or Parquet with a column `user_id` (else the first column); beside
-`user_id` may stand `event_time`, when the user became a seed."""
+it may stand `event_time`, when the user became a seed."""
 
 from __future__ import annotations
 
@@ -129,21 +129,23 @@ def _parsed(text: str) -> datetime.date:
 
 
 def _times_of_csv(path: str) -> list[tuple[str, str]] | None:
-    rows = list(csv.reader(io.StringIO(_plain_text(path), newline="")))
-    if not rows or not {COLUMN, TIME} <= set(rows[0]):
+    rows = _rows(path)
+    if not rows or TIME not in rows[0]:
         return None
-    ids, times = rows[0].index(COLUMN), rows[0].index(TIME)
+    ids, times = _place(rows[0], path), rows[0].index(TIME)
     return [(row[ids], row[times].strip()) for row in rows[1:] if len(row) > max(ids, times)]
 
 
 def _times_of_parquet(path: str) -> list[tuple[str, object]] | None:
-    if not {COLUMN, TIME} <= set(parquet_schema(path).names):
+    names = parquet_schema(path).names
+    if TIME not in names:
         return None
-    table = read_parquet(path, [COLUMN, TIME])
+    column = names[_place(names, path)]
+    table = read_parquet(path, [column, TIME])
     times = table.column(TIME)
     if pa.types.is_timestamp(times.type):  # Python's own have no nanoseconds
         times = times.cast(pa.timestamp("us", times.type.tz), safe=False)
-    return list(zip(table.column(COLUMN).cast(pa.large_string()).to_pylist(), times.to_pylist(), strict=True))
+    return list(zip(table.column(column).cast(pa.large_string()).to_pylist(), times.to_pylist(), strict=True))
 
 
 def _from_text(path: str) -> pa.Array:
@@ -164,13 +166,30 @@ def _require_one_id_a_line(text: str, path: str) -> None:
 
 
 def _from_csv(path: str) -> pa.Array:
-    rows = list(csv.reader(io.StringIO(_plain_text(path), newline="")))
-    if not rows or not rows[0]:
+    rows = _rows(path)
+    if not rows:
         return pa.array([""], pa.large_string())
     _require_commas(rows[0], path)
-    at = rows[0].index(COLUMN) if COLUMN in rows[0] else 0
-    body = rows[1:] if COLUMN in rows[0] else rows
+    at = _place(rows[0], path)
+    body = rows[1:] if {COLUMN, TIME} & set(rows[0]) else rows
     return pa.array([row[at] for row in body if len(row) > at], pa.large_string())
+
+
+def _rows(path: str) -> list[list[str]]:
+    """Those that are not empty, without the line by which Excel knows the separator."""
+    text = re.sub(r"\A(\s*\n)?sep=.\r?\n", "", _plain_text(path))
+    return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+
+
+def _place(names: list[str], path: str) -> int:
+    """Of the column of ids: `user_id`, else the first. JobError where another one is called nearly so."""
+    if COLUMN in names:
+        return names.index(COLUMN)
+    for name in names[1:]:
+        if re.sub("[^a-z0-9]", "", name.lower()) == "userid":
+            raise JobError(f"{path} has a column {name!r}, which is not {COLUMN!r}, so that its first one would be "
+                           f"taken for the ids. Call the column of ids {COLUMN}.")
+    return 0
 
 
 def _require_commas(header: list[str], path: str) -> None:
@@ -186,7 +205,7 @@ def _from_parquet(path: str) -> pa.Array:
     names = parquet_schema(path).names
     if not names:
         raise JobError(f"{path} has no column. Expected one with user ids, called {COLUMN}.")
-    column = read_parquet(path, [COLUMN if COLUMN in names else names[0]]).column(0)
+    column = read_parquet(path, [names[_place(names, path)]]).column(0)
     return column.cast(pa.large_string()).combine_chunks()
 
 

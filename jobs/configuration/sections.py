@@ -69,6 +69,8 @@ class SourceTable:
     version: Annotated[int, Range(0, 2**63 - 1)] | None = None
     as_of: str | None = None
     storage: Storage | None = None  # of a path on an object store: where that is; none: as the data root's
+    # of events: the source's word for a behaviour → ours, e.g. {Add to Cart: cart}; those not named keep theirs
+    behaviors: dict[str, str] = field(default_factory=dict)
     record: Annotated[str, UNSET] = ""  # not of the file: where load.py says each night writes down what it has read
 
     @property

@@ -22,17 +22,18 @@ from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError, cut, one_line, printable
 from jobs.configuration.sections import Events, SourceTable
 from jobs.configuration.settings import Settings
-from jobs.events import epochs
+from jobs.events import epochs, judge
 from jobs.events.looking.column_kinds import Look, examples, look_at
 from jobs.events.looking.names import is_called_like
 from jobs.events.looking.plain_judge import Judged, judged
 from jobs.events.looking.probe import tables
-from jobs.events.looking.proposal import Described, best, configuration, source_of
+from jobs.events.looking.proposal import Described, best, configuration, purchase_of, source_of
 from jobs.events.looking.sample import Sample, take
 from jobs.events.places import SourceError
 from jobs.events.readers import published
 from jobs.program import JobError
 
+UNTIMELY = {judge.UNPARSEABLE, "event_time is null"}
 MOST_COLUMNS, MOST_SHOWN = 60, 12
 CATALOGUE_ROWS = 20_000
 MIN_DAYS = 7  # for a word on times that are all at one hour
@@ -118,8 +119,12 @@ def start(described: list[Described]) -> Iterator[str]:
             found = Judged({})
         behaviors += found.behaviors or Counter([sample.source.constants.get("behavior", "view")])
         firsts.append(_earliest(found, sample))
+    names = [name for name, _ in behaviors.most_common(20)]
+    if len(names) > 1 and not purchase_of(names):
+        yield (f"No behaviour is called like a purchase: graph.purchase below is the most frequent one, {names[0]!r}. "
+               "Name the one that clients' buyers are of")
     yield from ["", "# A configuration to start from: check every line. jobs/configuration/sections.py has all keys.",
-                *configuration(described, [name for name, _ in behaviors.most_common(20)], min(firsts)).split("\n")]
+                *configuration(described, names, min(firsts)).split("\n")]
 
 
 def _earliest(found: Judged, sample: Sample) -> datetime.date:
@@ -164,7 +169,9 @@ def understood(found: Judged, sample: Sample, events: Events | None, setting: st
     source = sample.source
     mapped = ", ".join(f"{ours} = {theirs!r}" for ours, theirs in found.columns.items())
     constants = "".join(f", {ours} = {value!r} in every row" for ours, value in source.constants.items())
-    yield f"  understood: {mapped}{constants}"
+    renamed = list(source.behaviors.items())[:MOST_SHOWN]
+    words = "".join(f", behavior {theirs!r} as {ours!r}" for theirs, ours in renamed)
+    yield f"  understood: {mapped}{constants}{words}"
     yield f"  times: {_times(found, source)}"
     yield from _known_to_the_day(found, source)
     known = {name for name in found.behaviors if events is None or name in events.behaviors}
@@ -174,6 +181,8 @@ def understood(found: Judged, sample: Sample, events: Events | None, setting: st
     if found.returns:
         what = f"events.returns: {events.returns}" if events else "events.returns says what they mean"
         yield f"  returns: {found.returns:,} rows of negative quantity or value; {what}"
+    if found.shared:
+        yield f"  event_id: {judge.share_ids(found.shared)}"
     yield from _rejected(found, events, setting)
     if found.days:
         days = len(found.days)
@@ -185,7 +194,7 @@ def understood(found: Judged, sample: Sample, events: Events | None, setting: st
 
 def _times(found: Judged, source: SourceTable) -> str:
     if found.first is None:
-        return "none that can be read"
+        return "none that can be read" if found.reasons.keys() <= UNTIMELY else "of no row that can be used"
     unit = found.readings["event_time"].unit
     zone = f"; those without a zone are of {source.timezone}" + (", known to the day" if source.day_only else "")
     how = f"{epochs.WORDS[unit]} since 1970" if unit else zone[2:]
@@ -215,6 +224,10 @@ def _rejected(found: Judged, events: Events | None, setting: str) -> Iterator[st
     if found.forms:
         forms = ", ".join(repr(form) for form, _ in Counter(found.forms).most_common(3))
         yield f"  times that cannot be read look like {forms}: {setting}.time_format or time_unit"
+    if found.number_forms:
+        forms = ", ".join(repr(form) for form, _ in found.number_forms.most_common(3))
+        yield (f"  numbers that cannot be read look like {forms}: they are read as 1234.5 alone; write them so, or "
+               "leave that column out")
     if any(reason.endswith("is not valid UTF-8") for reason in found.reasons):
         yield f"  texts that are not UTF-8: {setting}.encoding, of a CSV"
 

@@ -185,4 +185,5 @@ def _typed(raw: DataFrame, source: SourceTable, setting: str) -> DataFrame:
     place = [F.col(name) for name in ("source_file", "row_number", "problem", "row")]
     form = F.when(columns["event_time"].isNull(), times.form(cell("event_time").cast("string")))
     read = columns | given | {"event_time_form": form}
-    return raw.select(*place, *(column.alias(name) for name, column in read.items()))
+    rows = raw.select(*place, *(column.alias(name) for name, column in read.items()))
+    return rows.replace(source.behaviors, subset=["behavior"]) if source.behaviors else rows

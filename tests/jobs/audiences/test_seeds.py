@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.spreadsheet import to_csv
-from jobs.audiences.seeds import match, read_seeds
+from jobs.audiences.seeds import match, read_days, read_seeds
 from jobs.program import JobError
 
 IDS = ["u1", " u2", "=u3", 'q"u4', "é5"]
@@ -46,6 +47,36 @@ def test_a_csv_without_header_is_its_first_column(tmp_path: Path) -> None:
     path = tmp_path / "bare.csv"
     path.write_text("u1,x\nu2,y\n")
     assert read_seeds(path).to_pylist() == ["u1", "u2"]
+
+
+@pytest.mark.parametrize("before", ["\n\r\n", "sep=,\r\n", "\ufeffsep=,\n"])
+def test_lines_before_the_header_are_none_of_the_list(before: str, tmp_path: Path) -> None:
+    path = tmp_path / "exported.csv"
+    path.write_bytes(f"{before}name,user_id,event_time\r\nx,u1,2026-01-05\r\n\r\ny,u2,\r\n".encode())
+    assert read_seeds(path).to_pylist() == ["u1", "u2"]
+    assert read_days(path) == {"u1": datetime.date(2026, 1, 5)}
+    path.write_bytes(before.replace(",", ";").encode() + b"name;user_id\nx;u1\n")
+    with pytest.raises(JobError, match="columns separated by ';'"):
+        read_seeds(path)
+
+
+def test_days_stand_beside_ids_under_any_name(tmp_path: Path) -> None:
+    rows = {"customer": ["u1", "u2"], "event_time": ["2026-01-05", "2026-01-07"]}
+    pq.write_table(pa.table(rows), tmp_path / "of.parquet")
+    (tmp_path / "of.csv").write_text("customer,event_time\nu1,2026-01-05\nu2,2026-01-07\n")
+    for path in (tmp_path / "of.parquet", tmp_path / "of.csv"):
+        assert read_seeds(path).to_pylist() == ["u1", "u2"]
+        assert read_days(path) == {"u1": datetime.date(2026, 1, 5), "u2": datetime.date(2026, 1, 7)}
+
+
+@pytest.mark.parametrize("name", ["User_ID", " user_id", "UserId"])
+def test_a_name_that_is_nearly_that_of_the_ids_is_no_other_column(name: str, tmp_path: Path) -> None:
+    """Else names would be compared with ids, and whoever is on a list of opt-outs would be mailed."""
+    pq.write_table(pa.table({"why": ["wrote"], name: ["u1"]}), tmp_path / "list.parquet")
+    (tmp_path / "list.csv").write_text(f"why,{name}\nwrote,u1\n")
+    for path in (tmp_path / "list.parquet", tmp_path / "list.csv"):
+        with pytest.raises(JobError, match=f"has a column '{name}', which is not 'user_id'.*Call the column of ids"):
+            read_seeds(path)
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

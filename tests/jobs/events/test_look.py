@@ -266,6 +266,46 @@ def test_of_many_files_some_are_read_and_all_are_counted(tmp_path: Path) -> None
     assert {Path(file).name for file in sample.looked_at} >= {"00.parquet", "49.parquet"} and not sample.is_whole
 
 
+def test_rows_that_were_not_read_are_not_called_all(tmp_path: Path, capsys, monkeypatch) -> None:
+    """Neither of a short file beside a long one, nor of a catalogue."""
+    (tmp_path / "a.csv").write_text(written("user,item,ts,event", 80))
+    (tmp_path / "b.csv").write_text(written("user,item,ts,event", 9))
+    monkeypatch.setattr(sample, "MOST_ROWS", 100)
+    assert not take(SourceTable(str(tmp_path / "*.csv"), "csv"), "", 100).is_whole
+    assert take(SourceTable(str(tmp_path / "*.csv"), "csv"), "", 200).is_whole
+    assert not take(SourceTable(str(tmp_path / "a.csv"), "csv"), "", 50).is_whole
+
+
+def test_times_of_rows_that_fall_for_another_reason_are_not_called_unreadable(sandbox: Sandbox, capsys) -> None:
+    sandbox.source |= {"path": "events.csv", "format": "csv"}
+    sandbox.write_lines(["user_id,item_id,behavior,event_time,value", 'u,i,view,2026-01-07,"9,99"'], "events.csv")
+    text = said(capsys, "--config", sandbox.config_file())
+    assert "times: of no row that can be used" in text and "none that can be read" not in text
+    assert "numbers that cannot be read look like '9,99': they are read as 1234.5 alone" in text
+    sandbox.write_lines(["user_id,item_id,behavior,event_time,value", "u,i,view,7/1/26,9"], "events.csv")
+    assert "times: none that can be read" in said(capsys, "--config", sandbox.config_file())
+
+
+def test_behaviours_that_are_no_names_get_one(sandbox: Sandbox, tmp_path: Path, capsys) -> None:
+    """From a look to a night: the source's words are written down once."""
+    words = ["Ansehen", "Add to Cart", "Käufe", "点击", "view"]
+    lines = [f"u{n % 4},i{n % 6},2026-01-{6 + n % 5:02} 12:00,{word}" for n, word in enumerate(words * 20)]
+    sandbox.write_lines(["user_id,item_id,time,event", *lines], "events.csv")
+    text = said(capsys, "--source", tmp_path / "events.csv")
+    assert "No behaviour is called like a purchase: graph.purchase below is the most frequent one" in text
+    tree = yaml.safe_load(proposed(text))
+    named = {"Ansehen": "ansehen", "Add to Cart": "add_to_cart", "Käufe": "kaufe", "点击": "behavior_4"}
+    assert tree["source"]["events"]["behaviors"] == named
+    assert set(tree["events"]["behaviors"]) == {*named.values(), "view"}
+    path = tmp_path / "my.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    text = said(capsys, "--config", path)
+    assert "behavior 'Add to Cart' as 'add_to_cart'" in text and "rejected: none" in text
+    sandbox.source, sandbox.events["behaviors"] = tree["source"]["events"], [*tree["events"]["behaviors"], "purchase"]
+    figures = sandbox.run()
+    assert figures["rows_rejected"] == 0 and {row["behavior"] for row in sandbox.clean()} == {*named.values(), "view"}
+
+
 def test_it_starts_no_spark(sandbox: Sandbox) -> None:
     sandbox.write_parquet(every_day())
     code = ("import sys; from jobs.events.look import main; "
