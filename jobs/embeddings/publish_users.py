@@ -142,7 +142,7 @@ def user_table(
     matrix = rotated if not n_carried else np.concatenate([rotated, as_matrix(rest.column("embedding"))])
     user_ids = pa.chunked_array(
         [*users.user_id.cast(pa.string()).chunks, *(rest.column("user_id").chunks if rest else [])], pa.string())
-    moment = pa.timestamp("us", tz="UTC")
+    moment, by_code = pa.timestamp("us", tz="UTC"), pa.array([SOURCES.get(n) for n in range(len(SOURCES) + 1)])
     columns = {
         "user_id": user_ids,
         "embedding": vectors(matrix),
@@ -151,7 +151,7 @@ def user_table(
         "n_events": pa.array(
             np.concatenate([np.minimum(users.n_events, np.iinfo(np.int32).max), np.zeros(n_carried)]).astype(np.int32)
         ),
-        "source": pa.array([SOURCES[s] for s in users.source] + ["carried"] * n_carried),
+        "source": pa.chunked_array([by_code.take(pa.array(users.source)), pa.repeat("carried", n_carried)]),
         "carried_from": pa.chunked_array(
             [pa.nulls(n, moment), *(rest.column("computed").cast(moment).chunks if rest else [])], moment
         ),
