@@ -209,7 +209,7 @@ def _known_to_the_day(found: Judged, source: SourceTable) -> Iterator[str]:
         return
     if len(minutes) == 1 or (len(minutes) == 2 and minutes[1] - minutes[0] in (60, 23 * 60)):
         shown = " or ".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in minutes)
-        yield (f"  every time is at {shown} UTC. Where that is the midnight of days, events count before they happen: "
+        yield (f"  every time is at {shown} UTC. Where that is the midnight of days, an event counts before it happens: "
                "set day_only: true, and timezone to the zone of these days")
 
 

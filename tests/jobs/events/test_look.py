@@ -189,7 +189,7 @@ HOUR, DAY = 3600, 86400
 SUMMER, WINTER = 1774994400, 1764543600  # midnights of Europe/Berlin
 CLOCKS = {  # name → (times, what is said)
     "midnights": ([WINTER + DAY * day for day in range(9)], "every time is at 23:00 UTC"),
-    "of two half-years": ([t + DAY * day for t in (WINTER, SUMMER) for day in range(5)], "at 22:00 or 23:00 UTC"),
+    "of both halves of a year": ([t + DAY * day for t in (WINTER, SUMMER) for day in range(5)], "at 22:00 or 23:00 UTC"),
     "hours": ([WINTER + (DAY + HOUR) * day for day in range(9)], None),
     "few": ([WINTER + DAY * day for day in range(5)], None),
     "ends of days": ([WINTER - 1 + DAY * day for day in range(9)], None),
