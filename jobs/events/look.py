@@ -172,6 +172,9 @@ def understood(found: Judged, sample: Sample, events: Events | None, setting: st
     words = "".join(f", behavior {theirs!r} as {ours!r}" for theirs, ours in renamed)
     yield f"  understood: {mapped}{constants}{words}"
     yield f"  times: {_times(found, source)}"
+    if (clock := _one_clock(found)) and not source.day_only:
+        yield (f"  every time is at {clock} UTC: where that is midnight, and no more is known than the day, set "
+               f"{setting}.day_only: true and its timezone; else each counts before its day")
     known = {name for name in found.behaviors if events is None or name in events.behaviors}
     said = [f"{cut(one_line(name), 40)} {count:,}{'' if name in known else ' (not in events.behaviors)'}"
             for name, count in found.behaviors.most_common(MOST_SHOWN)]
@@ -197,6 +200,15 @@ def _times(found: Judged, source: SourceTable) -> str:
     zone = f"; those without a zone are of {source.timezone}" + (", known to the day" if source.day_only else "")
     how = f"{epochs.WORDS[unit]} since 1970" if unit else zone[2:]
     return f"{found.first:%Y-%m-%d %H:%M} to {found.last:%Y-%m-%d %H:%M} UTC; {how}"
+
+
+def _one_clock(found: Judged) -> str:
+    """The time of day of all events, of which summer time may make two; nothing where they differ, are of one day, or
+    are stamped at the end of days as it is."""
+    clocks = sorted({(clock.hour + clock.minute / 60, clock.isoformat("minutes")) for clock in found.clocks})
+    is_one = len(clocks) == 1 or (len(clocks) == 2 and clocks[1][0] - clocks[0][0] in (1, 23))
+    whole = all(clock.second == clock.microsecond == 0 for clock in found.clocks)
+    return " or ".join(text for _, text in clocks) if is_one and whole and len(found.days) > 2 else ""
 
 
 def _rejected(found: Judged, events: Events | None, setting: str) -> Iterator[str]:

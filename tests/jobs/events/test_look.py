@@ -267,6 +267,22 @@ def test_times_of_rows_that_fall_for_another_reason_are_not_called_unreadable(sa
     assert "times: none that can be read" in said(capsys, "--config", sandbox.config_file())
 
 
+@pytest.mark.parametrize(("times", "said_of"), [
+    (["2026-01-05 00:00:00", "2026-07-06 00:00:00", "2026-07-07 00:00:00"], "22:00 or 23:00"),
+    (["1767542400", "1767628800", "1767715200"], "16:00"),
+    (["2026-01-05 00:00:00", "2026-01-06 00:00:00", "2026-01-07 00:30:00"], ""),
+    (["2026-01-05", "2026-01-06", "2026-01-07"], "")])
+def test_midnights_are_said_to_be_days_perhaps(times: list[str], said_of: str, sandbox: Sandbox, capsys) -> None:
+    """An event that is known to the day counts from its end; a midnight would count before it has happened."""
+    sandbox.source |= {"path": "events.csv", "format": "csv", "timezone": "Europe/Berlin"}
+    sandbox.write_lines(["user_id,item_id,behavior,event_time", *(f"u,i,view,{time}" for time in times)], "events.csv")
+    hint = f"every time is at {said_of} UTC: where that is midnight"
+    text = said(capsys, "--config", sandbox.config_file())
+    assert hint in text if said_of else "every time is at" not in text
+    sandbox.source |= {"day_only": True}
+    assert "every time is at" not in said(capsys, "--config", sandbox.config_file())
+
+
 def test_behaviours_that_are_no_names_get_one(sandbox: Sandbox, tmp_path: Path, capsys) -> None:
     """From a look to a night: the source's words are written down once."""
     words = ["Ansehen", "Add to Cart", "Käufe", "点击", "view"]
