@@ -149,9 +149,11 @@ def _times_of_parquet(path: str) -> list[tuple[str, object]] | None:
 
 
 def _from_text(path: str) -> pa.Array:
-    text = _plain_text(path)
+    text = _plain_text(path).replace("\r\n", "\n")
+    if "\n" not in text:  # as Excel writes "Text (Macintosh)"
+        text = text.replace("\r", "\n")
     _require_one_id_a_line(text, path)
-    return pa.array(text.replace("\r\n", "\n").split("\n"), pa.large_string())
+    return pa.array(text.split("\n"), pa.large_string())
 
 
 def _require_one_id_a_line(text: str, path: str) -> None:

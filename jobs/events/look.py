@@ -36,7 +36,6 @@ from jobs.program import JobError
 UNTIMELY = {judge.UNPARSEABLE, "event_time is null"}
 MOST_COLUMNS, MOST_SHOWN = 60, 12
 CATALOGUE_ROWS = 20_000
-MIN_DAYS = 7  # for a word on times that are all at one hour
 EVENTS_AFTER_ALL = "if they are events, list the table under source.events, and name user, item and time in its columns"
 
 
@@ -173,7 +172,9 @@ def understood(found: Judged, sample: Sample, events: Events | None, setting: st
     words = "".join(f", behavior {theirs!r} as {ours!r}" for theirs, ours in renamed)
     yield f"  understood: {mapped}{constants}{words}"
     yield f"  times: {_times(found, source)}"
-    yield from _known_to_the_day(found, source)
+    if (clock := _one_clock(found)) and not source.day_only:
+        yield (f"  every time is at {clock} UTC: where that is midnight, and no more is known than the day, set "
+               f"{setting}.day_only: true and its timezone; else each counts before its day")
     known = {name for name in found.behaviors if events is None or name in events.behaviors}
     said = [f"{cut(one_line(name), 40)} {count:,}{'' if name in known else ' (not in events.behaviors)'}"
             for name, count in found.behaviors.most_common(MOST_SHOWN)]
@@ -201,16 +202,13 @@ def _times(found: Judged, source: SourceTable) -> str:
     return f"{found.first:%Y-%m-%d %H:%M} to {found.last:%Y-%m-%d %H:%M} UTC; {how}"
 
 
-def _known_to_the_day(found: Judged, source: SourceTable) -> Iterator[str]:
-    """Where all times are one zone's midnights, with its summer time or without, though they are written as times."""
-    minutes = sorted(60 * clock.hour + clock.minute for clock in found.clocks)
-    is_finer = any(clock.second or clock.microsecond for clock in found.clocks)
-    if source.day_only or is_finer or len(found.days) < MIN_DAYS:
-        return
-    if len(minutes) == 1 or (len(minutes) == 2 and minutes[1] - minutes[0] in (60, 23 * 60)):
-        shown = " or ".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in minutes)
-        yield (f"  every time is at {shown} UTC. Where that is the midnight of days, an event counts before it happens: "
-               "set day_only: true, and timezone to the zone of these days")
+def _one_clock(found: Judged) -> str:
+    """The time of day of all events, of which summer time may make two; nothing where they differ, are of one day, or
+    are stamped at the end of days as it is."""
+    clocks = sorted({(clock.hour + clock.minute / 60, clock.isoformat("minutes")) for clock in found.clocks})
+    is_one = len(clocks) == 1 or (len(clocks) == 2 and clocks[1][0] - clocks[0][0] in (1, 23))
+    whole = all(clock.second == clock.microsecond == 0 for clock in found.clocks)
+    return " or ".join(text for _, text in clocks) if is_one and whole and len(found.days) > 2 else ""
 
 
 def _rejected(found: Judged, events: Events | None, setting: str) -> Iterator[str]:

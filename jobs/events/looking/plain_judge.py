@@ -34,8 +34,8 @@ class Judged:
     returns: int = 0
     first: datetime.datetime | None = None
     last: datetime.datetime | None = None
+    clocks: set[datetime.time] = field(default_factory=set)  # times of day, in UTC; three of them say no more than many
     days: Counter[str] = field(default_factory=Counter)
-    clocks: set[datetime.time] = field(default_factory=set)  # times of day, in UTC
     users: dict[str, set[str]] = field(default_factory=dict)  # by day
     items: dict[str, set[str]] = field(default_factory=dict)
     readings: dict[str, Reading] = field(default_factory=dict)
@@ -94,8 +94,9 @@ def _judge(
         return
     day = time.date().isoformat()
     found.first, found.last = min(found.first or time, time), max(found.last or time, time)
+    if len(found.clocks) < 3:
+        found.clocks.add(time.time())
     found.days[day] += 1
-    found.clocks.add(time.time())
     found.users.setdefault(day, set()).add(texts["user_id"])
     found.items.setdefault(day, set()).add(texts["item_id"])
     if texts["event_id"] is not None:

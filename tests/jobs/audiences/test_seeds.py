@@ -60,6 +60,12 @@ def test_lines_before_the_header_are_none_of_the_list(before: str, tmp_path: Pat
         read_seeds(path)
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_lines_of_text_end_as_each_system_ends_them(ending: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(ending.join(["u1", " u2", "u3", ""]).encode())
+    assert read_seeds(tmp_path / "list.txt").to_pylist() == ["u1", " u2", "u3"]
+
+
 def test_days_stand_beside_ids_under_any_name(tmp_path: Path) -> None:
     rows = {"customer": ["u1", "u2"], "event_time": ["2026-01-05", "2026-01-07"]}
     pq.write_table(pa.table(rows), tmp_path / "of.parquet")

@@ -185,25 +185,6 @@ def test_of_rows_that_were_not_all_looked_at_earlier_ones_are_let_in(tmp_path: P
         assert str(tree["events"]["earliest_event_time"]) == expected
 
 
-HOUR, DAY = 3600, 86400
-SUMMER, WINTER = 1774994400, 1764543600  # midnights of Europe/Berlin
-CLOCKS = {  # name → (times, what is said)
-    "midnights": ([WINTER + DAY * day for day in range(9)], "every time is at 23:00 UTC"),
-    "of both halves of a year": ([t + DAY * day for t in (WINTER, SUMMER) for day in range(5)], "at 22:00 or 23:00 UTC"),
-    "hours": ([WINTER + (DAY + HOUR) * day for day in range(9)], None),
-    "few": ([WINTER + DAY * day for day in range(5)], None),
-    "ends of days": ([WINTER - 1 + DAY * day for day in range(9)], None),
-}
-
-
-@pytest.mark.parametrize("name", CLOCKS)
-def test_midnights_written_as_times_are_told(name: str, tmp_path: Path, capsys) -> None:
-    times, expected = CLOCKS[name]
-    (tmp_path / "buy.csv").write_text("user,item,ts\n" + "".join(f"1,2,{time}\n" for time in times))
-    text = said(capsys, "--source", tmp_path / "buy.csv")
-    assert (expected in text and "day_only: true" in text) if expected else "every time is at" not in text
-
-
 CASES = {  # name → (content, what is said)
     "no names.csv": ("1,2,3\n4,5,6\n", "no names of columns but values, '9,9,9'"),
     "odd.dat": ("1::2::3\n4::5::6\n", "separated by '::'"),
@@ -284,6 +265,22 @@ def test_times_of_rows_that_fall_for_another_reason_are_not_called_unreadable(sa
     assert "numbers that cannot be read look like '9,99': they are read as 1234.5 alone" in text
     sandbox.write_lines(["user_id,item_id,behavior,event_time,value", "u,i,view,7/1/26,9"], "events.csv")
     assert "times: none that can be read" in said(capsys, "--config", sandbox.config_file())
+
+
+@pytest.mark.parametrize(("times", "said_of"), [
+    (["2026-01-05 00:00:00", "2026-07-06 00:00:00", "2026-07-07 00:00:00"], "22:00 or 23:00"),
+    (["1767542400", "1767628800", "1767715200"], "16:00"),
+    (["2026-01-05 00:00:00", "2026-01-06 00:00:00", "2026-01-07 00:30:00"], ""),
+    (["2026-01-05", "2026-01-06", "2026-01-07"], "")])
+def test_midnights_are_said_to_be_days_perhaps(times: list[str], said_of: str, sandbox: Sandbox, capsys) -> None:
+    """An event that is known to the day counts from its end; a midnight would count before it has happened."""
+    sandbox.source |= {"path": "events.csv", "format": "csv", "timezone": "Europe/Berlin"}
+    sandbox.write_lines(["user_id,item_id,behavior,event_time", *(f"u,i,view,{time}" for time in times)], "events.csv")
+    hint = f"every time is at {said_of} UTC: where that is midnight"
+    text = said(capsys, "--config", sandbox.config_file())
+    assert hint in text if said_of else "every time is at" not in text
+    sandbox.source |= {"day_only": True}
+    assert "every time is at" not in said(capsys, "--config", sandbox.config_file())
 
 
 def test_behaviours_that_are_no_names_get_one(sandbox: Sandbox, tmp_path: Path, capsys) -> None:
