@@ -252,6 +252,7 @@ class Lookalike:
     clients: dict[str, dict[str, Any]] = field(default_factory=dict)
     label_window_days: Days = 7  # L
     active_days: Days = 28  # eligible: an event in so many days before the features' date
+    # that a client learnt alone, and a list's own classifier, learn from; figures at 1:3 are so whatever this is
     negatives_per_positive: Annotated[int, Range(1, 10_000)] = 3
     min_positives: AtLeastOne = 100  # alone (pooled: false), a client with fewer is skipped, with a warning
     exclude_past_buyers: bool = False  # prospects only; then left out of training too

@@ -281,6 +281,17 @@ def test_where_many_more_could_be_drawn_questions_are_frozen_anew(root: Path, be
     assert told(root, DATES[1])["item"]["since"] == str(DATES[0]), "those who are left were asked once more"
 
 
+def test_items_of_another_publish_than_the_users_are_not_asked_about(root: Path) -> None:
+    """As where the users of the night before were rolled back alone: the R that they are under is not the items'."""
+    night(config_of(root), DATES[0])
+    night(config_of(root), DATES[1], DATES[0])
+    again = write_config(root, seed=4, publishing={"models": ["transe"], "min_neighbour_overlap": 0.0})
+    night(again, DATES[1], DATES[0])
+    Table(str(root / f"data/{PUBLISHED}transe")).rollback(str(DATES[1]))
+    night(again, DATES[2], DATES[1])
+    assert set(told(root, DATES[2])) == {"likes", "neighbours"}
+
+
 def test_without_canaries_nothing_is_frozen(root: Path) -> None:
     night(config_of(root, canaries=0), DATES[0])
     assert not (root / "data/canaries").exists()
