@@ -71,6 +71,7 @@ class SourceTable:
     storage: Storage | None = None  # of a path on an object store: where that is; none: as the data root's
     # of events: the source's word for a behaviour → ours, e.g. {Add to Cart: cart}; those not named keep theirs
     behaviors: dict[str, str] = field(default_factory=dict)
+    decimal: Literal[".", ","] = "."  # of numbers that are texts: 1234.5 or 1234,5, nothing between thousands
     record: Annotated[str, UNSET] = ""  # not of the file: where load.py says each night writes down what it has read
 
     @property

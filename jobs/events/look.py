@@ -224,8 +224,8 @@ def _rejected(found: Judged, events: Events | None, setting: str) -> Iterator[st
         yield f"  times that cannot be read look like {forms}: {setting}.time_format or time_unit"
     if found.number_forms:
         forms = ", ".join(repr(form) for form, _ in found.number_forms.most_common(3))
-        yield (f"  numbers that cannot be read look like {forms}: they are read as 1234.5 alone; write them so, or "
-               "leave that column out")
+        yield (f"  numbers that cannot be read look like {forms}: they are read as 1234.5, or as 1234,5 with "
+               f"{setting}.decimal: ','; write them so, or leave that column out")
     if any(reason.endswith("is not valid UTF-8") for reason in found.reasons):
         yield f"  texts that are not UTF-8: {setting}.encoding, of a CSV"
 

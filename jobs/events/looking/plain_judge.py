@@ -80,7 +80,7 @@ def _judge(
     texts, broken = _texts(row, sample.source.encoding)
     texts["behavior"] = sample.source.behaviors.get(texts["behavior"], texts["behavior"])
     times = {name: _time(row.get(name), name, found, sample) for name in TIMES}
-    numbers = {name: _number(row.get(name)) for name in NUMBERS}
+    numbers = {name: _number(row.get(name), sample.source.decimal) for name in NUMBERS}
     if texts["behavior"] is not None:
         found.behaviors[texts["behavior"]] += 1
     time = times["event_time"]
@@ -161,7 +161,9 @@ def _time(value: Any, name: str, found: Judged, sample: Sample) -> datetime.date
     return moment(value, found.readings[name], source.timezone, source.day_only and name == "event_time", is_local)
 
 
-def _number(value: Any) -> float | None:
+def _number(value: Any, decimal: str) -> float | None:
+    if isinstance(value, str) and decimal == ",":
+        value = None if "." in value else value.replace(",", ".")
     try:
         return None if value is None or isinstance(value, bool) else float(value)
     except (ValueError, TypeError, OverflowError):

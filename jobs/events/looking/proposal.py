@@ -82,7 +82,8 @@ def source_of(described: Described) -> SourceTable:
     look = described.looks[time] if time else None
     return dataclasses.replace(
         sample.source, columns=mapped, constants=constants, time_format=look and look.form,
-        time_unit=look.unit if look and look.is_old else None, behaviors=usable_names(words))
+        time_unit=look.unit if look and look.is_old else None, behaviors=usable_names(words),
+        decimal="," if any(look.decimal == "," for look in described.looks.values()) else ".")
 
 
 def usable_names(words: Iterable[Any]) -> dict[str, str]:
@@ -144,7 +145,8 @@ def _as_yaml(one: Described, behaviors: Sequence[str] = ()) -> dict[str, Any]:
         columns |= {name: {"column": name, "separator": look.separator} for name, look in one.looks.items()
                     if look.separator and name not in one.columns.values()}
     default = SourceTable("")
-    said = {name: value for name in ("format", "delimiter", "encoding", "constants", "time_format", "time_unit")
+    told = "format", "delimiter", "encoding", "constants", "time_format", "time_unit", "decimal"
+    said = {name: value for name in told
             if (value := getattr(source, name)) != getattr(default, name)}
     words = {theirs: ours for theirs, ours in source.behaviors.items() if ours in behaviors}
     return {"path": source.path} | said | {
