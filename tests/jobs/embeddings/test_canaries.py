@@ -315,6 +315,14 @@ def test_without_canaries_nothing_is_frozen(root: Path) -> None:
     assert "canaries" not in fields["quality"]
 
 
+def test_run_again_without_canaries_a_date_has_none_left_that_verify_would_take_for_stale(root: Path) -> None:
+    night(config_of(root), DATES[0])
+    write_graph(root / "data", DATES[0], MANY, seed=2)
+    night(config_of(root, canaries=0), DATES[0])
+    assert not Table(str(root / "data/canaries/transe")).values()
+    assert not list(findings(DataRoot(str(root / "data"))))
+
+
 def test_few_users_say_nothing(root: Path) -> None:
     config = config_of(root, canaries=15)
     night(config, DATES[0])
