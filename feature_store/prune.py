@@ -98,13 +98,17 @@ def problem_of_deleting(root: DataRoot, candidate: Candidate) -> StoreError | No
     return None
 
 
-def delete(root: DataRoot, candidate: Candidate, wait_seconds: float = 60.0) -> None:
+def delete(root: DataRoot, candidate: Candidate) -> None:
+    """See `delete_partition`."""
+    delete_partition(root.tables[candidate.table], candidate.value)
+
+
+def delete_partition(table: Table, value: str, wait_seconds: float = 60.0) -> None:
     """The manifest first: from then on the partition is not there, whatever crashes. LockHeld, CannotWrite.
 
     On an object store the lock and a manifest of blanks stay, some hundred bytes: without them, a writer that sleeps
     could not be told from the first."""
-    table = root.tables[candidate.table]
-    folder = table.path(candidate.value)
+    folder = table.path(value)
     state = "The partition is either whole or gone for readers; prune again."
     with explain_os_errors("pruning", folder, state):
         was_committed = table.disk.exists(f"{folder}/{MANIFEST}")

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Table
+from feature_store.prune import delete_partition
 from feature_store.view import as_matrix
 from jobs.arrays import NONE, SOURCES, TRAINED, Checkpoint, raw_of, read_checkpoint, vectors
 from jobs.configuration.load import config_hash
@@ -278,6 +279,8 @@ def run(
         entities.fields |= fields
         commit.write_table(published, sorted_by=["user_id"])
         commit.fields |= fields | {"quality": quality}
+    if "canaries" not in quality and dt in canaries.table(model).values():  # of a former run: nobody writes it again
+        delete_partition(canaries.table(model), dt)
     report(published, quality, space)
 
 
