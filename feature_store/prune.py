@@ -17,6 +17,8 @@ from feature_store.publish import writing
 from feature_store.table import Table
 from feature_store.tree import DataRoot
 
+ALL_DAYS = 365_000  # that a night may read back
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -87,6 +89,12 @@ def plan(
                 reason = "its manifest is broken"
             found.append(Candidate(name, value, size, reason))
     return found
+
+
+def why_kept(root: DataRoot, name: str, value: str) -> str | None:
+    """What still needs a partition, whatever its age; None: it may go."""
+    reasons = _needed(root, {(name, value)}, Manifests(root)) | _read_by_nights(root, {name: ALL_DAYS})
+    return reasons.get((name, value))
 
 
 def problem_of_deleting(root: DataRoot, candidate: Candidate) -> StoreError | None:
