@@ -137,12 +137,13 @@ def _times_of_csv(path: str) -> list[tuple[str, str]] | None:
 
 
 def _times_of_parquet(path: str) -> list[tuple[str, object]] | None:
-    names = parquet_schema(path).names
+    written = parquet_schema(path).names
+    names = _known(written)
     if TIME not in names:
         return None
-    column = names[_place(names, path)]
-    table = read_parquet(path, [column, TIME])
-    times = table.column(TIME)
+    column, of_times = written[_place(names, path)], written[names.index(TIME)]
+    table = read_parquet(path, [column, of_times])
+    times = table.column(of_times)
     if pa.types.is_timestamp(times.type):  # Python's own have no nanoseconds
         times = times.cast(pa.timestamp("us", times.type.tz), safe=False)
     return list(zip(table.column(column).cast(pa.large_string()).to_pylist(), times.to_pylist(), strict=True))
@@ -161,7 +162,7 @@ def _require_one_id_a_line(text: str, path: str) -> None:
     first = text.strip().partition("\n")[0]
     for separator in "\t,;|":
         cells = [cell.strip(' "\r') for cell in first.split(separator)]
-        if len(cells) > 1 and COLUMN in cells:
+        if len(cells) > 1 and COLUMN in _known(cells):
             raise JobError(
                 f"{path} has columns separated by {separator!r}, {COLUMN} among them, and no name that ends in .csv: "
                 f"each line would be taken for one id. Write it with commas and name it .csv, or with one id a line.")
@@ -180,7 +181,15 @@ def _from_csv(path: str) -> pa.Array:
 def _rows(path: str) -> list[list[str]]:
     """Those that are not empty, without the line by which Excel knows the separator."""
     text = re.sub(r"\A(\s*\n)?sep=.\r?\n", "", _plain_text(path))
-    return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    return [_known(rows[0]), *rows[1:]] if rows else []
+
+
+def _known(names: list[str]) -> list[str]:
+    """Names of columns as we call them, of which blanks and capitals say nothing."""
+    plainly = [name.strip().lower() for name in names]
+    return [ours if ours in (COLUMN, TIME) and ours not in names else name
+            for name, ours in zip(names, plainly, strict=True)]  # fmt: skip
 
 
 def _place(names: list[str], path: str) -> int:
@@ -207,7 +216,7 @@ def _from_parquet(path: str) -> pa.Array:
     names = parquet_schema(path).names
     if not names:
         raise JobError(f"{path} has no column. Expected one with user ids, called {COLUMN}.")
-    column = read_parquet(path, [names[_place(names, path)]]).column(0)
+    column = read_parquet(path, [names[_place(_known(names), path)]]).column(0)
     return column.cast(pa.large_string()).combine_chunks()
 
 

@@ -25,7 +25,7 @@ from jobs.configuration.settings import Settings
 from jobs.events import epochs, judge
 from jobs.events.looking.column_kinds import Look, examples, look_at
 from jobs.events.looking.names import is_called_like
-from jobs.events.looking.plain_judge import Judged, judged
+from jobs.events.looking.plain_judge import Judged, judged, no_numbers
 from jobs.events.looking.probe import tables
 from jobs.events.looking.proposal import Described, best, configuration, purchase_of, source_of
 from jobs.events.looking.sample import Sample, take
@@ -55,7 +55,7 @@ def of_configuration(settings: Settings) -> Iterator[str]:
         sample = take(table, f"source.{role}", CATALOGUE_ROWS)
         looks = looks_of(sample)
         yield from ["", *heading(f"source.{role}", sample), *columns(sample, looks)]
-        yield from catalogue(role, table, looks, {name: one.type for name, one in wanted.items()})
+        yield from catalogue(role, sample, looks, {name: one.type for name, one in wanted.items()})
 
 
 def of_files(paths: list[str]) -> Iterator[str]:
@@ -166,7 +166,8 @@ def columns(sample: Sample, looks: dict[str, Look]) -> Iterator[str]:
 def understood(found: Judged, sample: Sample, events: Events | None, setting: str) -> Iterator[str]:
     """How the events of `setting` are read, and what of them would not be."""
     source = sample.source
-    mapped = ", ".join(f"{ours} = {theirs!r}" for ours, theirs in found.columns.items())
+    there = {ours: theirs for ours, theirs in found.columns.items() if theirs in sample.types or sample.values(theirs)}
+    mapped = ", ".join(f"{ours} = {theirs!r}" for ours, theirs in there.items())
     constants = "".join(f", {ours} = {value!r} in every row" for ours, value in source.constants.items())
     renamed = list(source.behaviors.items())[:MOST_SHOWN]
     words = "".join(f", behavior {theirs!r} as {ours!r}" for theirs, ours in renamed)
@@ -230,8 +231,9 @@ def _rejected(found: Judged, events: Events | None, setting: str) -> Iterator[st
         yield f"  texts that are not UTF-8: {setting}.encoding, of a CSV"
 
 
-def catalogue(role: str, table: SourceTable, looks: dict[str, Look], wanted: dict[str, str]) -> Iterator[str]:
+def catalogue(role: str, sample: Sample, looks: dict[str, Look], wanted: dict[str, str]) -> Iterator[str]:
     """Which attributes look like something else than they are configured as."""
+    table = sample.source
     for name, kind in wanted.items():
         look = looks.get(table.theirs(name))
         if look is None:
@@ -243,6 +245,9 @@ def catalogue(role: str, table: SourceTable, looks: dict[str, Look], wanted: dic
             yield f"  {name}: {look.words}: tells little of others"
         elif look.kind == "number" and kind == "category":
             yield f"  {name}: {look.words}; type: number puts them into bins"
+        elif kind == "number" and (wrong := no_numbers(sample.values(table.theirs(name)), table.decimal)):
+            yield (f"  {name}: is configured as a number, and {len(wrong):,} of {len(sample.rows):,} rows have a text "
+                   f"that is none, like {examples(wrong, 1)[0]!r}: a night stops at it")
         elif kind == "number" and look.kind not in ("number", "code", "id"):
             yield f"  {name}: is configured as a number; {look.words}"
 

@@ -161,6 +161,12 @@ def _time(value: Any, name: str, found: Judged, sample: Sample) -> datetime.date
     return moment(value, found.readings[name], source.timezone, source.day_only and name == "event_time", is_local)
 
 
+def no_numbers(values: Collection[Any], decimal: str) -> list[str]:
+    """Of an attribute of numbers the texts that stop a night (jobs/graphs/catalogue.py); blank ones are none given."""
+    texts = [value.strip(" ") for value in values if isinstance(value, str)]
+    return [text for text in texts if text and _number(text, decimal) is None]
+
+
 def _number(value: Any, decimal: str) -> float | None:
     if isinstance(value, str) and decimal == ",":
         value = None if "." in value else value.replace(",", ".")

@@ -75,7 +75,18 @@ def test_days_stand_beside_ids_under_any_name(tmp_path: Path) -> None:
         assert read_days(path) == {"u1": datetime.date(2026, 1, 5), "u2": datetime.date(2026, 1, 7)}
 
 
-@pytest.mark.parametrize("name", ["User_ID", " user_id", "UserId"])
+@pytest.mark.parametrize(
+    ("ids", "days"), [("User_ID", "Event_Time"), (" user_id", "event_time "), ("user_id", " event_time")])
+def test_blanks_and_capitals_of_names_say_nothing(ids: str, days: str, tmp_path: Path) -> None:
+    """Else days that a list has would be lost without a word, and what made users seeds be learned."""
+    columns = {"why": ["wrote"], ids: ["u1"], days: ["2026-01-05"]}
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    (tmp_path / "list.csv").write_text(f"why,{ids},{days}\nwrote,u1,2026-01-05\n")
+    for path in (tmp_path / "list.parquet", tmp_path / "list.csv"):
+        assert read_seeds(path).to_pylist() == ["u1"] and read_days(path) == {"u1": datetime.date(2026, 1, 5)}
+
+
+@pytest.mark.parametrize("name", ["UserId", "user-id", "USER ID"])
 def test_a_name_that_is_nearly_that_of_the_ids_is_no_other_column(name: str, tmp_path: Path) -> None:
     """Else names would be compared with ids, and whoever is on a list of opt-outs would be mailed."""
     pq.write_table(pa.table({"why": ["wrote"], name: ["u1"]}), tmp_path / "list.parquet")

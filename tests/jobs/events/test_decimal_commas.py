@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from jobs.configuration.load import load_settings
 from jobs.events.look import main as look
 from jobs.events.looking.column_kinds import look_at
-from jobs.events.looking.plain_judge import judged
+from jobs.events.looking.plain_judge import judged, no_numbers
 from jobs.events.looking.sample import take
 from jobs.graphs.catalogue import as_number
 from tests.jobs.events.night import Sandbox, event, every_day
@@ -55,6 +55,11 @@ def test_of_attributes_the_other_way_stops_the_job(spark: SparkSession, decimal:
     frame = spark.createDataFrame([(text,)], "price string")
     with pytest.raises(SparkRuntimeException, match="say how its numbers are written"):
         frame.select(as_number(F.col("price"), "string", "there", decimal)).collect()
+
+
+@pytest.mark.parametrize(("decimal", "wrong"), [(".", ["12,5", "many"]), (",", ["12.5", "many"])])
+def test_attributes_that_would_stop_a_night_are_told(decimal: str, wrong: list[str]) -> None:
+    assert no_numbers(["12,5", " 3 ", "", 2.5, None, "12.5", "many"], decimal) == wrong
 
 
 @pytest.mark.parametrize(("texts", "decimal"), [
