@@ -134,16 +134,16 @@ paper-relgnn: $(STAMP)  ## table 2 of the RelGNN paper on GATNE's Amazon graph, 
 	$(BIN)/python -m tests.papers.paper_relgnn
 
 paper-hugt: $(STAMP)  ## table 2 of the HUGT paper on MovieLens 1M, 3 seeds; goes on where it was
-	$(BIN)/python -m tests.papers.paper_hugt
+	$(BIN)/python -m tests.papers.paper_hugt $(if $(SEEDS),--seeds $(SEEDS))
 
 paper-hugt-taobao: $(STAMP)  ## the same models on SSLRec's Taobao sample
-	$(BIN)/python -m tests.papers.paper_hugt --what taobao
+	$(BIN)/python -m tests.papers.paper_hugt --what taobao $(if $(SEEDS),--seeds $(SEEDS))
 
-paper-hugt-figure3: $(STAMP)  ## HUGT-MP with none to four of four heads sequential
-	$(BIN)/python -m tests.papers.paper_hugt --what figure3
+paper-hugt-figure3: $(STAMP)  ## HUGT-MP with none to four of four heads sequential; SEEDS=1
+	$(BIN)/python -m tests.papers.paper_hugt --what figure3 $(if $(SEEDS),--seeds $(SEEDS))
 
-paper-hugt-table3: $(STAMP)  ## both kinds of heads in one block, or one kind after the other
-	$(BIN)/python -m tests.papers.paper_hugt --what table3
+paper-hugt-table3: $(STAMP)  ## both kinds of heads in one block, or one kind after the other; SEEDS=2
+	$(BIN)/python -m tests.papers.paper_hugt --what table3 $(if $(SEEDS),--seeds $(SEEDS))
 
 paper-relgnn-samplers: $(STAMP)  ## table 3 and figures 2 and 3 of the RelGNN paper, on the Alibaba sample; goes on where it was
 	$(BIN)/python -m tests.papers.paper_relgnn_samplers

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-VERBS = ("list", "describe", "read", "verify", "rollback", "prune", "copy")
+VERBS = ("list", "describe", "read", "verify", "rollback", "delete", "prune", "copy")
 READER = [["store"], *(["store", verb] for verb in VERBS), ["configuration"]]
 
 

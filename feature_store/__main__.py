@@ -1,4 +1,4 @@
-"""python -m feature_store: list, describe, read, verify, rollback, prune and copy what lies under a data root.
+"""python -m feature_store: list, describe, read, verify, rollback, delete, prune and copy what lies under a data root.
 
 Exit status: 0 fine; 1 `verify` found problems, or another try may end otherwise (a lock is held, a disk full); 2
 refused; 3 what lies there is damaged, too new or of different spaces. All but the first with one message that says what
@@ -52,11 +52,12 @@ def parser() -> argparse.ArgumentParser:
     sub = command("verify", commands.verify)
     sub.add_argument("table", nargs="?", help="only this table or ledger, as `list` shows it")
     sub.add_argument("value", nargs="?", help="only this partition, e.g. 2026-01-05")
-    sub = command("rollback", commands.rollback)
-    sub.add_argument("table", help="as `list` shows it")
-    sub.add_argument("value", help="partition, e.g. 2026-01-05")
-    waiting = "for a writer that holds the partition (default 60)"
-    sub.add_argument("--wait-seconds", type=float, default=60.0, help=waiting)
+    for name, run in (("rollback", commands.rollback), ("delete", commands.delete)):
+        sub = command(name, run)
+        sub.add_argument("table", help="as `list` shows it")
+        sub.add_argument("value", help="partition, e.g. 2026-01-05")
+        waiting = "for a writer that holds the partition (default 60)"
+        sub.add_argument("--wait-seconds", type=float, default=60.0, help=waiting)
     sub = command("prune", commands.prune_tables)
     sub.add_argument("--retention", help="JSON object: table → days kept")
     sub.add_argument("--allow-missing", action="store_true", help="a retention of no table is none (else: refused)")

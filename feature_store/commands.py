@@ -151,6 +151,20 @@ def rollback(options: argparse.Namespace) -> int:
     return 0
 
 
+def delete(options: argparse.Namespace) -> int:
+    """Deletes a partition for good, with its replaced versions and leftovers: of a model that is published no more,
+    say. Refused where a partition that stays was built on it as its predecessor, or a night may read it."""
+    root, table = _table(options)
+    if options.value not in table.unfinished():
+        table.existing_manifest(options.value)  # says what there is
+    if reason := prune.why_kept(root, options.table, options.value):
+        raise StoreError(f"{options.table} {options.value} was not deleted: {reason}. Delete what was built on it "
+                         "first, or wait for the night's end.")
+    prune.delete_partition(table, options.value, options.wait_seconds)
+    print(f"{options.table} {table.key}={options.value} is deleted")
+    return 0
+
+
 def prune_tables(options: argparse.Namespace) -> int:
     """Deletes partitions beyond their retention that nothing kept still needs;
     with --dry-run alone, says what could go. 1 where something was broken and left, the rest done."""

@@ -17,6 +17,8 @@ from feature_store.publish import writing
 from feature_store.table import Table
 from feature_store.tree import DataRoot
 
+ALL_DAYS = 365_000  # that a night may read back
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -89,6 +91,12 @@ def plan(
     return found
 
 
+def why_kept(root: DataRoot, name: str, value: str) -> str | None:
+    """What still needs a partition, whatever its age; None: it may go."""
+    reasons = _needed(root, {(name, value)}, Manifests(root)) | _read_by_nights(root, {name: ALL_DAYS})
+    return reasons.get((name, value))
+
+
 def problem_of_deleting(root: DataRoot, candidate: Candidate) -> StoreError | None:
     """Deletes it; what kept that from being done, for callers who go on with the rest."""
     try:
@@ -98,13 +106,17 @@ def problem_of_deleting(root: DataRoot, candidate: Candidate) -> StoreError | No
     return None
 
 
-def delete(root: DataRoot, candidate: Candidate, wait_seconds: float = 60.0) -> None:
+def delete(root: DataRoot, candidate: Candidate) -> None:
+    """See `delete_partition`."""
+    delete_partition(root.tables[candidate.table], candidate.value)
+
+
+def delete_partition(table: Table, value: str, wait_seconds: float = 60.0) -> None:
     """The manifest first: from then on the partition is not there, whatever crashes. LockHeld, CannotWrite.
 
     On an object store the lock and a manifest of blanks stay, some hundred bytes: without them, a writer that sleeps
     could not be told from the first."""
-    table = root.tables[candidate.table]
-    folder = table.path(candidate.value)
+    folder = table.path(value)
     state = "The partition is either whole or gone for readers; prune again."
     with explain_os_errors("pruning", folder, state):
         was_committed = table.disk.exists(f"{folder}/{MANIFEST}")

@@ -23,6 +23,7 @@ from feature_store.view import as_matrix
 from jobs.checkpoint_form import problem_of
 from jobs.program import Input, JobError
 from models.learning.training import CheckpointError, from_bytes, to_bytes
+from models.places import positions
 
 if TYPE_CHECKING:
     from models.graph import KnowledgeGraph
@@ -122,7 +123,7 @@ def read_night(date: str, knowledge_graph: Input, entity_ids: Input, relations: 
     relation_id = ledger.column("id").to_numpy()
     head_types, tail_types = ledger.column("head_type").to_pylist(), ledger.column("tail_type").to_pylist()
     types = sorted({*head_types, *tail_types})
-    dense_relation = _positions(relation_id, relation)
+    dense_relation = positions(relation_id, relation)
     head_type, tail_type = (np.array([types.index(t) for t in names], np.int64) for names in (head_types, tail_types))
     sides = ((head_type[dense_relation], heads), (tail_type[dense_relation], tails))
     ids, raw, sizes = [], [], []
@@ -157,29 +158,23 @@ def _dense(kind: np.ndarray, ledger_ids: np.ndarray, ids: list[np.ndarray], size
     start = 0
     for number, (mine, size) in enumerate(zip(ids, sizes, strict=True)):
         rows = kind == number
-        out[rows] = start + _positions(mine, ledger_ids[rows])
+        out[rows] = start + positions(mine, ledger_ids[rows])
         start += size
     return out
 
 
-def _positions(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where each wanted value stands in `values` (unique, any order); all wanted values must be there."""
-    order = np.argsort(values, kind="stable")
-    return order[np.searchsorted(values, wanted, sorter=order)]
-
-
 def raw_of(ledger: Segments, ids: np.ndarray, name: str) -> pa.ChunkedArray:
     """The raw ids of ledger ids, as large strings, in the order of `ids`."""
-    table = ledger.read()
-    known = np.zeros(0, np.int64) if table is None else table.column("id").to_numpy()
-    if len(ids) and (table is None or not len(known) or ids.max() > known.max()):
-        raise JobError(
-            f"Ledger entity_ids/{name} does not know id {ids.max()}, which the graph uses. "
-            "Run assign_ids for this date again."
-        )
     if not len(ids):
         return pa.chunked_array([], pa.large_string())
-    return table.column("raw").cast(pa.large_string()).take(pa.array(_positions(known, ids)))
+    table = ledger.read()
+    at = positions(np.zeros(0, np.int64) if table is None else table.column("id").to_numpy(), ids)
+    if (unknown := ids[at < 0]).size:
+        raise JobError(
+            f"Ledger entity_ids/{name} does not know id {unknown.max()}, which the graph uses. "
+            "Run assign_ids for this date again."
+        )
+    return table.column("raw").cast(pa.large_string()).take(pa.array(at))
 
 
 def as_extra(model: str, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -285,10 +280,8 @@ class Checkpoint:
 
 
 def _match(here: np.ndarray, there: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(here, kind="stable")
-    at = np.minimum(np.searchsorted(here, there, sorter=order), len(here) - 1)
-    known = here[order[at]] == there if len(here) else np.zeros(len(there), bool)
-    return np.where(known, rows[order[at]], 0) if len(here) else np.zeros(len(there), np.int64), known
+    at = positions(here, there)
+    return np.append(rows, 0)[at], at >= 0  # 0 for those that are not here
 
 
 def read_checkpoint(table: Table, date: str) -> Checkpoint:

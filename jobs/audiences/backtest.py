@@ -15,7 +15,7 @@ from jobs.audiences.evaluation import curve_figures, number, precision_figures
 from jobs.audiences.fitted import read_models
 from jobs.audiences.nights import Tables
 from jobs.audiences.one_client import label
-from jobs.audiences.population import never_trained_on, one_to, purchases_between, uniform
+from jobs.audiences.population import JUDGED, never_trained_on, one_to, purchases_between, uniform
 from jobs.audiences.train_lookalike import Config, clients_of
 from jobs.program import Input, log, metrics
 from models.classifiers.precision_recall import precision_at
@@ -51,7 +51,7 @@ def backtest(
 def figures_of(labels: np.ndarray, scores: np.ndarray, order: np.ndarray, config: Config) -> dict[str, Any]:
     """PR-AUC of these users; at 1:3 of those who come first in the order."""
     look, everybody = config.lookalike, np.ones(len(labels), bool)
-    sampled = one_to(look.negatives_per_positive, labels, everybody, order)
+    sampled = one_to(JUDGED, labels, everybody, order)
     return precision_figures(labels, scores, sampled, look.bootstrap_draws, config.seed)
 
 

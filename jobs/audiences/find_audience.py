@@ -35,7 +35,7 @@ from jobs.audiences.feature_sets import ClientSource, Source
 from jobs.audiences.features import Columns, past_buyers
 from jobs.audiences.lessons import Days, Lesson, first_days, timed, untimed
 from jobs.audiences.nights import Tables
-from jobs.audiences.population import held_out_of, one_to, sampled_with, uniform
+from jobs.audiences.population import JUDGED, held_out_of, one_to, sampled_with, uniform
 from jobs.audiences.seed_lessons import SeedModel, read_seed_model
 from jobs.audiences.seed_request import LEAST_OWN, LEAST_SEEDS, Learned, learned, own_share
 from jobs.audiences.seeds import Match, match, read_days, read_from, read_seeds
@@ -148,7 +148,7 @@ def rank(lesson: Lesson, model: str, name: str, config: Config, learned: Learned
     order = uniform(seed, "negative", name, lesson.now.users.raw)
     judged = np.flatnonzero(lesson.allowed)
     labels, told = lesson.positive[judged], margins.told[judged]
-    at_ratio = one_to(look.negatives_per_positive, lesson.positive, lesson.allowed, order)[judged]
+    at_ratio = one_to(JUDGED, lesson.positive, lesson.allowed, order)[judged]
     calibration = calibrate(told, labels)
     figures = precision_figures(labels, told, at_ratio, look.bootstrap_draws, seed)
     used = {"own": round(share, 4), "learned": round(1 - share, 4)}

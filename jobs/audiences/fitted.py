@@ -16,6 +16,7 @@ import numpy as np
 
 from feature_store import Commit
 from jobs.audiences.features import Vocabulary
+from jobs.configuration.feature_names import BASELINES, BLEND, POOLED
 from jobs.program import Input, JobError
 from models.classifiers.forest import Forest
 from models.classifiers.lookalike import Calibration, from_bytes, margins_of, to_bytes
@@ -23,8 +24,7 @@ from models.classifiers.lookalike import Calibration, from_bytes, margins_of, to
 if TYPE_CHECKING:
     from xgboost import Booster
 
-BASELINES = ("baseline", "strong")  # score beside what was chosen, for the backtest
-POOLED, OWN, BLEND = "pooled", "own", "blend"
+OWN = "own"
 OF_SETS = (POOLED, OWN, BLEND)  # feature sets whose columns are those of set_columns.py
 Files = tuple[str, ...]  # of a part's boosters
 

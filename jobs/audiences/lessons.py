@@ -26,13 +26,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.audiences.event_log import EPOCH, day_number
 from jobs.audiences.feature_sets import Source
 from jobs.audiences.population import days_between, uniform
 from jobs.audiences.snapshot import DAY_SECONDS, Interactions, Snapshot
 from jobs.events.returns import with_returns
 from jobs.program import Input
 
-EPOCH = datetime.date(1970, 1, 1)
 UNKNOWN, NEVER = 1 << 40, -(1 << 40)  # days since 1970: after all others, before them
 Days = Mapping[str, datetime.date]  # raw user id → the day (UTC) on which the user became a seed
 _EVENT = ["user_id", "item_id", "behavior", "event_time", "quantity", "value"]
@@ -68,9 +68,9 @@ def untimed(now: Source, is_seed: np.ndarray) -> Lesson:
 
 def timed(now: Source, is_seed: np.ndarray, days: Days, clean_events: Input, active_days: int, name: str) -> Lesson:
     """Columns as of the day of each seed. is_seed: bool (n,); days: of seeds by raw id."""
-    limit = number(now.snapshot.date)
+    limit = day_number(now.snapshot.date)
     at = pc.index_in(now.users.raw, value_set=pa.array(days, pa.large_string())).fill_null(-1).to_numpy()
-    numbers = np.array([*(min(number(day), limit) for day in days.values()), UNKNOWN])
+    numbers = np.array([*(min(day_number(day), limit) for day in days.values()), UNKNOWN])
     own = np.where(is_seed, numbers[at], UNKNOWN)  # the last one for those without a day
     borders = drawn(own, limit, uniform(now.seed, "border", name, now.users.raw))
     seen, last_day = events_before(borders, now, clean_events, active_days)
@@ -114,18 +114,13 @@ def events_before(
         rows, returned = with_returns(clean_events, day, _EVENT)
         of_user = pc.index_in(rows.column("user_id").cast(pa.large_string()), value_set=raw).fill_null(-1).to_numpy()
         border = np.where(of_user >= 0, borders[of_user], NEVER)
-        today = number(datetime.date.fromisoformat(day))
+        today = day_number(datetime.date.fromisoformat(day))
         counts = (today < border) & (returned >= border)
         last_day[of_user[counts]] = today
         chosen = counts & (today >= border - window)
-        moved = (number(date) - border[chosen]) * DAY_SECONDS
+        moved = (day_number(date) - border[chosen]) * DAY_SECONDS
         parts.append(_rows(rows.filter(pa.array(chosen)), now.users.ids[of_user[chosen]], moved))
     return _summed(pa.concat_tables(parts), now.snapshot), last_day
-
-
-def number(day: datetime.date) -> int:
-    """A day as days since 1970."""
-    return (day - EPOCH).days
 
 
 def _rows(events: pa.Table, user: np.ndarray, moved: np.ndarray) -> pa.Table:

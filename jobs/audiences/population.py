@@ -21,6 +21,7 @@ from jobs.program import Input
 # 6 (training) : 4 (validation) is that of the paper on Knowledge Query-based Graph Convolution, section 4.2.
 TRAIN_SHARE, EARLY_STOPPING_SHARE = 0.6, 0.1
 NOBODYS_SHARE = 0.1  # of all users, within the 4: not even the pooled trees learn from them
+JUDGED = 3  # others to a positive where a ranking is judged, whatever training takes: figures called 1to3
 SPLIT = "split"  # the draw that decides both, the same for all clients
 
 
@@ -92,14 +93,14 @@ class Sample:
 def draw_sample(
     eligible: pa.Array, labels: np.ndarray, allowed: np.ndarray, negatives_per_positive: int, seed: int, client: str
 ) -> Sample:
-    """Split the eligible 6:4 and draw negatives in either part. `allowed`: False for users left
+    """Split the eligible 6:4 and draw negatives in either part, in training so many. `allowed`: False for users left
     out of training and scoring."""
     in_training = uniform(seed, SPLIT, "", eligible) < TRAIN_SHARE
     order = uniform(seed, "negative", client, eligible)
     training = sampled_with(negatives_per_positive, labels, in_training & allowed, order)
     validation = ~in_training & allowed
     held_out = held_out_of(labels, training, uniform(seed, "early stopping", client, eligible))
-    return Sample(labels, training, held_out, validation, one_to(negatives_per_positive, labels, validation, order))
+    return Sample(labels, training, held_out, validation, one_to(JUDGED, labels, validation, order))
 
 
 def never_trained_on(raw: pa.Array, seed: int) -> np.ndarray:

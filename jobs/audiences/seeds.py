@@ -1,5 +1,5 @@
 """Seed users from a file: one id per line, or CSV or Parquet with a column `user_id` (else the first column); beside
-ids may stand `event_time`, when the user became a seed. Blanks and capitals of these two names say nothing."""
+it may stand `event_time`, when the user became a seed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import contextlib
 import csv
 import datetime
 import io
-import itertools
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -130,54 +128,33 @@ def _parsed(text: str) -> datetime.date:
     return kind.fromisoformat(text)
 
 
-def _ids_and_times(names: Sequence[str]) -> tuple[int | None, int | None]:
-    """Where they stand among names of columns; None: no such column. Ids without a name of ours are the first column
-    that is not the times'; of names of which none is ours nothing is told, for they may be ids."""
-    ids, times = _place(COLUMN, names), _place(TIME, names)
-    if ids is None and times is not None and len(names) > 1:
-        ids = 0 if times else 1
-    return ids, times
-
-
-def _place(wanted: str, names: Sequence[str]) -> int | None:
-    """By the very name, else by one that differs in blanks and capitals alone."""
-    for spelled in (list(names), [name.strip().lower() for name in names]):
-        if wanted in spelled:
-            return spelled.index(wanted)
-    return None
-
-
-def _rows_of_csv(path: str) -> list[list[str]]:
-    """From the first that has a cell: spreadsheets write empty ones above a table."""
-    rows = csv.reader(io.StringIO(_plain_text(path), newline=""))
-    return list(itertools.dropwhile(lambda row: not any(row), rows))
-
-
 def _times_of_csv(path: str) -> list[tuple[str, str]] | None:
-    rows = _rows_of_csv(path)
-    ids, times = _ids_and_times(rows[0]) if rows else (None, None)
-    if ids is None or times is None:
+    rows = _rows(path)
+    if not rows or TIME not in rows[0]:
         return None
+    ids, times = _place(rows[0], path), rows[0].index(TIME)
     return [(row[ids], row[times].strip()) for row in rows[1:] if len(row) > max(ids, times)]
 
 
 def _times_of_parquet(path: str) -> list[tuple[str, object]] | None:
-    names = parquet_schema(path).names
-    ids, time = _ids_and_times(names)
-    if ids is None or time is None:
+    written = parquet_schema(path).names
+    names = _known(written)
+    if TIME not in names:
         return None
-    table = read_parquet(path, [names[ids], names[time]])
-    times = table.column(names[time])
+    column, of_times = written[_place(names, path)], written[names.index(TIME)]
+    table = read_parquet(path, [column, of_times])
+    times = table.column(of_times)
     if pa.types.is_timestamp(times.type):  # Python's own have no nanoseconds
         times = times.cast(pa.timestamp("us", times.type.tz), safe=False)
-    return list(zip(table.column(names[ids]).cast(pa.large_string()).to_pylist(), times.to_pylist(), strict=True))
+    return list(zip(table.column(column).cast(pa.large_string()).to_pylist(), times.to_pylist(), strict=True))
 
 
 def _from_text(path: str) -> pa.Array:
-    text = _plain_text(path)
+    text = _plain_text(path).replace("\r\n", "\n")
+    if "\n" not in text:  # as Excel writes "Text (Macintosh)"
+        text = text.replace("\r", "\n")
     _require_one_id_a_line(text, path)
-    lines = text.replace("\r\n", "\n")
-    return pa.array(lines.split("\n" if "\n" in lines else "\r"), pa.large_string())
+    return pa.array(text.split("\n"), pa.large_string())
 
 
 def _require_one_id_a_line(text: str, path: str) -> None:
@@ -185,28 +162,52 @@ def _require_one_id_a_line(text: str, path: str) -> None:
     first = text.strip().partition("\n")[0]
     for separator in "\t,;|":
         cells = [cell.strip(' "\r') for cell in first.split(separator)]
-        if len(cells) > 1 and _place(COLUMN, cells) is not None:
+        if len(cells) > 1 and COLUMN in _known(cells):
             raise JobError(
                 f"{path} has columns separated by {separator!r}, {COLUMN} among them, and no name that ends in .csv: "
                 f"each line would be taken for one id. Write it with commas and name it .csv, or with one id a line.")
 
 
 def _from_csv(path: str) -> pa.Array:
-    rows = _rows_of_csv(path)
+    rows = _rows(path)
     if not rows:
         return pa.array([""], pa.large_string())
     _require_commas(rows[0], path)
-    at, _ = _ids_and_times(rows[0])
-    if at is None:
-        return pa.array([row[0] for row in rows if row], pa.large_string())
-    return pa.array([row[at] for row in rows[1:] if len(row) > at], pa.large_string())
+    at = _place(rows[0], path)
+    body = rows[1:] if {COLUMN, TIME} & set(rows[0]) else rows
+    return pa.array([row[at] for row in body if len(row) > at], pa.large_string())
+
+
+def _rows(path: str) -> list[list[str]]:
+    """Those that are not empty, without the line by which Excel knows the separator."""
+    text = re.sub(r"\A(\s*\n)?sep=.\r?\n", "", _plain_text(path))
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    return [_known(rows[0]), *rows[1:]] if rows else []
+
+
+def _known(names: list[str]) -> list[str]:
+    """Names of columns as we call them, of which blanks and capitals say nothing."""
+    plainly = [name.strip().lower() for name in names]
+    return [ours if ours in (COLUMN, TIME) and ours not in names else name
+            for name, ours in zip(names, plainly, strict=True)]  # fmt: skip
+
+
+def _place(names: list[str], path: str) -> int:
+    """Of the column of ids: `user_id`, else the first. JobError where another one is called nearly so."""
+    if COLUMN in names:
+        return names.index(COLUMN)
+    for name in names[1:]:
+        if re.sub("[^a-z0-9]", "", name.lower()) == "userid":
+            raise JobError(f"{path} has a column {name!r}, which is not {COLUMN!r}, so that its first one would be "
+                           f"taken for the ids. Call the column of ids {COLUMN}.")
+    return 0
 
 
 def _require_commas(header: list[str], path: str) -> None:
     """JobError where each line would be taken for one id."""
+    whole = header[0] if len(header) == 1 and header[0] != COLUMN else ""
     for separator in ";\t|":
-        names = [name.strip(' "') for name in header[0].split(separator)] if len(header) == 1 else []
-        if len(names) > 1 and _place(COLUMN, names) is not None:
+        if COLUMN in (name.strip('"') for name in whole.split(separator)):
             raise JobError(f"{path} has columns separated by {separator!r}; expected commas. Write it with commas.")
 
 
@@ -215,8 +216,7 @@ def _from_parquet(path: str) -> pa.Array:
     names = parquet_schema(path).names
     if not names:
         raise JobError(f"{path} has no column. Expected one with user ids, called {COLUMN}.")
-    at, _ = _ids_and_times(names)
-    column = read_parquet(path, [names[at or 0]]).column(0)
+    column = read_parquet(path, [names[_place(_known(names), path)]]).column(0)
     return column.cast(pa.large_string()).combine_chunks()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 
 import numpy as np
+import pyarrow as pa
 
 from jobs.audiences.event_log import EventLog
 from jobs.audiences.nights import Tables
@@ -38,8 +39,9 @@ def single_items(log: EventLog, purchase: str) -> dict[str, np.ndarray]:
     bought = pairs_of(log, log.behaviors[purchase], log.first, LAST_DAY)
     buyers = np.asarray(bought.sum(axis=0)).ravel()
     best = np.argsort(-buyers, kind="stable")[:MOST_SINGLE]
-    raw = log.items.to_pylist()
-    return {f"item_id={raw[item]}": np.array([item]) for item in best if buyers[item] >= LEAST_BUYERS}
+    best = best[buyers[best] >= LEAST_BUYERS]
+    raw = log.items.take(pa.array(best)).to_pylist()
+    return {f"item_id={name}": np.array([item]) for name, item in zip(raw, best, strict=True)}
 
 
 def groups(

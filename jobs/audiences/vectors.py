@@ -17,6 +17,7 @@ from feature_store.errors import SpaceMismatch
 from feature_store.layout import rerun_command
 from jobs.arrays import finite_matrix
 from jobs.audiences.snapshot import Ledger
+from jobs.embeddings.space import of_one_publish
 from jobs.program import Input, JobError
 from models.places import positions
 from models.vectors.comparison import Comparer
@@ -163,7 +164,7 @@ def _require_together(what: str, dt: str, of_users: dict[str, Any], of_items: di
     if mine != theirs:
         found = f"{what}: users are in space {mine!r}, items in {theirs!r}"
         raise SpaceMismatch(f"{found}. Expected one. Run: {rerun_command(dt, dt)}")
-    if any(of_items.get(name) != of_users.get(name) for name in ("inputs", "rotation")):
+    if not of_one_publish(of_users, of_items):
         raise JobError(
             f"{what}: users and items were not published together (one of them was rolled back, or its publish broke "
             f"off in between). Roll the other one back too, or run publish_users for {dt} again.")

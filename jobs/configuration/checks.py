@@ -38,6 +38,7 @@ def check(settings: Settings) -> None:
         expect(model in models, model, f"publishing.models[{i}]", f"one of {', '.join(models)}")
     expect(bool(settings.publishing.models), settings.publishing.models, "publishing.models", "at least one model")
     _check_sources(settings.source)
+    _check_behaviors(settings.source, events)
     _check_tables(graph, settings.source)
     _check_lookalike(settings)
     check_profiles(settings.profiles, graph, settings.source, settings.publishing.models)
@@ -72,7 +73,8 @@ def _check_graph(graph: Graph, events: Events) -> None:
     for name, relation in graph.behaviors.items():
         path, days = f"graph.behaviors.{name}", relation.window_days
         expect(name in events.behaviors, name, path, f"one of events.behaviors: {listed(events.behaviors)}")
-        expect(bool(NAME.fullmatch(name)), name, path, "a name of [a-z0-9_]+")
+        wanted = "a name of [a-z0-9_]+ (the source may call it otherwise: source.events.behaviors, its word: this name)"
+        expect(bool(NAME.fullmatch(name)), name, path, wanted)
         expect(
             days is None or 1 <= days <= graph.window_days,
             days,
@@ -152,6 +154,15 @@ def check_source(table: SourceTable, path: str, known: Collection[str] | None) -
                 f"{path}.{key}.{ours}",
                 f"one of our columns: {', '.join(known or ())}",
             )
+
+
+def _check_behaviors(source: Source, events: Events) -> None:
+    """What words of the source mean is a behaviour that is known."""
+    for path, table in source.tables.items():
+        is_of_events = path in source.event_tables
+        for theirs, ours in table.behaviors.items():
+            wanted = f"one of events.behaviors: {listed(events.behaviors)}" if is_of_events else "none: of events alone"
+            expect(is_of_events and ours in events.behaviors, ours, f"{path}.behaviors.{theirs}", wanted)
 
 
 def check_reading(table: SourceTable, path: str, times: Sequence[str]) -> None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from jobs.configuration.messages import shown
 from models import families
 
-POOLED_SETS = ("pooled", "blend")  # of the pooled classifier: it alone, and its mean with a client's own model
+BASELINES = ("baseline", "strong")  # what others are held against
+POOLED, BLEND = POOLED_SETS = ("pooled", "blend")  # the pooled classifier alone; its mean with a client's own model
 _EXTRA = re.compile(r"(?P<model>[a-z0-9_]+):(?P<kind>raw|affinity|both)")
 
 
@@ -31,7 +32,7 @@ class FeatureSet:
         """ValueError for a name that does not read, or a model that is not published."""
         base, *extras = name.split("+")
         parts = [_EXTRA.fullmatch(extra) for extra in extras]
-        if base not in ("baseline", "strong") or not all(parts):
+        if base not in BASELINES or not all(parts):
             wanted = "baseline or strong, with +<model>:raw, :affinity or :both where wanted"
             raise ValueError(f"is {shown(name)}; expected {wanted}")
         for part in parts:

@@ -69,6 +69,9 @@ class SourceTable:
     version: Annotated[int, Range(0, 2**63 - 1)] | None = None
     as_of: str | None = None
     storage: Storage | None = None  # of a path on an object store: where that is; none: as the data root's
+    # of events: the source's word for a behaviour → ours, e.g. {Add to Cart: cart}; those not named keep theirs
+    behaviors: dict[str, str] = field(default_factory=dict)
+    decimal: Literal[".", ","] = "."  # of numbers that are texts: 1234.5 or 1234,5, nothing between thousands
     record: Annotated[str, UNSET] = ""  # not of the file: where load.py says each night writes down what it has read
 
     @property
@@ -250,6 +253,7 @@ class Lookalike:
     clients: dict[str, dict[str, Any]] = field(default_factory=dict)
     label_window_days: Days = 7  # L
     active_days: Days = 28  # eligible: an event in so many days before the features' date
+    # that a client learnt alone, and a list's own classifier, learn from; figures at 1:3 are so whatever this is
     negatives_per_positive: Annotated[int, Range(1, 10_000)] = 3
     min_positives: AtLeastOne = 100  # alone (pooled: false), a client with fewer is skipped, with a warning
     exclude_past_buyers: bool = False  # prospects only; then left out of training too

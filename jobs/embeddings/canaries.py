@@ -25,7 +25,7 @@ from feature_store import Table
 from feature_store.view import as_matrix
 from jobs.configuration.messages import cut, printable
 from jobs.configuration.sections import Publishing
-from jobs.embeddings.space import Former, Space
+from jobs.embeddings.space import Former, Space, of_one_publish
 from jobs.graphs.ledgers import ITEM
 from jobs.program import JobError, log
 from jobs.tables import TABLES
@@ -54,12 +54,13 @@ class Vectors:
 
     @classmethod
     def before(cls, former: Former, entities: Table, questions: Questions) -> Vectors:
-        """The predecessor's, of entities those that are asked of; none where they are gone."""
+        """The predecessor's, of entities those that are asked of; none where they are gone, or of another publish."""
         dt, columns = former.date.isoformat(), ["entity_type", "raw", "embedding"]
         items = pa.concat_arrays([questions.rows.column(name).combine_chunks() for name in (PAIRS, "other")])
         wanted = ((pc.field("entity_type") == ITEM) & pc.field("raw").isin(items)) | (
             pc.field("entity_type") == RELATION)  # fmt: skip
-        if entities.manifest(dt) is None:
+        manifest = entities.manifest(dt)
+        if manifest is None or not of_one_publish(former.manifest.fields, manifest.fields):
             schema = TABLES["entity_embeddings"].arrow_schema(len(former.rotation))
             return cls(former.table, schema.empty_table(), former.rotation)
         return cls(former.table, entities.read(dt, columns, wanted), former.rotation)

@@ -24,6 +24,7 @@ from jobs.graphs.ledgers import ITEM, USER, attribute_relation, value_type
 from jobs.profiles.labels import read_known
 from jobs.program import Input, JobError, log
 from jobs.tables import TABLES
+from models.places import positions
 
 ASKED_BIT = np.uint64(1)  # users are drawn by the first bits of their keys
 
@@ -104,8 +105,7 @@ def _bought_of(dt: str, ids: np.ndarray, graphs: Graphs, graph: Graph) -> Bought
     if relation is None:
         return Bought(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, object))
     edges = graphs.edges(dt, relation, ids)
-    order = np.argsort(ids)
-    users = order[np.searchsorted(ids, edges.column("head").to_numpy(), sorter=order)]
+    users = positions(ids, edges.column("head").to_numpy())
     items, at = np.unique(edges.column("tail").to_numpy(), return_inverse=True)
     raw = raw_of(graphs.entity_ids.segments(ITEM), items, ITEM).to_numpy()
     return Bought(users, at, items, raw)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import Table
+from feature_store.prune import delete_partition
 from feature_store.view import as_matrix
 from jobs.arrays import NONE, SOURCES, TRAINED, Checkpoint, raw_of, read_checkpoint, vectors
 from jobs.configuration.load import config_hash
@@ -34,6 +35,7 @@ from jobs.graphs.ledgers import ERASED, ITEM, USER
 from jobs.program import Input, Output, code_version, log, main, metrics, midnight
 from jobs.tables import TABLES
 from models.families import family_of
+from models.places import positions
 from models.vectors.comparison import Comparer
 
 
@@ -84,7 +86,7 @@ def users_of(checkpoint: Checkpoint, seen: pa.Table, ids: Input) -> Users:
     """Every user of the checkpoint who has a vector. seen: as `events_in_graph` gives it."""
     rows = np.flatnonzero((checkpoint.entity_type == checkpoint.types.index("user")) & (checkpoint.source != NONE))
     known, counts = (seen.column(name).to_numpy() for name in ("user", "events"))
-    events = dict_lookup(known, counts, checkpoint.entity_id[rows])
+    events = np.append(counts, 0)[positions(known, checkpoint.entity_id[rows])]  # 0 for who is not among them
     user_id = raw_of(ids.segments("user"), checkpoint.entity_id[rows], "user")
     return Users(user_id, checkpoint.entity_id[rows], checkpoint.entities[rows], checkpoint.source[rows], events)
 
@@ -104,15 +106,6 @@ def items_before(former: Former, entities: Table) -> Former:
     source = pa.array(["trained"] * rows.num_rows, pa.string())
     table = pa.table({"user_id": rows.column("raw"), "embedding": rows.column("embedding"), "source": source})
     return dataclasses.replace(former, table=table)
-
-
-def dict_lookup(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """values[keys == w] for each wanted key, 0 where there is none."""
-    if not len(keys):
-        return np.zeros(len(wanted), np.int64)
-    order = np.argsort(keys)
-    at = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)
-    return np.where(keys[order[at]] == wanted, values[order[at]], 0).astype(np.int64)
 
 
 def carried(former: Former | None, users: Users, space: Space, date: datetime.date, carry_days: int) -> pa.Table | None:
@@ -150,7 +143,7 @@ def user_table(
     matrix = rotated if not n_carried else np.concatenate([rotated, as_matrix(rest.column("embedding"))])
     user_ids = pa.chunked_array(
         [*users.user_id.cast(pa.string()).chunks, *(rest.column("user_id").chunks if rest else [])], pa.string())
-    moment = pa.timestamp("us", tz="UTC")
+    moment, by_code = pa.timestamp("us", tz="UTC"), pa.array([SOURCES.get(n) for n in range(len(SOURCES) + 1)])
     columns = {
         "user_id": user_ids,
         "embedding": vectors(matrix),
@@ -159,7 +152,7 @@ def user_table(
         "n_events": pa.array(
             np.concatenate([np.minimum(users.n_events, np.iinfo(np.int32).max), np.zeros(n_carried)]).astype(np.int32)
         ),
-        "source": pa.array([SOURCES[s] for s in users.source] + ["carried"] * n_carried),
+        "source": pa.chunked_array([by_code.take(pa.array(users.source)), pa.repeat("carried", n_carried)]),
         "carried_from": pa.chunked_array(
             [pa.nulls(n, moment), *(rest.column("computed").cast(moment).chunks if rest else [])], moment
         ),
@@ -286,6 +279,8 @@ def run(
         entities.fields |= fields
         commit.write_table(published, sorted_by=["user_id"])
         commit.fields |= fields | {"quality": quality}
+    if "canaries" not in quality and dt in canaries.table(model).values():  # of a former run: nobody writes it again
+        delete_partition(canaries.table(model), dt)
     report(published, quality, space)
 
 

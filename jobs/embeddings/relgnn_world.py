@@ -42,14 +42,13 @@ def attribute_of(night: Night, relation: int, configured: Configured) -> tuple[A
     """(an attribute as the model takes it, the night's index of each of its categories; none of a number)."""
     edges = np.flatnonzero(night.relations == relation)
     name, kind = night.relation_names[relation], int(night.relation_head_type[relation])
-    heads, tails = night.heads[edges], night.tails[edges]
+    heads, (entities, values) = night.heads[edges], np.unique(night.tails[edges], return_inverse=True)
     if configured.type == "number":
         places = {bin_name: number for number, bin_name in enumerate(configured.bin_names)}
-        raw = night.raw.take(pa.array(tails)).to_pylist()
+        raw = night.raw.take(pa.array(entities)).to_pylist()
         middles = np.array([(places[text] + 0.5) / len(places) for text in raw])
-        values = ((2 * middles - 1) * 3**0.5).astype(np.float32)  # of unit spread where bins are as full as each other
-        return Attribute.of(name, kind, heads, values, edges=edges), np.zeros(0, np.int64)
-    entities, values = np.unique(tails, return_inverse=True)
+        numbers = ((2 * middles - 1) * 3**0.5).astype(np.float32)  # of unit spread where bins are as full as each other
+        return Attribute.of(name, kind, heads, numbers[values], edges=edges), np.zeros(0, np.int64)
     return Attribute.of(name, kind, heads, values.astype(np.int64), len(entities), edges), entities
 
 

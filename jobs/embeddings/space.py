@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,6 +47,12 @@ class Former:
     def rotation(self) -> np.ndarray:
         """R (d, d) under which the predecessor was published."""
         return np.array(self.manifest.fields["rotation"], np.float64)
+
+
+def of_one_publish(users: Mapping[str, Any], entities: Mapping[str, Any]) -> bool:
+    """Whether vectors of users and of entities were published together, by the fields of their manifests; not where one
+    of the two was rolled back since."""
+    return all(users.get(name) == entities.get(name) for name in ("inputs", "rotation"))
 
 
 @dataclass(frozen=True)

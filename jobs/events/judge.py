@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 MAX_FLOAT32 = 3.4028235e38
-UNPARSEABLE, NOT_UTF8 = "unparseable event_time", "is not valid UTF-8"
+UNPARSEABLE, NOT_UTF8, NO_NUMBER = "unparseable event_time", "is not valid UTF-8", "is no number"
 MICROSECOND = datetime.timedelta(microseconds=1)
 
 
@@ -63,7 +63,7 @@ def _unusable_number(name: str) -> Column:
 
     column = F.col(name)
     finite = F.when(F.isnan(column), False).otherwise(F.abs(column) <= MAX_FLOAT32)  # as float32, which the table holds
-    return F.when(F.col(f"{name}_given") & column.isNull(), f"{name} is no number").when(
+    return F.when(F.col(f"{name}_given") & column.isNull(), f"{name} {NO_NUMBER}").when(
         ~finite, f"{name} is not finite"
     )
 
@@ -117,6 +117,21 @@ def without_repeats(events: DataFrame, exact: bool, has_event_ids: bool, several
         .filter("_rank = 1")
         .drop("_key", "_rank")
     )
+
+
+def sharing_ids(judged: DataFrame, several: bool) -> int:
+    """How many users and items stand beside others under one `event_id` of a day, and are lost to without_repeats."""
+    from pyspark.sql import functions as F
+
+    key = ["day", "event_id", *["behavior"] * several]
+    pairs = judged.filter("reason is null and event_id is not null").select(*key, "user_id", "item_id").distinct()
+    return pairs.groupBy(*key).count().agg(F.sum(F.col("count") - 1)).first()[0] or 0
+
+
+def share_ids(count: int) -> str:
+    """The warning of `sharing_ids`."""
+    return (f"{count:,} events have one that is also of another user or item on their day; of each one event is kept, "
+            "and the others are left out. Where it is a receipt's or a session's, map no column to event_id")
 
 
 def figures(prefixes: Iterable[str] = ()) -> list[Column]:

@@ -16,28 +16,26 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from feature_store.errors import StoreError
 from jobs.configuration.load import load_settings
 from jobs.configuration.messages import ConfigError, cut, one_line, printable
 from jobs.configuration.sections import Events, SourceTable
 from jobs.configuration.settings import Settings
-from jobs.events import epochs
+from jobs.events import epochs, judge
 from jobs.events.looking.column_kinds import Look, examples, look_at
 from jobs.events.looking.names import is_called_like
-from jobs.events.looking.plain_judge import Judged, judged
-from jobs.events.looking.plain_times import as_number
+from jobs.events.looking.plain_judge import Judged, judged, no_numbers
 from jobs.events.looking.probe import tables
-from jobs.events.looking.proposal import Described, best, configuration, source_of
+from jobs.events.looking.proposal import Described, best, configuration, purchase_of, source_of
 from jobs.events.looking.sample import Sample, take
 from jobs.events.places import SourceError
 from jobs.events.readers import published
 from jobs.program import JobError
 
+UNTIMELY = {judge.UNPARSEABLE, "event_time is null"}
 MOST_COLUMNS, MOST_SHOWN = 60, 12
 CATALOGUE_ROWS = 20_000
-MIN_DAYS = 7  # for a word on times that are all at one hour
 EVENTS_AFTER_ALL = "if they are events, list the table under source.events, and name user, item and time in its columns"
 
 
@@ -120,8 +118,12 @@ def start(described: list[Described]) -> Iterator[str]:
             found = Judged({})
         behaviors += found.behaviors or Counter([sample.source.constants.get("behavior", "view")])
         firsts.append(_earliest(found, sample))
+    names = [name for name, _ in behaviors.most_common(20)]
+    if len(names) > 1 and not purchase_of(names):
+        yield (f"No behaviour is called like a purchase: graph.purchase below is the most frequent one, {names[0]!r}. "
+               "Name the one that clients' buyers are of")
     yield from ["", "# A configuration to start from: check every line. jobs/configuration/sections.py has all keys.",
-                *configuration(described, [name for name, _ in behaviors.most_common(20)], min(firsts)).split("\n")]
+                *configuration(described, names, min(firsts)).split("\n")]
 
 
 def _earliest(found: Judged, sample: Sample) -> datetime.date:
@@ -167,9 +169,13 @@ def understood(found: Judged, sample: Sample, events: Events | None, setting: st
     there = {ours: theirs for ours, theirs in found.columns.items() if theirs in sample.types or sample.values(theirs)}
     mapped = ", ".join(f"{ours} = {theirs!r}" for ours, theirs in there.items())
     constants = "".join(f", {ours} = {value!r} in every row" for ours, value in source.constants.items())
-    yield f"  understood: {mapped}{constants}"
+    renamed = list(source.behaviors.items())[:MOST_SHOWN]
+    words = "".join(f", behavior {theirs!r} as {ours!r}" for theirs, ours in renamed)
+    yield f"  understood: {mapped}{constants}{words}"
     yield f"  times: {_times(found, source)}"
-    yield from _known_to_the_day(found, source)
+    if (clock := _one_clock(found)) and not source.day_only:
+        yield (f"  every time is at {clock} UTC: where that is midnight, and no more is known than the day, set "
+               f"{setting}.day_only: true and its timezone; else each counts before its day")
     known = {name for name in found.behaviors if events is None or name in events.behaviors}
     said = [f"{cut(one_line(name), 40)} {count:,}{'' if name in known else ' (not in events.behaviors)'}"
             for name, count in found.behaviors.most_common(MOST_SHOWN)]
@@ -177,6 +183,8 @@ def understood(found: Judged, sample: Sample, events: Events | None, setting: st
     if found.returns:
         what = f"events.returns: {events.returns}" if events else "events.returns says what they mean"
         yield f"  returns: {found.returns:,} rows of negative quantity or value; {what}"
+    if found.shared:
+        yield f"  event_id: {judge.share_ids(found.shared)}"
     yield from _rejected(found, events, setting)
     if found.days:
         days = len(found.days)
@@ -188,23 +196,20 @@ def understood(found: Judged, sample: Sample, events: Events | None, setting: st
 
 def _times(found: Judged, source: SourceTable) -> str:
     if found.first is None:
-        return "none that can be read"
+        return "none that can be read" if found.reasons.keys() <= UNTIMELY else "of no row that can be used"
     unit = found.readings["event_time"].unit
     zone = f"; those without a zone are of {source.timezone}" + (", known to the day" if source.day_only else "")
     how = f"{epochs.WORDS[unit]} since 1970" if unit else zone[2:]
     return f"{found.first:%Y-%m-%d %H:%M} to {found.last:%Y-%m-%d %H:%M} UTC; {how}"
 
 
-def _known_to_the_day(found: Judged, source: SourceTable) -> Iterator[str]:
-    """Where all times are one zone's midnights, with its summer time or without, though they are written as times."""
-    minutes = sorted(60 * clock.hour + clock.minute for clock in found.clocks)
-    is_finer = any(clock.second or clock.microsecond for clock in found.clocks)
-    if source.day_only or is_finer or len(found.days) < MIN_DAYS:
-        return
-    if len(minutes) == 1 or (len(minutes) == 2 and minutes[1] - minutes[0] in (60, 23 * 60)):
-        shown = " or ".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in minutes)
-        yield (f"  every time is at {shown} UTC. Where that is the midnight of days, events count before they happen: "
-               "set day_only: true, and timezone to the zone of these days")
+def _one_clock(found: Judged) -> str:
+    """The time of day of all events, of which summer time may make two; nothing where they differ, are of one day, or
+    are stamped at the end of days as it is."""
+    clocks = sorted({(clock.hour + clock.minute / 60, clock.isoformat("minutes")) for clock in found.clocks})
+    is_one = len(clocks) == 1 or (len(clocks) == 2 and clocks[1][0] - clocks[0][0] in (1, 23))
+    whole = all(clock.second == clock.microsecond == 0 for clock in found.clocks)
+    return " or ".join(text for _, text in clocks) if is_one and whole and len(found.days) > 2 else ""
 
 
 def _rejected(found: Judged, events: Events | None, setting: str) -> Iterator[str]:
@@ -218,6 +223,10 @@ def _rejected(found: Judged, events: Events | None, setting: str) -> Iterator[st
     if found.forms:
         forms = ", ".join(repr(form) for form, _ in Counter(found.forms).most_common(3))
         yield f"  times that cannot be read look like {forms}: {setting}.time_format or time_unit"
+    if found.number_forms:
+        forms = ", ".join(repr(form) for form, _ in found.number_forms.most_common(3))
+        yield (f"  numbers that cannot be read look like {forms}: they are read as 1234.5, or as 1234,5 with "
+               f"{setting}.decimal: ','; write them so, or leave that column out")
     if any(reason.endswith("is not valid UTF-8") for reason in found.reasons):
         yield f"  texts that are not UTF-8: {setting}.encoding, of a CSV"
 
@@ -236,18 +245,11 @@ def catalogue(role: str, sample: Sample, looks: dict[str, Look], wanted: dict[st
             yield f"  {name}: {look.words}: tells little of others"
         elif look.kind == "number" and kind == "category":
             yield f"  {name}: {look.words}; type: number puts them into bins"
-        elif kind == "number" and (wrong := _no_numbers(sample.values(table.theirs(name)))):
+        elif kind == "number" and (wrong := no_numbers(sample.values(table.theirs(name)), table.decimal)):
             yield (f"  {name}: is configured as a number, and {len(wrong):,} of {len(sample.rows):,} rows have a text "
-                   f"that is none, like {examples(wrong, 1)[0]!r}: a night stops at it; correct the source, or declare "
-                   "the attribute a category")
+                   f"that is none, like {examples(wrong, 1)[0]!r}: a night stops at it")
         elif kind == "number" and look.kind not in ("number", "code", "id"):
             yield f"  {name}: is configured as a number; {look.words}"
-
-
-def _no_numbers(values: list[Any]) -> list[str]:
-    """The texts that stop a night (jobs/graphs/catalogue.py); blank ones are none given."""
-    texts = [value.strip(" ") for value in values if isinstance(value, str)]
-    return [text for text in texts if text and as_number(text, True) is None]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from jobs.events.names_twice import require_once, require_parquet_once
 from jobs.events.parquet_frames import FILE, ROW, is_text, load, parquet_schema, require_kindred
 from jobs.events.parquet_times import time_columns
 from jobs.events.places import SourceError, in_words, require_readable_by_spark
-from jobs.events.read_source import column_names, header, quoted, resolve_columns
+from jobs.events.read_source import column_names, header, quoted, resolve_columns, with_point
 from jobs.events.text_frames import text_frame
 from jobs.events.text_rows import TextSource
 
@@ -180,9 +180,11 @@ def _typed(raw: DataFrame, source: SourceTable, setting: str) -> DataFrame:
             kind = raw.schema[name].dataType
             columns[name] = times.utc(cell(name), kind, source.timezone, day_only, read_as[name])
     for name in NUMBERS:
-        columns[name] = cell(name).try_cast("double")
+        is_text = name in raw.columns and raw.schema[name].dataType.simpleString() == "string"
+        columns[name] = (with_point(cell(name), source.decimal) if is_text else cell(name)).try_cast("double")
     given = {f"{name}_given": cell(name).isNotNull() for name in (*TIMES, *NUMBERS)}
     place = [F.col(name) for name in ("source_file", "row_number", "problem", "row")]
     form = F.when(columns["event_time"].isNull(), times.form(cell("event_time").cast("string")))
     read = columns | given | {"event_time_form": form}
-    return raw.select(*place, *(column.alias(name) for name, column in read.items()))
+    rows = raw.select(*place, *(column.alias(name) for name, column in read.items()))
+    return rows.replace(source.behaviors, subset=["behavior"]) if source.behaviors else rows

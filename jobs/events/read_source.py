@@ -95,6 +95,13 @@ def unusable_id(name: str) -> Column:
     )
 
 
+def with_point(text: Column, decimal: str) -> Column:
+    """A number as Spark casts it, whichever way it is written; null where a point of the text is no decimal's."""
+    from pyspark.sql import functions as F
+
+    return text if decimal == "." else F.when(~text.contains("."), F.translate(text, ",", "."))
+
+
 def column_names(source: SourceTable, files: list[str]) -> list[str]:
     """The columns that the source has: those of the first file that has any, for JSON lines the keys of the first
     lines; then those of its folders. SourceError."""

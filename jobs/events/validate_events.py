@@ -33,6 +33,7 @@ from jobs.tables import TABLES
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+MANY_REPEATS = 0.01  # of the rows read
 ORDER = list(dict.fromkeys([*TABLES["clean_events"].sorted_by, *TABLES["clean_events"].columns]))
 
 
@@ -228,6 +229,8 @@ def validate(
                             one_line(one.source.path))  # fmt: skip
         changes, results = ({}, []) if failure or not stale else write_days(judged, stale, clean_events, night)
         summary = summarise(figures, counts, changes, results, night, clean_events, failure)
+        if summary["rows_repeated"] > MANY_REPEATS * summary["rows_in"] and any(map(has_event_ids, night.tables)):
+            warn_of_shared_ids(judged, night)
         days = {} if failure else {day: one.content_hash for day, one in manifests_of(clean_events, night).items()}
         window = [night.first.isoformat(), night.date.isoformat()]
         commit.fields |= night.record | {
@@ -239,6 +242,12 @@ def validate(
         }
         put_figures(summary)
     return failure
+
+
+def warn_of_shared_ids(judged: DataFrame, night: Night) -> None:
+    """Where repeats are many, other events may have been taken for them."""
+    if count := judge.sharing_ids(judged, len(night.tables) > 1):
+        log.warning("validate_events %s: event_id: %s", night.date, judge.share_ids(count))
 
 
 def summarise(

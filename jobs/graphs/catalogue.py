@@ -24,7 +24,7 @@ from jobs.events.files import Status, statuses
 from jobs.events.fingerprint import fingerprints
 from jobs.events.lake_tables import files_of
 from jobs.events.places import SourceError, in_words
-from jobs.events.read_source import quoted, read_entities, unusable_id
+from jobs.events.read_source import quoted, read_entities, unusable_id, with_point
 from jobs.events.times import Reading
 from jobs.graphs.ledgers import ITEM, USER, attribute_relation, value_type
 from jobs.program import midnight
@@ -162,7 +162,7 @@ def _values(frame: DataFrame, kind: Kind, name: str, attribute: Attribute) -> Co
 
     where = f"column {name!r} of {kind.path} ({kind.source.path})"
     if attribute.type == "number":
-        return F.array(one(number=as_number(column, found, where)))
+        return F.array(one(number=as_number(column, found, where, kind.source.decimal)))
     if found.startswith(("struct", "map", "binary", "array<array", "array<struct", "array<map")):
         raise SourceError(f"Found {found} in {where}; expected texts, lists of texts, or plain values for a category.")
     if found.startswith("array"):
@@ -173,7 +173,7 @@ def _values(frame: DataFrame, kind: Kind, name: str, attribute: Attribute) -> Co
 _ARRAY = "array<struct<relation:string,tail_type:string,value:string,number:double>>"
 
 
-def as_number(column: Column, found: str, where: str) -> Column:
+def as_number(column: Column, found: str, where: str, decimal: str) -> Column:
     """float64 of a column of type `found`; text that is no number stops the job, nulls and blanks are null.
     SourceError: a type that is none."""
     from pyspark.sql import functions as F
@@ -184,8 +184,8 @@ def as_number(column: Column, found: str, where: str) -> Column:
         raise SourceError(
             f"Found {found} in {where}; expected numbers. Correct the source, or declare the attribute a category."
         )
-    parsed = F.trim(column).try_cast("double")
-    cure = "Correct the source, or declare the attribute a category."
+    parsed = with_point(F.trim(column), decimal).try_cast("double")
+    cure = "Correct the source, say how its numbers are written (decimal), or declare the attribute a category."
     problem = f"Found text that is no number in {where}; expected numbers. {cure}"
     return F.when((F.trim(column) != "") & parsed.isNull(), F.raise_error(F.lit(problem)).cast("double")).otherwise(
         parsed

@@ -104,11 +104,11 @@ def _read(
         has = in_words(frame.columns)
         raise SourceError(
             f"{users.path} has no column {column!r} ({path}); it has {has}. Name the right one: {path}.column.")
-    one = class_of(frame, label, column, f"column {column!r} of {users.path} ({path})")
+    one = class_of(frame, label, column, users.decimal, f"column {column!r} of {users.path} ({path})")
     return newest(frame, one, Kind(USER, users, {}), date).toArrow().cast(ROWS)
 
 
-def class_of(frame: DataFrame, label: Label, column: str, where: str) -> Column:
+def class_of(frame: DataFrame, label: Label, column: str, decimal: str, where: str) -> Column:
     """A row's class as text: the value itself, or where the number lies between the bounds."""
     from pyspark.sql import functions as F
 
@@ -117,7 +117,7 @@ def class_of(frame: DataFrame, label: Label, column: str, where: str) -> Column:
         raise SourceError(f"Found {found} in {where}; expected one plain value for a user. Name another column.")
     if not label.bounds:
         return value.cast("string")
-    number, names = as_number(value, found, where), between(label.bounds)
+    number, names = as_number(value, found, where, decimal), between(label.bounds)
     result = F.lit(names[-1])
     for bound, name in reversed(list(zip(label.bounds, names[:-1], strict=True))):
         result = F.when(number <= bound, name).otherwise(result)

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from jobs.configuration.feature_names import BASELINES
 from jobs.program import Input
 from jobs.report import text
 from jobs.report.charts import Axis, Series, as_percent, line_chart
 from jobs.report.night import Night
 
 Row = dict[str, Any]
-BASELINES = ("baseline", "strong")  # the feature sets that others are held against, the first that is there before all
 OWN_BUYERS = (0, 1, 20, 100, 1000)  # least of each class of clients by the buyers that their own models knew
 EXAMPLES = 5  # users of each audience whose reasons are shown
 
 
 def base_of(sets: Collection[str]) -> str | None:
-    """The feature set that a row's gain is over; None where no baseline is among them, and so no gain."""
+    """The feature set that a row's gain is over: the first baseline among them; None without one, and so no gain."""
     return next((name for name in BASELINES if name in sets), None)
 
 

@@ -150,6 +150,6 @@ def test_a_date_that_runs_again_replaces_itself(
     content = {key: value for key, value in hashes(folder).items() if key[0] != "reports"}  # the page shows seconds
     assert content == {key: value for key, value in first_hashes.items() if key[0] != "reports"}
     anew = {name for name in NIGHTLY_TABLES if table(folder, name).manifest(again).hash != before[name]}
-    assert anew == set(NIGHTLY_TABLES), "it has run"
+    assert anew == set(NIGHTLY_TABLES) - {"rejected_events"}, "of the source there was nothing to read again"
     for name in NIGHTLY_TABLES:
         assert table(folder, name).values() == DATES and not table(folder, name).verify(again)

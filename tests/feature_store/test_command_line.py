@@ -1,5 +1,6 @@
 """`python -m feature_store`: what it prints, what it writes, how it exits."""
 
+import datetime
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store import FeatureStore, Segments, Table
+from feature_store import FeatureStore, Leases, Segments, Table
 from feature_store.__main__ import main
 from tests.feature_store.places import Place, at, copy_folder, on_disk
 from tests.feature_store.samples import embeddings, publish
@@ -172,6 +173,25 @@ def test_rollback_and_prune(root: Place, capsys: pytest.CaptureFixture[str]) -> 
     assert table.values() == DATES
     assert "deleted" in _run(root, capsys, *older)[1]
     assert table.values() == DATES[1:]
+
+
+def test_delete(root: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """One partition, whatever its age; what another was built on goes after that one."""
+    store = FeatureStore(str(root / "feature_store"))
+    table = store.table("user_embeddings", "transe")
+    status, text = _run(root, capsys, "delete", NAME, DATES[0])
+    assert status == 2 and f"was not deleted: the predecessor of {NAME} {DATES[1]}" in text
+    status, text = _run(root, capsys, "delete", NAME, "2026-01-06")
+    assert status == 2 and "No committed partition dt=2026-01-06" in text
+    nights = Leases(str(root / "nights"))
+    nights.write(DATES[1], datetime.timedelta(hours=1))
+    status, text = _run(root, capsys, "delete", NAME, DATES[1])
+    assert status == 2 and f"the night of {DATES[1]}, which is under way, may read it" in text
+    nights.end(DATES[1])
+    assert table.values() == DATES
+    for left, date in ([DATES[:1], DATES[1]], [[], DATES[0]]):
+        assert _run(root, capsys, "delete", NAME, date) == (0, f"{NAME} dt={date} is deleted\n")
+        assert table.values() == left
 
 
 def test_prune_knows_a_table_of_the_store_by_its_name_and_may_let_one_be_that_is_not_written_yet(

@@ -17,7 +17,7 @@ from jobs import command, run_nights
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLS = [["demo"], ["nightly"], ["audience"], ["configuration"], ["import"], ["look"], ["generate"], ["store"],
-         *(["store", verb] for verb in ("list", "describe", "read", "verify", "rollback", "prune")),
+         *(["store", verb] for verb in ("list", "describe", "read", "verify", "rollback", "delete", "prune")),
          ["job", "prune_partitions"]]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ MOST = 0.95  # of the values that have to be of a kind
 OLDEST = 157_766_400  # seconds: 1975, of a column that is called like one of times
 OWN, FEW = 0.9, 1_000  # share of different values of an id; number of different values of a code
 SEPARATORS = ("|", ";", ",", "/", " ")
+COMMA = r"\s*[-+]?\d+(,\d+)?\s*"  # three digits behind it alone may be thousands
 FORMS = tuple(
     day + time for day, time in itertools.product(
         ("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%d %b %Y", "%b %d %Y",
@@ -39,6 +40,7 @@ class Look:
     is_old: bool = False  # of times: some are before 2000, so that the unit has to be said
     form: str | None = None  # of times that are neither ISO 8601 nor numbers since 1970
     separator: str | None = None  # of lists
+    decimal: str = "."  # of numbers in texts
 
 
 def look_at(values: Sequence[Any], is_time: bool = False) -> Look:
@@ -118,6 +120,9 @@ def _plain(values: Sequence[Any], texts: Sequence[str], different: int) -> Look:
     points = any(isinstance(value, (float, Decimal)) or isinstance(value, str) and "." in value for value in values)
     numbers = [as_number(value, True) for value in values]
     whole = all(number is None or number == number.to_integral_value() for number in numbers)
+    commas = [re.fullmatch(COMMA, text) for text in texts]
+    if any(found and len(found[1] or "") not in (0, 4) for found in commas) and _share([*map(bool, commas)]) >= MOST:
+        return Look("number", f"numbers with a decimal comma, {different:,} different", different, decimal=",")
     if _share(is_number) >= MOST and points and whole and different <= FEW:
         words = f"whole numbers with a decimal point, {different:,} different: codes, or amounts"
         return Look("code", words, different)

@@ -28,12 +28,14 @@ class Judged:
     rows: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     forms: Counter[str] = field(default_factory=Counter)  # of times that cannot be read
+    number_forms: Counter[str] = field(default_factory=Counter)  # of numbers that are none
     behaviors: Counter[str] = field(default_factory=Counter)  # of all rows, those of unknown behaviour as well
+    holders: dict[tuple[str, ...], set[tuple[str, ...]]] = field(default_factory=dict)  # of an event_id: user and item
     returns: int = 0
     first: datetime.datetime | None = None
     last: datetime.datetime | None = None
+    clocks: set[datetime.time] = field(default_factory=set)  # times of day, in UTC; three of them say no more than many
     days: Counter[str] = field(default_factory=Counter)
-    clocks: set[datetime.time] = field(default_factory=set)  # times of day, in UTC
     users: dict[str, set[str]] = field(default_factory=dict)  # by day
     items: dict[str, set[str]] = field(default_factory=dict)
     readings: dict[str, Reading] = field(default_factory=dict)
@@ -41,6 +43,11 @@ class Judged:
     @property
     def rejected(self) -> int:
         return sum(self.reasons.values())
+
+    @property
+    def shared(self) -> int:
+        """As judge.sharing_ids."""
+        return sum(len(pairs) - 1 for pairs in self.holders.values())
 
     def distinct(self, of: dict[str, set[str]]) -> int:
         return len(set().union(*of.values())) if of else 0
@@ -62,17 +69,18 @@ def judged(sample: Sample, events: Events | None, purchase: str, setting: str = 
     earliest = midnight(events.earliest_event_time) if events else None
     for problem, row in rows:
         found.rows += 1
-        _judge(found, problem, row, sample, events and events.behaviors, earliest, purchase)
+        _judge(found, problem, row, sample, events and events.behaviors, earliest, purchase, setting != "source.events")
     return found
 
 
 def _judge(
     found: Judged, problem: str | None, row: dict[str, Any], sample: Sample, behaviors: Collection[str] | None,
-    earliest: datetime.datetime | None, purchase: str,
+    earliest: datetime.datetime | None, purchase: str, several: bool,
 ) -> None:
     texts, broken = _texts(row, sample.source.encoding)
+    texts["behavior"] = sample.source.behaviors.get(texts["behavior"], texts["behavior"])
     times = {name: _time(row.get(name), name, found, sample) for name in TIMES}
-    numbers = {name: _number(row.get(name)) for name in NUMBERS}
+    numbers = {name: _number(row.get(name), sample.source.decimal) for name in NUMBERS}
     if texts["behavior"] is not None:
         found.behaviors[texts["behavior"]] += 1
     time = times["event_time"]
@@ -81,13 +89,19 @@ def _judge(
         found.reasons[reason] += 1
         if reason == judge.UNPARSEABLE:
             found.forms[form_of(str(row["event_time"]))] += 1
+        if reason.endswith(judge.NO_NUMBER):
+            found.number_forms[form_of(str(row[reason.split()[0]]))] += 1
         return
     day = time.date().isoformat()
     found.first, found.last = min(found.first or time, time), max(found.last or time, time)
+    if len(found.clocks) < 3:
+        found.clocks.add(time.time())
     found.days[day] += 1
-    found.clocks.add(time.time())
     found.users.setdefault(day, set()).add(texts["user_id"])
     found.items.setdefault(day, set()).add(texts["item_id"])
+    if texts["event_id"] is not None:
+        key = (day, texts["event_id"], *[texts["behavior"]] * several)
+        found.holders.setdefault(key, set()).add((texts["user_id"], texts["item_id"]))
     quantity, value = numbers["quantity"] or 0, numbers["value"] or 0
     found.returns += quantity < 0 or (value < 0 and texts["behavior"] == purchase)
 
@@ -111,7 +125,7 @@ def _reason(
         return "unknown behavior"
     for name in NUMBERS:
         if row.get(name) is not None and numbers[name] is None:
-            return f"{name} is no number"
+            return f"{name} {judge.NO_NUMBER}"
         if numbers[name] is not None and not abs(numbers[name]) <= judge.MAX_FLOAT32:
             return f"{name} is not finite"
     if texts["event_id"] is not None and (problem := _unusable_id("event_id", texts["event_id"])):
@@ -147,7 +161,15 @@ def _time(value: Any, name: str, found: Judged, sample: Sample) -> datetime.date
     return moment(value, found.readings[name], source.timezone, source.day_only and name == "event_time", is_local)
 
 
-def _number(value: Any) -> float | None:
+def no_numbers(values: Collection[Any], decimal: str) -> list[str]:
+    """Of an attribute of numbers the texts that stop a night (jobs/graphs/catalogue.py); blank ones are none given."""
+    texts = [value.strip(" ") for value in values if isinstance(value, str)]
+    return [text for text in texts if text and _number(text, decimal) is None]
+
+
+def _number(value: Any, decimal: str) -> float | None:
+    if isinstance(value, str) and decimal == ",":
+        value = None if "." in value else value.replace(",", ".")
     try:
         return None if value is None or isinstance(value, bool) else float(value)
     except (ValueError, TypeError, OverflowError):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from jobs.configuration.sections import SourceTable
+from jobs.configuration.tree import NAME
 from jobs.events.looking.column_kinds import Look
 from jobs.events.looking.names import NAMES, behavior_of_file, plain
 from jobs.events.looking.sample import Sample
@@ -75,10 +78,28 @@ def source_of(described: Described) -> SourceTable:
     constants = {}
     if described.role == "events" and "behavior" not in columns:
         constants = {"behavior": _behavior(sample.source.path, columns)}
+    words = sample.values(columns["behavior"]) if described.role == "events" and "behavior" in columns else []
     look = described.looks[time] if time else None
     return dataclasses.replace(
         sample.source, columns=mapped, constants=constants, time_format=look and look.form,
-        time_unit=look.unit if look and look.is_old else None)
+        time_unit=look.unit if look and look.is_old else None, behaviors=usable_names(words),
+        decimal="," if any(look.decimal == "," for look in described.looks.values()) else ".")
+
+
+def usable_names(words: Iterable[Any]) -> dict[str, str]:
+    """Names of behaviours for words that are none, since they are names of files and columns: Add to Cart is
+    add_to_cart, and what has no letter of a to z has a number."""
+    found = {}
+    for word, _ in Counter(map(str, words)).most_common():
+        if not NAME.fullmatch(word):
+            ascii_letters = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode().lower()
+            found[word] = re.sub(r"[^a-z0-9]+", "_", ascii_letters).strip("_") or f"behavior_{len(found) + 1}"
+    return found
+
+
+def purchase_of(behaviors: Sequence[str]) -> str | None:
+    """The behaviour that is called like a purchase."""
+    return next((name for name in behaviors if "purchase" in name or name in ("buy", "order", "transaction")), None)
 
 
 def _behavior(file: str, columns: Mapping[str, str]) -> str:
@@ -94,14 +115,13 @@ def configuration(tables: Sequence[Described], behaviors: Sequence[str], first: 
     """The YAML of what was found; lines to look at have a comment. first: the day of the first event."""
     source: dict[str, Any] = {}
     attributes = {}
-    events = [_as_yaml(one) for one in tables if one.role == "events"]
+    events = [_as_yaml(one, behaviors) for one in tables if one.role == "events"]
     source["events"] = events if len(events) > 1 else events[0]
     for role in ("items", "users"):
         if one := best(tables, role):
             source[role] = _as_yaml(one)
             attributes[role] = _attributes(one)
-    purchase = next((name for name in behaviors if "purchase" in name or name in ("buy", "order", "transaction")),
-                    behaviors[0])
+    purchase = purchase_of(behaviors) or behaviors[0]
     tree: dict[str, Any] = {
         "data_root": "data", "source": source,
         "events": {"behaviors": list(behaviors), "earliest_event_time": first},
@@ -118,16 +138,19 @@ def configuration(tables: Sequence[Described], behaviors: Sequence[str], first: 
     return yaml.safe_dump(tree, sort_keys=False, width=110, default_flow_style=None)  # escaped, as YAML writes it
 
 
-def _as_yaml(one: Described) -> dict[str, Any]:
+def _as_yaml(one: Described, behaviors: Sequence[str] = ()) -> dict[str, Any]:
     source = source_of(one)
     columns: dict[str, Any] = dict(source.columns)
     if one.role != "events":
         columns |= {name: {"column": name, "separator": look.separator} for name, look in one.looks.items()
                     if look.separator and name not in one.columns.values()}
     default = SourceTable("")
-    said = {name: value for name in ("format", "delimiter", "encoding", "constants", "time_format", "time_unit")
+    told = "format", "delimiter", "encoding", "constants", "time_format", "time_unit", "decimal"
+    said = {name: value for name in told
             if (value := getattr(source, name)) != getattr(default, name)}
-    return {"path": source.path} | said | ({"columns": columns} if columns else {})
+    words = {theirs: ours for theirs, ours in source.behaviors.items() if ours in behaviors}
+    return {"path": source.path} | said | {
+        name: value for name, value in (("columns", columns), ("behaviors", words)) if value}
 
 
 def _attributes(one: Described) -> dict[str, Any]:

@@ -38,11 +38,11 @@ class Sample:
     types: dict[str, str]  # column → type, of the first file
     instants: frozenset[str]  # columns of timestamps without a zone that are instants all the same
     twice: list[str]  # names that stand more than once in the first file
-    cut: bool  # a file was left before its end, or may have been
+    is_cut: bool  # whether a file that was looked at may have more rows
 
     @property
     def is_whole(self) -> bool:
-        return len(self.rows) == self.total or (not self.cut and self.looked_at == self.files)
+        return len(self.rows) == self.total or (self.total is None and not self.is_cut and self.looked_at == self.files)
 
     def values(self, column: str) -> list[Any]:
         """Of the rows that have any."""
@@ -58,12 +58,12 @@ def take(source: SourceTable, setting: str, most_rows: int = MOST_ROWS) -> Sampl
         check_whole(file, source.file_format, source.encoding)
     names = column_names(source, looked_at)
     rows: list[Row] = []
-    cut = False
+    is_cut = False
     for n, file in enumerate(looked_at):
         most = (most_rows - len(rows)) // (len(looked_at) - n)
         found = _rows(file, source, most)
+        is_cut |= len(found) >= most
         rows += found
-        cut |= len(found) >= most
     total, types, instants = None, dict.fromkeys(names, "text"), frozenset()
     if source.file_format == "parquet":
         schema = check_parquet(looked_at[0]).schema.to_arrow_schema()
@@ -72,7 +72,7 @@ def take(source: SourceTable, setting: str, most_rows: int = MOST_ROWS) -> Sampl
         if len(files) <= MOST_COUNTED:
             at_once(check_parquet, files)
             total = sum(check_parquet(file).num_rows for file in files)
-    return Sample(source, files, looked_at, size, total, rows, types, instants, names_twice(names), cut)
+    return Sample(source, files, looked_at, size, total, rows, types, instants, names_twice(names), is_cut)
 
 
 def spread(files: Sequence[str], most: int) -> list[str]:

@@ -22,14 +22,14 @@ USERS = pa.array([f"u{u:05d}" for u in range(20_000)], pa.large_string())
 BOUGHT = np.random.default_rng(0).random(len(USERS)) < 0.1
 
 
-def held_against(scores: np.ndarray) -> dict[str, float]:
+def held_against(scores: np.ndarray, **changes: int) -> dict[str, float]:
     """The figures of these scores of `USERS` for client x, held against `BOUGHT`."""
     n = len(scores)
     names = {"client": pa.repeat("x", n), "feature_set": pa.repeat("strong", n), "user_id": USERS.cast(pa.string())}
     columns = names | {"score": pa.array(scores.astype(np.float32)), "chosen": pa.repeat(True, n)}
     schema = TABLES["lookalike_scores"].arrow_schema()
     table = pa.table([columns[name] for name in schema.names], schema=schema)
-    return backtest(table, USERS.filter(pa.array(BOUGHT)), "2026-03-02", config(bootstrap_draws=0))[0]
+    return backtest(table, USERS.filter(pa.array(BOUGHT)), "2026-03-02", config(bootstrap_draws=0, **changes))[0]
 
 
 def test_the_others_of_the_test_are_not_those_that_training_drew() -> None:
@@ -40,6 +40,15 @@ def test_the_others_of_the_test_are_not_those_that_training_drew() -> None:
     by_heart = sample.training & ~before
     found = held_against(np.where(by_heart, 0.0, 1.0) + 1e-3 * random.random(len(USERS)))
     assert found["pr_auc_1to3"] == pytest.approx(0.25, abs=0.035)
+
+
+@pytest.mark.parametrize("learned_from", [1, 6])
+def test_the_figure_at_one_to_three_is_that_whatever_training_takes(learned_from: int) -> None:
+    by_lot = np.random.default_rng(1).random(len(USERS))
+    assert held_against(by_lot, negatives_per_positive=learned_from)["pr_auc_1to3"] == pytest.approx(0.25, abs=0.02)
+    sample = draw_sample(USERS, BOUGHT, np.ones(len(USERS), bool), learned_from, seed=0, client="x")
+    for part, ratio in ((sample.training, learned_from), (sample.validation_sampled, 3)):
+        assert (part & ~BOUGHT).sum() == pytest.approx(ratio * (part & BOUGHT).sum(), rel=0.05)
 
 
 def test_users_never_trained_on_have_figures_of_their_own() -> None:

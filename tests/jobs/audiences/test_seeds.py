@@ -49,44 +49,51 @@ def test_a_csv_without_header_is_its_first_column(tmp_path: Path) -> None:
     assert read_seeds(path).to_pylist() == ["u1", "u2"]
 
 
-TABLES = {  # as spreadsheets and hands write them: ids u1 and u2, with the day of u1
-    "another name": "customer,event_time\nu1,2026-01-05\nu2,\n",
-    "times first": "event_time,who\n2026-01-05,u1\n,u2\n",
-    "a blank": "name, user_id , event_time\nx,u1, 2026-01-05\nx,u2,\n",
-    "an empty line": "\r\nuser_id,event_time\r\nu1,2026-01-05\r\nu2,\r\n",
-    "capitals": "Name,User_ID,Event_Time\nx,u1,2026-01-05\nx,u2,\n",
-    "empty cells": ",,\nname,user_id,event_time\nx,u1,2026-01-05\nx,u2,\n",
-    "both spellings": "User_ID,user_id,event_time\nx,u1,2026-01-05\nx,u2,\n"}
+@pytest.mark.parametrize("before", ["\n\r\n", "sep=,\r\n", "\ufeffsep=,\n"])
+def test_lines_before_the_header_are_none_of_the_list(before: str, tmp_path: Path) -> None:
+    path = tmp_path / "exported.csv"
+    path.write_bytes(f"{before}name,user_id,event_time\r\nx,u1,2026-01-05\r\n\r\ny,u2,\r\n".encode())
+    assert read_seeds(path).to_pylist() == ["u1", "u2"]
+    assert read_days(path) == {"u1": datetime.date(2026, 1, 5)}
+    path.write_bytes(before.replace(",", ";").encode() + b"name;user_id\nx;u1\n")
+    with pytest.raises(JobError, match="columns separated by ';'"):
+        read_seeds(path)
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_ids_and_their_days_are_found_however_the_header_is_written(name: str, tmp_path: Path) -> None:
-    """Days that are not seen would let the list be learned from what made it one, and another column is nobody's id."""
-    (tmp_path / "seeds.csv").write_bytes(TABLES[name].encode())
-    assert read_seeds(tmp_path / "seeds.csv").to_pylist() == ["u1", "u2"]
-    assert read_days(tmp_path / "seeds.csv") == {"u1": datetime.date(2026, 1, 5)}
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_lines_of_text_end_as_each_system_ends_them(ending: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(ending.join(["u1", " u2", "u3", ""]).encode())
+    assert read_seeds(tmp_path / "list.txt").to_pylist() == ["u1", " u2", "u3"]
 
 
-def test_parquet_with_other_names_as_well(tmp_path: Path) -> None:
-    for n, names in enumerate((["customer", "event_time"], ["User_ID", "Event_Time"])):
-        day = datetime.date(2026, 1, 5)
-        pq.write_table(pa.table([pa.array(["u1", "u2"]), pa.array([day, None])], names), tmp_path / f"{n}.parquet")
-        assert read_seeds(tmp_path / f"{n}.parquet").to_pylist() == ["u1", "u2"]
-        assert read_days(tmp_path / f"{n}.parquet") == {"u1": day}
+def test_days_stand_beside_ids_under_any_name(tmp_path: Path) -> None:
+    rows = {"customer": ["u1", "u2"], "event_time": ["2026-01-05", "2026-01-07"]}
+    pq.write_table(pa.table(rows), tmp_path / "of.parquet")
+    (tmp_path / "of.csv").write_text("customer,event_time\nu1,2026-01-05\nu2,2026-01-07\n")
+    for path in (tmp_path / "of.parquet", tmp_path / "of.csv"):
+        assert read_seeds(path).to_pylist() == ["u1", "u2"]
+        assert read_days(path) == {"u1": datetime.date(2026, 1, 5), "u2": datetime.date(2026, 1, 7)}
 
 
-def test_lines_of_an_old_mac_are_lines(tmp_path: Path) -> None:
-    (tmp_path / "ids.txt").write_bytes(b"u1\ru2\r")
-    assert read_seeds(tmp_path / "ids.txt").to_pylist() == ["u1", "u2"]
-    (tmp_path / "ids.txt").write_bytes(b"u1\rx\nu2\n")
-    assert read_seeds(tmp_path / "ids.txt").to_pylist() == ["u1\rx", "u2"], "an id of such a mark, a line"
+@pytest.mark.parametrize(
+    ("ids", "days"), [("User_ID", "Event_Time"), (" user_id", "event_time "), ("user_id", " event_time")])
+def test_blanks_and_capitals_of_names_say_nothing(ids: str, days: str, tmp_path: Path) -> None:
+    """Else days that a list has would be lost without a word, and what made users seeds be learned."""
+    columns = {"why": ["wrote"], ids: ["u1"], days: ["2026-01-05"]}
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    (tmp_path / "list.csv").write_text(f"why,{ids},{days}\nwrote,u1,2026-01-05\n")
+    for path in (tmp_path / "list.parquet", tmp_path / "list.csv"):
+        assert read_seeds(path).to_pylist() == ["u1"] and read_days(path) == {"u1": datetime.date(2026, 1, 5)}
 
 
-def test_a_header_in_capitals_with_other_separators_is_refused(tmp_path: Path) -> None:
-    for name, wanted in (("a.csv", "expected commas"), ("a.txt", "one id a line")):
-        (tmp_path / name).write_text("Name; User_ID\nx;u1\n")
-        with pytest.raises(JobError, match=wanted):
-            read_seeds(tmp_path / name)
+@pytest.mark.parametrize("name", ["UserId", "user-id", "USER ID"])
+def test_a_name_that_is_nearly_that_of_the_ids_is_no_other_column(name: str, tmp_path: Path) -> None:
+    """Else names would be compared with ids, and whoever is on a list of opt-outs would be mailed."""
+    pq.write_table(pa.table({"why": ["wrote"], name: ["u1"]}), tmp_path / "list.parquet")
+    (tmp_path / "list.csv").write_text(f"why,{name}\nwrote,u1\n")
+    for path in (tmp_path / "list.parquet", tmp_path / "list.csv"):
+        with pytest.raises(JobError, match=f"has a column '{name}', which is not 'user_id'.*Call the column of ids"):
+            read_seeds(path)
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

@@ -48,6 +48,18 @@ from tests.jobs.embeddings.planted import write_config
             r"source\.events\.columns\.price is 'price'.*one of our columns: user_id.*value",
         ),
         (
+            {"events": {"behaviors": ["Purchase"]}, "graph": {"purchase": "Purchase", "behaviors": {"Purchase": {}}}},
+            r"graph\.behaviors\.Purchase is 'Purchase'.*\[a-z0-9_\]\+.*source\.events\.behaviors",
+        ),
+        (
+            {"source": {"events": {"path": "x", "behaviors": {"Add to Cart": "basket"}}}},
+            r"source\.events\.behaviors\.Add to Cart is 'basket'.*one of events\.behaviors: ",
+        ),
+        (
+            {"source": {"events": {"path": "x"}, "items": {"path": "x", "behaviors": {"a": "purchase"}}}},
+            r"source\.items\.behaviors\.a is 'purchase'.*of events alone",
+        ),
+        (
             {"source": {"events": {"path": "x"}, "items": {"path": "x", "timezone": ""}}},
             r"source\.items\.timezone is ''",
         ),

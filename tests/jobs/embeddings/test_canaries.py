@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from feature_store import FeatureStore, Manifest, Segments, Table
+from feature_store.__main__ import main as rollback
 from feature_store.lineage import findings
 from feature_store.tree import DataRoot
 from jobs.arrays import Checkpoint, vectors
@@ -25,6 +27,7 @@ from jobs.tables import TABLES
 from tests.jobs.embeddings.planted import GROUPS, group_of, write_config, write_graph, write_ledgers
 from tests.jobs.embeddings.planted_nights import DATES, night
 
+README = Path(__file__).resolve().parents[3] / "README.md"
 MANY = [f"u{n:03d}" for n in range(240)]
 PUBLISHED = "feature_store/user_embeddings/model="
 
@@ -51,11 +54,16 @@ def told(root: Path, date: object, model: str = "transe") -> dict[str, dict[str,
     return {row["task"]: row for row in manifest.fields["quality"]["canaries"]}
 
 
+def publish_of(config: Path, date: object, predecessor: object) -> list[str]:
+    """Command line of a publish."""
+    return ["--date", str(date), "--config", str(config), "--predecessor", str(predecessor), "--model", "transe"]
+
+
 def second_night(config: Path) -> int:
     """How its publish ends."""
-    given = ["--date", str(DATES[1]), "--config", str(config), "--predecessor", str(DATES[0])]
-    assert execute(pretrain_transe.run, given) == 0
-    return execute(publish_users.run, [*given, "--model", "transe"])
+    given = publish_of(config, DATES[1], DATES[0])
+    assert execute(pretrain_transe.run, given[:-2]) == 0
+    return execute(publish_users.run, given)
 
 
 def turned(native: np.ndarray) -> np.ndarray:
@@ -222,6 +230,25 @@ def test_who_wants_it_published_all_the_same_is_asked_anew(
     assert manifest.fields["questions"]["frozen"] == str(DATES[1]) and manifest.fields["predecessor"] is None
 
 
+def test_a_version_taken_back_as_the_readme_says_has_its_own_questions_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(root)
+    night(config, DATES[0])
+    night(config, DATES[1], DATES[0])
+    with monkeypatch.context() as broken:
+        config_of(root, on_canary_failure="publish")
+        broken.setattr(Space, "rotate", lambda space, native: (native @ turned(native)).astype(np.float32))
+        assert execute(publish_users.run, publish_of(config, DATES[1], DATES[0])) == 0
+    assert canaries(root, DATES[1])[1].fields["questions"]["frozen"] == str(DATES[1])
+    line = next(line for line in README.read_text().splitlines() if line.startswith("| **Take a version back**"))
+    for name in re.findall(r"[a-z_/]+/(?:model=)?transe", line):
+        assert rollback(["rollback", "--root", str(root / "data"), name, str(DATES[1])]) == 0
+    night(config_of(root), DATES[2], DATES[1])
+    assert {row["since"] for row in told(root, DATES[2]).values()} == {str(DATES[0])}
+    assert canaries(root, DATES[2])[1].fields["questions"]["frozen"] == str(DATES[0])
+
+
 def test_a_slow_decline_is_told_and_asked_anew(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As if the space had turned a little every night: none lost anything, and who learned at first reads nothing."""
     config = config_of(root)
@@ -281,11 +308,30 @@ def test_where_many_more_could_be_drawn_questions_are_frozen_anew(root: Path, be
     assert told(root, DATES[1])["item"]["since"] == str(DATES[0]), "those who are left were asked once more"
 
 
+def test_items_of_another_publish_than_the_users_are_not_asked_about(root: Path) -> None:
+    """As where the users of the night before were rolled back alone: the R that they are under is not the items'."""
+    night(config_of(root), DATES[0])
+    night(config_of(root), DATES[1], DATES[0])
+    again = write_config(root, seed=4, publishing={"models": ["transe"], "min_neighbour_overlap": 0.0})
+    night(again, DATES[1], DATES[0])
+    Table(str(root / f"data/{PUBLISHED}transe")).rollback(str(DATES[1]))
+    night(again, DATES[2], DATES[1])
+    assert set(told(root, DATES[2])) == {"likes", "neighbours"}
+
+
 def test_without_canaries_nothing_is_frozen(root: Path) -> None:
     night(config_of(root, canaries=0), DATES[0])
     assert not (root / "data/canaries").exists()
     fields = Table(str(root / f"data/{PUBLISHED}transe")).existing_manifest(str(DATES[0])).fields
     assert "canaries" not in fields["quality"]
+
+
+def test_run_again_without_canaries_a_date_has_none_left_that_verify_would_take_for_stale(root: Path) -> None:
+    night(config_of(root), DATES[0])
+    write_graph(root / "data", DATES[0], MANY, seed=2)
+    night(config_of(root, canaries=0), DATES[0])
+    assert not Table(str(root / "data/canaries/transe")).values()
+    assert not list(findings(DataRoot(str(root / "data"))))
 
 
 def test_few_users_say_nothing(root: Path) -> None:

@@ -20,7 +20,7 @@ from jobs.configuration.load import load_settings
 from jobs.configuration.sections import SourceTable
 from jobs.events import look
 from jobs.events.look import main
-from jobs.events.looking import proposal
+from jobs.events.looking import proposal, sample
 from jobs.events.looking.column_kinds import examples, look_at
 from jobs.events.looking.plain_judge import judged
 from jobs.events.looking.plain_times import moment
@@ -98,13 +98,11 @@ def test_a_configuration_is_looked_at_source_by_source(sandbox: Sandbox, capsys)
     sandbox.write_parquet([*every_day(), event("secret-user-1", 7, behavior="sneeze"), event("r", 7, quantity=-1.0)])
     items = pd.DataFrame({
         "item_id": [f"i{n}" for n in range(40)], "cats": [f"c{n % 3}|c{n % 5}" if n % 4 else "c1" for n in range(40)],
-        "title": [f"thing {n}" for n in range(40)], "price": [n * 1.37 for n in range(40)],
-        "cost": [f"{n % 9},50" if n % 8 else " 7.5 " if n % 16 else None for n in range(40)]})
+        "title": [f"thing {n}" for n in range(40)], "price": [n * 1.37 for n in range(40)]})
     items.to_csv(sandbox.folder / "items.csv", index=False)
     tree = yaml.safe_load(sandbox.config_file().read_text())
     tree["source"]["items"] = {"path": "items.csv", "format": "csv", "columns": {"category": "cats"}}
-    tree["graph"]["item_attributes"] = {"category": {}, "title": {}, "price": {}, "weight": {},
-                                       "cost": {"type": "number"}}
+    tree["graph"]["item_attributes"] = {"category": {}, "title": {}, "price": {}, "weight": {}}
     path = sandbox.folder / "my.yaml"
     path.write_text(yaml.safe_dump(tree))
     text = said(capsys, "--config", path)
@@ -114,9 +112,7 @@ def test_a_configuration_is_looked_at_source_by_source(sandbox: Sandbox, capsys)
         "unknown behavior: 1", "returns: 1 rows of negative quantity or value; events.returns: drop",
         "source.items: csv, 1 file, 0.0 MB, 40 rows", "category: looks like lists, cut at '|': 5 values; columns: "
         "{category: {column: cats, separator: '|'}} under source.items", "title: ids: nearly all different",
-        "price: numbers, 40 different; type: number", "weight: no column 'weight'",
-        "cost: is configured as a number, and 35 of 40 rows have a text that is none, like '9,99': a night stops",
-        "'aaaaaa-aaaa-9'",
+        "price: numbers, 40 different; type: number", "weight: no column 'weight'", "'aaaaaa-aaaa-9'",
     ):
         assert line in text, line
     assert "secret-user" not in text and "thing 1" not in text
@@ -181,46 +177,12 @@ def test_files_of_one_behaviour_or_with_a_column_of_them_are_one_table(tmp_path:
 
 
 def test_of_rows_that_were_not_all_looked_at_earlier_ones_are_let_in(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sample, "MOST_ROWS", 100)
     monkeypatch.setattr(look, "take", functools.partial(take, most_rows=100))
     for rows, expected in ((101, "2025-01-01"), (10, "2026-01-05")):
         (tmp_path / "buy.csv").write_text(written("user,item,ts", rows))
         tree = yaml.safe_load(proposed(said(capsys, "--source", tmp_path / "buy.csv")))
         assert str(tree["events"]["earliest_event_time"]) == expected
-
-
-def test_text_files_that_were_left_before_their_end_are_not_all(tmp_path: Path) -> None:
-    """Fewer rows than may be looked at are no sign: a long file beside a short one has its own share of them."""
-    for name, rows in (("a.csv", 60), ("b.csv", 1)):
-        (tmp_path / name).write_text(written("user,item,ts", rows))
-    for most, rows, is_whole in ((100, 51, False), (40, 21, False), (200, 61, True)):
-        found = take(SourceTable(str(tmp_path), format="csv"), "", most_rows=most)
-        assert (len(found.rows), found.is_whole) == (rows, is_whole)
-        assert ("looked at all" in next(look.heading("lake", found))) == is_whole
-
-
-def test_of_json_lines_no_column_is_said_that_is_not_there(tmp_path: Path, capsys) -> None:
-    """They may first occur anywhere, so a night looks for all of ours."""
-    (tmp_path / "x.jsonl").write_text('{"user_id": "u", "item_id": "i", "event_time": "2026-01-05T10:00"}\n' * 3)
-    assert "user_id = 'user_id'" in (text := said(capsys, "--source", tmp_path)) and "ingested_at" not in text
-
-
-HOUR, DAY = 3600, 86400
-SUMMER, WINTER = 1774994400, 1764543600  # midnights of Europe/Berlin
-CLOCKS = {  # name → (times, what is said)
-    "midnights": ([WINTER + DAY * day for day in range(9)], "every time is at 23:00 UTC"),
-    "of two half-years": ([t + DAY * day for t in (WINTER, SUMMER) for day in range(5)], "at 22:00 or 23:00 UTC"),
-    "hours": ([WINTER + (DAY + HOUR) * day for day in range(9)], None),
-    "few": ([WINTER + DAY * day for day in range(5)], None),
-    "ends of days": ([WINTER - 1 + DAY * day for day in range(9)], None),
-}
-
-
-@pytest.mark.parametrize("name", CLOCKS)
-def test_midnights_written_as_times_are_told(name: str, tmp_path: Path, capsys) -> None:
-    times, expected = CLOCKS[name]
-    (tmp_path / "buy.csv").write_text("user,item,ts\n" + "".join(f"1,2,{time}\n" for time in times))
-    text = said(capsys, "--source", tmp_path / "buy.csv")
-    assert (expected in text and "day_only: true" in text) if expected else "every time is at" not in text
 
 
 CASES = {  # name → (content, what is said)
@@ -283,6 +245,63 @@ def test_of_many_files_some_are_read_and_all_are_counted(tmp_path: Path) -> None
     sample = take(SourceTable(str(tmp_path)), "", most_rows=60)
     assert (len(sample.files), len(sample.looked_at), sample.total, len(sample.rows)) == (50, 20, 500, 60)
     assert {Path(file).name for file in sample.looked_at} >= {"00.parquet", "49.parquet"} and not sample.is_whole
+
+
+def test_rows_that_were_not_read_are_not_called_all(tmp_path: Path, capsys, monkeypatch) -> None:
+    """Neither of a short file beside a long one, nor of a catalogue."""
+    (tmp_path / "a.csv").write_text(written("user,item,ts,event", 80))
+    (tmp_path / "b.csv").write_text(written("user,item,ts,event", 9))
+    monkeypatch.setattr(sample, "MOST_ROWS", 100)
+    assert not take(SourceTable(str(tmp_path / "*.csv"), "csv"), "", 100).is_whole
+    assert take(SourceTable(str(tmp_path / "*.csv"), "csv"), "", 200).is_whole
+    assert not take(SourceTable(str(tmp_path / "a.csv"), "csv"), "", 50).is_whole
+
+
+def test_times_of_rows_that_fall_for_another_reason_are_not_called_unreadable(sandbox: Sandbox, capsys) -> None:
+    sandbox.source |= {"path": "events.csv", "format": "csv"}
+    sandbox.write_lines(["user_id,item_id,behavior,event_time,value", 'u,i,view,2026-01-07,"9,99"'], "events.csv")
+    text = said(capsys, "--config", sandbox.config_file())
+    assert "times: of no row that can be used" in text and "none that can be read" not in text
+    said_of = "look like '9,99': they are read as 1234.5, or as 1234,5 with source.events.decimal"
+    assert said_of in text
+    sandbox.write_lines(["user_id,item_id,behavior,event_time,value", "u,i,view,7/1/26,9"], "events.csv")
+    assert "times: none that can be read" in said(capsys, "--config", sandbox.config_file())
+
+
+@pytest.mark.parametrize(("times", "said_of"), [
+    (["2026-01-05 00:00:00", "2026-07-06 00:00:00", "2026-07-07 00:00:00"], "22:00 or 23:00"),
+    (["1767542400", "1767628800", "1767715200"], "16:00"),
+    (["2026-01-05 00:00:00", "2026-01-06 00:00:00", "2026-01-07 00:30:00"], ""),
+    (["2026-01-05", "2026-01-06", "2026-01-07"], "")])
+def test_midnights_are_said_to_be_days_perhaps(times: list[str], said_of: str, sandbox: Sandbox, capsys) -> None:
+    """An event that is known to the day counts from its end; a midnight would count before it has happened."""
+    sandbox.source |= {"path": "events.csv", "format": "csv", "timezone": "Europe/Berlin"}
+    sandbox.write_lines(["user_id,item_id,behavior,event_time", *(f"u,i,view,{time}" for time in times)], "events.csv")
+    hint = f"every time is at {said_of} UTC: where that is midnight"
+    text = said(capsys, "--config", sandbox.config_file())
+    assert hint in text if said_of else "every time is at" not in text
+    sandbox.source |= {"day_only": True}
+    assert "every time is at" not in said(capsys, "--config", sandbox.config_file())
+
+
+def test_behaviours_that_are_no_names_get_one(sandbox: Sandbox, tmp_path: Path, capsys) -> None:
+    """From a look to a night: the source's words are written down once."""
+    words = ["Ansehen", "Add to Cart", "Käufe", "点击", "view"]
+    lines = [f"u{n % 4},i{n % 6},2026-01-{6 + n % 5:02} 12:00,{word}" for n, word in enumerate(words * 20)]
+    sandbox.write_lines(["user_id,item_id,time,event", *lines], "events.csv")
+    text = said(capsys, "--source", tmp_path / "events.csv")
+    assert "No behaviour is called like a purchase: graph.purchase below is the most frequent one" in text
+    tree = yaml.safe_load(proposed(text))
+    named = {"Ansehen": "ansehen", "Add to Cart": "add_to_cart", "Käufe": "kaufe", "点击": "behavior_4"}
+    assert tree["source"]["events"]["behaviors"] == named
+    assert set(tree["events"]["behaviors"]) == {*named.values(), "view"}
+    path = tmp_path / "my.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    text = said(capsys, "--config", path)
+    assert "behavior 'Add to Cart' as 'add_to_cart'" in text and "rejected: none" in text
+    sandbox.source, sandbox.events["behaviors"] = tree["source"]["events"], [*tree["events"]["behaviors"], "purchase"]
+    figures = sandbox.run()
+    assert figures["rows_rejected"] == 0 and {row["behavior"] for row in sandbox.clean()} == {*named.values(), "view"}
 
 
 def test_it_starts_no_spark(sandbox: Sandbox) -> None:

@@ -8,7 +8,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from jobs.events import validate_events
+from jobs.events import look, validate_events
 from jobs.program import JobError
 from tests.jobs.events.night import DATE, Sandbox, at, event, every_day
 from tests.jobs.written import wrong_columns
@@ -90,6 +90,20 @@ def test_repeats_within_a_day_are_one_and_late_rows_are_counted(sandbox: Sandbox
     sandbox.events["deduplicate"] = "exact"
     assert sandbox.run()["rows_repeated"] == 2
     assert [row["value"] for row in sandbox.clean() if row["user_id"] == "r"] == [2.0, 3.0, None]
+
+
+def test_an_id_of_a_receipt_is_warned_of_and_one_of_a_resent_event_is_not(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resent = [event("r", 7, event_id="e", ingested_at=at(7, hour)) for hour in (13, 14, 15)]
+    sandbox.write_parquet(every_day() + resent)
+    assert sandbox.run()["rows_repeated"] == 2 and "event_id" not in caplog.text
+    lines = [event("r", 7, item_id=f"i{n % 3}", event_id=f"receipt {n // 4}") for n in range(8)]
+    sandbox.write_parquet(every_day() + lines)
+    assert sandbox.run()["rows_repeated"] == 6
+    assert "event_id: 4 events have one that is also of another user or item on their day" in caplog.text
+    assert look.main(["--config", str(sandbox.config_file())]) == 0
+    assert "event_id: 4 events have one that is also of another" in capsys.readouterr().out
 
 
 def test_an_empty_day_is_committed_with_a_warning(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
