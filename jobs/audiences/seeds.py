@@ -7,6 +7,7 @@ import contextlib
 import csv
 import datetime
 import io
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -179,9 +180,11 @@ def _from_csv(path: str) -> pa.Array:
 
 
 def _rows(path: str) -> list[list[str]]:
-    """Those that are not empty, without the line by which Excel knows the separator."""
+    """Those that are not empty, without what stands above the header: rows of empty cells, and the line by which Excel
+    knows the separator."""
     text = re.sub(r"\A(\s*\n)?sep=.\r?\n", "", _plain_text(path))
-    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    read = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    rows = list(itertools.dropwhile(lambda row: not any(row), read))
     return [_known(rows[0]), *rows[1:]] if rows else []
 
 

@@ -60,6 +60,13 @@ def test_lines_before_the_header_are_none_of_the_list(before: str, tmp_path: Pat
         read_seeds(path)
 
 
+def test_empty_cells_above_the_header_are_none_of_the_list(tmp_path: Path) -> None:
+    """As spreadsheets write an empty row: were it the header, the first column would be taken for the ids."""
+    (tmp_path / "list.csv").write_text(",,\nname,user_id,event_time\nx,u1,2026-01-05\n,,\n")
+    assert read_seeds(tmp_path / "list.csv").to_pylist() == ["u1"]
+    assert read_days(tmp_path / "list.csv") == {"u1": datetime.date(2026, 1, 5)}
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 def test_lines_of_text_end_as_each_system_ends_them(ending: str, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(ending.join(["u1", " u2", "u3", ""]).encode())
