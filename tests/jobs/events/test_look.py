@@ -268,6 +268,12 @@ def test_times_of_rows_that_fall_for_another_reason_are_not_called_unreadable(sa
     assert "times: none that can be read" in said(capsys, "--config", sandbox.config_file())
 
 
+def test_of_json_lines_no_column_is_said_that_is_not_there(tmp_path: Path, capsys) -> None:
+    """They may first occur anywhere, so a night looks for all of ours."""
+    (tmp_path / "x.jsonl").write_text('{"user_id": "u", "item_id": "i", "event_time": "2026-01-05T10:00"}\n' * 3)
+    assert "user_id = 'user_id'" in (text := said(capsys, "--source", tmp_path)) and "ingested_at" not in text
+
+
 @pytest.mark.parametrize(("times", "said_of"), [
     (["2026-01-05 00:00:00", "2026-07-06 00:00:00", "2026-07-07 00:00:00"], "22:00 or 23:00"),
     (["1767542400", "1767628800", "1767715200"], "16:00"),
