@@ -142,7 +142,7 @@ paper-hugt-taobao: $(STAMP)  ## the same models on SSLRec's Taobao sample
 paper-hugt-figure3: $(STAMP)  ## HUGT-MP with none to four of four heads sequential; SEEDS=1
 	$(BIN)/python -m tests.papers.paper_hugt --what figure3 $(if $(SEEDS),--seeds $(SEEDS))
 
-paper-hugt-table3: $(STAMP)  ## both kinds of heads in one block, or one kind after the other; SEEDS=2
+paper-hugt-table3: $(STAMP)  ## both kinds of heads in one block, or one kind after the other
 	$(BIN)/python -m tests.papers.paper_hugt --what table3 $(if $(SEEDS),--seeds $(SEEDS))
 
 paper-relgnn-samplers: $(STAMP)  ## table 3 and figures 2 and 3 of the RelGNN paper, on the Alibaba sample; goes on where it was
